@@ -1,0 +1,1 @@
+"""Decoding algorithms for JAX and TPU."""
