@@ -1,0 +1,162 @@
+"""The model contract: one forward for every algorithm.
+
+    forward(params, inputs, cache) -> Output
+
+scores T new tokens at given positions; each may attend to some committed tokens of a cache and to some of the
+other new tokens, as its spans say (`jaxdec.visibility`). The forward only reads the cache. What was computed for
+the new tokens comes back as `entries`, and `cache.commit` or `cache.write` stores those that are kept: a draft that
+is not accepted leaves no trace, so nothing is ever rolled back.
+
+Legend: B rows, T new tokens, V vocabulary, D width.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdec import visibility
+
+Params = Any
+Entries = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """New tokens to score.
+
+    Attributes:
+      tokens: int32 `[B, T]`, or embeddings `[B, T, D]` float for parts that work on latents.
+      positions: int32 `[B, T]`, places in the sequence (for the position code, not for visibility).
+      looks: int32 `[B, T, 2]`, the span of each token as a query.
+      lives: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    looks: jax.Array
+    lives: jax.Array
+
+    @classmethod
+    def causal(
+        cls, tokens: jax.Array, start: jax.Array | int = 0, valid: jax.Array | None = None
+    ) -> "Inputs":
+        """Consecutive tokens of a causal sequence.
+
+        Args:
+          tokens: int32 `[B, T]`.
+          start: position of the first token, int32 `[B]` or one integer.
+          valid: bool `[B, T]`; tokens that are padding are seen by nobody.
+        """
+        positions = jnp.broadcast_to(
+            jnp.asarray(start)[..., None] + jnp.arange(tokens.shape[1]), tokens.shape[:2]
+        ).astype(jnp.int32)
+        spans = visibility.causal(positions)
+        if valid is not None:
+            spans = spans.where(valid)
+        return cls(tokens, positions, spans.looks, spans.lives)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a forward returns.
+
+    Attributes:
+      logits: float32 `[B, T, V]`; row t is the law of the token that follows (or fills) row t of the inputs.
+      hidden: `[B, T, D]`, the state that the logits are read from.
+      taps: hidden states `[B, T, D]` after the layers that the model was asked for.
+      entries: a pytree with leading axes that the model's cache understands.
+    """
+
+    logits: jax.Array
+    hidden: jax.Array
+    taps: tuple[jax.Array, ...]
+    entries: Entries
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Committed tokens of B rows: a frozen pytree of fixed capacity with a length a row."""
+
+    length: jax.Array
+
+    @property
+    def capacity(self) -> int:
+        """Slots a row."""
+        ...
+
+    def commit(
+        self, entries: Entries, index: jax.Array, count: jax.Array, lives: jax.Array
+    ) -> "Cache":
+        """Appends `entries` at `index [B, A]` of each row, the first `count [B]` of them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A forward and the cache that goes with it: all that a decoder knows of a network.
+
+    Both functions are static parts of a compiled program, so a `Model` compares by value and the same function
+    objects should be passed each time.
+
+    Attributes:
+      forward: `(params, inputs, cache) -> Output`; `cache=None` scores the new tokens on their own.
+      init_cache: `(batch, capacity) -> cache` with every slot empty.
+      vocab_size: V.
+      max_length: the longest sequence that the position code supports; None for no limit.
+    """
+
+    forward: Callable[..., Output]
+    init_cache: Callable[[int, int], Any]
+    vocab_size: int
+    max_length: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Merged:
+    """A forward over the state of an NNX module; compares by the module's graph definition."""
+
+    graphdef: nnx.GraphDef
+    taps: tuple[int, ...] = ()
+
+    def __call__(self, params: Params, inputs: Inputs, cache: Cache | None = None) -> Output:
+        module = nnx.merge(self.graphdef, params)
+        return module(inputs, cache, taps=self.taps) if self.taps else module(inputs, cache)
+
+
+@dataclasses.dataclass(frozen=True)
+class _InitCache:
+    """The `init_cache` of an NNX module, comparable by its arguments."""
+
+    function: Callable[..., Any]
+    config: Any
+
+    def __call__(self, batch: int, capacity: int) -> Any:
+        return self.function(self.config, batch, capacity)
+
+
+def from_nnx(module: nnx.Module, taps: Sequence[int] = ()) -> tuple[Model, Params]:
+    """Splits an NNX module into a `Model` and its parameters.
+
+    Args:
+      module: callable as `module(inputs, cache)` (with `taps=` if taps are asked for), with a hashable
+        `config` that has `vocab_size`, and a static method `init_cache(config, batch, capacity)`.
+      taps: layers whose hidden states the output carries.
+
+    Returns:
+      `(model, params)`; decoders see pure functions of `params` and never the live module.
+    """
+    graphdef, params = nnx.split(module)
+    config = module.config
+    model = Model(
+        forward=_Merged(graphdef, tuple(taps)),
+        init_cache=_InitCache(type(module).init_cache, config),
+        vocab_size=config.vocab_size,
+        max_length=getattr(config, "max_length", None),
+    )
+    return model, params

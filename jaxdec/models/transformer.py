@@ -1,0 +1,260 @@
+"""A Llama-style transformer that meets the model contract.
+
+RMSNorm, rotary positions, grouped-query attention and SwiGLU, with a tied or an untied head. Modules are named as in
+Llama checkpoints, and each kernel is the transpose of the checkpoint's weight, so that weights map one to one.
+Visibility comes from spans alone: the same network serves as causal, masked, block-diffusion and any-subset model.
+
+Legend: B rows, T new tokens, S cached slots, D width, H query heads, K key-value heads, V vocabulary.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdec import visibility
+from jaxdec.cache import KVCache, KVEntries, LayerEntries
+from jaxdec.model import Inputs, Output
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a `Transformer`; hashable.
+
+    Attributes:
+      vocab_size: V.
+      width: D, the residual stream.
+      layers: blocks.
+      heads: query heads.
+      kv_heads: key-value heads; divides `heads`.
+      head_dim: width of a head, even.
+      hidden: inner width of the SwiGLU unit.
+      max_length: longest sequence that decoders accept.
+      rope_theta: base of the rotary frequencies.
+      norm_epsilon: added to the mean square.
+      tied: whether the head is the embedding's transpose.
+      window: if set, a token sees only keys fewer than `window` positions away (beside its spans).
+    """
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    max_length: int = 2048
+    rope_theta: float = 10000.0
+    norm_epsilon: float = 1e-5
+    tied: bool = True
+    window: int | None = None
+
+    def __post_init__(self):
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary positions, got {self.head_dim}")
+
+
+def rotary(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
+    """Rotates pairs `(x_i, x_{i + d/2})` of each head by `position * theta^(-2i/d)`.
+
+    Args:
+      x: `[B, heads, T, d]`.
+      positions: int32 `[B, T]`.
+      theta: base of the frequencies.
+    """
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    first, second = x[..., :half], x[..., half:]
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def attend(
+    queries: jax.Array,
+    new: LayerEntries,
+    visible_new: jax.Array,
+    cached: LayerEntries | None = None,
+    visible_cached: jax.Array | None = None,
+) -> jax.Array:
+    """Attention of T queries over cached and new keys, with one softmax over both.
+
+    A query that sees nothing returns zeros.
+
+    Args:
+      queries: `[B, H, T, d]`.
+      new: keys and values `[B, K, T, d]` of the new tokens.
+      visible_new: bool `[B, T, T]`.
+      cached: keys and values `[B, K, S, d]`.
+      visible_cached: bool `[B, T, S]`.
+
+    Returns:
+      `[B, H, T, d]`.
+    """
+    batch, heads, length, width = queries.shape
+    kv_heads = new.keys.shape[1]
+    # The whole query group of a key-value head is one matrix product: each key is read once.
+    grouped = queries.reshape(batch, kv_heads, heads // kv_heads * length, width) / math.sqrt(width)
+
+    def scores(keys, visible):
+        logits = jnp.einsum("bkgd,bksd->bkgs", grouped, keys.astype(grouped.dtype))
+        logits = logits.astype(jnp.float32).reshape(batch, kv_heads, -1, length, keys.shape[2])
+        return jnp.where(visible[:, None, None], logits, -jnp.inf)
+
+    parts = [(scores(new.keys, visible_new), new.values)]
+    if cached is not None:
+        parts.append((scores(cached.keys, visible_cached), cached.values))
+    top = jnp.max(jnp.stack([part.max(-1) for part, _ in parts]), axis=0)[..., None]
+    top = jnp.where(jnp.isneginf(top), 0.0, top)
+    total, mixed = 0.0, 0.0
+    for part, values in parts:
+        weights = jnp.exp(part - top)
+        total += weights.sum(-1, keepdims=True)
+        flat = weights.reshape(batch, kv_heads, -1, values.shape[2]).astype(grouped.dtype)
+        out = jnp.einsum("bkgs,bksd->bkgd", flat, values.astype(grouped.dtype))
+        mixed += out.reshape(batch, kv_heads, -1, length, width)
+    mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
+    return mixed.reshape(batch, heads, length, width).astype(queries.dtype)
+
+
+def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
+    init = nnx.initializers.normal(scale / math.sqrt(inputs))
+    return nnx.Linear(inputs, outputs, use_bias=False, kernel_init=init, rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        inner = config.heads * config.head_dim
+        scale = 1 / math.sqrt(2 * config.layers)
+        self.config = config
+        self.q_proj = _linear(config.width, inner, rngs)
+        self.k_proj = _linear(config.width, config.kv_heads * config.head_dim, rngs)
+        self.v_proj = _linear(config.width, config.kv_heads * config.head_dim, rngs)
+        self.o_proj = _linear(inner, config.width, rngs, scale)
+
+    def __call__(self, x, positions, visible_new, cached=None, visible_cached=None):
+        """Maps `x [B, T, D]` to `(output [B, T, D], entries)`."""
+        config = self.config
+
+        def heads(y):
+            return y.reshape(*y.shape[:2], -1, config.head_dim).swapaxes(1, 2)
+
+        queries = rotary(heads(self.q_proj(x)), positions, config.rope_theta)
+        keys = rotary(heads(self.k_proj(x)), positions, config.rope_theta)
+        entries = LayerEntries(keys, heads(self.v_proj(x)))
+        mixed = attend(queries, entries, visible_new, cached, visible_cached)
+        mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
+        return self.o_proj(mixed), entries
+
+
+class MLP(nnx.Module):
+    """SwiGLU: `down(silu(gate(x)) * up(x))`."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        self.gate_proj = _linear(config.width, config.hidden, rngs)
+        self.up_proj = _linear(config.width, config.hidden, rngs)
+        self.down_proj = _linear(config.hidden, config.width, rngs, 1 / math.sqrt(2 * config.layers))
+
+    def __call__(self, x):
+        """Maps `[B, T, D]` to `[B, T, D]`."""
+        return self.down_proj(nnx.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nnx.Module):
+    """One residual layer."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        norm = lambda: nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        self.input_layernorm = norm()
+        self.self_attn = Attention(config, rngs=rngs)
+        self.post_attention_layernorm = norm()
+        self.mlp = MLP(config, rngs=rngs)
+
+    def __call__(self, x, positions, visible_new, cached=None, visible_cached=None):
+        """Maps `x [B, T, D]` to `(x, entries)`."""
+        mixed, entries = self.self_attn(
+            self.input_layernorm(x), positions, visible_new, cached, visible_cached
+        )
+        x = x + mixed
+        return x + self.mlp(self.post_attention_layernorm(x)), entries
+
+
+class Transformer(nnx.Module):
+    """The network: `module(inputs, cache) -> Output`.
+
+    Raises:
+      ValueError: from the config, if heads or widths do not fit together.
+    """
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        init = nnx.initializers.normal(0.02)
+        self.embed_tokens = nnx.Embed(
+            config.vocab_size, config.width, embedding_init=init, rngs=rngs
+        )
+        self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
+        self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        if not config.tied:
+            self.lm_head = _linear(config.width, config.vocab_size, rngs)
+
+    @staticmethod
+    def init_cache(config: TransformerConfig, batch: int, capacity: int) -> KVCache:
+        """An empty cache for `batch` rows of `capacity` slots."""
+        return KVCache.create(
+            layers=config.layers,
+            batch=batch,
+            capacity=capacity,
+            heads=config.kv_heads,
+            head_dim=config.head_dim,
+        )
+
+    def __call__(
+        self, inputs: Inputs, cache: KVCache | None = None, taps: tuple[int, ...] = ()
+    ) -> Output:
+        """Scores new tokens; see `jaxdec.model`.
+
+        Args:
+          inputs: T new tokens (or embeddings `[B, T, D]`).
+          cache: committed tokens, only read; None scores the new tokens on their own.
+          taps: layers (0 is the embedding) whose hidden states are returned.
+        """
+        x = inputs.tokens
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            x = self.embed_tokens(x)
+        # Two compares a pair, shared by all layers and heads; the fused kernels take the spans themselves.
+        visible_new = visibility.dense(inputs.looks, inputs.lives)
+        visible_new = self._near(visible_new, inputs.positions, inputs.positions)
+        visible_cached = None
+        if cache is not None:
+            visible_cached = visibility.dense(inputs.looks, cache.spans)
+            visible_cached = self._near(visible_cached, inputs.positions, cache.positions)
+        entries, states = [], [x]
+        for i, block in enumerate(self.layers):
+            cached = None if cache is None else cache.layers[i]
+            x, entry = block(x, inputs.positions, visible_new, cached, visible_cached)
+            entries.append(entry)
+            states.append(x)
+        hidden = self.norm(x)
+        if self.config.tied:
+            logits = hidden @ self.embed_tokens.embedding[...].T
+        else:
+            logits = self.lm_head(hidden)
+        return Output(
+            logits=logits.astype(jnp.float32),
+            hidden=hidden,
+            taps=tuple(states[i] for i in taps),
+            entries=KVEntries(tuple(entries), inputs.positions),
+        )
+
+    def _near(self, visible, query_positions, key_positions):
+        if self.config.window is None:
+            return visible
+        distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None, :])
+        return visible & (distance < self.config.window)

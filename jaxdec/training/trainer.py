@@ -1,0 +1,219 @@
+"""The training loop: optax steps over the corpus, orbax checkpoints, exact resumption.
+
+Everything that a step reads is a function of the configuration and the step's number (its batch, its learning rate) or
+lies in the checkpoint (parameters, optimizer state). A run that is killed continues from its last checkpoint along the
+same curve, bit for bit on the same machine.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from optax import contrib
+
+from jaxdec.model import Model, Params, from_nnx
+from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.training import corpus, objectives
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What a run does.
+
+    Attributes:
+      model: sizes of the transformer.
+      steps: optimizer steps.
+      batch: windows a step.
+      length: tokens in a window.
+      rows_at_once: windows whose gradient is computed at once; divides `batch`. Fewer fit the caches of a CPU.
+      learning_rate: peak, for matrices (Muon); warms up linearly, then decays linearly to zero.
+      adam_learning_rate: peak for embeddings and norms (AdamW).
+      warmup: steps of warm-up.
+      weight_decay: decoupled.
+      seed: of initial weights and of batches.
+      distill: weight of the teacher's law in the loss; 0 for none.
+      checkpoint_every: steps between checkpoints.
+    """
+
+    model: TransformerConfig
+    steps: int
+    batch: int = 16
+    length: int = 512
+    rows_at_once: int = 4
+    learning_rate: float = 0.02
+    adam_learning_rate: float = 3e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    seed: int = 0
+    distill: float = 0.0
+    checkpoint_every: int = 100
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "length", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.rows_at_once < 1 or self.batch % self.rows_at_once:
+            raise ValueError(
+                f"rows_at_once must divide batch {self.batch}, got {self.rows_at_once}"
+            )
+        if not 0 <= self.distill <= 1:
+            raise ValueError(f"distill must lie in [0, 1], got {self.distill}")
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Muon for the matrices of the blocks, AdamW for embeddings, the head and norms."""
+
+    def schedule(peak):
+        return optax.join_schedules(
+            [
+                optax.linear_schedule(0.0, peak, config.warmup),
+                optax.linear_schedule(peak, 0.0, max(config.steps - config.warmup, 1)),
+            ],
+            [config.warmup],
+        )
+
+    def dimensions(params):
+        def one(path, x):
+            name = jax.tree_util.keystr(path)
+            matrix = x.ndim == 2 and "embed" not in name and "lm_head" not in name
+            return contrib.MuonDimensionNumbers(0, 1) if matrix else None
+
+        return jax.tree_util.tree_map_with_path(one, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        contrib.muon(
+            schedule(config.learning_rate),
+            weight_decay=config.weight_decay,
+            adam_b2=0.99,
+            adam_learning_rate=schedule(config.adam_learning_rate),
+            adam_weight_decay=config.weight_decay,
+            muon_weight_dimension_numbers=dimensions,
+        ),
+    )
+
+
+def build(config: TransformerConfig, seed: int = 0) -> tuple[Model, Params]:
+    """A `Model` and fresh parameters, a plain nested dict of float32 arrays."""
+    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(seed)))
+    return model, nnx.to_pure_dict(params)
+
+
+def train(
+    config: TrainConfig,
+    data: corpus.Corpus,
+    folder: Path,
+    *,
+    teacher: tuple[Model, Params] | None = None,
+    report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
+) -> tuple[Model, Params]:
+    """Trains, or continues the training that a killed run left in `folder`.
+
+    Args:
+      config: the run; a folder continues only the configuration that it was started with.
+      data: the corpus.
+      folder: gets `config.json`, `losses.jsonl` (one line a step) and `state/` (checkpoints).
+      teacher: the model to distil from, if `config.distill > 0`.
+      report: called with (steps done, loss in nats, seconds since the start) after each step.
+
+    Returns:
+      The model and its trained parameters.
+
+    Raises:
+      ValueError: if the folder holds another run, or a teacher is missing or has another vocabulary.
+    """
+    if config.distill and teacher is None:
+        raise ValueError(f"distill is {config.distill} but no teacher was given")
+    if teacher is not None and teacher[0].vocab_size != config.model.vocab_size:
+        raise ValueError(
+            f"teacher has {teacher[0].vocab_size} tokens, the student {config.model.vocab_size}"
+        )
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder / "config.json", {**dataclasses.asdict(config), "corpus": data.fingerprint()})
+
+    model, params = build(config.model, config.seed)
+    update = optimizer(config)
+    state = {"params": params, "optimizer": update.init(params)}
+    stream = data.train_stream()
+
+    @jax.jit
+    def step_fn(state, tokens, teacher_params):
+        def loss_fn(params, tokens):
+            if not config.distill:
+                return objectives.causal(model, params, tokens)
+            assert teacher is not None
+            return objectives.distillation(
+                model, params, teacher[0], teacher_params, tokens, config.distill
+            )
+
+        def accumulate(total, rows):
+            return jax.tree.map(jnp.add, total, grad_fn(state["params"], rows)), None
+
+        grad_fn = jax.value_and_grad(loss_fn)
+        groups = tokens.reshape(-1, config.rows_at_once, tokens.shape[1])
+        zero = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state["params"]))
+        total, _ = jax.lax.scan(accumulate, zero, groups)
+        loss, grads = jax.tree.map(lambda x: x / len(groups), total)
+        updates, optimizer_state = update.update(grads, state["optimizer"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        return {"params": params, "optimizer": optimizer_state}, loss
+
+    with ocp.CheckpointManager(
+        folder / "state", options=ocp.CheckpointManagerOptions(max_to_keep=2)
+    ) as manager:
+        start = manager.latest_step() or 0
+        if start:
+            state = manager.restore(start, args=ocp.args.StandardRestore(state))
+        log = _losses(folder / "losses.jsonl", start)
+        began = time.monotonic()
+        with log:
+            for step in range(start, config.steps):
+                tokens = corpus.crops(
+                    stream, batch=config.batch, length=config.length, seed=config.seed, step=step
+                )
+                state, loss = step_fn(
+                    state, jnp.asarray(tokens), teacher[1] if teacher is not None else None
+                )
+                log.write(json.dumps({"step": step, "loss": float(loss)}) + "\n")
+                log.flush()
+                report(step + 1, float(loss), time.monotonic() - began)
+                if not np.isfinite(loss):
+                    raise FloatingPointError(f"the loss is {loss} at step {step}")
+                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                    manager.save(step + 1, args=ocp.args.StandardSave(state))
+        manager.wait_until_finished()
+    return model, state["params"]
+
+
+def _claim(path: Path, run: dict) -> None:
+    """Writes the run's configuration, or checks that the folder holds this very run."""
+    run = json.loads(json.dumps(run))
+    if path.exists():
+        held = json.loads(path.read_text())
+        changed = sorted(k for k in run.keys() | held.keys() if run.get(k) != held.get(k))
+        if changed:
+            raise ValueError(
+                f"{path.parent} holds another run: {', '.join(changed)} differ; use a new folder"
+            )
+        return
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(run, indent=2) + "\n")
+    draft.replace(path)
+
+
+def _losses(path: Path, start: int):
+    """Opens the log for appending after `start` steps; later lines of a killed run are dropped."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    draft = path.with_suffix(".tmp")
+    draft.write_text("".join(line + "\n" for line in lines[:start]))
+    draft.replace(path)
+    return path.open("a")
