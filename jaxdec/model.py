@@ -109,12 +109,14 @@ class Model:
       init_cache: `(batch, capacity) -> cache` with every slot empty.
       vocab_size: V.
       max_length: the longest sequence that the position code supports; None for no limit.
+      eos: tokens that end a sequence unless a request says otherwise.
     """
 
     forward: Callable[..., Output]
     init_cache: Callable[[int, int], Any]
     vocab_size: int
     max_length: int | None = None
+    eos: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,23 +142,29 @@ class _InitCache:
         return self.function(self.config, batch, capacity)
 
 
-def from_nnx(module: nnx.Module, taps: Sequence[int] = ()) -> tuple[Model, Params]:
+def from_nnx(
+    module: nnx.Module, *, taps: Sequence[int] = (), eos: Sequence[int] = ()
+) -> tuple[Model, Params]:
     """Splits an NNX module into a `Model` and its parameters.
 
     Args:
       module: callable as `module(inputs, cache)` (with `taps=` if taps are asked for), with a hashable
         `config` that has `vocab_size`, and a static method `init_cache(config, batch, capacity)`.
       taps: layers whose hidden states the output carries.
+      eos: tokens that end a sequence.
 
     Returns:
-      `(model, params)`; decoders see pure functions of `params` and never the live module.
+      `(model, params)`; the parameters are a nested dict of arrays, and decoders see pure functions of it, never
+      the live module.
     """
-    graphdef, params = nnx.split(module)
+    graphdef, state = nnx.split(module)
+    params = nnx.to_pure_dict(state)
     config = module.config
     model = Model(
         forward=_Merged(graphdef, tuple(taps)),
         init_cache=_InitCache(type(module).init_cache, config),
         vocab_size=config.vocab_size,
         max_length=getattr(config, "max_length", None),
+        eos=tuple(eos),
     )
     return model, params

@@ -43,7 +43,7 @@ PRESETS = {
             TransformerConfig(
                 vocab_size=text.VOCAB_SIZE,
                 width=64,
-                layers=1,
+                layers=2,
                 heads=2,
                 kv_heads=1,
                 head_dim=32,

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from optax import contrib
 
+from jaxdec import text
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.training import corpus, objectives
@@ -103,8 +104,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 def build(config: TransformerConfig, seed: int = 0) -> tuple[Model, Params]:
     """A `Model` and fresh parameters, a plain nested dict of float32 arrays."""
-    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(seed)))
-    return model, nnx.to_pure_dict(params)
+    return from_nnx(Transformer(config, rngs=nnx.Rngs(seed)), eos=[text.EOS])
 
 
 def train(

@@ -1,0 +1,109 @@
+"""Plain decoding: one forward of the target a token. The baseline that every other decoder is measured against."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.decoding import (
+    Exactness,
+    Info,
+    Request,
+    Rows,
+    Settings,
+    prefill,
+    target_params,
+)
+from jaxdec.model import Inputs, Model, Params
+from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AutoregressiveState:
+    """What a step reads.
+
+    Attributes:
+      rows: committed tokens.
+      settings: the request's settings.
+      cache: the target's, one token behind the rows.
+    """
+
+    rows: Rows
+    settings: Settings
+    cache: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive:
+    """See `autoregressive`."""
+
+    model: Model
+    width: int = 1
+    exactness: Exactness = Exactness.TOKEN_IDENTICAL
+
+    def check(self, request: Request, params: Params) -> None:
+        """Nothing beyond what `prepare` checks."""
+
+    def init(self, params: Params, request: Request) -> AutoregressiveState:
+        """Reads the prompts."""
+        return AutoregressiveState(
+            rows=Rows.start(request, self.model.vocab_size),
+            settings=request.settings,
+            cache=prefill(self.model, target_params(params), request),
+        )
+
+    def step(
+        self, params: Params, state: AutoregressiveState, rng: jax.Array
+    ) -> tuple[AutoregressiveState, Info]:
+        """Scores the pending token of each row and draws the next one."""
+        rows, settings = state.rows, state.settings
+        inputs = Inputs.causal(rows.pending[:, None], rows.length - 1)
+        output = self.model.forward(target_params(params), inputs, state.cache)
+        logits = output.logits[:, 0]
+        law = settings.warp.log_probs(logits, rows.history)
+        noise = gumbel(key_at(rng, Purpose.TOKEN, rows.length), law.shape[-1])
+        token = perturbed_argmax(law, noise)[:, None]
+        log_probs = jnp.take_along_axis(law, token, axis=-1)
+        raw_log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), token, axis=-1)
+
+        room = state.cache.capacity - state.cache.length
+        rows, count = rows.advance(
+            settings, token, jnp.ones_like(rows.length), jnp.isfinite(log_probs), room=room
+        )
+        # The pending token was scored, so its entry is stored whether or not a token followed it.
+        lives = visibility.causal(inputs.positions).lives
+        cache = state.cache.commit(output.entries, jnp.zeros_like(token), count, lives)
+        none = jnp.zeros_like(count)
+        info = Info(
+            tokens=token,
+            start=rows.length - count,
+            count=count,
+            log_probs=log_probs,
+            raw_log_probs=raw_log_probs,
+            drafted=jnp.zeros(token.shape, bool),
+            proposed=none,
+            accepted=none,
+            target_forwards=state.rows.running.astype(jnp.int32),
+            draft_forwards=none,
+            status=rows.status,
+        )
+        return AutoregressiveState(rows, settings, cache), info
+
+
+def autoregressive(model: Model) -> Autoregressive:
+    """Plain decoding, greedy or sampled.
+
+        x_t = argmax_v [ log p(v | x_{<t}) + g_{t,v} ],   g Gumbel noise keyed by the row and t
+
+    with p the warped law of the target (`jaxdec.sampling.Warp`): a draw from p, and the most probable token at
+    temperature 0.
+
+    Args:
+      model: the target.
+
+    Exactness: token-identical (it is the reference). One forward a token.
+    """
+    return Autoregressive(model)

@@ -1,0 +1,524 @@
+"""The algorithm contract: decoders, the one loop that runs them, and what happens to committed tokens.
+
+    Decoder: init(params, request)      -> state
+             step(params, state, rng)   -> (state, info)
+    run(decoder, params, state, rng)    one `lax.while_loop`, jitted once, state donated
+    stream(decoder, params, state, rng) the same step from Python
+
+A state holds what the next step reads; an info says what a step did. A row that has ended takes part in every step as a
+no-op, so that no row ever waits for, or is changed by, another.
+
+Legend: B rows, P prompt width, L buffer width, W tokens that a step commits at most, V vocabulary.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec import visibility
+from jaxdec.model import Inputs, Model, Params
+from jaxdec.sampling import History, Warp, row_keys
+
+
+class Status(enum.IntEnum):
+    """Why a row ended, or that it has not."""
+
+    RUNNING = 0
+    EOS = 1
+    """An end-of-sequence token was emitted (and kept)."""
+    STOP_SEQUENCE = 2
+    """A stop sequence was completed (and kept)."""
+    LENGTH = 3
+    """`max_new_tokens` were emitted."""
+    CACHE_FULL = 4
+    """The next step would not fit into the row's buffers."""
+    NONFINITE = 5
+    """The model returned logits that define no law; nothing was emitted from them."""
+
+
+class Exactness(enum.Enum):
+    """What a decoder promises about its output, relative to plain decoding of its target."""
+
+    TOKEN_IDENTICAL = "token-identical"
+    """The same tokens as plain decoding with the same key."""
+    DISTRIBUTION_IDENTICAL = "distribution-identical"
+    """The same law over sequences."""
+    APPROXIMATE = "approximate"
+    """Approaches the target's law as a knob is turned."""
+    HEURISTIC = "heuristic"
+    """No statement about the target's law."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Stops:
+    """Token sequences that end a row.
+
+    Attributes:
+      eos: int32 `[E]`, tokens that end a row by themselves.
+      sequences: int32 `[S, K]`, right-aligned: the last token of each is in the last column.
+      lengths: int32 `[S]`, tokens in each sequence.
+    """
+
+    eos: jax.Array
+    sequences: jax.Array
+    lengths: jax.Array
+
+    @classmethod
+    def create(cls, eos=(), sequences=()) -> "Stops":
+        """From Python integers: `eos` tokens, and `sequences` of tokens.
+
+        Raises:
+          ValueError: if a sequence is empty.
+        """
+        sequences = [[int(t) for t in np.asarray(s).reshape(-1)] for s in sequences]
+        for i, sequence in enumerate(sequences):
+            if not sequence:
+                raise ValueError(f"stop sequence {i} is empty")
+        width = max(map(len, sequences), default=0)
+        table = np.zeros((len(sequences), width), np.int32)
+        for row, sequence in zip(table, sequences, strict=True):
+            row[width - len(sequence) :] = sequence
+        return cls(
+            eos=jnp.asarray(list(eos), jnp.int32).reshape(-1),
+            sequences=jnp.asarray(table),
+            lengths=jnp.asarray([len(s) for s in sequences], jnp.int32),
+        )
+
+    def completed(self, before: jax.Array, fresh: jax.Array, chunk: jax.Array) -> jax.Array:
+        """Where a stop sequence is completed inside a chunk.
+
+        Args:
+          before: int32 `[B, K - 1]`, the tokens that precede the chunk.
+          fresh: int32 `[B]`, how many of those were generated; a match never reaches into the prompt.
+          chunk: int32 `[B, W]`.
+
+        Returns:
+          bool `[B, W]`: true at the last token of a match.
+        """
+        stops, width = self.sequences.shape
+        if not stops:
+            return jnp.zeros(chunk.shape, bool)
+        joined = jnp.concatenate([before, chunk], axis=1)
+        ends = jnp.arange(chunk.shape[1])
+        windows = joined[:, ends[:, None] + jnp.arange(width)]  # [B, W, K]
+        unused = jnp.arange(width) < (width - self.lengths)[:, None]  # [S, K]
+        equal = (windows[:, :, None] == self.sequences) | unused
+        inside = self.lengths <= fresh[:, None, None] + ends[:, None] + 1
+        return (equal.all(-1) & inside).any(-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The traced settings of a request; a change of any value compiles nothing.
+
+    Attributes:
+      warp: the sampling pipeline.
+      max_new_tokens: int32 `[B]`.
+      stops: what ends a row.
+    """
+
+    warp: Warp
+    max_new_tokens: jax.Array
+    stops: Stops
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Checked, padded arguments of a decoder's `init`.
+
+    Attributes:
+      prompt: int32 `[B, P]`, right-padded.
+      lengths: int32 `[B]`, prompt tokens, at least 1.
+      settings: the traced settings.
+      capacity: tokens a row can hold, static.
+    """
+
+    prompt: jax.Array
+    lengths: jax.Array
+    settings: Settings
+    capacity: int = dataclasses.field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The committed tokens of each row and how the row stands; every decoder's state has one.
+
+    The last committed token is *pending*: it is scored in the next forward, and its cache entry is stored then.
+
+    Attributes:
+      tokens: int32 `[B, L]`, prompt and generated tokens; zeros after `length`.
+      length: int32 `[B]`, committed tokens.
+      prompt_length: int32 `[B]`.
+      rounds: int32 `[B]`, the steps that the row took part in.
+      status: int32 `[B]`, a `Status`.
+      history: counts for the penalties, or None if no penalty is set.
+    """
+
+    tokens: jax.Array
+    length: jax.Array
+    prompt_length: jax.Array
+    rounds: jax.Array
+    status: jax.Array
+    history: History | None
+
+    @classmethod
+    def start(cls, request: Request, vocab_size: int) -> "Rows":
+        """Rows that hold their prompts."""
+        batch, width = request.prompt.shape
+        inside = jnp.arange(width) < request.lengths[:, None]
+        tokens = jnp.where(inside, request.prompt, 0)
+        zero = jnp.zeros((batch,), jnp.int32)
+        history = None
+        if request.settings.warp.needs_history:
+            history = History.start(request.prompt, request.lengths, vocab_size)
+        return cls(
+            tokens=jnp.pad(tokens, ((0, 0), (0, request.capacity - width))),
+            length=request.lengths,
+            prompt_length=request.lengths,
+            rounds=zero,
+            status=jnp.where(request.settings.max_new_tokens > 0, zero, int(Status.LENGTH)),
+            history=history,
+        )
+
+    @property
+    def running(self) -> jax.Array:
+        """bool `[B]`."""
+        return self.status == Status.RUNNING
+
+    @property
+    def pending(self) -> jax.Array:
+        """The last committed token, int32 `[B]`."""
+        return jnp.take_along_axis(self.tokens, self.length[:, None] - 1, axis=1)[:, 0]
+
+    def window(self, start: jax.Array, width: int) -> jax.Array:
+        """Tokens `[B, width]` from position `start [B]`; positions outside the buffer read zero."""
+        places = start[:, None] + jnp.arange(width)
+        return jnp.take_along_axis(
+            self.tokens, places, axis=1, mode="fill", fill_value=0
+        )
+
+    def advance(
+        self,
+        settings: Settings,
+        chunk: jax.Array,
+        count: jax.Array,
+        valid: jax.Array,
+        *,
+        room: jax.Array | None = None,
+    ) -> tuple["Rows", jax.Array]:
+        """Commits a chunk of tokens to each running row, cut at the first thing that ends the row.
+
+        The chunk ends at the earliest of: an EOS token or the completion of a stop sequence (both kept), the
+        row's `max_new_tokens`, a token without a law. A stop that completes on the last allowed token counts as
+        a stop.
+
+        Args:
+          settings: the request's settings.
+          chunk: int32 `[B, W]`.
+          count: int32 `[B]`, tokens of the chunk that the step would commit.
+          valid: bool `[B, W]`, false where the model's law was not finite.
+          room: int32 `[B]`, slots left in the model's cache before this step; a row that could not take another
+            W afterwards ends with `CACHE_FULL`.
+
+        Returns:
+          The rows, and the number of tokens committed, int32 `[B]` (0 for rows that had ended).
+        """
+        width = chunk.shape[1]
+        places = jnp.arange(width)
+        offered = jnp.where(self.running, count, 0)
+        first = lambda hits: jnp.where(hits.any(1), jnp.argmax(hits, axis=1), width)
+
+        ended_by = (chunk[:, :, None] == settings.stops.eos).any(-1)
+        at_eos = first(ended_by)
+        tail = settings.stops.sequences.shape[1] - 1
+        generated = self.length - self.prompt_length
+        before = self.window(self.length - tail, tail) if tail > 0 else chunk[:, :0]
+        at_stop = first(settings.stops.completed(before, generated, chunk))
+        budget = jnp.minimum(
+            settings.max_new_tokens - generated, self.tokens.shape[1] - self.length
+        )
+        at_fault = first(~valid)
+
+        cut = jnp.minimum(jnp.minimum(at_eos, at_stop) + 1, jnp.minimum(budget, at_fault))
+        taken = jnp.minimum(offered, cut)
+        length = self.length + taken
+        # The order of the tests is the order of precedence among causes that fall on one token.
+        causes = [
+            at_eos + 1 == taken,
+            at_stop + 1 == taken,
+            length - self.prompt_length >= settings.max_new_tokens,
+            at_fault == taken,
+            length >= self.tokens.shape[1],
+        ]
+        codes = [Status.EOS, Status.STOP_SEQUENCE, Status.LENGTH, Status.NONFINITE, Status.CACHE_FULL]
+        if room is not None:
+            causes.append(room - taken < width)
+            codes.append(Status.CACHE_FULL)
+        status = jnp.select(causes, [jnp.int32(c) for c in codes], jnp.int32(Status.RUNNING))
+
+        kept = places < taken[:, None]
+        tokens = _place(self.tokens, chunk, self.length, taken)
+        history = self.history
+        if history is not None:
+            history = history.add(chunk, kept)
+        rows = Rows(
+            tokens=tokens,
+            length=length,
+            prompt_length=self.prompt_length,
+            rounds=self.rounds + self.running,
+            status=jnp.where(self.running, status, self.status),
+            history=history,
+        )
+        return rows, taken
+
+
+def _place(buffer: jax.Array, chunk: jax.Array, start: jax.Array, count: jax.Array) -> jax.Array:
+    """Writes the first `count [B]` of `chunk [B, W]` at `start [B]` of `buffer [B, L]`; O(W)."""
+
+    def row(buffer, chunk, start, count):
+        # dynamic_slice clamps a window that would leave the buffer; shift the chunk by as much.
+        width = chunk.shape[0]
+        begin = jnp.clip(start, 0, buffer.shape[0] - width)
+        places = jnp.arange(width) - (start - begin)
+        old = jax.lax.dynamic_slice(buffer, (begin,), (width,))
+        new = jnp.take(chunk, places, mode="clip")
+        kept = (places >= 0) & (places < count)
+        return jax.lax.dynamic_update_slice(buffer, jnp.where(kept, new, old), (begin,))
+
+    return jax.vmap(row)(buffer, chunk.astype(buffer.dtype), start, count)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What one step did.
+
+    Attributes:
+      tokens: int32 `[B, W]`, the chunk; its first `count` tokens were committed.
+      start: int32 `[B]`, the position of the chunk's first token.
+      count: int32 `[B]`.
+      log_probs: float32 `[B, W]`, of each token under the warped law that it was drawn from.
+      raw_log_probs: float32 `[B, W]`, under the target's own law, `log softmax(logits)`.
+      drafted: bool `[B, W]`, whether the token was proposed by a drafter.
+      proposed: int32 `[B]`, draft tokens that were verified.
+      accepted: int32 `[B]`, draft tokens that were accepted (before stops cut them).
+      target_forwards: int32 `[B]`.
+      draft_forwards: int32 `[B]`.
+      status: int32 `[B]`, after the step.
+    """
+
+    tokens: jax.Array
+    start: jax.Array
+    count: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+    drafted: jax.Array
+    proposed: jax.Array
+    accepted: jax.Array
+    target_forwards: jax.Array
+    draft_forwards: jax.Array
+    status: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """Counts a row, int32 `[B]` each.
+
+    Attributes:
+      target_forwards: forwards of the target that the row took part in (its prompt's not counted).
+      draft_forwards: forwards of the draft model.
+      proposed: draft tokens verified.
+      accepted: draft tokens accepted.
+    """
+
+    target_forwards: jax.Array
+    draft_forwards: jax.Array
+    proposed: jax.Array
+    accepted: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """The infos of a run, folded into buffers that are aligned with the rows' tokens.
+
+    Attributes:
+      log_probs: float32 `[B, L]`, zero for the prompt.
+      raw_log_probs: float32 `[B, L]`.
+      drafted: bool `[B, L]`.
+      stats: counts a row.
+    """
+
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+    drafted: jax.Array
+    stats: Stats
+
+    @classmethod
+    def start(cls, rows: Rows) -> "Record":
+        """An empty record for some rows."""
+        zero = jnp.zeros_like(rows.length)
+        floats = jnp.zeros(rows.tokens.shape, jnp.float32)
+        return cls(floats, floats, jnp.zeros(rows.tokens.shape, bool), Stats(zero, zero, zero, zero))
+
+    def add(self, info: Info) -> "Record":
+        """Takes in what a step did."""
+        put = lambda buffer, chunk: _place(buffer, chunk, info.start, info.count)
+        stats = Stats(
+            self.stats.target_forwards + info.target_forwards,
+            self.stats.draft_forwards + info.draft_forwards,
+            self.stats.proposed + info.proposed,
+            self.stats.accepted + info.accepted,
+        )
+        return Record(
+            put(self.log_probs, info.log_probs),
+            put(self.raw_log_probs, info.raw_log_probs),
+            put(self.drafted, info.drafted),
+            stats,
+        )
+
+
+class DecoderState(Protocol):
+    """What the loop needs of a state."""
+
+    @property
+    def rows(self) -> Rows:
+        """The rows."""
+        ...
+
+
+State = TypeVar("State", bound=DecoderState)
+
+
+class Decoder(Protocol[State]):
+    """A decoding algorithm: two pure functions that compare by value, since they are static parts of a program."""
+
+    @property
+    def exactness(self) -> Exactness:
+        """What the decoder promises."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """W, the most tokens that a step commits."""
+        ...
+
+    @property
+    def model(self) -> Model:
+        """The target."""
+        ...
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""
+        ...
+
+    def init(self, params: Params, request: Request) -> State:
+        """Reads the prompts."""
+        ...
+
+    def step(self, params: Params, state: State, rng: jax.Array) -> tuple[State, Info]:
+        """Takes one step of every row; `rng` is one key a row, `[B]`."""
+        ...
+
+
+def target_params(params: Params) -> Params:
+    """The target's parameters: `params["target"]` where parts are named, else `params` itself."""
+    return params["target"] if isinstance(params, Mapping) and "target" in params else params
+
+
+def _loop(decoder, params, state, rng, max_steps, record):
+    keys = row_keys(rng, state.rows.status.shape[0])
+
+    def running(carry):
+        step, state, _ = carry
+        return state.rows.running.any() & (step < max_steps)
+
+    def body(carry):
+        step, state, record = carry
+        state, info = decoder.step(params, state, keys)
+        return step + 1, state, record.add(info)
+
+    _, state, record = jax.lax.while_loop(running, body, (jnp.int32(0), state, record))
+    return state, record
+
+
+_run = jax.jit(_loop, static_argnums=0, donate_argnums=(2, 5))
+_init = jax.jit(lambda decoder, params, request: decoder.init(params, request), static_argnums=0)
+_step = jax.jit(
+    lambda decoder, params, state, keys: decoder.step(params, state, keys),
+    static_argnums=0,
+    donate_argnums=2,
+)
+
+
+def run(
+    decoder: Decoder[State],
+    params: Params,
+    state: State,
+    rng: jax.Array,
+    max_steps: int | jax.Array | None = None,
+    record: Record | None = None,
+) -> tuple[State, Record]:
+    """Steps until every row has ended, in one `lax.while_loop`.
+
+    Args:
+      decoder: the algorithm; static.
+      params: its parameters.
+      state: where to start; donated, so it must not be used again.
+      rng: one key, or one a row `[B]`. A state continued with the same rng continues the same draws.
+      max_steps: stop after as many steps (traced); None for no bound beside the rows' own.
+      record: continues the record of an earlier run; donated.
+
+    Returns:
+      `(state, record)`. Rows that still run after `max_steps` keep the status `RUNNING`; run again to continue.
+    """
+    if record is None:
+        record = Record.start(state.rows)
+    if max_steps is None:
+        max_steps = np.iinfo(np.int32).max
+    return _run(decoder, params, state, rng, jnp.int32(max_steps), record)
+
+
+def stream(
+    decoder: Decoder[State], params: Params, state: State, rng: jax.Array
+) -> Iterator[tuple[State, Info]]:
+    """Yields `(state, info)` after each step until every row has ended; the same step as `run`.
+
+    Each yielded state is given away to the next step: read it before asking for the next item, do not keep it.
+    """
+    keys = row_keys(rng, state.rows.status.shape[0])
+    while bool(state.rows.running.any()):
+        state, info = _step(decoder, params, state, keys)
+        yield state, info
+
+
+def init(decoder: Decoder[State], params: Params, request: Request) -> State:
+    """`decoder.init`, jitted."""
+    return _init(decoder, params, request)
+
+
+def prefill(model: Model, params: Params, request: Request) -> Any:
+    """Reads prompts into a fresh cache; the last token of each prompt stays pending.
+
+    Returns:
+      A cache of `request.capacity` slots whose rows hold `lengths - 1` tokens.
+    """
+    batch, width = request.prompt.shape
+    count = request.lengths - 1
+    valid = jnp.arange(width) < count[:, None]
+    inputs = Inputs.causal(request.prompt, valid=valid)
+    output = model.forward(params, inputs, None)
+    index = jnp.broadcast_to(jnp.arange(width), (batch, width))
+    cache = model.init_cache(batch, request.capacity)
+    lives = visibility.causal(inputs.positions).lives
+    return cache.commit(output.entries, index, count, lives)
