@@ -251,9 +251,8 @@ class Warp:
     def _kept(self, logits: jax.Array, tempered: jax.Array) -> jax.Array:
         """Which tokens every filter keeps, bool `[B, ..., V]`."""
         present = [name for name in _FILTERS if getattr(self, name) is not None]
-        ranked = any(name not in _UNRANKED for name in present)
         order = None
-        if ranked:
+        if any(name not in _UNRANKED for name in present):
             # Ranked by the logits before temperature, whose division could merge distinct values.
             _, tempered, order = jax.lax.sort(
                 (-logits, tempered, _ranks(logits)), num_keys=1, is_stable=True
@@ -263,7 +262,7 @@ class Warp:
             keep = _FILTERS[name](log_probs, _rows(getattr(self, name), logits.ndim))
             tempered = jnp.where(keep, tempered, -jnp.inf)
         kept = tempered > -jnp.inf
-        return _unsorted(kept, order) if ranked else kept
+        return kept if order is None else _unsorted(kept, order)
 
 
 def _repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:

@@ -302,13 +302,16 @@ def test_min_p_and_epsilon():
 
 
 def test_typical_may_remove_the_most_probable_token():
-    # H is about 1.76, so that the token of probability 0.4 surprises by 0.92 and 0.2 by 1.61.
+    # H is about 1.89, so that the token of probability 0.4 surprises by 0.92 and 0.2 by 1.61.
     logits = log_of(0.4, 0.2, *[0.05] * 8)
     got = np.exp(warped(Warp(typical=0.1), logits))[0]
     np.testing.assert_allclose(got, np.eye(10)[1], atol=1e-6)
     # The later filters cope with a law whose first ranks are gone.
     later = warped(Warp(typical=0.1, epsilon=0.5, top_h=0.01), logits)
     np.testing.assert_allclose(np.exp(later)[0], np.eye(10)[1], atol=1e-6)
+    # Three equal tokens are left of four; two of them have log 2 <= 0.7 log 3.
+    later = warped(Warp(typical=0.5, top_h=0.7), log_of(0.4, 0.2, 0.2, 0.2))
+    np.testing.assert_allclose(np.exp(later)[0], [0, 0.5, 0.5, 0], atol=1e-6)
 
 
 def test_top_h_invariants():
@@ -355,6 +358,8 @@ def test_greedy_rows_are_one_hot_whatever_the_filters():
             want = np.where(np.arange(V) == np.argmax(logits[b]), 0.0, -np.inf)
             np.testing.assert_array_equal(got[b], want)
         assert not np.isnan(got).any()
+    with jax.debug_nans(True):  # Nothing is divided by 0 on the way.
+        Warp(temperature=0.0).log_probs(jnp.asarray(logits))
     # The argmax is that of the penalised logits.
     bias = np.zeros(V, np.float32)
     bias[5] = 50.0
