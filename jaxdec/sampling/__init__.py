@@ -1,0 +1,15 @@
+"""Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
+
+from jaxdec.sampling.noise import Purpose, gumbel, key_at, perturbed_argmax, row_keys, uniform
+from jaxdec.sampling.warp import History, Warp
+
+__all__ = [
+    "History",
+    "Purpose",
+    "Warp",
+    "gumbel",
+    "key_at",
+    "perturbed_argmax",
+    "row_keys",
+    "uniform",
+]
