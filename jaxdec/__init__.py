@@ -1,1 +1,52 @@
-"""Decoding algorithms for JAX and TPU."""
+"""Decoding algorithms for JAX and TPU: pure functions of (params, state, rng), exact where they say so."""
+
+from jaxdec import models, sampling, text, visibility
+from jaxdec.autoregressive import Autoregressive, autoregressive
+from jaxdec.cache import KVCache
+from jaxdec.checkpoints import Checkpoint, load
+from jaxdec.decoding import (
+    Decoder,
+    Exactness,
+    Info,
+    Record,
+    Status,
+    run,
+    stream,
+)
+from jaxdec.generation import Result, generate, prepare
+from jaxdec.model import Inputs, Model, Output, from_nnx
+from jaxdec.sampling import Warp
+from jaxdec.speculative import Speculative, drafters, speculative, verifiers
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Autoregressive",
+    "Checkpoint",
+    "Decoder",
+    "Exactness",
+    "Info",
+    "Inputs",
+    "KVCache",
+    "Model",
+    "Output",
+    "Record",
+    "Result",
+    "Speculative",
+    "Status",
+    "Warp",
+    "autoregressive",
+    "drafters",
+    "from_nnx",
+    "generate",
+    "load",
+    "models",
+    "prepare",
+    "run",
+    "sampling",
+    "speculative",
+    "stream",
+    "text",
+    "verifiers",
+    "visibility",
+]

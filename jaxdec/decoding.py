@@ -202,9 +202,7 @@ class Rows:
     def window(self, start: jax.Array, width: int) -> jax.Array:
         """Tokens `[B, width]` from position `start [B]`; positions outside the buffer read zero."""
         places = start[:, None] + jnp.arange(width)
-        return jnp.take_along_axis(
-            self.tokens, places, axis=1, mode="fill", fill_value=0
-        )
+        return jnp.take_along_axis(self.tokens, places, axis=1, mode="fill", fill_value=0)
 
     def advance(
         self,
@@ -256,10 +254,16 @@ class Rows:
             at_eos + 1 == taken,
             at_stop + 1 == taken,
             length - self.prompt_length >= settings.max_new_tokens,
-            at_fault == taken,
+            (at_fault == taken) & (at_fault < offered),
             length >= self.tokens.shape[1],
         ]
-        codes = [Status.EOS, Status.STOP_SEQUENCE, Status.LENGTH, Status.NONFINITE, Status.CACHE_FULL]
+        codes = [
+            Status.EOS,
+            Status.STOP_SEQUENCE,
+            Status.LENGTH,
+            Status.NONFINITE,
+            Status.CACHE_FULL,
+        ]
         if room is not None:
             causes.append(room - taken < width)
             codes.append(Status.CACHE_FULL)
@@ -367,9 +371,9 @@ class Record:
     @classmethod
     def start(cls, rows: Rows) -> "Record":
         """An empty record for some rows."""
-        zero = jnp.zeros_like(rows.length)
-        floats = jnp.zeros(rows.tokens.shape, jnp.float32)
-        return cls(floats, floats, jnp.zeros(rows.tokens.shape, bool), Stats(zero, zero, zero, zero))
+        zeros = lambda dtype: jnp.zeros(rows.tokens.shape, dtype)
+        counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in range(4))
+        return cls(zeros(jnp.float32), zeros(jnp.float32), zeros(bool), Stats(*counts))
 
     def add(self, info: Info) -> "Record":
         """Takes in what a step did."""

@@ -1,0 +1,1 @@
+"""Pallas kernels for decoding; imports nothing from jaxdec."""

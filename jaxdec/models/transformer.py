@@ -160,7 +160,9 @@ class MLP(nnx.Module):
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         self.gate_proj = _linear(config.width, config.hidden, rngs)
         self.up_proj = _linear(config.width, config.hidden, rngs)
-        self.down_proj = _linear(config.hidden, config.width, rngs, 1 / math.sqrt(2 * config.layers))
+        self.down_proj = _linear(
+            config.hidden, config.width, rngs, 1 / math.sqrt(2 * config.layers)
+        )
 
     def __call__(self, x):
         """Maps `[B, T, D]` to `[B, T, D]`."""

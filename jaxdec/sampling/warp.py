@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxdec.sampling.noise import gumbel
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +228,24 @@ class Warp:
         if greedy is not None:
             log_probs = jnp.where(greedy, jnp.where(_is_argmax(logits), 0.0, -jnp.inf), log_probs)
         return jnp.where(broken, jnp.nan, log_probs)
+
+    def noise(self, keys: jax.Array, vocab_size: int) -> jax.Array:
+        """Gumbel noise to draw from `log_probs` with; not computed while no row samples.
+
+        Args:
+          keys: keys `[B, ...]`.
+          vocab_size: V.
+
+        Returns:
+          float32 `[B, ..., V]`; zeros if every temperature is 0, where the law is one-hot and noise decides nothing.
+        """
+        if self.temperature is None:
+            return gumbel(keys, vocab_size)
+        return jax.lax.cond(
+            jnp.any(jnp.asarray(self.temperature) > 0),
+            lambda: gumbel(keys, vocab_size),
+            lambda: jnp.zeros((*keys.shape, vocab_size), jnp.float32),
+        )
 
     def _penalised(self, logits: jax.Array, history: History | None) -> jax.Array:
         """Logits `[B, ..., V]` after every stage before the temperature."""

@@ -1,0 +1,19 @@
+"""Speculative decoding: a product of drafters and verifiers on one loop."""
+
+from jaxdec.speculative import drafters, verifiers
+from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
+from jaxdec.speculative.parts import Context, Drafter, Outcome, Verifier
+from jaxdec.speculative.tree import DraftTree
+
+__all__ = [
+    "Context",
+    "DraftTree",
+    "Drafter",
+    "Outcome",
+    "Speculative",
+    "SpeculativeState",
+    "Verifier",
+    "drafters",
+    "speculative",
+    "verifiers",
+]

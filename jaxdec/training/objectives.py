@@ -52,13 +52,17 @@ def distillation(
       A float32 scalar in nats.
     """
     inputs = Inputs.causal(tokens[:, :-1])
-    law = jax.nn.softmax(jax.lax.stop_gradient(teacher.forward(teacher_params, inputs, None).logits))
+    law = jax.nn.softmax(
+        jax.lax.stop_gradient(teacher.forward(teacher_params, inputs, None).logits)
+    )
     labels = jax.nn.one_hot(tokens[:, 1:], model.vocab_size)
     logits = model.forward(params, inputs, None).logits
     return optax.softmax_cross_entropy(logits, (1 - weight) * labels + weight * law).mean()
 
 
-def bits_per_byte(model: Model, params: Params, stream, *, length: int = 512, batch: int = 16) -> float:
+def bits_per_byte(
+    model: Model, params: Params, stream, *, length: int = 512, batch: int = 16
+) -> float:
     """Bits per byte of a held-out stream, every token scored once with at least `length / 2` tokens of context.
 
     Windows of `length` overlap by half; each scores its second half (the first window scores all). BOS and EOS are

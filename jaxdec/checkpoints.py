@@ -1,0 +1,135 @@
+"""Checkpoints: a folder with a configuration, weights and a card.
+
+    <name>/config.json    sizes of the transformer, end-of-sequence tokens, facts of the training run
+    <name>/weights/       parameters, written by orbax
+    <name>/README.md      the model card
+
+The shipped ones are found beside the packages, in a source tree and in an installed wheel alike.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from jaxdec.model import Model, Params, from_nnx
+from jaxdec.models import Transformer, TransformerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model and its weights.
+
+    Attributes:
+      name: the folder's name.
+      model: what decoders take.
+      params: float32 parameters, a nested dict.
+      config: sizes.
+      facts: what is known of the training run.
+    """
+
+    name: str
+    model: Model
+    params: Params
+    config: TransformerConfig
+    facts: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(x.size for x in jax.tree.leaves(self.params))
+
+
+def folder() -> Path:
+    """Where the shipped checkpoints lie: inside the installed package, or at the root of a source tree."""
+    package = Path(__file__).parent
+    inside = package / "checkpoints"
+    return inside if inside.is_dir() else package.parent / "checkpoints"
+
+
+def available() -> list[str]:
+    """Names of the shipped checkpoints."""
+    return sorted(path.parent.name for path in folder().glob("*/config.json"))
+
+
+def load(name: str | Path) -> Checkpoint:
+    """Loads a checkpoint.
+
+    Args:
+      name: a shipped checkpoint's name, or the path of a folder.
+
+    Raises:
+      ValueError: if there is no such checkpoint, or it is damaged.
+    """
+    path = Path(name)
+    if not (path / "config.json").is_file():
+        path = folder() / str(name)
+    if not (path / "config.json").is_file():
+        raise ValueError(
+            f"no checkpoint {str(name)!r}: it is neither a folder with a config.json nor one of the "
+            f"shipped ones ({', '.join(available()) or 'none'})"
+        )
+    try:
+        held = json.loads((path / "config.json").read_text())
+        config = TransformerConfig(**held["model"])
+        abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+        model, shapes = from_nnx(abstract, eos=held["eos"])
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(held["dtype"])), shapes
+            )
+            params = checkpointer.restore((path / "weights").absolute(), stored)
+    except (
+        Exception
+    ) as error:  # whatever orbax or json make of a broken file, the user needs one line
+        reason = str(error).strip().splitlines()
+        raise ValueError(
+            f"checkpoint {str(name)!r} is damaged: {reason[0] if reason else type(error).__name__}"
+        ) from error
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    return Checkpoint(path.name, model, params, config, held["facts"])
+
+
+def save(
+    path: str | Path,
+    config: TransformerConfig,
+    params: Params,
+    *,
+    eos: Sequence[int] = (),
+    facts: dict[str, Any] | None = None,
+    dtype: jax.typing.DTypeLike = jnp.bfloat16,
+) -> None:
+    """Writes a checkpoint to a new folder: weights first, the configuration last.
+
+    Args:
+      path: the folder; must not hold a checkpoint yet.
+      config: sizes.
+      params: parameters of that size.
+      eos: tokens that end a sequence.
+      facts: anything that JSON can hold.
+      dtype: of the stored weights; bfloat16 halves the size.
+
+    Raises:
+      ValueError: if the folder holds a checkpoint already.
+    """
+    path = Path(path).absolute()
+    if (path / "config.json").exists() or (path / "weights").exists():
+        raise ValueError(f"{path} holds a checkpoint already")
+    path.mkdir(parents=True, exist_ok=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path / "weights", jax.tree.map(lambda x: jnp.asarray(x, dtype), params))
+    held = {
+        "model": dataclasses.asdict(config),
+        "eos": list(eos),
+        "dtype": jnp.dtype(dtype).name,
+        "facts": facts or {},
+    }
+    draft = path / "config.json.tmp"
+    draft.write_text(json.dumps(held, indent=2) + "\n")
+    draft.replace(path / "config.json")

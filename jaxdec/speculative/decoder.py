@@ -1,0 +1,171 @@
+"""Speculative decoding: one loop for every drafter and every verifier.
+
+Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth, W = D + 1 tokens a step at most, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.decoding import (
+    Exactness,
+    Info,
+    Request,
+    Rows,
+    Settings,
+    prefill,
+    target_params,
+)
+from jaxdec.model import Inputs, Model, Params
+from jaxdec.sampling import Purpose, key_at
+from jaxdec.speculative.parts import Context, Drafter, Verifier
+from jaxdec.speculative.verifiers import SharedNoiseWalk
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SpeculativeState:
+    """What a step reads.
+
+    Attributes:
+      rows: committed tokens.
+      settings: the request's settings.
+      cache: the target's, one token behind the rows.
+      draft: the drafter's own state.
+    """
+
+    rows: Rows
+    settings: Settings
+    cache: Any
+    draft: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Speculative:
+    """See `speculative`."""
+
+    model: Model
+    drafter: Drafter
+    verifier: Verifier
+
+    @property
+    def exactness(self) -> Exactness:
+        """The verifier's promise."""
+        return self.verifier.exactness
+
+    @property
+    def width(self) -> int:
+        """Tokens that a step commits at most: a whole path and the token after it."""
+        return self.drafter.depth + 1
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for what the drafter cannot serve."""
+        self.drafter.check(request, params, self.model.vocab_size)
+
+    def init(self, params: Params, request: Request) -> SpeculativeState:
+        """Reads the prompts with the target and the drafter."""
+        return SpeculativeState(
+            rows=Rows.start(request, self.model.vocab_size),
+            settings=request.settings,
+            cache=prefill(self.model, target_params(params), request),
+            draft=self.drafter.init(params, request),
+        )
+
+    def step(
+        self, params: Params, state: SpeculativeState, rng: jax.Array
+    ) -> tuple[SpeculativeState, Info]:
+        """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
+        rows, settings = state.rows, state.settings
+        depths = jnp.arange(self.width)
+        if self.verifier.shares_noise:
+            keys = key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
+        else:
+            keys = key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
+        noise = settings.warp.noise(keys, self.model.vocab_size)
+        context = Context(rows, settings, rng, noise)
+        tree, made = self.drafter.propose(params, state.draft, context)
+
+        lineage = tree.lineage()
+        tokens = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)
+        start = rows.length - 1
+        positions = start[:, None] + lineage.sum(-1) - 1
+        spans = visibility.tree(tree.rooted, start, tree.scored)
+        inputs = Inputs(tokens, positions.astype(jnp.int32), spans.looks, spans.lives)
+        output = self.model.forward(target_params(params), inputs, state.cache)
+
+        history = rows.history
+        if history is not None:  # the pending token is counted already
+            history = history.along(tokens, lineage.at[:, :, 0].set(False))
+        laws = settings.warp.log_probs(output.logits, history)
+        outcome = self.verifier.verify(tree, laws, context)
+
+        along = jnp.take_along_axis(tokens, outcome.path[:, 1:], axis=1)
+        along = jnp.pad(along, ((0, 0), (0, 1)))
+        drafted = depths < outcome.count[:, None]
+        chunk = jnp.where(drafted, along, outcome.next_token[:, None])
+
+        def at_path(
+            values,
+        ):  # [B, T, V] -> [B, W]: the value of each chunk token after its predecessor
+            rows_of = jnp.take_along_axis(values, outcome.path[..., None], axis=1)
+            return jnp.take_along_axis(rows_of, chunk[..., None], axis=2)[..., 0]
+
+        log_probs = at_path(laws)
+        raw_log_probs = at_path(output.logits) - jnp.take_along_axis(
+            jax.nn.logsumexp(output.logits, axis=-1), outcome.path, axis=1
+        )
+        room = state.cache.capacity - state.cache.length
+        rows, count = rows.advance(
+            settings, chunk, outcome.count + 1, jnp.isfinite(log_probs), room=room
+        )
+        lives = visibility.causal(start[:, None] + depths).lives
+        cache = state.cache.commit(output.entries, outcome.path, count, lives)
+        draft = self.drafter.update(state.draft, made, rows)
+
+        ran = state.rows.running
+        counted = lambda value: jnp.where(ran, value, 0).astype(jnp.int32)
+        info = Info(
+            tokens=chunk,
+            start=rows.length - count,
+            count=count,
+            log_probs=log_probs,
+            raw_log_probs=raw_log_probs,
+            drafted=drafted,
+            proposed=counted(tree.mask.sum(-1)),
+            accepted=counted(outcome.count),
+            target_forwards=counted(1),
+            draft_forwards=counted(self.drafter.forwards),
+            status=rows.status,
+        )
+        return SpeculativeState(rows, settings, cache, draft), info
+
+
+def speculative(model: Model, *, drafter: Drafter, verifier: Verifier | None = None) -> Speculative:
+    """Speculative decoding of a target with any drafter and any verifier.
+
+    A step drafts a tree of N nodes, scores the pending token and all nodes in one forward of the target, keeps the
+    path that the verifier accepts and the token that follows it: 1 to D + 1 tokens a forward. Rows accept on their
+    own; none waits for another.
+
+    Args:
+      model: the target.
+      drafter: from `jaxdec.drafters`.
+      verifier: from `jaxdec.verifiers`; the shared-noise walk if not given.
+
+    Raises:
+      ValueError: if the verifier judges only chains and the drafter proposes trees.
+
+    Exactness: the verifier's; token-identical to `autoregressive` with the same key for the default.
+    Source: Leviathan et al. (2211.17192) and Chen et al. (2302.01318) for chains; here drafter, tree and law of
+    acceptance are separate parts.
+    """
+    verifier = SharedNoiseWalk() if verifier is None else verifier
+    if verifier.chains_only and drafter.nodes != drafter.depth:
+        raise ValueError(
+            f"{type(verifier).__name__} verifies chains, but the drafter proposes trees of "
+            f"{drafter.nodes} nodes and depth {drafter.depth}"
+        )
+    return Speculative(model, drafter, verifier)

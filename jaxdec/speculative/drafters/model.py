@@ -1,0 +1,115 @@
+"""Drafting with a small model."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.decoding import Request, Rows, prefill
+from jaxdec.model import Inputs, Model, Params
+from jaxdec.sampling import perturbed_argmax
+from jaxdec.speculative.parts import Context
+from jaxdec.speculative.tree import DraftTree
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDrafter:
+    """Draws a chain of `length` tokens from a small causal model with the target's warp.
+
+    The drafter keeps a cache of its own, which holds committed tokens only. A proposal feeds the committed tokens that
+    the cache lacks (the pending token, and the last draft if all were accepted) together with the drafts so far:
+    nothing provisional is ever written, and `update` commits the part of the window that was kept.
+
+    Attributes:
+      model: the draft model; the target's vocabulary.
+      length: drafts a step.
+      params_key: the name of its parameters in `params`.
+    """
+
+    model: Model
+    length: int
+    params_key: str = "draft"
+
+    @property
+    def depth(self) -> int:
+        """D."""
+        return self.length
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return self.length
+
+    @property
+    def forwards(self) -> int:
+        """One forward a draft."""
+        return self.length
+
+    def check(self, request: Request, params: Params, vocab_size: int) -> None:
+        """Raises `ValueError` if parameters are missing, or vocabularies or lengths do not match."""
+        if self.model.vocab_size != vocab_size:
+            raise ValueError(
+                f"the draft model has a vocabulary of {self.model.vocab_size}, the target of {vocab_size}"
+            )
+        if not hasattr(params, "keys") or self.params_key not in params:
+            raise ValueError(f"params has no part {self.params_key!r} for the draft model")
+
+    def init(self, params: Params, request: Request) -> Any:
+        """A cache that holds the prompts but for their last tokens."""
+        return prefill(self.model, params[self.params_key], request)
+
+    def propose(
+        self, params: Params, state: Any, context: Context
+    ) -> tuple[DraftTree, tuple[Any, jax.Array]]:
+        """Draws the chain; also returns the window's entries and how many of its tokens were scored."""
+        rows, cache = context.rows, state
+        unseen = rows.length - cache.length  # 1 or 2
+        window = rows.window(cache.length, self.length + 1)
+        places = jnp.arange(self.length + 1)
+
+        def draw(carry, depth):
+            window, history = carry
+            filled = unseen + depth
+            inputs = Inputs.causal(window, cache.length, valid=places < filled[:, None])
+            output = self.model.forward(params[self.params_key], inputs, cache)
+            logits = jnp.take_along_axis(output.logits, filled[:, None, None] - 1, axis=1)[:, 0]
+            law = context.settings.warp.log_probs(logits, history)
+            token = perturbed_argmax(law, context.noise[:, depth])
+            window = jnp.where(places == filled[:, None], token[:, None], window)
+            if history is not None:
+                history = history.add(token[:, None], jnp.ones((len(token), 1), bool))
+            return (window, history), (token, law, output.entries)
+
+        carry = (window, rows.history)
+        # The last draw stands outside of the scan: only its entries are wanted, and they cover the whole window.
+        carry, (tokens, laws, _) = jax.lax.scan(draw, carry, jnp.arange(self.length - 1))
+        _, (token, law, entries) = draw(carry, jnp.int32(self.length - 1))
+        tokens = jnp.concatenate([tokens, token[None]]).swapaxes(0, 1)
+        laws = jnp.concatenate([laws, law[None]]).swapaxes(0, 1)
+        return DraftTree.chain(tokens, q=laws), (entries, unseen + self.length - 1)
+
+    def update(self, state: Any, made: tuple[Any, jax.Array], rows: Rows) -> Any:
+        """Commits the scored tokens of the window that were kept, short of the pending one."""
+        entries, scored = made
+        count = jnp.minimum(rows.length - 1 - state.length, scored)
+        index = jnp.broadcast_to(jnp.arange(self.length + 1), (len(count), self.length + 1))
+        lives = visibility.causal(state.length[:, None] + index).lives
+        return state.commit(entries, index, count, lives)
+
+
+def model(model: Model, *, length: int = 6, params_key: str = "draft") -> ModelDrafter:
+    """Drafts `length` tokens a step with a small causal model.
+
+    Args:
+      model: a model with the target's vocabulary.
+      length: drafts a step, at least 1.
+      params_key: the name of its parameters in the `params` of `generate`.
+
+    Raises:
+      ValueError: if `length < 1`.
+    """
+    if length < 1:
+        raise ValueError(f"draft length must be at least 1, got {length}")
+    return ModelDrafter(model, length, params_key)

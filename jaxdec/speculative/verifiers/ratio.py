@@ -1,0 +1,175 @@
+"""Verification of chains by probability ratios: the token rule and block verification.
+
+Each rule is a deterministic *law* (what is accepted with which probability, and from which law the closing token is
+drawn) and one sampler of such laws, so that exactness is proved by summing the law over all drafts, with no randomness.
+
+Legend: B rows, N drafted tokens, V vocabulary. Laws are written for probabilities of any float type.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Exactness
+from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax, uniform
+from jaxdec.speculative.parts import Context, Outcome
+from jaxdec.speculative.tree import DraftTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ChainLaw:
+    """How a chain of drafts is judged.
+
+    Draft i passes its test iff `u_i * denominator_i < numerator_i` for a fresh uniform u_i: strict, so that a token of
+    probability zero never passes, and without a division.
+
+    Attributes:
+      numerator: `[B, N]`.
+      denominator: `[B, N]`.
+      closing: `[B, N + 1, V]`, the law of the token that follows after 0, ..., N accepted drafts.
+    """
+
+    numerator: jax.Array
+    denominator: jax.Array
+    closing: jax.Array
+
+    @property
+    def passing(self) -> jax.Array:
+        """Probability `[B, N]` that each test passes."""
+        safe = jnp.where(self.denominator > 0, self.denominator, 1)
+        ratio = jnp.where(self.denominator > 0, self.numerator / safe, self.numerator > 0)
+        return jnp.clip(ratio, 0, 1)
+
+
+def residual(p: jax.Array, q: jax.Array, scale: jax.Array | float = 1.0) -> jax.Array:
+    """The law `[scale * p - q]+`, normalised over the last axis; p itself where nothing is left."""
+    left = jnp.maximum(scale * p - q, 0)
+    total = left.sum(-1, keepdims=True)
+    return jnp.where(total > 0, left / jnp.where(total > 0, total, 1), p)
+
+
+def token_law(p: jax.Array, q: jax.Array, tokens: jax.Array, mask: jax.Array) -> ChainLaw:
+    """The token rule: accept draft x_i iff `u_i q_i(x_i) < p_i(x_i)`, up to the first failure.
+
+    After A accepted drafts the closing token has the law `[p_{A+1} - q_{A+1}]+`, normalised, and `p_{N+1}` after all.
+
+    Args:
+      p: `[B, N + 1, V]`, target laws after 0, ..., N drafts.
+      q: `[B, N, V]`, the laws that the drafts were drawn from (one-hot for a chosen draft).
+      tokens: int32 `[B, N]`, the drafts x.
+      mask: bool `[B, N]`, a prefix of each row: the drafts that exist.
+
+    Source: Leviathan et al., 2211.17192; Chen et al., 2302.01318.
+    """
+    p_x, q_x = _at_tokens(p[:, :-1], tokens), _at_tokens(q, tokens)
+    # A draft that does not exist never passes, and takes nothing away from the law that closes there.
+    q = jnp.where(mask[..., None], q, 0)
+    closing = residual(p, jnp.pad(q, ((0, 0), (0, 1), (0, 0))))
+    return ChainLaw(jnp.where(mask, p_x, 0), jnp.where(mask, q_x, 1), closing)
+
+
+def block_law(p: jax.Array, q: jax.Array, tokens: jax.Array, mask: jax.Array) -> ChainLaw:
+    """Block verification: judge prefixes as wholes; the *last* success counts.
+
+    With `w_0 = 1, w_i = min(1, w_{i-1} p_i(x_i) / q_i(x_i))` and, for i before the last draft,
+    `S_i = sum_v [w_i p_{i+1}(v) - q_{i+1}(v)]+`, prefix i passes with probability
+
+        h_i = S_i / (S_i + 1 - w_i),   h_N = w_N,
+
+    and the closing token after A drafts has the law `[w_A p_{A+1} - q_{A+1}]+`, normalised (`p_{N+1}` after all).
+
+    Args:
+      p: `[B, N + 1, V]`.
+      q: `[B, N, V]`.
+      tokens: int32 `[B, N]`.
+      mask: bool `[B, N]`, a prefix of each row.
+
+    Source: Sun et al., 2403.10444; at least as many accepted drafts as the token rule in expectation.
+    """
+    p_x, q_x = _at_tokens(p[:, :-1], tokens), _at_tokens(q, tokens)
+    ratio = jnp.where(q_x > 0, p_x / jnp.where(q_x > 0, q_x, 1), 0)
+
+    def grow(weight, ratio):
+        weight = jnp.minimum(1, weight * ratio)
+        return weight, weight
+
+    _, weights = jax.lax.scan(grow, jnp.ones_like(ratio[:, 0]), jnp.where(mask, ratio, 1).T)
+    weights = weights.T  # w_1..w_N, [B, N]
+    before = jnp.pad(weights, ((0, 0), (1, 0)), constant_values=1)  # w_0..w_N
+    q = jnp.pad(jnp.where(mask[..., None], q, 0), ((0, 0), (0, 1), (0, 0)))
+    surplus = jnp.maximum(before[..., None] * p - q, 0).sum(-1)[:, 1:]  # S_1..S_N
+    last = mask & ~jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
+    numerator = jnp.where(last, weights, surplus)
+    denominator = jnp.where(last, 1, surplus + 1 - weights)
+    closing = residual(p, q, before[..., None])
+    return ChainLaw(jnp.where(mask, numerator, 0), jnp.where(mask, denominator, 1), closing)
+
+
+def first_failure(passed: jax.Array) -> jax.Array:
+    """Accepted drafts `[...]` from tests bool `[..., N]`: the length of the leading run of successes."""
+    return jnp.cumprod(passed.astype(jnp.int32), axis=-1).sum(-1)
+
+
+def last_success(passed: jax.Array) -> jax.Array:
+    """Accepted drafts `[...]` from tests bool `[..., N]`: the place of the last success, 0 if there is none."""
+    return (passed * jnp.arange(1, passed.shape[-1] + 1)).max(-1, initial=0)
+
+
+def _at_tokens(laws: jax.Array, tokens: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(laws, tokens[..., None], axis=-1)[..., 0]
+
+
+def _sample(law: ChainLaw, counted, context: Context) -> Outcome:
+    """Draws an outcome of a law: a fresh uniform for each test, fresh Gumbel noise for the closing token."""
+    batch, nodes = law.numerator.shape
+    rounds = context.rows.rounds
+    u = uniform(key_at(context.keys, Purpose.ACCEPT, rounds[:, None], jnp.arange(nodes)))
+    count = counted(u * law.denominator < law.numerator)
+    closing = jnp.take_along_axis(law.closing, count[:, None, None], axis=1)[:, 0]
+    noise = gumbel(key_at(context.keys, Purpose.RESIDUAL, rounds), closing.shape[-1])
+    next_token = perturbed_argmax(jnp.log(closing), noise)
+    path = jnp.broadcast_to(jnp.arange(nodes + 1), (batch, nodes + 1))
+    return Outcome(path, count.astype(jnp.int32), next_token)
+
+
+def _laws(tree: DraftTree, log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Target and draft probabilities; a chosen draft has a one-hot law."""
+    p = jnp.exp(log_probs)
+    q = jax.nn.one_hot(tree.tokens, p.shape[-1]) if tree.q is None else jnp.exp(tree.q)
+    return p, q
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenRatio:
+    """Speculative sampling: accepts each draft with probability `min(1, p(x) / q(x))`; see `token_law`.
+
+    Exactness: distribution-identical; at temperature 0 the same tokens as plain decoding.
+    """
+
+    exactness: Exactness = Exactness.DISTRIBUTION_IDENTICAL
+    shares_noise: bool = False
+    chains_only: bool = True
+
+    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
+        """See `jaxdec.speculative.parts.Verifier`."""
+        p, q = _laws(tree, log_probs)
+        return _sample(token_law(p, q, tree.tokens, tree.mask), first_failure, context)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockVerification:
+    """Block verification: accepts the longest prefix that passes as a whole; see `block_law`.
+
+    Exactness: distribution-identical; at temperature 0 the same tokens as plain decoding.
+    """
+
+    exactness: Exactness = Exactness.DISTRIBUTION_IDENTICAL
+    shares_noise: bool = False
+    chains_only: bool = True
+
+    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
+        """See `jaxdec.speculative.parts.Verifier`."""
+        p, q = _laws(tree, log_probs)
+        return _sample(block_law(p, q, tree.tokens, tree.mask), last_success, context)

@@ -1,0 +1,139 @@
+"""Models whose laws are known exactly, to test decoders against.
+
+Both meet the model contract *literally*: what a row predicts depends on nothing but the set of (position, token) pairs
+that its query may see, through the real spans and the real `KVCache`. A wrong span, position or commit changes the
+conditional, and a test sees it. Neither uses Flax: any function that meets the contract can be decoded.
+
+Legend: B rows, T new tokens, S cached slots, V vocabulary, L positions.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec import visibility
+from jaxdec.cache import KVCache, KVEntries, LayerEntries
+from jaxdec.model import Inputs, Model, Output
+
+
+def _init_cache(batch: int, capacity: int) -> KVCache:
+    """A cache with one layer whose keys are the tokens themselves."""
+    return KVCache.create(layers=1, batch=batch, capacity=capacity, heads=1, head_dim=1)
+
+
+def _seen(inputs: Inputs, cache: KVCache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What each query may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T, K]`."""
+    tokens, positions = inputs.tokens, inputs.positions
+    visible = visibility.dense(inputs.looks, inputs.lives)
+    if cache is not None:
+        stored = cache.layers[0].keys[:, 0, :, 0].astype(jnp.int32)
+        tokens = jnp.concatenate([tokens, stored], axis=1)
+        positions = jnp.concatenate([positions, cache.positions], axis=1)
+        cached = visibility.dense(inputs.looks, cache.spans)
+        visible = jnp.concatenate([visible, cached], axis=2)
+    return tokens, positions, visible
+
+
+def _output(logits: jax.Array, inputs: Inputs) -> Output:
+    stored = inputs.tokens[:, None, :, None].astype(jnp.float32)
+    entries = KVEntries((LayerEntries(stored, stored),), inputs.positions)
+    return Output(logits, logits, (), entries)
+
+
+def _hash_forward(params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
+    tokens, positions, visible = _seen(inputs, cache)
+
+    def mix(x):  # a bijection of uint32 that spreads every bit
+        x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+        x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+        return x ^ (x >> 16)
+
+    pairs = mix(tokens.astype(jnp.uint32) + mix(positions.astype(jnp.uint32) + jnp.uint32(1)))
+    total = jnp.where(visible, pairs[:, None, :], jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
+    index = mix(total + mix(inputs.positions.astype(jnp.uint32))) % params.shape[0]
+    return _output(params[index], inputs)
+
+
+def hash_oracle(
+    vocab_size: int,
+    *,
+    seed: int = 0,
+    rows: int = 509,
+    scale: float = 2.0,
+    eos: tuple[int, ...] = (),
+) -> tuple[Model, jax.Array]:
+    """A causal model of unbounded length whose logits are a random function of the whole visible set.
+
+    Args:
+      vocab_size: V.
+      seed: of the table of logits `[rows, V]`.
+      rows: different laws.
+      scale: standard deviation of the logits.
+      eos: tokens that end a sequence.
+
+    Returns:
+      `(model, params)`. Integer arithmetic picks the law, so results are equal bit for bit in any batch.
+    """
+    table = np.random.default_rng(seed).normal(size=(rows, vocab_size)) * scale
+    model = Model(_hash_forward, _init_cache, vocab_size, eos=eos)
+    return model, jnp.asarray(table, jnp.float32)
+
+
+def blend(params: jax.Array, other: jax.Array, weight: float) -> jax.Array:
+    """A hash oracle that resembles another: its table moved towards `other` by `weight` in [0, 1]."""
+    return (1 - weight) * params + weight * other
+
+
+@dataclasses.dataclass(frozen=True)
+class _JointForward:
+    """The conditionals of a joint law; `params` is its table `[V] * L`."""
+
+    vocab_size: int
+    positions: int
+
+    def __call__(self, params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
+        vocab_size, length = self.vocab_size, self.positions
+        tokens, positions, visible = _seen(inputs, cache)
+        outcomes = np.indices((vocab_size,) * length).reshape(length, -1).T  # [V^L, L]
+        contradicts = np.stack([outcomes[:, :, None] != np.arange(vocab_size)])[0]  # [V^L, L, V]
+        evidence = (
+            jax.nn.one_hot(positions, length)[..., :, None]
+            * jax.nn.one_hot(tokens, vocab_size)[..., None, :]
+        )  # [B, K, L, V]
+        evidence = jnp.einsum("btk,bklv->btlv", visible.astype(jnp.float32), evidence)
+        against = jnp.einsum("btlv,olv->bto", evidence, contradicts.astype(np.float32))
+        weight = jnp.where(against == 0, params.reshape(-1), 0)  # [B, T, V^L]
+        target = inputs.positions + 1  # a causal row predicts the next position
+        follows = jax.nn.one_hot(jnp.asarray(outcomes), vocab_size)  # [V^L, L, V]
+        place = jax.nn.one_hot(target, length)  # zero past the end
+        mass = jnp.einsum("bto,olv,btl->btv", weight, follows, place)
+        # Past the last position the joint says nothing: any token may follow.
+        mass = jnp.where((target >= length)[..., None], 1.0, mass)
+        return _output(jnp.log(mass / mass.sum(-1, keepdims=True)), inputs)
+
+
+def joint_oracle(
+    vocab_size: int, positions: int, *, seed: int = 0, concentration: float = 0.5
+) -> tuple[Model, jax.Array]:
+    """A causal model given by a known joint law over `V^L` sequences, conditioned on what each query sees.
+
+    Args:
+      vocab_size: V, at most 5.
+      positions: L, at most 5; later tokens are uniform.
+      seed: of the law, drawn from a Dirichlet.
+      concentration: of the Dirichlet; small is peaked.
+
+    Returns:
+      `(model, params)` with `params` the joint probabilities `[V] * L`.
+
+    Raises:
+      ValueError: if the table would be too large to enumerate.
+    """
+    if vocab_size > 5 or positions > 5:
+        raise ValueError(f"a joint table takes V and L up to 5, got {vocab_size} and {positions}")
+    flat = np.random.default_rng(seed).dirichlet(np.full(vocab_size**positions, concentration))
+    table = jnp.asarray(flat.reshape((vocab_size,) * positions), jnp.float32)
+    return Model(_JointForward(vocab_size, positions), _init_cache, vocab_size), table
