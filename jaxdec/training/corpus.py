@@ -15,7 +15,19 @@ from jaxdec import text
 
 # Installed packages, then test suites and generated tables: the library proper is what people write.
 _SKIPPED = frozenset(
-    ["site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "idlelib", "turtledemo", "lib2to3", "encodings", "pydoc_data"]
+    [
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "test",
+        "tests",
+        "idle_test",
+        "idlelib",
+        "turtledemo",
+        "lib2to3",
+        "encodings",
+        "pydoc_data",
+    ]
 )
 _MAX_BYTES = 1_000_000
 
