@@ -40,8 +40,8 @@ def test_the_same_logits_from_more_parameters(layers, hidden):
     assert (size(grown) > size(params)) == (layers > 2 or hidden is not None)
 
     inputs = jaxdec.Inputs.causal(TOKENS)
-    before = model.forward(params, inputs, None).logits
-    after = big.forward(grown, inputs, None).logits
+    before = jax.jit(model.forward)(params, inputs, None).logits
+    after = jax.jit(big.forward)(grown, inputs, None).logits
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
