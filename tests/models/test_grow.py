@@ -12,7 +12,7 @@ import jaxdec
 from jaxdec.models import Transformer, TransformerConfig, grow
 
 CONFIG = TransformerConfig(
-    vocab_size=23, width=16, layers=2, heads=4, kv_heads=2, head_dim=4, hidden=24
+    vocab_size=23, width=16, layers=1, heads=4, kv_heads=2, head_dim=4, hidden=24
 )
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 23, (2, 9)), jnp.int32)
 
@@ -30,14 +30,14 @@ def size(params):
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize(("layers", "hidden"), [(5, None), (2, 40), (4, 32), (2, None)])
+@pytest.mark.parametrize(("layers", "hidden"), [(3, None), (1, 40), (2, 32), (1, None)])
 def test_the_same_logits_from_more_parameters(layers, hidden):
     model, params = build(CONFIG)
     config, grown = grow(CONFIG, params, layers, hidden=hidden)
     assert (config.layers, config.hidden) == (layers, hidden or 24)
     big, shapes = model_of(config)
     assert jax.tree.map(jnp.shape, grown) == jax.tree.map(jnp.shape, shapes)
-    assert (size(grown) > size(params)) == (layers > 2 or hidden is not None)
+    assert (size(grown) > size(params)) == (layers > 1 or hidden is not None)
 
     inputs = jaxdec.Inputs.causal(TOKENS)
     before = jax.jit(model.forward)(params, inputs, None).logits
@@ -47,7 +47,7 @@ def test_the_same_logits_from_more_parameters(layers, hidden):
 
 def test_the_same_tokens_through_generate():
     model, params = build(CONFIG)
-    config, grown = grow(CONFIG, params, 4, hidden=32)
+    config, grown = grow(CONFIG, params, 2, hidden=32)
     rng = jax.random.key(0)
     for temperature in (0.0, 1.0):
         small, big = (
@@ -90,10 +90,10 @@ def test_growth_is_deterministic_and_leaves_its_argument_alone():
 
 def test_impossible_sizes():
     _, params = build(CONFIG)
-    with pytest.raises(ValueError, match="layers must be at least the model's own 2, got 1"):
-        grow(CONFIG, params, 1)
+    with pytest.raises(ValueError, match="layers must be at least the model's own 1, got 0"):
+        grow(CONFIG, params, 0)
     with pytest.raises(ValueError, match="hidden must be at least the model's own 24, got 8"):
-        grow(CONFIG, params, 2, hidden=8)
-    wrong = {**params, "layers": {0: params["layers"][0]}}
-    with pytest.raises(ValueError, match="params has 1 layers, config has 2"):
+        grow(CONFIG, params, 1, hidden=8)
+    wrong = {**params, "layers": dict.fromkeys(range(2), params["layers"][0])}
+    with pytest.raises(ValueError, match="params has 2 layers, config has 1"):
         grow(CONFIG, wrong, 3)
