@@ -122,7 +122,7 @@ def check_tree(parents, start, valid=None):
     )
 
 
-@pytest.mark.parametrize("nodes", [1, 2, 3, 5, 9, 17])
+@pytest.mark.parametrize("nodes", [1, 2, 4, 8, 15])
 def test_trees_and_forests(nodes):
     rng = np.random.default_rng(nodes)
     chain, star = np.arange(nodes) - 1, np.where(np.arange(nodes) == 0, -1, 0)
