@@ -112,7 +112,9 @@ class KVCache:
           slots: int32 `[B, T]`; a slot outside `[0, S)` is skipped. Slots of one row differ.
           lives: int32 `[B, T, 2]`, the spans of the stored tokens.
         """
-        slots = jnp.where(slots < 0, self.capacity, slots)
+        # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
+        past = self.capacity + jnp.arange(slots.shape[1])
+        slots = jnp.where((slots < 0) | (slots >= self.capacity), past, slots)
         return self._put(entries, slots, lives, self.length, contiguous=False)
 
     def _put(self, entries, slots, lives, length, *, contiguous, fits=None) -> "KVCache":

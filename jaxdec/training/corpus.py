@@ -1,7 +1,8 @@
 """A corpus that every machine with Python already has: the sources of the running interpreter.
 
 The standard library (without test suites and generated tables), and if asked the packages installed beside it, read in
-a fixed order and split by file: a file is held out iff the hash of its name says so, so that adding files moves no other file across the split.
+a fixed order and split by file: a file is held out iff the hash of its name says so, so that adding files moves no
+other file across the split.
 """
 
 import dataclasses
@@ -86,7 +87,7 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def read_sources(root: Path, skipped: frozenset[str] = frozenset()) -> list[Source]:
-    """All Python files below `root` that are valid UTF-8, not empty and under 1 MB, by name.
+    """All readable Python files below `root` that are valid UTF-8 (as is the name), not empty and up to 1 MB, by name.
 
     Args:
       root: a folder.
@@ -95,16 +96,19 @@ def read_sources(root: Path, skipped: frozenset[str] = frozenset()) -> list[Sour
     found = []
     for path in root.rglob("*.py"):
         relative = path.relative_to(root)
-        if skipped.intersection(relative.parts[:-1]) or not path.is_file():
+        if skipped.intersection(relative.parts[:-1]):
             continue
-        content = path.read_bytes()
-        if not content.strip() or len(content) > _MAX_BYTES:
-            continue
+        name = relative.as_posix()
         try:
+            if not path.is_file():
+                continue
+            content = path.read_bytes()
             content.decode("utf-8")
-        except UnicodeDecodeError:
+            name.encode("utf-8")
+        except (OSError, UnicodeError):
             continue
-        found.append(Source(relative.as_posix(), content))
+        if content.strip() and len(content) <= _MAX_BYTES:
+            found.append(Source(name, content))
     return sorted(found, key=lambda source: source.name)
 
 
