@@ -1,7 +1,8 @@
 """A corpus that every machine with Python already has: the sources of the running interpreter.
 
 The standard library (without test suites and generated tables), and if asked the packages installed beside it, read in
-a fixed order and split by file: a file is held out iff the hash of its name says so, so that adding files moves no other file across the split.
+a fixed order and split by file: a file is held out iff the hash of its name says so, so that adding files moves no
+other file across the split.
 """
 
 import dataclasses
@@ -15,7 +16,19 @@ from jaxdec import text
 
 # Installed packages, then test suites and generated tables: the library proper is what people write.
 _SKIPPED = frozenset(
-    ["site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "idlelib", "turtledemo", "lib2to3", "encodings", "pydoc_data"]
+    [
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "test",
+        "tests",
+        "idle_test",
+        "idlelib",
+        "turtledemo",
+        "lib2to3",
+        "encodings",
+        "pydoc_data",
+    ]
 )
 _MAX_BYTES = 1_000_000
 
@@ -106,8 +119,7 @@ def python_sources(*, packages: bool = False, held_out: float = 0.05) -> Corpus:
     Raises:
       ValueError: if `held_out` is not in (0, 1) or no source is found.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out must lie in (0, 1), got {held_out}")
+    _check_fraction(held_out)
     paths = sysconfig.get_paths()
     sources = read_sources(Path(paths["stdlib"]), _SKIPPED)
     if packages:
@@ -116,9 +128,37 @@ def python_sources(*, packages: bool = False, held_out: float = 0.05) -> Corpus:
             sources += [Source(f"packages/{s.name}", s.content) for s in found]
     if not sources:
         raise ValueError(f"no Python sources below {paths['stdlib']}")
-    outside = tuple(s for s in sources if is_held_out(s.name, held_out))
-    inside = tuple(s for s in sources if not is_held_out(s.name, held_out))
-    return Corpus(train=inside, held_out=outside)
+    return split(sources, held_out)
+
+
+def folder_sources(root: Path, *, held_out: float = 0.05) -> Corpus:
+    """Collects the Python sources below a folder.
+
+    Args:
+      root: the folder.
+      held_out: fraction of the files that are held out, by a hash of their name.
+
+    Raises:
+      ValueError: if `held_out` is not in (0, 1) or no source is found.
+    """
+    _check_fraction(held_out)
+    sources = read_sources(Path(root))
+    if not sources:
+        raise ValueError(f"no Python sources below {root}")
+    return split(sources, held_out)
+
+
+def split(sources: list[Source], held_out: float) -> Corpus:
+    """Splits files by the hashes of their names."""
+    return Corpus(
+        train=tuple(s for s in sources if not is_held_out(s.name, held_out)),
+        held_out=tuple(s for s in sources if is_held_out(s.name, held_out)),
+    )
+
+
+def _check_fraction(held_out: float) -> None:
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must lie in (0, 1), got {held_out}")
 
 
 def crops(stream: np.ndarray, *, batch: int, length: int, seed: int, step: int) -> np.ndarray:
