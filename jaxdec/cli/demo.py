@@ -6,6 +6,7 @@ import statistics
 
 import jax
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -54,10 +55,11 @@ class TestParser(unittest.TestCase):
 """,
 )
 TEMPERATURES = (0.0, 0.8)
-METHODS = ("autoregressive", "draft", "lookup")
+METHODS = {"autoregressive": "plain", "draft": "draft model", "lookup": "prompt lookup"}
 ROUNDS = 3
 
 COLUMNS = """\
+T               temperature; 0 is greedy
 tokens/forward  new tokens a forward of the target, averaged over all prompts
 acceptance      drafted tokens that were kept, of those that were checked
 tokens/s        new tokens a second, all prompts as one batch, compilation and reading the prompts apart; \
@@ -95,12 +97,13 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
       ValueError: for bad input.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     target, draft = options.load(arguments.target), options.load(arguments.draft)
     params = {"target": target.params, "draft": draft.params}
     console.print(
         f"target {target.name}: {target.size:,} parameters; draft {draft.name}: {draft.size:,} parameters; "
-        f"device: {options.device()}"
+        f"device: {options.device()}",
+        soft_wrap=True,
     )
     parts = catalogue.Parts(target.model, draft.model)
     tokens, lengths = text.encode_batch(PROMPTS)
@@ -128,7 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     console.print(_table(cases, rounds))
     for line in COLUMNS.format(rounds=ROUNDS).splitlines():
-        console.print(Text(line, "dim"))
+        console.print(Text(line, "dim"), soft_wrap=True)
 
 
 def _write(console: Console, case: _Case, params: Params, rng: jax.Array) -> None:
@@ -153,19 +156,17 @@ def _write(console: Console, case: _Case, params: Params, rng: jax.Array) -> Non
 
 def _table(cases: list[_Case], rounds: list[list[Decoded]]) -> Table:
     """A row a case; the plain method of each temperature comes first and is what the others are compared with."""
-    table = Table(title=f"{len(PROMPTS)} prompts", title_justify="left")
-    table.add_column("method")
-    for name in ("temperature", "tokens/forward", "acceptance", "tokens/s", "x plain"):
+    table = Table("method", box=box.SIMPLE)
+    for name in ("T", "tokens/forward", "acceptance", "tokens/s", "x plain", "identical"):
         table.add_column(name, justify="right")
-    table.add_column("identical")
     plain, plain_speed = rounds[0][0], 0.0
     for i, case in enumerate(cases):
         decoded = rounds[0][i]
         speed = statistics.median(each[i].speed or 0.0 for each in rounds)
-        if case.method == METHODS[0]:
+        if case.method == "autoregressive":
             plain, plain_speed = decoded, speed
         table.add_row(
-            case.method,
+            METHODS[case.method],
             f"{case.temperature:g}",
             f"{decoded.tokens_per_forward:.2f}",
             "" if decoded.acceptance is None else f"{decoded.acceptance:.0%}",

@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
         decoded = whole(decoder, params, request, rng)
         print(json.dumps(_report(method, prompts, decoded)))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     page = Page(console, len(prompts))
     for row, prompt in enumerate(prompts):
         page.add(row, prompt, [PROMPT] * len(prompt))

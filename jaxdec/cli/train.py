@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: for bad input.
       FloatingPointError: if the loss is not finite.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     preset = PRESETS[arguments.name]
     config = configure(preset.config, arguments)
     folder = arguments.folder or Path("runs") / arguments.name
@@ -63,6 +63,11 @@ def run(arguments: argparse.Namespace) -> None:
         data = corpus.folder_sources(arguments.corpus)
     else:
         data = corpus.python_sources(packages=arguments.packages)
+    if not data.held_out or len(data.train_stream()) <= config.length:
+        raise ValueError(
+            f"the corpus has {len(data.train)} files to learn from and {len(data.held_out)} held out; "
+            f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
+        )
     run_id = export.identity(config, data)
     export.check_free(target, run_id)
     teacher = _teacher(preset, config, arguments)
