@@ -122,8 +122,7 @@ def python_sources(*, packages: bool = False, held_out: float = 0.05) -> Corpus:
     Raises:
       ValueError: if `held_out` is not in (0, 1) or no source is found.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out must lie in (0, 1), got {held_out}")
+    _check_fraction(held_out)
     paths = sysconfig.get_paths()
     sources = read_sources(Path(paths["stdlib"]), _SKIPPED)
     if packages:
@@ -132,9 +131,37 @@ def python_sources(*, packages: bool = False, held_out: float = 0.05) -> Corpus:
             sources += [Source(f"packages/{s.name}", s.content) for s in found]
     if not sources:
         raise ValueError(f"no Python sources below {paths['stdlib']}")
-    outside = tuple(s for s in sources if is_held_out(s.name, held_out))
-    inside = tuple(s for s in sources if not is_held_out(s.name, held_out))
-    return Corpus(train=inside, held_out=outside)
+    return split(sources, held_out)
+
+
+def folder_sources(root: Path, *, held_out: float = 0.05) -> Corpus:
+    """Collects the Python sources below a folder.
+
+    Args:
+      root: the folder.
+      held_out: fraction of the files that are held out, by a hash of their name.
+
+    Raises:
+      ValueError: if `held_out` is not in (0, 1) or no source is found.
+    """
+    _check_fraction(held_out)
+    sources = read_sources(Path(root))
+    if not sources:
+        raise ValueError(f"no Python sources below {root}")
+    return split(sources, held_out)
+
+
+def split(sources: list[Source], held_out: float) -> Corpus:
+    """Splits files by the hashes of their names."""
+    return Corpus(
+        train=tuple(s for s in sources if not is_held_out(s.name, held_out)),
+        held_out=tuple(s for s in sources if is_held_out(s.name, held_out)),
+    )
+
+
+def _check_fraction(held_out: float) -> None:
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must lie in (0, 1), got {held_out}")
 
 
 def crops(stream: np.ndarray, *, batch: int, length: int, seed: int, step: int) -> np.ndarray:
