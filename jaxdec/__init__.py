@@ -16,7 +16,7 @@ from jaxdec.decoding import (
 from jaxdec.generation import Result, generate, prepare
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
-from jaxdec.speculative import Speculative, drafters, speculative, verifiers
+from jaxdec.speculative import Speculative, auto_draft_length, drafters, speculative, verifiers
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "Speculative",
     "Status",
     "Warp",
+    "auto_draft_length",
     "autoregressive",
     "drafters",
     "from_nnx",

@@ -1,0 +1,71 @@
+"""The command line: `python -m benchmarks run CASE` and `python -m benchmarks report`."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import report
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    root = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = root.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run a case and write its results")
+    run.add_argument("case", choices=[*report.ORDER, "all"])
+    run.add_argument(
+        "--quick", action="store_true", help="a smoke test; writes only with --results"
+    )
+    run.add_argument("--target", default="code-target", help="checkpoint, by name or path")
+    run.add_argument("--draft", default="code-draft", help="checkpoint, by name or path")
+    show = commands.add_parser("report", help="print the report of the results")
+    show.add_argument("--write", action="store_true", help="rewrite README.md and docs/")
+    for command in (run, show):
+        command.add_argument("--results", type=Path, help="folder of the JSON files")
+    return root
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs cases one after another; each leaves its file as soon as it is done."""
+    import jaxdec
+    from benchmarks import cases, machine
+    from benchmarks.setting import FULL, QUICK
+    from jaxdec.training.corpus import python_sources
+
+    target, draft = jaxdec.load(arguments.target), jaxdec.load(arguments.draft)
+    corpus, scale = python_sources(), QUICK if arguments.quick else FULL
+    folder = arguments.results or (None if arguments.quick else report.RESULTS)
+    for name in report.ORDER if arguments.case == "all" else [arguments.case]:
+        start = time.perf_counter()
+        result = cases.run_case(name, target, draft, corpus, scale)
+        print(report.section(result, full=True), flush=True)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{name}-{machine.slug()}.json"
+            path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+            print(f"wrote {path}", file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 2 for bad input, with one line on what is wrong."""
+    parsed = parser().parse_args(arguments)
+    try:
+        if parsed.command == "run":
+            run(parsed)
+            return 0
+        results = report.load(parsed.results or report.RESULTS)
+        if parsed.write:
+            report.write(results)
+        else:
+            print(report.render(results, full=True), end="")
+        return 0
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

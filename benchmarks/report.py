@@ -1,0 +1,205 @@
+"""The report: Markdown from the JSON files of results, and from nothing else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
+
+Row = dict[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """All results of a folder, in the order of `ORDER` and then by file name.
+
+    Raises:
+      ValueError: if a file is not a result.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            held = json.loads(path.read_text())
+            found.append((ORDER.index(held["case"]), held))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path.name} is not a benchmark result: {error}") from error
+    return [held for _, held in sorted(found, key=lambda pair: pair[0])]
+
+
+def number(name: str, form: str, scale: float = 1.0) -> Callable[[Row], str]:
+    """A cell with a number of a row, a dash where there is none."""
+    return lambda row: "–" if row.get(name) is None else format(row[name] * scale, form)
+
+
+def word(name: str) -> Callable[[Row], str]:
+    """A cell with a word."""
+    return lambda row: str(row.get(name) or "")
+
+
+def spread(name: str, form: str) -> Callable[[Row], str]:
+    """A cell with a median and its quartiles."""
+
+    def cell(row: Row) -> str:
+        if row.get(name) is None:
+            return "–"
+        low, high = row[f"{name}_quartiles"]
+        return f"{row[name]:{form}} ({low:{form}}–{high:{form}})"
+
+    return cell
+
+
+def method(row: Row) -> str:
+    """The method and what it is a control of."""
+    return f"{row['method']} ({row['about']})" if row["about"] else row["method"]
+
+
+def depths(row: Row) -> str:
+    """Acceptance by depth."""
+    return " ".join("–" if a is None else f"{a:.2f}" for a in row["acceptance_by_depth"])
+
+
+def differences(row: Row) -> str:
+    """Rows that leave plain decoding, with the gap between the two best tokens there."""
+    found = row["first_differences"]
+    if not found:
+        return "none"
+    return f"{len(found)} rows, largest gap {max(d['gap'] for d in found):.1e}"
+
+
+SPEED: list[Column] = [
+    ("tokens/forward", number("tokens_per_forward", ".2f")),
+    ("acceptance", number("acceptance", ".1%")),
+    ("verify ratio R", number("verify_ratio", ".2f")),
+    ("draft ratio c", number("draft_ratio", ".3f")),
+    ("predicted S", number("predicted_ratio", ".2f")),
+    ("times plain", spread("wall_ratio", ".2f")),
+    ("tokens/s", number("tokens_per_second", ".0f")),
+    ("identical", number("identical", ".2%")),
+]
+COST: list[Column] = [
+    ("times plain, prompt included", number("end_to_end_ratio", ".2f")),
+    ("GB/s", number("bytes_per_second", ".1f", 1e-9)),
+    ("of copy", number("bandwidth_share", ".0%")),
+    ("prefill s", number("prefill_seconds", ".3f")),
+    ("compile s", number("compile_seconds", ".1f")),
+    ("exactness", word("exactness")),
+]
+SIZE: list[Column] = [
+    ("target", word("target")),
+    ("parameters", number("parameters", ".1f", 1e-6)),
+]
+PLACE: list[Column] = [
+    ("batch", word("batch")),
+    ("temperature", number("temperature", ".1f")),
+]
+METHOD: Column = ("method", method)
+COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
+    "pair": ([*PLACE, METHOD, *SPEED], COST),
+    "grown": (
+        [*SIZE, METHOD, *SPEED],
+        [*COST, ("text of the shipped target", number("same_text_as_shipped", ".2%"))],
+    ),
+    "step_overhead": (
+        [
+            *SIZE,
+            ("temperature", number("temperature", ".1f")),
+            ("step ms", number("step_seconds", ".3f", 1e3)),
+            ("bare forward ms", number("forward_seconds", ".3f", 1e3)),
+            ("step / forward", spread("overhead", ".3f")),
+            ("bar", number("bar", ".2f")),
+        ],
+        COST[1:3],
+    ),
+    "tokens_per_forward": (
+        [
+            ("temperature", number("temperature", ".1f")),
+            METHOD,
+            ("tokens/forward", number("tokens_per_forward", ".2f")),
+            ("acceptance", number("acceptance", ".1%")),
+            ("identical", number("identical", ".2%")),
+            ("differs from plain in", differences),
+        ],
+        [("acceptance by depth", depths), ("exactness", word("exactness"))],
+    ),
+}
+"""Columns of each case: those of the README, and those that only the full report has."""
+
+ORDER = list(COLUMNS)
+
+LEGEND = """\
+*tokens/forward*: new tokens for each forward of the target, the bonus token included. *acceptance*: accepted over
+proposed drafts. *R*: a forward of all tokens that a step scores over a forward of one; *c*: a draft token over a
+forward of one; both measured inside compiled loops. *predicted S* = tokens/forward / (R + length c).
+*times plain*: seconds of plain decoding over seconds of the method, the same weights in the same process in turns;
+median and quartiles over the repeats; decoding loops only, compilation apart. *identical*: share of tokens equal to
+those of plain decoding. *of copy*: bytes of weights and cache read a second over the bandwidth at which the machine
+copies memory; weights that stay in a cache can exceed it. *grown*: the shipped target with units that add nothing to
+its text but cost what they cost.
+"""
+
+
+def table(rows: list[Row], columns: list[Column]) -> str:
+    """A Markdown table."""
+    lines = [[title for title, _ in columns], ["---"] * len(columns)]
+    lines += [[cell(row) for _, cell in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def section(result: dict[str, Any], *, full: bool) -> str:
+    """One case on one machine."""
+    machine, models, first = result["machine"], result["models"], result["rows"][0]
+    common, more = COLUMNS[result["case"]]
+    repeats = f", {first['repeats']} repeats" if "repeats" in first else ""
+    quick = " **A quick run: not a measurement.**" if result["quick"] else ""
+    sizes = " and ".join(f"{m['name']} ({m['parameters'] / 1e6:.2f}M)" for m in models.values())
+    about = " ".join(result["about"].split())
+    return (
+        f"### {result['case']}: {machine['device']}\n\n{about}{quick}\n\n"
+        f"{sizes}, {models['target']['dtype']}; {first['new_tokens']} new tokens a prompt{repeats}. "
+        f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
+        f"copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s; jax {machine['jax']}, "
+        f"commit {machine['commit']}, {machine['date']}.\n\n"
+        + table(result["rows"], common + more if full else common)
+    )
+
+
+def render(results: list[dict[str, Any]], *, full: bool) -> str:
+    """The report: every case with the columns of the README, or with all of them."""
+    if not results:
+        return "No results yet.\n"
+    return "\n".join([*(section(result, full=full) for result in results), LEGEND])
+
+
+def between_markers(document: str, text: str) -> str:
+    """The document with the region between its markers replaced.
+
+    Raises:
+      ValueError: if the document does not have each marker once, in order.
+    """
+    before, start, rest = document.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end or START in rest or END in before + after:
+        raise ValueError(f"the document needs {START} and, after it, {END}, each once")
+    return f"{before}{START}\n{text}{END}{after}"
+
+
+def write(results: list[dict[str, Any]], root: Path = ROOT) -> None:
+    """Rewrites the region of README.md between the markers, and docs/benchmarks.md.
+
+    Raises:
+      ValueError: if README.md or its markers are missing.
+    """
+    readme, page = root / "README.md", root / "docs" / "benchmarks.md"
+    if not readme.is_file():
+        raise ValueError(f"no README.md in {root}")
+    changed = between_markers(readme.read_text(), render(results, full=False))
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(
+        "# Benchmarks\n\nGenerated by `python -m benchmarks report --write` from `benchmarks/results/`; "
+        "do not edit.\n\n" + render(results, full=True)
+    )
+    readme.write_text(changed)

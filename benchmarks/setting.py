@@ -1,0 +1,180 @@
+"""What the cases share: how much is run, on which models, and the decoders under test by name."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import jaxdec
+from benchmarks.runner import compile_seconds
+from benchmarks.workload import Prompts, Variant, Workload, prompts
+from jaxdec.checkpoints import Checkpoint
+from jaxdec.decoding import Decoder
+from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.models.grow import grow
+from jaxdec.training.corpus import Corpus
+
+Row = dict[str, Any]
+Goals = tuple[tuple[int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of each case is run.
+
+    Attributes:
+      lengths: draft lengths.
+      batches: rows decoded at once.
+      temperatures: as they say.
+      prompts: in the timed cases.
+      many: prompts in `tokens_per_forward`.
+      tokens: new tokens a prompt.
+      repeats: measurements of each method.
+      steps: forwards in a cost loop.
+      grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
+      copied: megabytes of the array that measures the bandwidth.
+    """
+
+    lengths: tuple[int, ...] = (4, 6, 8)
+    batches: tuple[int, ...] = (1, 8)
+    temperatures: tuple[float, ...] = (0.0, 0.8)
+    prompts: int = 8
+    many: int = 32
+    tokens: int = 128
+    repeats: int = 5
+    steps: int = 48
+    grown: Goals | None = (
+        (10_000_000, 6),
+        (25_000_000, 8),
+        (85_000_000, 12),
+    )
+    copied: int = 256
+
+
+FULL = Scale()
+QUICK = Scale(
+    lengths=(2,),
+    batches=(2,),
+    prompts=4,
+    many=2,
+    tokens=8,
+    repeats=2,
+    steps=2,
+    grown=None,
+    copied=4,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a case works with.
+
+    Attributes:
+      target: the checkpoint that is decoded.
+      draft: the checkpoint that drafts.
+      corpus: its held-out files give the prompts.
+      scale: how much is run.
+      bandwidth: bytes a second that the machine copies.
+      compiled: seconds of compilation by decoder and batch, filled by `compile_all`.
+    """
+
+    target: Checkpoint
+    draft: Checkpoint
+    corpus: Corpus
+    scale: Scale
+    bandwidth: float
+    compiled: dict[tuple[Decoder, int], float] = dataclasses.field(default_factory=dict)
+
+    def compile_all(self, variants: list[Variant], workload: Workload) -> None:
+        """Compiles what has not been compiled yet, before anything else would, and keeps the seconds."""
+        for variant in variants:
+            key = (variant.decoder, workload.batch)
+            if key not in self.compiled:
+                self.compiled[key] = compile_seconds(workload.method(variant))
+
+    def prompts(self, count: int) -> Prompts:
+        """Held-out windows."""
+        return prompts(self.corpus.held_out, count)
+
+
+def drafting(setting: Setting, length: int, model=None, params=None, name="draft") -> Variant:
+    """Speculation with the draft checkpoint, for the target or for another one with its vocabulary."""
+    drafter = jaxdec.drafters.model(setting.draft.model, length=length)
+    return Variant(
+        f"{name} {length}",
+        jaxdec.speculative(model or setting.target.model, drafter=drafter),
+        {"target": params or setting.target.params, "draft": setting.draft.params},
+        length,
+    )
+
+
+def lookup(setting: Setting, length: int) -> Variant:
+    """Speculation by prompt lookup."""
+    drafter = jaxdec.drafters.prompt_lookup(length=length)
+    decoder = jaxdec.speculative(setting.target.model, drafter=drafter)
+    return Variant(f"prompt lookup {length}", decoder, {"target": setting.target.params}, length)
+
+
+def plain(model, params) -> Variant:
+    """Plain decoding: the baseline."""
+    return Variant("plain", jaxdec.autoregressive(model), {"target": params})
+
+
+def controls(setting: Setting, length: int) -> list[Variant]:
+    """A draft that must be accepted whole, and one that knows nothing."""
+    target = setting.target
+    drafter = jaxdec.drafters.model(target.model, length=length)
+    # With all parameters zero every logit is zero: a uniform law at the draft's full cost.
+    uniform = jax.tree.map(jnp.zeros_like, setting.draft.params)
+    return [
+        Variant(
+            f"draft = target {length}",
+            jaxdec.speculative(target.model, drafter=drafter),
+            {"target": target.params, "draft": target.params},
+            length,
+            "control: accepts everything",
+        ),
+        dataclasses.replace(
+            drafting(setting, length, name="uniform draft"),
+            params={"target": target.params, "draft": uniform},
+            about="control: accepts little, stays exact",
+        ),
+    ]
+
+
+def sizes(setting: Setting, goals: Goals | None) -> list[tuple[str, TransformerConfig, Any]]:
+    """The shipped target, and grown ones that are clearly larger: (label, configuration, parameters)."""
+    target = setting.target
+    config, found = target.config, [("shipped", target.config, target.params)]
+    if goals is None:
+        goals = ((2 * target.size, config.layers + 1),)
+    width = config.width
+    attention = 2 * width * config.head_dim * (config.heads + config.kv_heads)
+    for goal, layers in goals:
+        layers = max(layers, config.layers)
+        hidden = ((goal - width * config.vocab_size) / layers - attention) / (3 * width)
+        hidden = 64 * round(hidden / 64)
+        if hidden < config.hidden or goal < 1.5 * target.size:
+            continue
+        grown, params = grow(config, target.params, layers, hidden=hidden)
+        found.append(("grown", grown, params))
+    return found
+
+
+def model_of(config: TransformerConfig, eos: tuple[int, ...]) -> jaxdec.Model:
+    """The model of a configuration, with no parameters made."""
+    abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    return jaxdec.from_nnx(abstract, eos=eos)[0]
+
+
+def size_labels(label: str, config: TransformerConfig, params: Any) -> Row:
+    """What tells rows of different sizes apart."""
+    parameters = sum(x.size for x in jax.tree.leaves(params))
+    return {
+        "target": label,
+        "parameters": parameters,
+        "layers": config.layers,
+        "hidden": config.hidden,
+    }

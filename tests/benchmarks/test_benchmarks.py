@@ -1,0 +1,223 @@
+"""The harness: every case runs on tiny checkpoints, and the report says what the JSON files say."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from benchmarks import report, workload
+from benchmarks.__main__ import main
+from benchmarks.agreement import first_differences
+from benchmarks.runner import Method, interleave
+from benchmarks.setting import plain
+from jaxdec import checkpoints, text
+from jaxdec.model import Inputs, from_nnx
+from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.testing.oracles import hash_oracle
+from jaxdec.training.corpus import Source
+
+CASES = ["pair", "grown", "step_overhead", "tokens_per_forward"]
+MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
+TIMED = {
+    *("method", "exactness", "batch", "temperature", "draft_length", "prompt_tokens", "new_tokens"),
+    *("tokens_per_second", "tokens_per_forward", "acceptance", "loop_steps", "identical"),
+    *("seconds", "seconds_quartiles", "prefill_seconds", "compile_seconds", "repeats"),
+    *("wall_ratio", "wall_ratio_quartiles", "end_to_end_ratio", "bytes_per_second"),
+    *("bandwidth_share", "verify_ratio", "draft_ratio", "predicted_ratio"),
+}
+
+
+def save(path, width, layers):
+    config = TransformerConfig(
+        vocab_size=text.VOCAB_SIZE,
+        width=width,
+        layers=layers,
+        heads=2,
+        kv_heads=1,
+        head_dim=8,
+        hidden=64,
+    )
+    _, params = from_nnx(Transformer(config, rngs=nnx.Rngs(layers)))
+    checkpoints.save(path, config, params, eos=[text.EOS])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Every case's result, run as a user runs it."""
+    root = tmp_path_factory.mktemp("benchmarks")
+    models = ["--target", save(root / "t", 32, 2), "--draft", save(root / "d", 16, 1)]
+    jax.config.update("jax_disable_most_optimizations", True)  # these programs run for a moment
+    try:
+        arguments = ["run", "all", "--quick", *models, "--results", str(root / "results")]
+        assert main(arguments) == 0
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+    found = report.load(root / "results")
+    assert [result["case"] for result in found] == CASES
+    return {result["case"]: result for result in found}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_result_says_where_it_comes_from(results, case):
+    result = results[case]
+    assert set(result["machine"]) >= MACHINE
+    assert result["quick"] and result["rows"]
+    assert result["models"]["target"]["parameters"] > result["models"]["draft"]["parameters"]
+
+
+@pytest.mark.parametrize("case", ["pair", "grown"])
+def test_timed_rows(results, case):
+    for row in results[case]["rows"]:
+        assert set(row) >= TIMED
+        plain = row["draft_length"] == 0
+        assert 1 <= row["tokens_per_forward"] <= row["draft_length"] + 1
+        assert row["tokens"] == row["prompts"] * row["new_tokens"]
+        assert row["compile_seconds"] > 0
+        assert row["identical"] == (None if row["method"] == "plain" else 1.0)
+        if not plain:
+            cost = row["verify_ratio"] + row["draft_length"] * row["draft_ratio"]
+            assert row["predicted_ratio"] == pytest.approx(row["tokens_per_forward"] / cost)
+
+
+def test_controls(results):
+    for case in ("pair", "tokens_per_forward"):
+        rows = {(row["method"], row["temperature"]): row for row in results[case]["rows"]}
+        for temperature in (0.0, 0.8):
+            assert rows["draft = target 2", temperature]["acceptance"] == 1
+            assert rows["uniform draft 2", temperature]["acceptance"] < 1
+            assert rows["uniform draft 2", temperature]["identical"] == 1
+
+
+def test_grown_targets_keep_the_text(results):
+    rows = results["grown"]["rows"]
+    assert {row["target"] for row in rows} == {"shipped", "grown"}
+    assert {row["method"] for row in rows} == {"plain", "draft 2", "auto"}
+    assert all(row["same_text_as_shipped"] == 1 for row in rows)
+    sizes = [row["parameters"] for row in rows if row["method"] == "plain"]
+    assert sizes[1] > 1.5 * sizes[0]
+
+
+def test_step_overhead_is_step_over_forward(results):
+    for row in results["step_overhead"]["rows"]:
+        low, high = row["overhead_quartiles"]
+        assert 0 < low <= row["overhead"] <= high
+        assert row["bar"] == 1.15
+
+
+def test_agreement_with_plain_decoding(results):
+    for row in results["tokens_per_forward"]["rows"]:
+        assert row["identical"] == 1 and row["identical_rows"] == row["prompts"]
+        assert row["first_differences"] == []
+        assert len(row["acceptance_by_depth"]) == row["draft_length"]
+
+
+def test_the_report_comes_from_the_files_alone(results, tmp_path, capsys):
+    result = json.loads(json.dumps(results["pair"]))
+    result["rows"][1]["tokens_per_second"] = 123456.0
+    result["machine"]["cpu"] = "an abacus"
+    (tmp_path / "pair.json").write_text(json.dumps(result))
+    assert main(["report", "--results", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "| 123456 |" in shown and "an abacus" in shown and "not a measurement" in shown
+    for case in CASES:
+        assert (f"### {case}:" in shown) == (case == "pair")
+
+
+def test_markers_are_rewritten_idempotently(results, tmp_path):
+    readme, page = tmp_path / "README.md", tmp_path / "docs" / "benchmarks.md"
+    readme.write_text(f"# Before\n{report.START}\nold\n{report.END}\nafter\n")
+    report.write(list(results.values()), tmp_path)
+    once = readme.read_text(), page.read_text()
+    assert once[0].startswith("# Before\n") and once[0].endswith("\nafter\n")
+    assert "old" not in once[0] and "### grown" in once[0] and "compile s" in once[1]
+    report.write(list(results.values()), tmp_path)
+    assert (readme.read_text(), page.read_text()) == once
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["", report.START, report.END + report.START, report.START + report.END + report.END],
+)
+def test_broken_markers_leave_the_files_alone(tmp_path, broken):
+    (tmp_path / "README.md").write_text(broken)
+    with pytest.raises(ValueError, match="each once"):
+        report.write([], tmp_path)
+    assert (tmp_path / "README.md").read_text() == broken
+    assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "pair", "--target", "no-such-model"], "no checkpoint 'no-such-model'"),
+        (["report"], "x.json is not a benchmark result"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
+    (tmp_path / "x.json").write_text('{"case": "unheard of"}')
+    assert main([*arguments, "--results", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_methods_take_turns_and_set_up_apart():
+    calls, now = [], iter(range(1000))
+
+    def method(name):
+        return Method(name, lambda held: calls.append(held), lambda: name)
+
+    timings = interleave([method("a"), method("b")], repeats=3, clock=lambda: next(now))
+    assert calls == ["a", "b"] * 4, "one call that is not timed, then three repeats"
+    assert timings["a"].seconds == timings["a"].setup_seconds == (1, 1, 1)
+
+
+def test_compiling_while_the_clock_runs_is_an_error():
+    sizes = iter([3, 3, 4, 3])  # the third call has a shape that was not seen before
+    double = jax.jit(lambda x: 2 * x)
+    changing = Method("changing", double, lambda: np.zeros(next(sizes), np.float32))
+    with pytest.raises(RuntimeError, match="1 programs were compiled while the clock ran"):
+        interleave([changing], repeats=3)
+    interleave([Method("steady", double, lambda: np.zeros(3, np.float32))], repeats=3)
+
+
+def test_prompts_are_held_out_windows():
+    files = tuple(
+        Source(str(i), b"".join(b"%d line %d\n" % (i, n) for n in range(300))) for i in range(3)
+    )
+    found = workload.prompts((Source("short", b"x = 1\n"), *files), 5)
+    assert found.tokens.shape == (5, workload.LONGEST)
+    assert ((found.lengths >= workload.SHORTEST) & (found.lengths <= workload.LONGEST)).all()
+    rows = [text.decode(row[:n]) for row, n in zip(found.tokens, found.lengths, strict=True)]
+    assert [row[0] for row in rows] == list("01201"), "every file once, then again"
+    assert len(set(rows)) == 5
+    again = workload.prompts(files, 5)
+    np.testing.assert_array_equal(again.tokens, found.tokens)
+    with pytest.raises(ValueError, match="no file of at least"):
+        workload.prompts(files[:0], 1)
+
+
+def test_identical_counts_missing_tokens_as_different():
+    rows = [np.array([1, 2, 3]), np.array([4])]
+    assert workload.identical(rows, rows) == 1
+    assert workload.identical(rows, [np.array([1, 0, 3]), np.array([4, 5])]) == 3 / 5
+
+
+def test_a_first_difference_is_shown_with_the_gap_of_the_two_best_tokens():
+    model, params = hash_oracle(text.VOCAB_SIZE)
+    prompts = workload.Prompts(np.full((2, workload.LONGEST), 7, np.int32), np.array([130, 140]))
+    work = workload.Workload(prompts, 2, 4, 0.0)
+    expected = [np.array([1, 2, 3, 4]), np.array([5, 6, 7, 8])]
+    found = [expected[0], np.array([5, 6, 9, 8])]
+    (difference,) = first_differences(plain(model, params), work, found, expected)
+    before = jnp.concatenate([jnp.full(140, 7), jnp.array([5, 6])])[None]
+    scores = np.sort(model.forward(params, Inputs.causal(before), None).logits[0, -1])
+    assert (difference["row"], difference["place"]) == (1, 2)
+    assert difference["gap"] == pytest.approx(scores[-1] - scores[-2])
+
+
+def test_bytes_of_a_tree():
+    assert workload.nbytes({"a": jnp.zeros((2, 3), jnp.bfloat16), "b": jnp.zeros(2)}) == 20

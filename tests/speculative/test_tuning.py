@@ -1,0 +1,112 @@
+"""The choice of the draft length; time comes from a clock that the tests turn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdec
+from jaxdec.testing.oracles import blend, hash_oracle
+
+NEVER = 7  # an EOS that the model does not emit, so that all tests share their programs
+MODEL, TARGET = hash_oracle(8, seed=1)
+TARGET = TARGET.at[:, NEVER].set(-jnp.inf)
+PARAMS = {"target": TARGET, "draft": blend(hash_oracle(8, seed=2)[1], TARGET, 0.7)}
+SETTINGS = {"max_new_tokens": 8, "temperature": 0.8, "eos": (NEVER,)}
+PROMPT = jnp.array([[1, 2, 3], [4, 5, 6]])
+
+
+class Clock:
+    """Every measurement takes the next of some durations, over and over."""
+
+    def __init__(self, *durations):
+        self.durations, self.now, self.reads = durations, 0.0, 0
+
+    def __call__(self):
+        if self.reads % 2:
+            self.now += self.durations[self.reads // 2 % len(self.durations)]
+        self.reads += 1
+        return self.now
+
+
+def drafter_of(length):
+    return jaxdec.drafters.model(MODEL, length=length)
+
+
+def choose(clock, params=PARAMS, **kwargs):
+    kwargs = {"lengths": (1, 2), "new_tokens": 8, "temperature": 0.8, "eos": (NEVER,), **kwargs}
+    return jaxdec.auto_draft_length(
+        MODEL, drafter_of, params, PROMPT, rng=jax.random.key(0), clock=clock, **kwargs
+    )
+
+
+def test_the_fastest_length_is_chosen():
+    clock = Clock(4.0, 3.0, 2.0)  # plain, then the lengths in their order
+    choice = choose(clock)
+    assert choice.length == 2
+    assert choice.decoder == jaxdec.speculative(MODEL, drafter=drafter_of(2))
+    assert choice.seconds_per_token == {0: 4 / 16, 1: 3 / 16, 2: 2 / 16}
+    assert clock.reads == 2 * 3 * 3, "one measurement of each length in each repeat"
+
+
+@pytest.mark.parametrize(("plain", "length"), [(1.05, 0), (1.0, 0), (0.5, 0), (1.1, 1)])
+def test_a_length_must_beat_plain_decoding_by_more_than_the_margin(plain, length):
+    choice = choose(Clock(plain, 1.0, 1.0), margin=0.05)
+    assert choice.length == length
+    if not length:
+        assert choice.decoder == jaxdec.autoregressive(MODEL)
+
+
+def test_the_median_decides_and_not_one_slow_repeat():
+    # Repeat 1: length 2 is held up. The mean would prefer plain decoding.
+    choice = choose(Clock(4, 5, 90, 4, 5, 2, 4, 5, 2))
+    assert choice.length == 2
+
+
+def test_tokens_per_forward_are_counted():
+    choice = choose(Clock(1.0), params={"target": TARGET, "draft": TARGET}, lengths=(1,))
+    assert choice.tokens_per_forward == {0: 1.0, 1: 2.0}
+
+
+def test_the_chosen_decoder_gives_the_text_of_plain_decoding():
+    choice = choose(Clock(4.0, 3.0, 2.0))
+    run = lambda decoder: jaxdec.generate(
+        decoder, PARAMS, PROMPT, rng=jax.random.key(3), **SETTINGS
+    )
+    plain, chosen = run(jaxdec.autoregressive(MODEL)), run(choice.decoder)
+    width = plain.tokens.shape[1]
+    np.testing.assert_array_equal(plain.tokens, chosen.tokens[:, :width])
+
+
+def test_rows_that_end_early_count_their_own_tokens():
+    first = jaxdec.generate(
+        jaxdec.autoregressive(MODEL), PARAMS, PROMPT, rng=jax.random.key(0), **SETTINGS
+    )
+    eos = int(first.tokens[0, PROMPT.shape[1]])  # ends the first row at once
+    tokens = int((first.tokens[1, 3:11] == eos).argmax() + 1 if eos in first.tokens[1, 3:11] else 8)
+    choice = choose(Clock(1.0), eos=(eos,))
+    assert choice.seconds_per_token[0] == choice.seconds_per_token[2] == 1 / (1 + tokens)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"lengths": ()}, r"at least 1, got \(\)"),
+        ({"lengths": (0, 2)}, r"at least 1, got \(0, 2\)"),
+        ({"lengths": (2, 2)}, r"different integers .* got \(2, 2\)"),
+        ({"new_tokens": 0}, "new_tokens must be at least 1, got 0"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+        ({"margin": -0.1}, "margin must be at least 0, got -0.1"),
+        ({"margin": float("nan")}, "margin must be at least 0, got nan"),
+        ({"max_new_tokens": 3}, "set by new_tokens"),
+        ({"temperature": -1.0}, "temperature"),
+    ],
+)
+def test_impossible_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        choose(Clock(1.0), **kwargs)
+
+
+def test_prompts_without_a_token():
+    with pytest.raises(ValueError, match="no prompt gave a token"):
+        choose(Clock(1.0), params={"target": TARGET * jnp.nan, "draft": TARGET})
