@@ -84,8 +84,10 @@ class KVCache:
 
         All A gathered entries are written where `count > 0`, those past `count` with an empty span; the next commit
         overwrites them. What is written depends on `count`, and so on the forward that read the cache: the compiler
-        sees that the reads come first and updates the cache in place. The caller keeps `length + A <= S` for rows with `count > 0`. A row that lacks the room keeps its
-        committed slots and its length (`count` is taken as 0).
+        sees that the reads come first and updates the cache in place.
+
+        The caller keeps `length + A <= S` for rows with `count > 0`. A row that lacks the room keeps its committed
+        slots and its length (`count` is taken as 0).
 
         Args:
           entries: of T new tokens.
@@ -99,7 +101,12 @@ class KVCache:
         kept = jnp.arange(width) < count[:, None]
         lives = jnp.where(kept[..., None], lives, visibility.EMPTY)
         return self._put(
-            _gather(entries, index), slots, lives, self.length + count, contiguous=True, written=count > 0
+            _gather(entries, index),
+            slots,
+            lives,
+            self.length + count,
+            contiguous=True,
+            written=count > 0,
         )
 
     def write(self, entries: KVEntries, slots: jax.Array, lives: jax.Array) -> "KVCache":

@@ -106,13 +106,17 @@ def check_python_twin(make: Factory) -> None:
     model, params = pair()
     keys = row_keys(jax.random.key(7), len(PROMPTS))
     stop = [[1, 2], [4, 4, 0]]
-    for knobs in (dict(temperature=0.0), dict(temperature=0.9, top_p=0.9, presence_penalty=0.3)):
+    settings: list[dict[str, Any]] = [
+        dict(temperature=0.0),
+        dict(temperature=0.9, top_p=0.9, presence_penalty=0.3),
+    ]
+    for knobs in settings:
         result = _generate(make(model, model), params, eos=[6], stop=stop, **knobs)
         for row, tokens in enumerate(_rows(result)):
             twin = python_twin(
                 model,
                 params["target"],
-                PROMPTS[row, : LENGTHS[row]],
+                PROMPTS[row, : LENGTHS[row]].tolist(),
                 keys[row],
                 max_new_tokens=int(BUDGET[row]),
                 eos=[6],
@@ -225,7 +229,7 @@ def check_full_cache(make: Factory) -> None:
     """A row that runs out of room ends with `CACHE_FULL` and keeps a prefix of the unbounded output."""
     model, params = pair()
     decoder = make(model, model)
-    options = dict(lengths=LENGTHS, max_new_tokens=BUDGET, eos=(), temperature=0.0)
+    options: dict[str, Any] = dict(lengths=LENGTHS, max_new_tokens=BUDGET, eos=(), temperature=0.0)
     request = generation.prepare(decoder, params, PROMPTS, **options)
     whole = _rows(_generate(decoder, params, temperature=0.0))
     small = dataclasses.replace(request, capacity=request.prompt.shape[1] + 2)
@@ -340,7 +344,7 @@ ALWAYS = (
     check_different_keys,
 )
 IMPLIED = {
-    Exactness.TOKEN_IDENTICAL: (check_token_identity, check_python_twin, check_law),
+    Exactness.TOKEN_IDENTICAL: (check_token_identity, check_python_twin),
     Exactness.DISTRIBUTION_IDENTICAL: (check_greedy_identity, check_law),
     Exactness.APPROXIMATE: (),
     Exactness.HEURISTIC: (),

@@ -8,6 +8,7 @@ much a wrong one is wrong.
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 
 from jaxdec.speculative.verifiers.ratio import ChainLaw
 
-Law = dict[Hashable, float]
+Law = dict[Any, float]
 Prefix = tuple[int, ...]
 Conditional = Callable[[Prefix], np.ndarray]
 
@@ -175,4 +176,4 @@ def expected_accepted(
         passed = np.array([chooser.flip(probability) for probability in passing])
         return int(counted(jnp.asarray(passed)))
 
-    return sum(count * probability for count, probability in law_of(program).items())  # type: ignore[misc]
+    return sum(count * probability for count, probability in law_of(program).items())

@@ -160,7 +160,7 @@ def test_refusals(jaxdec, uninterrupted, sources, tmp_path):
         ([*argv, "--folder", tmp_path / "run", "--rows-at-once", 3], "3"),
     ]
     for words, part in cases:
-        code, out, err = jaxdec(*words)
+        code, _, err = jaxdec(*words)
         assert (code, len(err.splitlines())) == (2, 1) and part in err, err
     assert not (tmp_path / "run").exists()
 

@@ -70,9 +70,7 @@ class ModelDrafter:
         """A cache that holds the prompts but for their last tokens."""
         return prefill(self.model, params[self.params_key], request)
 
-    def propose(
-        self, params: Params, state: Any, context: Context
-    ) -> tuple[DraftTree, _Window]:
+    def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, _Window]:
         """Draws the chain; also returns the window that it was drawn in."""
         rows, cache = context.rows, state
         unseen = rows.length - cache.length  # 1 or 2

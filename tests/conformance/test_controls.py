@@ -1,0 +1,207 @@
+"""Negative controls: decoders with a known fault, each of which the battery must catch."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxdec
+from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax, uniform
+from jaxdec.speculative import Outcome, Speculative
+from jaxdec.speculative.drafters import ModelDrafter
+from jaxdec.speculative.verifiers import (
+    BlockVerification,
+    SharedNoiseWalk,
+    TokenRatio,
+    block_law,
+    first_failure,
+    residual,
+    token_law,
+)
+from jaxdec.testing import battery
+
+
+@dataclasses.dataclass(frozen=True)
+class ArgmaxDrafter(ModelDrafter):
+    """Proposes the argmax of the draft law and claims to have drawn from it."""
+
+    def propose(self, params, state, context):
+        noiseless = dataclasses.replace(context, noise=jnp.zeros_like(context.noise))
+        return super().propose(params, state, noiseless)
+
+
+def judged(law, count, context, *, closing=None, u=None):
+    """Samples a chain law, by the book unless told otherwise."""
+    nodes = law.numerator.shape[1]
+    places = jnp.arange(nodes)
+    rounds = context.rows.rounds
+    if u is None:
+        u = uniform(key_at(context.keys, Purpose.ACCEPT, rounds[:, None], places))
+    count = count(u * law.denominator < law.numerator)
+    closing = law.closing if closing is None else closing
+    final = jnp.take_along_axis(closing, count[:, None, None], axis=1)[:, 0]
+    noise = gumbel(key_at(context.keys, Purpose.RESIDUAL, rounds), final.shape[-1])
+    path = jnp.broadcast_to(jnp.arange(nodes + 1), (len(count), nodes + 1))
+    return Outcome(path, count.astype(jnp.int32), perturbed_argmax(jnp.log(final), noise))
+
+
+@dataclasses.dataclass(frozen=True)
+class ByTheBook(TokenRatio):
+    """The token rule through `judged`: shows that the harness itself is no fault."""
+
+    def verify(self, tree, log_probs, context):
+        law = token_law(jnp.exp(log_probs), jnp.exp(tree.q), tree.tokens, tree.mask)
+        return judged(law, first_failure, context)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneUniform(TokenRatio):
+    """Uses one uniform for all tests of a round."""
+
+    def verify(self, tree, log_probs, context):
+        law = token_law(jnp.exp(log_probs), jnp.exp(tree.q), tree.tokens, tree.mask)
+        u = uniform(key_at(context.keys, Purpose.ACCEPT, context.rows.rounds))[:, None]
+        return judged(law, first_failure, context, u=u)
+
+
+@dataclasses.dataclass(frozen=True)
+class BonusFromResidual(TokenRatio):
+    """Draws the bonus token from a residual, as a clamped index does."""
+
+    def verify(self, tree, log_probs, context):
+        p, q = jnp.exp(log_probs), jnp.exp(tree.q)
+        law = token_law(p, q, tree.tokens, tree.mask)
+        closing = residual(p, jnp.concatenate([q, q[:, -1:]], axis=1))
+        return judged(law, first_failure, context, closing=closing)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContiguousBlock(BlockVerification):
+    """Block verification that stops at the first failure instead of the last success."""
+
+    def verify(self, tree, log_probs, context):
+        law = block_law(jnp.exp(log_probs), jnp.exp(tree.q), tree.tokens, tree.mask)
+        return judged(law, first_failure, context)
+
+
+@dataclasses.dataclass(frozen=True)
+class WarplessWalk(SharedNoiseWalk):
+    """Verifies under the law without truncation: the warp is applied in one place and not in the other."""
+
+    def verify(self, tree, log_probs, context):
+        flat = jnp.maximum(log_probs, -6.0)
+        return super().verify(tree, flat, context)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseOfTheRound(SharedNoiseWalk):
+    """Draws with noise keyed by the round instead of the position."""
+
+    shares_noise: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchMinimum(SharedNoiseWalk):
+    """Advances every row by the least acceptance in the batch."""
+
+    def verify(self, tree, log_probs, context):
+        outcome = super().verify(tree, log_probs, context)
+        count = jnp.where(context.rows.running, outcome.count, tree.depth).min()
+        count = jnp.minimum(outcome.count, count)
+        along = jnp.take_along_axis(
+            tree.tokens, jnp.minimum(count, tree.depth - 1)[:, None], axis=1
+        )
+        token = jnp.where(count < outcome.count, along[:, 0], outcome.next_token)
+        return Outcome(outcome.path, count, token)
+
+
+@dataclasses.dataclass(frozen=True)
+class StaleDraftInCache(Speculative):
+    """Commits one draft more than was accepted."""
+
+    def step(self, params, state, rng):
+        after, info = super().step(params, state, rng)
+        cache = after.cache
+        spans = cache.spans.at[:, :, 0].set(
+            jnp.where(
+                cache.spans[:, :, 0] > 2**29, after.rows.length[:, None] - 1, cache.spans[:, :, 0]
+            )
+        )
+        spans = spans.at[:, :, 1].set(jnp.where(cache.spans[:, :, 1] < 0, 2**30, spans[:, :, 1]))
+        return dataclasses.replace(after, cache=dataclasses.replace(cache, spans=spans)), info
+
+
+@dataclasses.dataclass(frozen=True)
+class LateStops(Speculative):
+    """Looks for stop sequences only at the end of a chunk."""
+
+    def step(self, params, state, rng):
+        stops = state.settings.stops
+        blind = dataclasses.replace(stops, lengths=jnp.full_like(stops.lengths, 2**20))
+        settings = dataclasses.replace(state.settings, stops=blind)
+        after, info = super().step(params, dataclasses.replace(state, settings=settings), rng)
+        width = stops.sequences.shape[1]
+        if width:
+            tail = after.rows.window(after.rows.length - width, width)
+            hit = (tail[:, None] == stops.sequences).all(-1).any(-1) & after.rows.running
+            status = jnp.where(hit, int(jaxdec.Status.STOP_SEQUENCE), after.rows.status)
+            after = dataclasses.replace(after, rows=dataclasses.replace(after.rows, status=status))
+        return dataclasses.replace(after, settings=state.settings), info
+
+
+@dataclasses.dataclass(frozen=True)
+class KeysOfTheBatch(Speculative):
+    """Folds the batch size into every key."""
+
+    def step(self, params, state, rng):
+        fold = jax.vmap(lambda key: jax.random.fold_in(key, rng.shape[0]))
+        return super().step(params, state, fold(rng))
+
+
+@dataclasses.dataclass(frozen=True)
+class Undeclared(Speculative):
+    """Promises nothing."""
+
+    exactness = None
+
+
+def verified_by(verifier, drafter=ModelDrafter):
+    return lambda target, draft: Speculative(target, drafter(draft, 3), verifier)
+
+
+def stepped_by(decoder):
+    return lambda target, draft: decoder(target, ModelDrafter(draft, 3), SharedNoiseWalk())
+
+
+def law(make):
+    battery.check_law(make, draws=40_000)
+
+
+FAULTS = {
+    "argmax draft with soft q": (law, verified_by(TokenRatio(), ArgmaxDrafter)),
+    "one uniform for all tests": (law, verified_by(OneUniform())),
+    "bonus from a residual": (law, verified_by(BonusFromResidual())),
+    "block verification as a contiguous scan": (law, verified_by(ContiguousBlock())),
+    "warp in one place only": (battery.check_token_identity, verified_by(WarplessWalk())),
+    "noise of the round": (battery.check_token_identity, verified_by(NoiseOfTheRound())),
+    "advance by the batch minimum": (battery.check_row_alone, verified_by(BatchMinimum())),
+    "a rejected draft stays in the cache": (
+        battery.check_token_identity,
+        stepped_by(StaleDraftInCache),
+    ),
+    "stops inside a chunk are missed": (battery.check_stops_inside_chunks, stepped_by(LateStops)),
+    "keys depend on the batch": (battery.check_row_alone, stepped_by(KeysOfTheBatch)),
+    "no declaration": (battery.check_declares_exactness, stepped_by(Undeclared)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_caught(name):
+    check, make = FAULTS[name]
+    with pytest.raises(AssertionError):
+        check(make)
+
+
+def test_the_harness_of_the_controls_is_sound():
+    law(verified_by(ByTheBook()))
