@@ -82,8 +82,9 @@ class KVCache:
     ) -> "KVCache":
         """Appends an accepted path to each row at the row's own length: O(A) a layer, never O(S).
 
-        All A gathered entries are written, those past `count` with an empty span; the next commit overwrites them.
-        The caller keeps `length + A <= S` for rows with `count > 0`. A row that lacks the room keeps its
+        All A gathered entries are written where `count > 0`, those past `count` with an empty span; the next commit
+        overwrites them. What is written depends on `count`, and so on the forward that read the cache: the compiler
+        sees that the reads come first and updates the cache in place. The caller keeps `length + A <= S` for rows with `count > 0`. A row that lacks the room keeps its
         committed slots and its length (`count` is taken as 0).
 
         Args:
@@ -93,13 +94,12 @@ class KVCache:
           lives: int32 `[B, A, 2]`, the spans that the stored tokens live over from now on.
         """
         width = index.shape[1]
-        fits = self.length + width <= self.capacity
-        count = jnp.where(fits, count, 0)
+        count = jnp.where(self.length + width <= self.capacity, count, 0)
         slots = self.length[:, None] + jnp.arange(width)
         kept = jnp.arange(width) < count[:, None]
         lives = jnp.where(kept[..., None], lives, visibility.EMPTY)
         return self._put(
-            _gather(entries, index), slots, lives, self.length + count, contiguous=True, fits=fits
+            _gather(entries, index), slots, lives, self.length + count, contiguous=True, written=count > 0
         )
 
     def write(self, entries: KVEntries, slots: jax.Array, lives: jax.Array) -> "KVCache":
@@ -112,20 +112,22 @@ class KVCache:
           slots: int32 `[B, T]`; a slot outside `[0, S)` is skipped. Slots of one row differ.
           lives: int32 `[B, T, 2]`, the spans of the stored tokens.
         """
-        slots = jnp.where(slots < 0, self.capacity, slots)
+        # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
+        past = self.capacity + jnp.arange(slots.shape[1])
+        slots = jnp.where((slots < 0) | (slots >= self.capacity), past, slots)
         return self._put(entries, slots, lives, self.length, contiguous=False)
 
-    def _put(self, entries, slots, lives, length, *, contiguous, fits=None) -> "KVCache":
+    def _put(self, entries, slots, lives, length, *, contiguous, written=None) -> "KVCache":
         if contiguous:
             # A window that would leave the row is clamped by dynamic_update_slice; write back what is there.
             def put(old, new, axis):
-                def row(old, new, start, fits):
+                def row(old, new, start, written):
                     start = jnp.minimum(start, old.shape[axis] - new.shape[axis])
                     kept = jax.lax.dynamic_slice_in_dim(old, start, new.shape[axis], axis)
-                    new = jnp.where(fits, new.astype(old.dtype), kept)
+                    new = jnp.where(written, new.astype(old.dtype), kept)
                     return jax.lax.dynamic_update_slice_in_dim(old, new, start, axis)
 
-                return jax.vmap(row)(old, new, slots[:, 0], fits)
+                return jax.vmap(row)(old, new, slots[:, 0], written)
         else:
 
             def put(old, new, axis):

@@ -143,13 +143,13 @@ class _InitCache:
 
 
 def from_nnx(
-    module: nnx.Module, *, taps: Sequence[int] = (), eos: Sequence[int] = ()
+    module: Any, *, taps: Sequence[int] = (), eos: Sequence[int] = ()
 ) -> tuple[Model, Params]:
     """Splits an NNX module into a `Model` and its parameters.
 
     Args:
-      module: callable as `module(inputs, cache)` (with `taps=` if taps are asked for), with a hashable
-        `config` that has `vocab_size`, and a static method `init_cache(config, batch, capacity)`.
+      module: an `nnx.Module`, callable as `module(inputs, cache)` (with `taps=` if taps are asked for), with a
+        hashable `config` that has `vocab_size`, and a static method `init_cache(config, batch, capacity)`.
       taps: layers whose hidden states the output carries.
       eos: tokens that end a sequence.
 

@@ -49,5 +49,12 @@ def encode_batch(texts: Sequence[str | bytes], *, bos: bool = False) -> tuple[ja
 
 
 def decode(ids: Iterable[int] | jax.Array) -> str:
-    """The text of a row of tokens; special tokens are dropped, broken UTF-8 is replaced."""
-    return bytes(int(i) for i in np.asarray(ids) if 0 <= int(i) < 256).decode("utf-8", "replace")
+    """The text of a row of tokens; special tokens are dropped, broken UTF-8 is replaced.
+
+    Raises:
+      ValueError: if `ids` is not one row.
+    """
+    row = np.asarray(ids if hasattr(ids, "__len__") else list(ids))
+    if row.ndim != 1:
+        raise ValueError(f"decode takes one row of tokens, got shape {list(row.shape)}")
+    return row[(row >= 0) & (row < 256)].astype(np.uint8).tobytes().decode("utf-8", "replace")

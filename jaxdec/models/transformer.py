@@ -52,6 +52,10 @@ class TransformerConfig:
     window: int | None = None
 
     def __post_init__(self):
+        sizes = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "hidden")
+        for name in (*sizes, "max_length", *(["window"] if self.window is not None else [])):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
         if self.head_dim % 2:
@@ -111,7 +115,7 @@ def attend(
         parts.append((scores(cached.keys, visible_cached), cached.values))
     top = jnp.max(jnp.stack([part.max(-1) for part, _ in parts]), axis=0)[..., None]
     top = jnp.where(jnp.isneginf(top), 0.0, top)
-    total, mixed = 0.0, 0.0
+    total = mixed = jnp.zeros(())
     for part, values in parts:
         weights = jnp.exp(part - top)
         total += weights.sum(-1, keepdims=True)
@@ -244,10 +248,7 @@ class Transformer(nnx.Module):
             entries.append(entry)
             states.append(x)
         hidden = self.norm(x)
-        if self.config.tied:
-            logits = hidden @ self.embed_tokens.embedding[...].T
-        else:
-            logits = self.lm_head(hidden)
+        logits = self.embed_tokens.attend(hidden) if self.config.tied else self.lm_head(hidden)
         return Output(
             logits=logits.astype(jnp.float32),
             hidden=hidden,

@@ -1,1 +1,7 @@
 """Oracles, exact enumeration and the conformance battery: public, for anybody who writes a drafter or a decoder."""
+
+from jaxdec.testing import battery, enumeration, oracles
+from jaxdec.testing.statistics import g_test
+from jaxdec.testing.twin import TwinResult, python_twin
+
+__all__ = ["TwinResult", "battery", "enumeration", "g_test", "oracles", "python_twin"]

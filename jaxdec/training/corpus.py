@@ -1,7 +1,8 @@
 """A corpus that every machine with Python already has: the sources of the running interpreter.
 
 The standard library (without test suites and generated tables), and if asked the packages installed beside it, read in
-a fixed order and split by file: a file is held out iff the hash of its name says so, so that adding files moves no other file across the split.
+a fixed order and split by file: a file is held out iff the hash of its name says so, so that adding files moves no
+other file across the split.
 """
 
 import dataclasses
@@ -15,7 +16,19 @@ from jaxdec import text
 
 # Installed packages, then test suites and generated tables: the library proper is what people write.
 _SKIPPED = frozenset(
-    ["site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "idlelib", "turtledemo", "lib2to3", "encodings", "pydoc_data"]
+    [
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "test",
+        "tests",
+        "idle_test",
+        "idlelib",
+        "turtledemo",
+        "lib2to3",
+        "encodings",
+        "pydoc_data",
+    ]
 )
 _MAX_BYTES = 1_000_000
 
@@ -74,7 +87,7 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def read_sources(root: Path, skipped: frozenset[str] = frozenset()) -> list[Source]:
-    """All Python files below `root` that are valid UTF-8, not empty and under 1 MB, by name.
+    """All readable Python files below `root` that are valid UTF-8 (as is the name), not empty and up to 1 MB, by name.
 
     Args:
       root: a folder.
@@ -83,16 +96,19 @@ def read_sources(root: Path, skipped: frozenset[str] = frozenset()) -> list[Sour
     found = []
     for path in root.rglob("*.py"):
         relative = path.relative_to(root)
-        if skipped.intersection(relative.parts[:-1]) or not path.is_file():
+        if skipped.intersection(relative.parts[:-1]):
             continue
-        content = path.read_bytes()
-        if not content.strip() or len(content) > _MAX_BYTES:
-            continue
+        name = relative.as_posix()
         try:
+            if not path.is_file():
+                continue
+            content = path.read_bytes()
             content.decode("utf-8")
-        except UnicodeDecodeError:
+            name.encode("utf-8")
+        except (OSError, UnicodeError):
             continue
-        found.append(Source(relative.as_posix(), content))
+        if content.strip() and len(content) <= _MAX_BYTES:
+            found.append(Source(name, content))
     return sorted(found, key=lambda source: source.name)
 
 
@@ -106,8 +122,7 @@ def python_sources(*, packages: bool = False, held_out: float = 0.05) -> Corpus:
     Raises:
       ValueError: if `held_out` is not in (0, 1) or no source is found.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out must lie in (0, 1), got {held_out}")
+    _check_fraction(held_out)
     paths = sysconfig.get_paths()
     sources = read_sources(Path(paths["stdlib"]), _SKIPPED)
     if packages:
@@ -116,9 +131,37 @@ def python_sources(*, packages: bool = False, held_out: float = 0.05) -> Corpus:
             sources += [Source(f"packages/{s.name}", s.content) for s in found]
     if not sources:
         raise ValueError(f"no Python sources below {paths['stdlib']}")
-    outside = tuple(s for s in sources if is_held_out(s.name, held_out))
-    inside = tuple(s for s in sources if not is_held_out(s.name, held_out))
-    return Corpus(train=inside, held_out=outside)
+    return split(sources, held_out)
+
+
+def folder_sources(root: Path, *, held_out: float = 0.05) -> Corpus:
+    """Collects the Python sources below a folder.
+
+    Args:
+      root: the folder.
+      held_out: fraction of the files that are held out, by a hash of their name.
+
+    Raises:
+      ValueError: if `held_out` is not in (0, 1) or no source is found.
+    """
+    _check_fraction(held_out)
+    sources = read_sources(Path(root))
+    if not sources:
+        raise ValueError(f"no Python sources below {root}")
+    return split(sources, held_out)
+
+
+def split(sources: list[Source], held_out: float) -> Corpus:
+    """Splits files by the hashes of their names."""
+    return Corpus(
+        train=tuple(s for s in sources if not is_held_out(s.name, held_out)),
+        held_out=tuple(s for s in sources if is_held_out(s.name, held_out)),
+    )
+
+
+def _check_fraction(held_out: float) -> None:
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must lie in (0, 1), got {held_out}")
 
 
 def crops(stream: np.ndarray, *, batch: int, length: int, seed: int, step: int) -> np.ndarray:

@@ -5,6 +5,7 @@ Legend: B rows, T tokens, V vocabulary.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdec.model import Inputs, Model, Params
@@ -74,11 +75,17 @@ def bits_per_byte(
       stream: integer array `[n]`, n > 1.
       length: tokens in a window, even.
       batch: windows in a forward.
-    """
-    import numpy as np
 
+    Raises:
+      ValueError: if `length` is odd or below 2, or no byte of the stream can be scored.
+    """
+    if length < 2 or length % 2:
+        raise ValueError(f"length must be even and at least 2, got {length}")
     half = length // 2
     stream = np.asarray(stream, np.int32)
+    scored_bytes = int((stream[1:] < 256).sum())
+    if not scored_bytes:
+        raise ValueError(f"a stream of {len(stream)} tokens has no byte that follows another token")
     starts = np.arange(0, max(len(stream) - 1 - half, 1), half)
     padded = np.pad(stream, (0, length + 1))
 
@@ -96,4 +103,4 @@ def bits_per_byte(
         counted = (place >= half) | (group[:, None] == 0)
         counted &= group[:, None] + place < len(stream) - 1
         total += float((nats * counted).sum())
-    return total / np.log(2) / int((stream[1:] < 256).sum())
+    return total / np.log(2) / scored_bytes

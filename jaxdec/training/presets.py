@@ -50,6 +50,7 @@ PRESETS = {
                 hidden=160,
             ),
             steps=1500,
+            length=256,
             distill=0.9,
         ),
         teacher="code-target",

@@ -14,6 +14,16 @@ from jaxdec.speculative.parts import Context
 from jaxdec.speculative.tree import DraftTree
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """The tokens `[B, length + 1]` after the drafter's cache, which of them were scored, and their entries."""
+
+    tokens: jax.Array
+    scored: jax.Array
+    entries: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelDrafter:
     """Draws a chain of `length` tokens from a small causal model with the target's warp.
@@ -62,8 +72,8 @@ class ModelDrafter:
 
     def propose(
         self, params: Params, state: Any, context: Context
-    ) -> tuple[DraftTree, tuple[Any, jax.Array]]:
-        """Draws the chain; also returns the window's entries and how many of its tokens were scored."""
+    ) -> tuple[DraftTree, _Window]:
+        """Draws the chain; also returns the window that it was drawn in."""
         rows, cache = context.rows, state
         unseen = rows.length - cache.length  # 1 or 2
         window = rows.window(cache.length, self.length + 1)
@@ -85,18 +95,21 @@ class ModelDrafter:
         carry = (window, rows.history)
         # The last draw stands outside of the scan: only its entries are wanted, and they cover the whole window.
         carry, (tokens, laws, _) = jax.lax.scan(draw, carry, jnp.arange(self.length - 1))
-        _, (token, law, entries) = draw(carry, jnp.int32(self.length - 1))
+        (window, _), (token, law, entries) = draw(carry, jnp.int32(self.length - 1))
         tokens = jnp.concatenate([tokens, token[None]]).swapaxes(0, 1)
         laws = jnp.concatenate([laws, law[None]]).swapaxes(0, 1)
-        return DraftTree.chain(tokens, q=laws), (entries, unseen + self.length - 1)
+        scored = places < (unseen + self.length - 1)[:, None]
+        return DraftTree.chain(tokens, q=laws), _Window(window, scored, entries)
 
-    def update(self, state: Any, made: tuple[Any, jax.Array], rows: Rows) -> Any:
+    def update(self, state: Any, made: _Window, rows: Rows) -> Any:
         """Commits the scored tokens of the window that were kept, short of the pending one."""
-        entries, scored = made
-        count = jnp.minimum(rows.length - 1 - state.length, scored)
-        index = jnp.broadcast_to(jnp.arange(self.length + 1), (len(count), self.length + 1))
-        lives = visibility.causal(state.length[:, None] + index).lives
-        return state.commit(entries, index, count, lives)
+        places = jnp.arange(self.length + 1)
+        positions = state.length[:, None] + places
+        kept = made.scored & (positions < rows.length[:, None] - 1)
+        kept &= made.tokens == rows.window(state.length, self.length + 1)
+        count = jnp.cumprod(kept.astype(jnp.int32), axis=1).sum(1)
+        index = jnp.broadcast_to(places, positions.shape)
+        return state.commit(made.entries, index, count, visibility.causal(positions).lives)
 
 
 def model(model: Model, *, length: int = 6, params_key: str = "draft") -> ModelDrafter:

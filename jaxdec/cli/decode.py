@@ -1,0 +1,140 @@
+"""Decoding for a person: live or whole, with the time of compilation set apart."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from jaxdec.decoding import Decoder, Request, Status, init, run, stream
+from jaxdec.model import Params
+from jaxdec.sampling import row_keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """What came out, and what it took.
+
+    Attributes:
+      tokens: the new tokens of each row.
+      drafted: for each of them, whether a drafter proposed it.
+      forwards: forwards of the target a row, the prompt's not counted.
+      proposed: draft tokens that were verified, a row.
+      accepted: those that were accepted.
+      status: why each row ended.
+      seconds: of decoding, without compilation and without reading the prompts.
+      timed: the tokens made in those seconds.
+      setup: seconds of compilation and of reading the prompts.
+    """
+
+    tokens: list[list[int]]
+    drafted: list[list[bool]]
+    forwards: list[int]
+    proposed: list[int]
+    accepted: list[int]
+    status: list[Status]
+    seconds: float
+    timed: int
+    setup: float
+
+    @property
+    def total(self) -> int:
+        """New tokens of all rows."""
+        return sum(map(len, self.tokens))
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """New tokens a target forward, over all rows; 0 if there was no forward."""
+        return self.total / max(sum(self.forwards), 1)
+
+    @property
+    def acceptance(self) -> float | None:
+        """Accepted drafts over proposed ones; None if nothing was proposed."""
+        proposed = sum(self.proposed)
+        return sum(self.accepted) / proposed if proposed else None
+
+    @property
+    def speed(self) -> float | None:
+        """New tokens a second, all rows together; None if nothing was timed."""
+        return self.timed / self.seconds if self.timed and self.seconds > 0 else None
+
+
+def live(
+    decoder: Decoder,
+    params: Params,
+    request: Request,
+    rng: jax.Array,
+    show: Callable[[int, Sequence[int], Sequence[bool], bool], None],
+) -> Decoded:
+    """Decodes step by step. The first step, which compiles, is not timed.
+
+    Args:
+      decoder: the method.
+      params: its parameters.
+      request: from `jaxdec.prepare`.
+      rng: one key, or one a row.
+      show: called with (row, new tokens, which of them were drafted, whether the row has ended) after each step.
+    """
+    batch = request.prompt.shape[0]
+    tokens: list[list[int]] = [[] for _ in range(batch)]
+    drafted: list[list[bool]] = [[] for _ in range(batch)]
+    counts = np.zeros((3, batch), int)
+    began = time.perf_counter()
+    state = init(decoder, params, request)
+    status = np.asarray(state.rows.status)
+    for row, code in enumerate(status):
+        if code != Status.RUNNING:  # no token was asked for
+            show(row, [], [], True)
+    started, before = began, 0
+    for step, (_, info) in enumerate(stream(decoder, params, state, rng)):
+        info = jax.device_get(info)
+        for row, count in enumerate(info.count.tolist()):
+            new = info.tokens[row, :count].tolist()
+            marks = info.drafted[row, :count].tolist()
+            tokens[row] += new
+            drafted[row] += marks
+            show(row, new, marks, info.status[row] != Status.RUNNING)
+        counts += np.stack([info.target_forwards, info.proposed, info.accepted])
+        status = info.status
+        if step == 0:
+            started, before = time.perf_counter(), sum(map(len, tokens))
+    forwards, proposed, accepted = counts.tolist()
+    return Decoded(
+        tokens,
+        drafted,
+        forwards,
+        proposed,
+        accepted,
+        [Status(int(code)) for code in status],
+        seconds=time.perf_counter() - started,
+        timed=sum(map(len, tokens)) - before,
+        setup=started - began,
+    )
+
+
+def whole(decoder: Decoder, params: Params, request: Request, rng: jax.Array) -> Decoded:
+    """Decodes in one `lax.while_loop`; see `live` for the arguments."""
+    keys = row_keys(rng, request.prompt.shape[0])
+    began = time.perf_counter()
+    state = init(decoder, params, request)
+    # No step at all, yet the very program of the timed call below: the number of steps is traced.
+    state, record = run(decoder, params, state, keys, max_steps=0)
+    jax.block_until_ready(record)
+    started = time.perf_counter()
+    state, record = jax.block_until_ready(run(decoder, params, state, keys, record=record))
+    seconds = time.perf_counter() - started
+    rows, record = jax.device_get((state.rows, record))
+    places = [slice(a, b) for a, b in zip(rows.prompt_length, rows.length, strict=True)]
+    stats = record.stats
+    return Decoded(
+        [rows.tokens[row, place].tolist() for row, place in enumerate(places)],
+        [record.drafted[row, place].tolist() for row, place in enumerate(places)],
+        stats.target_forwards.tolist(),
+        stats.proposed.tolist(),
+        stats.accepted.tolist(),
+        [Status(int(code)) for code in rows.status],
+        seconds=seconds,
+        timed=int((rows.length - rows.prompt_length).sum()),
+        setup=started - began,
+    )

@@ -1,0 +1,67 @@
+"""Values of options, checked as they are parsed."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from jaxdec import checkpoints
+from jaxdec.checkpoints import Checkpoint
+
+LARGEST_SEED = 2**32 - 1
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An integer from `low` to `high`."""
+    limit = f"at least {low}" if high is None else f"from {low} to {high}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"got {text!r}, must be an integer {limit}")
+        return value
+
+    return parse
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """The options that choose the pair of models."""
+    parser.add_argument(
+        "--target",
+        default="code-target",
+        metavar="NAME",
+        help="checkpoint: a shipped name or a folder",
+    )
+    parser.add_argument(
+        "--draft", default="code-draft", metavar="NAME", help="checkpoint of the draft model"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses the random key."""
+    parser.add_argument("--seed", type=integer(0, LARGEST_SEED), default=0, help="random key")
+
+
+def load(name: str) -> Checkpoint:
+    """Loads a checkpoint of a model of bytes.
+
+    Raises:
+      ValueError: if there is none, it is damaged, or its vocabulary cannot hold every byte.
+    """
+    if not name:
+        raise ValueError("the name of a checkpoint is empty")
+    checkpoint = checkpoints.load(Path(name))
+    if checkpoint.model.vocab_size < 256:
+        raise ValueError(
+            f"checkpoint {name!r} has a vocabulary of {checkpoint.model.vocab_size}; text as bytes needs 256"
+        )
+    return checkpoint
+
+
+def device() -> str:
+    """The kind of the first device."""
+    return jax.devices()[0].device_kind

@@ -1,0 +1,203 @@
+"""Trains a shipped model from its preset, resumes a killed run, and exports a checkpoint with its card."""
+
+import argparse
+import dataclasses
+import json
+import math
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from jaxdec.cli import options
+from jaxdec.training import corpus, export
+from jaxdec.training.presets import PRESETS, Preset
+from jaxdec.training.trainer import TrainConfig, train
+
+_RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
+_MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add = parser.add_argument
+    add("name", choices=PRESETS, metavar="NAME", help=f"a preset: {', '.join(PRESETS)}")
+    add("--folder", type=Path, help="of the run, which resumes there (default runs/NAME)")
+    add("--export", type=Path, metavar="DIR", help="of the checkpoint (default FOLDER/export)")
+    add("--packages", action="store_true", help="learn from installed packages too")
+    add("--corpus", type=Path, metavar="DIR", help="learn from the *.py below a folder instead")
+    add("--teacher", metavar="NAME", help="checkpoint to distil from, if the preset does")
+    for name in (*_RUN, *_MODEL):
+        add(
+            f"--{name.replace('_', '-')}",
+            type=options.integer(1),
+            metavar="N",
+            help="of the preset",
+        )
+    add("--seed", type=options.integer(0, options.LARGEST_SEED), metavar="N", help="of the preset")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains and exports.
+
+    Raises:
+      ValueError: for bad input.
+      FloatingPointError: if the loss is not finite.
+    """
+    console = Console(highlight=False, markup=False)
+    preset = PRESETS[arguments.name]
+    config = configure(preset.config, arguments)
+    folder = arguments.folder or Path("runs") / arguments.name
+    target = arguments.export or folder / "export"
+    if arguments.corpus and arguments.packages:
+        raise ValueError("--corpus and --packages exclude each other")
+    if arguments.corpus:
+        data = corpus.folder_sources(arguments.corpus)
+    else:
+        data = corpus.python_sources(packages=arguments.packages)
+    if not data.held_out or len(data.train_stream()) <= config.length:
+        raise ValueError(
+            f"the corpus has {len(data.train)} files to learn from and {len(data.held_out)} held out; "
+            f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
+        )
+    run_id = export.identity(config, data)
+    export.check_free(target, run_id)
+    teacher = _teacher(preset, config, arguments)
+    size = sum(len(source.content) for source in data.train)
+    console.print(
+        f"{arguments.name}: {len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
+    )
+    clock = _Clock(folder / "seconds.json")
+    with _Bar(console, config) as bar:
+
+        def report(step: int, loss: float, seconds: float) -> None:
+            clock.set(seconds)
+            bar.show(step, loss)
+
+        _, params = train(config, data, folder, teacher=teacher, report=report)
+    if (target / "config.json").exists():
+        console.print(f"{target} holds this run's checkpoint already")
+        return
+    console.print("scoring the held-out files ...")
+    facts = export.export(
+        target,
+        arguments.name,
+        config,
+        data,
+        params,
+        about=preset.about,
+        command=command(arguments),
+        seconds=clock.seconds,
+    )
+    console.print(
+        f"held-out bits per byte {facts['held_out_bits_per_byte']:.3f} "
+        f"(gzip -9 {facts['gzip_bits_per_byte']:.3f}, xz -9e {facts['xz_bits_per_byte']:.3f}); "
+        f"checkpoint in {target}"
+    )
+
+
+def configure(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """The preset's configuration with what was given on the command line."""
+
+    def given(names):
+        return {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+
+    changes = given((*_RUN, "seed"))
+    if "batch" in changes and "rows_at_once" not in changes:
+        changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
+    model = dataclasses.replace(config.model, **given(_MODEL))
+    return dataclasses.replace(config, model=model, **changes)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The line that repeats the run, without the folders of this machine."""
+    words = ["jaxdec", "train", arguments.name]
+    for name in (*_RUN, *_MODEL, "seed", "teacher"):
+        value = getattr(arguments, name)
+        if value is not None:
+            value = Path(value).name if name == "teacher" else value
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--packages"] if arguments.packages else []
+    words += ["--corpus", arguments.corpus.name] if arguments.corpus else []
+    return shlex.join(words)
+
+
+def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace):
+    name = arguments.teacher or preset.teacher
+    if not config.distill:
+        if arguments.teacher:
+            raise ValueError(f"{arguments.name} does not distil, so it takes no --teacher")
+        return None
+    if name is None:
+        raise ValueError(f"{arguments.name} distils and has no teacher of its own: give --teacher")
+    checkpoint = options.load(name)
+    return checkpoint.model, checkpoint.params
+
+
+class _Clock:
+    """Seconds of training over all processes of a run, kept beside it."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._before = json.loads(path.read_text())["seconds"] if path.exists() else None
+        self.seconds: float | None = self._before
+
+    def set(self, seconds: float) -> None:
+        """Sets the seconds of this process."""
+        self.seconds = round((self._before or 0.0) + seconds, 1)
+        draft = self._path.with_suffix(".tmp")
+        draft.write_text(json.dumps({"seconds": self.seconds}))
+        draft.replace(self._path)
+
+
+class _Bar:
+    """A progress bar on a terminal, and a line now and then elsewhere."""
+
+    def __init__(self, console: Console, config: TrainConfig):
+        self._console, self._config = console, config
+        self._first: int | None = None
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]} bits, {task.fields[speed]} steps/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=300,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self):
+        self._progress.start()
+        self._task = self._progress.add_task("", total=self._config.steps, loss="-", speed="-")
+        return self
+
+    def __exit__(self, *_):
+        self._progress.stop()
+
+    def show(self, step: int, loss: float) -> None:
+        """Takes the loss of a step, in nats."""
+        if self._first is None:
+            self._first = step
+            if step > 1:
+                self._console.print(f"resumed after step {step - 1}")
+            self._progress.reset(self._task, completed=step, total=self._config.steps)
+        elapsed = self._progress.tasks[0].elapsed or 0.0
+        done = step - self._first
+        speed = f"{done / elapsed:.2f}" if done and elapsed else "-"
+        self._progress.update(
+            self._task, completed=step, loss=f"{loss / math.log(2):.3f}", speed=speed
+        )
+        if not self._console.is_terminal and (step % 50 == 0 or step == self._config.steps):
+            self._console.print(
+                f"step {step}/{self._config.steps}, loss {loss / math.log(2):.3f} bits"
+            )

@@ -1,0 +1,190 @@
+"""From a finished run to a checkpoint that can be shipped: evaluation, facts and the model card."""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import lzma
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import checkpoints, text
+from jaxdec.model import Model, Params
+from jaxdec.training import objectives
+from jaxdec.training.corpus import Corpus
+from jaxdec.training.trainer import TrainConfig, build
+
+MAX_LENGTH = 8192
+
+
+def identity(config: TrainConfig, data: Corpus) -> str:
+    """A hash of a run: its configuration and its corpus."""
+    held = json.dumps([dataclasses.asdict(config), data.fingerprint()], sort_keys=True)
+    return hashlib.sha256(held.encode()).hexdigest()[:16]
+
+
+def check_free(path: Path, run: str) -> None:
+    """Checks that a checkpoint can be written to a folder, or that it is this run's already.
+
+    Raises:
+      ValueError: if the folder holds anything else.
+    """
+    config = path / "config.json"
+    if config.is_file():
+        try:
+            held = json.loads(config.read_text())["facts"].get("run")
+        except (ValueError, KeyError, AttributeError):
+            held = None
+        if held == run:
+            return
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"cannot export to {path}: it exists and is not a checkpoint of this run")
+
+
+def rounded(params: Params) -> Params:
+    """Parameters as they are shipped, rounded to bfloat16, in float32."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16).astype(jnp.float32), params)
+
+
+def evaluate(model: Model, params: Params, data: Corpus, length: int) -> dict[str, float]:
+    """Bits per byte of the held-out files under a model, `gzip -9` and `xz -9e`.
+
+    Args:
+      model: scores windows.
+      params: as they are shipped.
+      data: the corpus.
+      length: tokens in a window.
+
+    Raises:
+      ValueError: if nothing is held out.
+    """
+    raw = b"".join(source.content for source in data.held_out)
+    if not raw:
+        raise ValueError("no file of the corpus is held out, so there is nothing to evaluate on")
+    bits = lambda packed: 8 * len(packed) / len(raw)
+    return {
+        "held_out_bytes": len(raw),
+        "held_out_bits_per_byte": objectives.bits_per_byte(
+            model, params, data.held_out_stream(), length=length
+        ),
+        "gzip_bits_per_byte": bits(gzip.compress(raw, 9)),
+        "xz_bits_per_byte": bits(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)),
+    }
+
+
+def export(
+    path: Path,
+    name: str,
+    config: TrainConfig,
+    data: Corpus,
+    params: Params,
+    *,
+    about: str = "",
+    command: str = "",
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Evaluates the weights as they are shipped and writes checkpoint and card, all at once or not at all.
+
+    The exported model attends to as many tokens as a training window holds: every distance between two tokens was
+    then trained, and texts may be longer than the windows.
+
+    Args:
+      path: a folder that does not exist or is empty.
+      name: of the model.
+      config: the run.
+      data: its corpus.
+      params: trained parameters.
+      about: one line on what the model is for.
+      command: what repeats the run.
+      seconds: of training, if known.
+
+    Returns:
+      The facts that the checkpoint holds.
+
+    Raises:
+      ValueError: if the folder is not free, or nothing is held out.
+    """
+    path = Path(path).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"cannot export to {path}: it is not an empty folder")
+    sizes = dataclasses.replace(config.model, window=config.length, max_length=MAX_LENGTH)
+    model, _ = build(sizes)
+    facts: dict[str, Any] = {
+        "about": about,
+        "steps": config.steps,
+        "batch": config.batch,
+        "length": config.length,
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "corpus": data.fingerprint(),
+        "train_bytes": sum(len(source.content) for source in data.train),
+        **evaluate(model, rounded(params), data, config.length),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "seconds": seconds,
+        "command": command,
+        "run": identity(config, data),
+    }
+    draft = path.with_name(path.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
+    checkpoints.save(draft, sizes, params, eos=[text.EOS], facts=facts)
+    (draft / "README.md").write_text(card(name, config, facts))
+    if path.exists():
+        path.rmdir()
+    draft.rename(path)
+    return facts
+
+
+def card(name: str, config: TrainConfig, facts: dict[str, Any]) -> str:
+    """The model card, Markdown."""
+    sizes = config.model
+    took = "" if facts["seconds"] is None else f", {facts['seconds'] / 60:.0f} minutes of training"
+    distilled = (
+        f" The loss weighs the teacher's law by {config.distill:g} and the data by "
+        f"{1 - config.distill:g}."
+        if config.distill
+        else ""
+    )
+    return f"""# {name}
+
+{facts["about"]}: {facts["parameters"]:,} parameters, {sizes.layers} layers of width {sizes.width}, \
+{sizes.heads} query heads and {sizes.kv_heads} key-value heads, a vocabulary of {sizes.vocab_size} (bytes and \
+special tokens). Weights are stored in bfloat16.
+
+## Data
+
+Python sources, {facts["train_bytes"]:,} bytes to learn from and {facts["held_out_bytes"]:,} held out, split by \
+file (a file is held out iff the hash of its name says so). The corpus has the fingerprint `{facts["corpus"]}`; it \
+was collected under Python {facts["python"]}, and other versions of Python give another one.
+
+## Training
+
+{facts["steps"]} steps of {facts["batch"]} windows of {facts["length"]} tokens, Muon and AdamW, seed \
+{config.seed}, jax {facts["jax"]} on {facts["device"]}{took}.{distilled}
+
+## Held-out bits per byte
+
+| this model, as stored | `gzip -9` | `xz -9e` |
+|---|---|---|
+| {facts["held_out_bits_per_byte"]:.3f} | {facts["gzip_bits_per_byte"]:.3f} | {facts["xz_bits_per_byte"]:.3f} |
+
+The model is scored in windows of {facts["length"]} tokens that overlap by half, each byte with at least half a \
+window before it (but for the first ones); the compressors pack all held-out files as one.
+
+## Limits
+
+A token attends to the {facts["length"]} tokens up to and including itself, as many as a training window held: every
+distance between two tokens was trained, so texts of up to {MAX_LENGTH:,} tokens can be decoded. The model has seen
+nothing but Python sources.
+
+## Reproduce
+
+```
+{facts["command"]}
+```
+"""

@@ -1,0 +1,63 @@
+import dataclasses
+
+import jax
+import pytest
+
+from jaxdec import checkpoints, text
+from jaxdec.cli import main
+from jaxdec.models import TransformerConfig
+from jaxdec.training.trainer import build
+
+TINY = TransformerConfig(
+    vocab_size=text.VOCAB_SIZE,
+    width=16,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    head_dim=8,
+    hidden=16,
+    max_length=512,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_compilation():
+    """Tiny models take much longer to compile than to run."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder with tiny checkpoints: a target, a draft that resembles it, one of another vocabulary."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    _, params = build(TINY, seed=0)
+    params = jax.tree.map(lambda x: 3 * x, params)  # laws that are far from flat
+    facts = {"about": "tiny", "held_out_bits_per_byte": 7.5}
+    checkpoints.save(folder / "target", TINY, params, eos=[text.EOS], facts=facts)
+    near = jax.tree.map(lambda x: 0.8 * x, params)
+    checkpoints.save(folder / "draft", TINY, near, eos=[text.EOS])
+    other = dataclasses.replace(TINY, vocab_size=300)
+    checkpoints.save(folder / "other", other, build(other)[1])
+    return folder
+
+
+@pytest.fixture
+def jaxdec(models, capfd):
+    """Runs a command line in this process: `(exit code, stdout, stderr)`."""
+
+    def run(*argv):
+        capfd.readouterr()
+        code = main([str(word) for word in argv])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def pair(models):
+    """The options that name the tiny pair."""
+    return ["--target", models / "target", "--draft", models / "draft"]

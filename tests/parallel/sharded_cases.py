@@ -1,0 +1,211 @@
+"""Compares sharded with unsharded decoding on eight CPU devices; prints the differences of each case as JSON.
+
+A process of its own, since the number of devices must be set before JAX starts.
+"""
+
+import dataclasses
+import json
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+# Unoptimised code: the cases compile many small programs and run each once.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+)
+
+import jax
+import numpy as np
+
+import jaxdec
+from jaxdec import decoding, parallel
+from jaxdec.testing.oracles import blend, hash_oracle
+
+VOCAB = 11
+TARGET, TARGET_PARAMS = hash_oracle(VOCAB, seed=1, eos=(3,))
+DRAFT, DRAFT_PARAMS = hash_oracle(VOCAB, seed=2)
+PARAMS = {"target": TARGET_PARAMS, "draft": blend(TARGET_PARAMS, DRAFT_PARAMS, 0.3)}
+RNG = jax.random.key(7)
+
+DRAFTERS = {
+    "model": jaxdec.drafters.model(DRAFT, length=3),
+    "prompt lookup": jaxdec.drafters.prompt_lookup(length=3, max_ngram=2),
+}
+VERIFIERS = {
+    "walk": jaxdec.verifiers.SharedNoiseWalk(),
+    "token ratio": jaxdec.verifiers.TokenRatio(),
+    "block": jaxdec.verifiers.BlockVerification(),
+}
+DECODERS = {"autoregressive": jaxdec.autoregressive(TARGET)} | {
+    f"{drafter}, {verifier}": jaxdec.speculative(
+        TARGET, drafter=DRAFTERS[drafter], verifier=VERIFIERS[verifier]
+    )
+    for drafter in DRAFTERS
+    for verifier in VERIFIERS
+}
+
+
+def mesh(devices):
+    return parallel.data_mesh(jax.devices()[:devices])
+
+
+def request(batch):
+    """Ragged rows, each with settings of its own, a penalty and a stop sequence."""
+    rows = np.arange(batch)
+    prompt = np.random.default_rng(0).integers(0, VOCAB, (batch, 6))
+    return prompt, {
+        "lengths": 1 + rows * 5 % 6,
+        "max_new_tokens": 3 + rows * 7 % 20,
+        "temperature": np.where(rows % 3, 0.9, 0.0),
+        "top_p": 0.5 + 0.5 / (1 + rows),
+        "repetition_penalty": 1 + rows / 10,
+        "stop": [[5, 1], [2]],
+    }
+
+
+def unequal(first, second):
+    """Names of the leaves of two results that differ in a bit."""
+    names = []
+    for field in dataclasses.fields(first):
+        pairs = zip(
+            jax.tree.leaves(getattr(first, field.name)),
+            jax.tree.leaves(getattr(second, field.name)),
+            strict=True,
+        )
+        if not all(np.array_equal(a, b) for a, b in pairs):
+            names.append(field.name)
+    return names
+
+
+def against_unsharded(name, batch, devices, rng=RNG):
+    prompt, settings = request(batch)
+    decoder = DECODERS[name]
+    expected = jaxdec.generate(decoder, PARAMS, prompt, rng=rng, **settings)
+    got = parallel.generate_sharded(
+        decoder, PARAMS, prompt, mesh=mesh(devices), rng=rng, **settings
+    )
+    assert len(set(expected.lengths.tolist())) > 1, "the rows should not end together"
+    return unequal(expected, got)
+
+
+def chunked_is_whole():
+    prompt, settings = request(8)
+    decoder = DECODERS["model, walk"]
+    expected = jaxdec.generate(decoder, PARAMS, prompt, rng=RNG, **settings)
+    asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
+    state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
+    record, chunks = None, 0
+    while bool(state.rows.running.any()):
+        state, record = parallel.run_sharded(
+            decoder, PARAMS, state, RNG, mesh(8), max_steps=2, record=record
+        )
+        chunks += 1
+    assert chunks > 1
+    return unequal(expected, jaxdec.generation.result(state, record))
+
+
+def rows_lie_on_their_devices():
+    prompt, settings = request(8)
+    decoder = DECODERS["model, walk"]
+    asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
+    state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
+    wrong = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = jax.tree_util.keystr(path)
+        rows = leaf.shape[0] if ".stops" in name else 1
+        if leaf.sharding.shard_shape(leaf.shape)[:1] != (rows,) or len(leaf.devices()) != 8:
+            wrong.append(name)
+    return wrong
+
+
+def state_is_donated():
+    prompt, settings = request(8)
+    decoder = DECODERS["model, walk"]
+    asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
+    state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
+    parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(8))
+    kept = [] if state.cache.layers[0].keys.is_deleted() else ["cache"]
+    return kept + [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(asked)
+        if leaf.is_deleted()
+    ]
+
+
+def knobs_compile_nothing():
+    decoder = DECODERS["autoregressive"]
+    prompt, settings = request(8)
+    call = lambda **changed: parallel.generate_sharded(
+        decoder, PARAMS, prompt, mesh=mesh(8), rng=RNG, **(settings | changed)
+    )
+    call()
+    before = parallel._run._cache_size(), parallel._init._cache_size()
+    call(temperature=0.3, max_new_tokens=9)
+    call(top_p=1.0, lengths=np.full(8, 2), stop=[[1, 4], [6]])
+    after = parallel._run._cache_size(), parallel._init._cache_size()
+    return [] if before == after else [f"programs: {before} -> {after}"]
+
+
+def raised(function):
+    try:
+        function()
+    except ValueError as error:
+        return str(error)
+    return "nothing was raised"
+
+
+def rows_that_do_not_divide():
+    prompt, settings = request(3)
+    decoder = DECODERS["autoregressive"]
+    asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
+    state = decoding.init(decoder, PARAMS, asked)
+    for text in (
+        raised(lambda: parallel.init_sharded(decoder, PARAMS, asked, mesh(2))),
+        raised(lambda: parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(2))),
+    ):
+        if not text.startswith("3 rows do not divide over 2 devices"):
+            return [text]
+    return []
+
+
+def leaf_without_rows():
+    prompt, settings = request(2)
+    decoder = DECODERS["autoregressive"]
+    state = decoding.init(decoder, PARAMS, jaxdec.prepare(decoder, PARAMS, prompt, **settings))
+    state = dataclasses.replace(state, cache={"table": jax.numpy.zeros((5, 2))})
+    text = raised(lambda: parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(2)))
+    return [] if text.startswith(".cache['table'] has shape [5, 2]") else [text]
+
+
+CASES = (
+    {f"{name}; 8 rows, 8 devices": (against_unsharded, name, 8, 8) for name in DECODERS}
+    | {f"model, walk; 8 rows, {n} devices": (against_unsharded, "model, walk", 8, n) for n in (1, 2)}
+    | {
+        "autoregressive; 5 rows, 8 devices": (against_unsharded, "autoregressive", 5, 8),
+        "model, block; 7 rows, 2 devices": (against_unsharded, "model, block", 7, 2),
+        "autoregressive; keys of the caller": (
+            *(against_unsharded, "autoregressive", 8, 8),
+            jax.random.split(RNG, 8),
+        ),
+        "chunked is whole": (chunked_is_whole,),
+        "rows lie on their devices": (rows_lie_on_their_devices,),
+        "state is donated": (state_is_donated,),
+        "knobs compile nothing": (knobs_compile_nothing,),
+        "rows that do not divide": (rows_that_do_not_divide,),
+        "leaf without rows": (leaf_without_rows,),
+    }
+)  # fmt: skip
+
+
+def main():
+    report = {}
+    for name, (function, *arguments) in CASES.items():
+        try:
+            report[name] = function(*arguments)
+        except Exception as error:
+            report[name] = [f"{type(error).__name__}: {error}"]
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

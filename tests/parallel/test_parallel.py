@@ -1,0 +1,44 @@
+"""Decoding with the rows split over devices gives, bit for bit, what one device gives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DRAFTERS = ("model", "prompt lookup")
+VERIFIERS = ("walk", "token ratio", "block")
+DECODERS = ("autoregressive", *(f"{d}, {v}" for d in DRAFTERS for v in VERIFIERS))
+CASES = (
+    *(f"{name}; 8 rows, 8 devices" for name in DECODERS),
+    "model, walk; 8 rows, 1 devices",
+    "model, walk; 8 rows, 2 devices",
+    "autoregressive; 5 rows, 8 devices",
+    "model, block; 7 rows, 2 devices",
+    "autoregressive; keys of the caller",
+    "chunked is whole",
+    "rows lie on their devices",
+    "state is donated",
+    "knobs compile nothing",
+    "rows that do not divide",
+    "leaf without rows",
+)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """What differs in each case; see `sharded_cases.py`."""
+    script = Path(__file__).with_name("sharded_cases.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(report, case):
+    assert report[case] == []
+
+
+def test_every_case_is_checked(report):
+    assert sorted(report) == sorted(CASES)

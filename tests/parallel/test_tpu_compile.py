@@ -1,0 +1,39 @@
+"""A whole speculative decode compiles ahead of time for TPUs, and its loops hold no collective."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
+)
+DEVICES = {"v5e:2x2": 4, "v6e:2x4": 8}
+
+
+def compile_for(kind, *topologies):
+    script = Path(__file__).with_name("tpu_compile.py")
+    done = subprocess.run(
+        [sys.executable, script, kind, *topologies], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("topology", DEVICES)
+def test_rows_split_by_shard_map_communicate_nothing(topology):
+    report = compile_for("shard_map", topology)[topology]
+    assert report["devices"] == DEVICES[topology]
+    assert report["loops"] > 0
+    assert report["in_loops"] == []
+    assert report["anywhere"] == []
+
+
+def test_automatic_sharding_communicates_in_the_loop():
+    """The control: the same decode, sharded by the compiler, fails the check above."""
+    report = compile_for("automatic", "v5e:2x2")["v5e:2x2"]
+    assert report["in_loops"]

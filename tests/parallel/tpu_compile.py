@@ -1,0 +1,130 @@
+"""Compiles a whole speculative decode for a TPU that is not there; prints what its loops communicate as JSON.
+
+    python tests/parallel/tpu_compile.py shard_map v5e:2x2 v6e:2x4
+
+The rows are split by `jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own,
+since the variables below must be set before the TPU compiler is loaded.
+"""
+
+import json
+import os
+import re
+import sys
+
+os.environ.update(
+    JAX_PLATFORMS="cpu",
+    TPU_SKIP_MDS_QUERY="1",
+    TPU_ACCELERATOR_TYPE="v5litepod-4",
+    TPU_WORKER_HOSTNAMES="localhost",
+    ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # another test run on this machine must not lock this one out
+)
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxdec
+from jaxdec import decoding, parallel
+from jaxdec.models import Transformer, TransformerConfig
+
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+    "reduce-scatter",
+)
+BATCH = 16
+
+
+def transformer(width, layers, heads):
+    config = TransformerConfig(
+        vocab_size=260,
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=heads // 2,
+        head_dim=width // heads,
+        hidden=2 * width,
+    )
+    return jaxdec.from_nnx(nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))))
+
+
+def program():
+    """The decoder and the shapes of its arguments; no array is made on any device of the topology."""
+    target, target_params = transformer(256, layers=2, heads=4)
+    draft, draft_params = transformer(64, layers=1, heads=2)
+    decoder = jaxdec.speculative(target, drafter=jaxdec.drafters.model(draft, length=4))
+    params = {"target": target_params, "draft": draft_params}
+    prompt = np.ones((BATCH, 16), np.int32)
+    knobs = {"temperature": 0.8, "repetition_penalty": 1.1}
+    stops = {"eos": [257], "stop": [[1, 2]]}
+    request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=32, **stops, **knobs)
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
+
+
+def compiled_text(function, shapes, mesh):
+    specs = P(), parallel.row_specs(shapes[1]), P(parallel.AXIS)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    jitted = jax.jit(function, in_shardings=shardings)
+    return jitted.trace(*shapes).lower(lowering_platforms=("tpu",)).compile().as_text()
+
+
+def sharded(decoder, mesh):
+    def decode(params, request, keys):
+        state = parallel.init_sharded(decoder, params, request, mesh)
+        return parallel.run_sharded(decoder, params, state, keys, mesh)
+
+    return decode
+
+
+def automatic(decoder, mesh):
+    def decode(params, request, keys):
+        state = decoding.init(decoder, params, request)
+        return decoding.run(decoder, params, state, keys)
+
+    return decode
+
+
+def collectives(text):
+    """Collective operations of a compiled program, and those in its `while` loops and in all that these call."""
+    computations, name = {}, ""
+    for line in text.splitlines():
+        opened = re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line)
+        name = opened[1] if opened else name
+        computations.setdefault(name, []).append(line)
+    called = lambda line: [
+        name for name in re.findall(r"%([\w.\-]+)", line) if name in computations
+    ]
+    lines = [line for held in computations.values() for line in held]
+    loops = [line for line in lines if " while(" in line]
+    inside, todo = set(), [name for line in loops for name in called(line)]
+    while todo:
+        name = todo.pop()
+        if name not in inside:
+            inside.add(name)
+            todo += [other for line in computations[name] for other in called(line)]
+    operation = re.compile(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+    find = lambda lines: [match[1] for line in lines if (match := operation.search(line))]
+    in_loops = find(line for name in inside for line in computations[name])
+    return {"loops": len(loops), "in_loops": in_loops, "anywhere": find(lines)}
+
+
+def main(kind, topology_names):
+    decoder, shapes = program()
+    report = {}
+    for name in topology_names:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        mesh = parallel.data_mesh(devices)
+        decode = {"shard_map": sharded, "automatic": automatic}[kind](decoder, mesh)
+        report[name] = {"devices": len(devices), **collectives(compiled_text(decode, shapes, mesh))}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
