@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxdec.models.grow import grow
 
 import jaxdec
 from benchmarks.runner import compile_seconds
@@ -14,6 +13,7 @@ from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.models.grow import grow
 from jaxdec.training.corpus import Corpus
 
 Row = dict[str, Any]
