@@ -28,7 +28,7 @@ class Scale:
       lengths: draft lengths.
       batches: rows decoded at once.
       temperatures: as they say.
-      prompts: in the timed cases.
+      prompts: in the case `pair`, at least.
       many: prompts in `tokens_per_forward`.
       tokens: new tokens a prompt.
       repeats: measurements of each method.
@@ -40,11 +40,11 @@ class Scale:
     lengths: tuple[int, ...] = (4, 6, 8)
     batches: tuple[int, ...] = (1, 8)
     temperatures: tuple[float, ...] = (0.0, 0.8)
-    prompts: int = 8
+    prompts: int = 4
     many: int = 32
     tokens: int = 128
     repeats: int = 5
-    steps: int = 48
+    steps: int = 24
     grown: Goals | None = (
         (10_000_000, 6),
         (25_000_000, 8),
@@ -67,6 +67,17 @@ QUICK = Scale(
 )
 
 
+_COMPILED: dict[tuple[Decoder, int, int], float] = {}
+
+
+def compiling(variant: Variant, workload: Workload) -> float:
+    """Seconds that the programs of a variant took to compile; compiles them if this process has not yet."""
+    key = (variant.decoder, workload.batch, workload.new_tokens)
+    if key not in _COMPILED:
+        _COMPILED[key] = compile_seconds(workload.method(variant))
+    return _COMPILED[key]
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What a case works with.
@@ -77,7 +88,6 @@ class Setting:
       corpus: its held-out files give the prompts.
       scale: how much is run.
       bandwidth: bytes a second that the machine copies.
-      compiled: seconds of compilation by decoder and batch, filled by `compile_all`.
     """
 
     target: Checkpoint
@@ -85,14 +95,6 @@ class Setting:
     corpus: Corpus
     scale: Scale
     bandwidth: float
-    compiled: dict[tuple[Decoder, int], float] = dataclasses.field(default_factory=dict)
-
-    def compile_all(self, variants: list[Variant], workload: Workload) -> None:
-        """Compiles what has not been compiled yet, before anything else would, and keeps the seconds."""
-        for variant in variants:
-            key = (variant.decoder, workload.batch)
-            if key not in self.compiled:
-                self.compiled[key] = compile_seconds(workload.method(variant))
 
     def prompts(self, count: int) -> Prompts:
         """Held-out windows."""
