@@ -53,8 +53,10 @@ def proposal_method(name: str, variant: Variant, state: Any, keys: jax.Array, st
     decoder = variant.decoder
     depths = jnp.arange(decoder.width)
     rows, settings = state.rows, state.settings
-    places = key_at(keys, Purpose.TOKEN, rows.length[:, None] + depths)
-    noise = settings.warp.noise(places, decoder.model.vocab_size)
+    places = rows.length[:, None] + depths
+    noise = settings.warp.noise(
+        lambda: key_at(keys, Purpose.TOKEN, places), (*places.shape, decoder.model.vocab_size)
+    )
     context = Context(rows, settings, keys, noise)
     count = jnp.int32(steps)
     return Method(

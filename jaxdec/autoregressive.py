@@ -64,7 +64,7 @@ class Autoregressive:
         output = self.model.forward(target_params(params), inputs, state.cache)
         logits = output.logits[:, 0]
         law = settings.warp.log_probs(logits, rows.history)
-        noise = settings.warp.noise(key_at(rng, Purpose.TOKEN, rows.length), law.shape[-1])
+        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
         token = perturbed_argmax(law, noise)[:, None]
         log_probs = jnp.take_along_axis(law, token, axis=-1)
         raw_log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), token, axis=-1)

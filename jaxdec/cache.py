@@ -126,15 +126,26 @@ class KVCache:
 
     def _put(self, entries, slots, lives, length, *, contiguous, written=None) -> "KVCache":
         if contiguous:
-            # A window that would leave the row is clamped by dynamic_update_slice; write back what is there.
-            def put(old, new, axis):
-                def row(old, new, start, written):
-                    start = jnp.minimum(start, old.shape[axis] - new.shape[axis])
-                    kept = jax.lax.dynamic_slice_in_dim(old, start, new.shape[axis], axis)
-                    new = jnp.where(written, new.astype(old.dtype), kept)
-                    return jax.lax.dynamic_update_slice_in_dim(old, new, start, axis)
+            # A window that starts past the end is dropped whole.
+            start = jnp.where(written, slots[:, 0], self.capacity)
 
-                return jax.vmap(row)(old, new, slots[:, 0], written)
+            def put(old, new, axis):
+                window = jax.lax.ScatterDimensionNumbers(
+                    update_window_dims=tuple(range(1, old.ndim)),
+                    inserted_window_dims=(),
+                    scatter_dims_to_operand_dims=(axis + 1,),
+                    operand_batching_dims=(0,),
+                    scatter_indices_batching_dims=(0,),
+                )
+                return jax.lax.scatter(
+                    old,
+                    start[:, None],
+                    new.astype(old.dtype),
+                    window,
+                    unique_indices=True,
+                    mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
+                )
+
         else:
 
             def put(old, new, axis):

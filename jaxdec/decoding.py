@@ -286,19 +286,12 @@ class Rows:
 
 
 def _place(buffer: jax.Array, chunk: jax.Array, start: jax.Array, count: jax.Array) -> jax.Array:
-    """Writes the first `count [B]` of `chunk [B, W]` at `start [B]` of `buffer [B, L]`; O(W)."""
-
-    def row(buffer, chunk, start, count):
-        # dynamic_slice clamps a window that would leave the buffer; shift the chunk by as much.
-        width = chunk.shape[0]
-        begin = jnp.clip(start, 0, buffer.shape[0] - width)
-        places = jnp.arange(width) - (start - begin)
-        old = jax.lax.dynamic_slice(buffer, (begin,), (width,))
-        new = jnp.take(chunk, places, mode="clip")
-        kept = (places >= 0) & (places < count)
-        return jax.lax.dynamic_update_slice(buffer, jnp.where(kept, new, old), (begin,))
-
-    return jax.vmap(row)(buffer, chunk.astype(buffer.dtype), start, count)
+    """Writes the first `count [B]` of `chunk [B, W, ...]` at `start [B]` of `buffer [B, L, ...]`; O(W)."""
+    places = jnp.arange(chunk.shape[1])
+    outside = buffer.shape[1]
+    index = jnp.where(places < count[:, None], start[:, None] + places, outside + places)
+    put = lambda row, at, new: row.at[at].set(new, mode="drop", unique_indices=True)
+    return jax.vmap(put)(buffer, index, chunk.astype(buffer.dtype))
 
 
 @jax.tree_util.register_dataclass
@@ -354,42 +347,49 @@ class Stats:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """The infos of a run, folded into buffers that are aligned with the rows' tokens.
+    """The infos of a run, folded into one buffer that is aligned with the rows' tokens.
 
     Attributes:
-      log_probs: float32 `[B, L]`, zero for the prompt.
-      raw_log_probs: float32 `[B, L]`.
-      drafted: bool `[B, L]`.
+      columns: float32 `[B, L, 3]`: log-probability, raw log-probability, and 1 for drafted tokens; one array, so
+        that a step writes it once.
       stats: counts a row.
     """
 
-    log_probs: jax.Array
-    raw_log_probs: jax.Array
-    drafted: jax.Array
+    columns: jax.Array
     stats: Stats
+
+    @property
+    def log_probs(self) -> jax.Array:
+        """float32 `[B, L]`, under the warped law; zero for the prompt."""
+        return self.columns[:, :, 0]
+
+    @property
+    def raw_log_probs(self) -> jax.Array:
+        """float32 `[B, L]`, under the target's own law; zero for the prompt."""
+        return self.columns[:, :, 1]
+
+    @property
+    def drafted(self) -> jax.Array:
+        """bool `[B, L]`, whether a drafter proposed the token."""
+        return self.columns[:, :, 2] > 0
 
     @classmethod
     def start(cls, rows: Rows) -> "Record":
         """An empty record for some rows."""
-        zeros = lambda dtype: jnp.zeros(rows.tokens.shape, dtype)
         counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in range(4))
-        return cls(zeros(jnp.float32), zeros(jnp.float32), zeros(bool), Stats(*counts))
+        return cls(jnp.zeros((*rows.tokens.shape, 3), jnp.float32), Stats(*counts))
 
     def add(self, info: Info) -> "Record":
         """Takes in what a step did."""
-        put = lambda buffer, chunk: _place(buffer, chunk, info.start, info.count)
+        drafted = info.drafted.astype(jnp.float32)
+        columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted], axis=-1)
         stats = Stats(
             self.stats.target_forwards + info.target_forwards,
             self.stats.draft_forwards + info.draft_forwards,
             self.stats.proposed + info.proposed,
             self.stats.accepted + info.accepted,
         )
-        return Record(
-            put(self.log_probs, info.log_probs),
-            put(self.raw_log_probs, info.raw_log_probs),
-            put(self.drafted, info.drafted),
-            stats,
-        )
+        return Record(_place(self.columns, columns, info.start, info.count), stats)
 
 
 class DecoderState(Protocol):

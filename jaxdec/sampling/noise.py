@@ -1,8 +1,7 @@
 """Random keys and noise, addressed by row, purpose and place.
 
 No key is ever split over a batch. Each row owns a key; what a decision at some place of that row draws is
-`fold_in(fold_in(row_key, purpose), place)`, where the place is an absolute position or the row's own round
-counter. A row therefore draws the same numbers whatever its neighbours, its padding, the chunking of the loop
+`fold_in(row_key, purpose * 2^28 + place)`, where the place is an absolute position or the row's own round counter. A row therefore draws the same numbers whatever its neighbours, its padding, the chunking of the loop
 or the number of devices.
 """
 
@@ -50,21 +49,22 @@ def key_at(keys: jax.Array, purpose: Purpose, *places: jax.Array) -> jax.Array:
     Args:
       keys: row keys `[B]`.
       purpose: what the draw is for.
-      *places: int32 coordinates, each `[B, ...]` of one common shape; folded in order.
+      *places: int32 coordinates in [0, 2^28), each `[B, ...]` of one common shape; folded in order. The purpose
+        rides on the first, since every fold is a whole block of the generator.
 
     Returns:
       Keys of the common shape of `places`.
     """
 
-    def one(key, *place):
-        key = jax.random.fold_in(key, int(purpose))
-        for coordinate in place:
+    def one(key, first, *rest):
+        key = jax.random.fold_in(key, first + jnp.uint32(int(purpose) << 28))
+        for coordinate in rest:
             key = jax.random.fold_in(key, coordinate)
         return key
 
     shape = jnp.broadcast_shapes(*(jnp.shape(place) for place in places))
     keys = jnp.broadcast_to(keys.reshape(keys.shape + (1,) * (len(shape) - 1)), shape)
-    places = tuple(jnp.broadcast_to(place, shape) for place in places)
+    places = tuple(jnp.broadcast_to(place, shape).astype(jnp.uint32) for place in places)
     function = one
     for _ in shape:
         function = jax.vmap(function)

@@ -12,6 +12,7 @@ Legend: B batch, V vocabulary, P prompt width, T tokens added, N nodes of a draf
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -229,23 +230,21 @@ class Warp:
             log_probs = jnp.where(greedy, jnp.where(_is_argmax(logits), 0.0, -jnp.inf), log_probs)
         return jnp.where(broken, jnp.nan, log_probs)
 
-    def noise(self, keys: jax.Array, vocab_size: int) -> jax.Array:
-        """Gumbel noise to draw from `log_probs` with; not computed while no row samples.
+    def noise(self, keys: Callable[[], jax.Array], shape: tuple[int, ...]) -> jax.Array:
+        """Gumbel noise to draw from `log_probs` with; neither keys nor noise are computed while no row samples.
 
         Args:
-          keys: keys `[B, ...]`.
-          vocab_size: V.
+          keys: makes the keys `shape[:-1]`.
+          shape: `[B, ..., V]`.
 
         Returns:
-          float32 `[B, ..., V]`; zeros if every temperature is 0, where the law is one-hot and noise decides nothing.
+          float32 of that shape; zeros if every temperature is 0, where the law is one-hot and noise decides nothing.
         """
+        draw = lambda: gumbel(keys(), shape[-1])
         if self.temperature is None:
-            return gumbel(keys, vocab_size)
-        return jax.lax.cond(
-            jnp.any(jnp.asarray(self.temperature) > 0),
-            lambda: gumbel(keys, vocab_size),
-            lambda: jnp.zeros((*keys.shape, vocab_size), jnp.float32),
-        )
+            return draw()
+        sampled = jnp.any(jnp.asarray(self.temperature) > 0)
+        return jax.lax.cond(sampled, draw, lambda: jnp.zeros(shape, jnp.float32))
 
     def _penalised(self, logits: jax.Array, history: History | None) -> jax.Array:
         """Logits `[B, ..., V]` after every stage before the temperature."""

@@ -80,11 +80,13 @@ class Speculative:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
-        if self.verifier.shares_noise:
-            keys = key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
-        else:
-            keys = key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
-        noise = settings.warp.noise(keys, self.model.vocab_size)
+        def keys():
+            if self.verifier.shares_noise:
+                return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
+            return key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
+
+        shape = (*rows.length.shape, self.width, self.model.vocab_size)
+        noise = settings.warp.noise(keys, shape)
         context = Context(rows, settings, rng, noise)
         tree, made = self.drafter.propose(params, state.draft, context)
 
