@@ -7,6 +7,7 @@ import argparse
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -36,9 +37,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _unraisable(what) -> None:
+    """Drops what tensorstore throws after the fact, when a damaged checkpoint has been reported already."""
+    if not (isinstance(what.exc_value, RuntimeError) and "loop is closed" in str(what.exc_value)):
+        sys.__unraisablehook__(what)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 141 after a broken pipe."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports its internals as warnings
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
     name = "jaxdec"
     try:
         arguments = parser().parse_args(argv)
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {textwrap.shorten(str(error), 400, placeholder=' ...')}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
         print(f"{name}: {error}", file=sys.stderr)

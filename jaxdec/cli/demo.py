@@ -156,9 +156,9 @@ def _write(console: Console, case: _Case, params: Params, rng: jax.Array) -> Non
 
 def _table(cases: list[_Case], rounds: list[list[Decoded]]) -> Table:
     """A row a case; the plain method of each temperature comes first and is what the others are compared with."""
-    table = Table("method", box=box.SIMPLE)
+    table = Table("method", box=box.SIMPLE, padding=0)  # fits 80 columns
     for name in ("T", "tokens/forward", "acceptance", "tokens/s", "x plain", "identical"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     plain, plain_speed = rounds[0][0], 0.0
     for i, case in enumerate(cases):
         decoded = rounds[0][i]

@@ -6,6 +6,7 @@ import shutil
 import sys
 
 import pytest
+from processes import start
 
 from jaxdec.cli import COMMANDS
 
@@ -106,6 +107,7 @@ def _with_truncated_weights(folder):
             path.write_bytes(path.read_bytes()[:20])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "damage",
     [_without_weights, _with_half_a_config, _with_another_width, _with_truncated_weights],
@@ -115,6 +117,19 @@ def test_damaged_checkpoint(jaxdec, models, tmp_path, damage):
     damage(tmp_path / "broken")
     argv = ["generate", "--method", "lookup", "--prompt", "x", "--target", tmp_path / "broken"]
     check(jaxdec(*argv), ("broken", "damaged"))
+
+
+def test_flipped_bytes_give_one_line_in_a_real_process(models, tmp_path):
+    shutil.copytree(models / "target", tmp_path / "broken")
+    for path in (tmp_path / "broken" / "weights" / "d").iterdir():
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 64] = bytes(64)
+        path.write_bytes(content)
+    argv = ["generate", "--method", "lookup", "--prompt", "x", "--target", tmp_path / "broken"]
+    process = start(*argv)
+    out, err = process.communicate()
+    check((process.returncode, out, err), ("broken", "damaged"))
 
 
 def test_interrupt_is_quiet(jaxdec, monkeypatch):

@@ -12,26 +12,21 @@ from processes import start
 from jaxdec import checkpoints
 from jaxdec.training import corpus
 
-SIZES = [
-    "--batch",
-    "2",
-    "--length",
-    "16",
-    "--width",
-    "8",
-    "--layers",
-    "1",
-    "--heads",
-    "1",
-    "--kv-heads",
-    "1",
-    "--head-dim",
-    "4",
-    "--hidden",
-    "8",
-]
+SIZES = {"width": 8, "layers": 1, "heads": 1, "kv-heads": 1, "head-dim": 4, "hidden": 8}
 STEPS = 90
-RUN = ["train", "code-target", *SIZES, "--steps", STEPS, "--checkpoint-every", 5]
+RUN = [
+    "train",
+    "code-target",
+    "--steps",
+    STEPS,
+    "--checkpoint-every",
+    5,
+    "--batch",
+    2,
+    "--length",
+    16,
+]
+RUN += [word for name, size in SIZES.items() for word in (f"--{name}", size)]
 LIMIT = 300  # seconds until a process that should do something counts as hung
 
 
