@@ -13,7 +13,7 @@ from benchmarks.workload import LONGEST, Variant, Workload, counts, identical, n
 from jaxdec.decoding import Record, init, run, target_params
 from jaxdec.generation import Result, result
 from jaxdec.model import Inputs
-from jaxdec.sampling import Purpose, key_at
+from jaxdec.sampling import Purpose, gumbel, key_at
 
 
 def tokens_per_forward(setting: Setting) -> list[Row]:
@@ -98,9 +98,8 @@ def first_differences(
         padded = np.pad(before, (0, LONGEST + workload.new_tokens - len(before)))[None]
         scores = _last_logits(model, params, jnp.asarray(padded), jnp.int32(len(before)))
         if workload.temperature:
-            settings = workload.requests(base)[0].settings
             key = key_at(keys[row : row + 1], Purpose.TOKEN, jnp.int32([len(before)]))
-            noise = settings.warp.noise(key, model.vocab_size)[0]
+            noise = gumbel(key, model.vocab_size)[0]
             scores = scores / workload.temperature + noise
         second, first = np.sort(np.asarray(scores))[-2:]
         differences.append({"row": row, "place": place, "gap": float(first - second)})

@@ -67,7 +67,8 @@ class Autoregressive:
         noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
         token = perturbed_argmax(law, noise)[:, None]
         log_probs = jnp.take_along_axis(law, token, axis=-1)
-        raw_log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), token, axis=-1)
+        raw_log_probs = jnp.take_along_axis(logits, token, axis=-1)
+        raw_log_probs -= jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
         room = state.cache.capacity - state.cache.length
         rows, count = rows.advance(

@@ -209,8 +209,9 @@ class Warp:
           ValueError: if a penalty is present and `history` is not given.
         """
         logits = jnp.asarray(logits, jnp.float32)
-        # Tested before bans, which would hide a broken model behind a legal law.
-        broken = jnp.any(jnp.isnan(logits) | (logits == jnp.inf), axis=-1, keepdims=True)
+        # Tested before bans, which would hide a broken model behind a legal law. The sum is NaN or infinite iff a
+        # logit is NaN or +inf, or none is finite; callers want the same sum for raw log-probabilities.
+        broken = ~jnp.isfinite(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
         logits = self._penalised(logits, history)
         top = jnp.max(logits, axis=-1, keepdims=True)
         broken |= ~jnp.isfinite(top)

@@ -80,6 +80,7 @@ class Speculative:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
+
         def keys():
             if self.verifier.shares_noise:
                 return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
@@ -117,7 +118,7 @@ class Speculative:
 
         log_probs = at_path(laws)
         raw_log_probs = at_path(output.logits) - jnp.take_along_axis(
-            jax.nn.logsumexp(output.logits, axis=-1), outcome.path, axis=1
+            jax.nn.logsumexp(output.logits, axis=-1, keepdims=True)[..., 0], outcome.path, axis=1
         )
         room = state.cache.capacity - state.cache.length
         rows, count = rows.advance(

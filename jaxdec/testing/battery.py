@@ -161,7 +161,7 @@ def check_chunked(make: Factory) -> None:
     """A run cut into chunks of a few steps, and the stream, equal the whole run."""
     model, params = pair()
     decoder, rng = make(model, model), jax.random.key(7)
-    options = dict(
+    options: dict[str, Any] = dict(
         lengths=LENGTHS, max_new_tokens=BUDGET, eos=(), stop=[[1, 2, 3]], temperature=0.8
     )
     start = lambda: decoding.init(
