@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdec
-from benchmarks.setting import Row, Setting, controls, drafting, lookup, plain
+from benchmarks.setting import Row, Setting, by_ratio, controls, drafting, lookup, plain
 from benchmarks.workload import LONGEST, Variant, Workload, counts, identical, new_tokens
 from jaxdec.decoding import Record, init, run, target_params
 from jaxdec.generation import Result, result
@@ -23,7 +23,7 @@ def tokens_per_forward(setting: Setting) -> list[Row]:
     length = 6 if 6 in scale.lengths else scale.lengths[0]
     base = plain(setting.target.model, setting.target.params)
     variants = [drafting(setting, length), lookup(setting, scale.lengths[-1])]
-    variants += controls(setting, length)
+    variants += by_ratio(setting, length) + controls(setting, length)
     for temperature in scale.temperatures:
         workload = Workload(held, scale.many, scale.tokens, temperature)
         expected = new_tokens([trace(base, workload)[0]])

@@ -101,22 +101,35 @@ class Setting:
         return prompts(self.corpus.held_out, count)
 
 
-def drafting(setting: Setting, length: int, model=None, params=None, name="draft") -> Variant:
+def drafting(
+    setting: Setting, length: int, model=None, params=None, name="draft", verifier=None
+) -> Variant:
     """Speculation with the draft checkpoint, for the target or for another one with its vocabulary."""
     drafter = jaxdec.drafters.model(setting.draft.model, length=length)
     return Variant(
         f"{name} {length}",
-        jaxdec.speculative(model or setting.target.model, drafter=drafter),
+        jaxdec.speculative(model or setting.target.model, drafter=drafter, verifier=verifier),
         {"target": params or setting.target.params, "draft": setting.draft.params},
         length,
     )
 
 
-def lookup(setting: Setting, length: int) -> Variant:
+def lookup(setting: Setting, length: int, name="prompt lookup", verifier=None) -> Variant:
     """Speculation by prompt lookup."""
     drafter = jaxdec.drafters.prompt_lookup(length=length)
-    decoder = jaxdec.speculative(setting.target.model, drafter=drafter)
-    return Variant(f"prompt lookup {length}", decoder, {"target": setting.target.params}, length)
+    decoder = jaxdec.speculative(setting.target.model, drafter=drafter, verifier=verifier)
+    return Variant(f"{name} {length}", decoder, {"target": setting.target.params}, length)
+
+
+def by_ratio(setting: Setting, length: int) -> list[Variant]:
+    """The pair under the verifiers that are exact in law rather than token by token."""
+    token, block = jaxdec.verifiers.TokenRatio(), jaxdec.verifiers.BlockVerification()
+    return [
+        drafting(setting, length, name="draft, token ratio", verifier=token),
+        drafting(setting, length, name="draft, block verification", verifier=block),
+        lookup(setting, length, name="prompt lookup, token ratio", verifier=token),
+        lookup(setting, length, name="prompt lookup, block verification", verifier=block),
+    ]
 
 
 def plain(model, params) -> Variant:

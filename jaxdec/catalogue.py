@@ -86,7 +86,7 @@ METHODS = {
             exactness=Exactness.TOKEN_IDENTICAL,
             make=lambda parts: autoregressive(parts.target),
             tests="tests/conformance/test_decoders.py",
-            benchmark="plain",
+            benchmark="step_overhead",
         ),
         Method(
             name="draft",
@@ -95,7 +95,7 @@ METHODS = {
             exactness=Exactness.TOKEN_IDENTICAL,
             make=_with_draft_model(verifiers.SharedNoiseWalk),
             tests="tests/conformance/test_decoders.py",
-            benchmark="draft",
+            benchmark="pair",
         ),
         Method(
             name="draft-token",
@@ -104,7 +104,7 @@ METHODS = {
             exactness=Exactness.DISTRIBUTION_IDENTICAL,
             make=_with_draft_model(verifiers.TokenRatio),
             tests="tests/conformance/test_decoders.py",
-            benchmark="draft-token",
+            benchmark="tokens_per_forward",
         ),
         Method(
             name="draft-block",
@@ -113,7 +113,7 @@ METHODS = {
             exactness=Exactness.DISTRIBUTION_IDENTICAL,
             make=_with_draft_model(verifiers.BlockVerification),
             tests="tests/conformance/test_decoders.py",
-            benchmark="draft-block",
+            benchmark="tokens_per_forward",
         ),
         Method(
             name="lookup",
@@ -122,7 +122,7 @@ METHODS = {
             exactness=Exactness.TOKEN_IDENTICAL,
             make=_with_lookup(verifiers.SharedNoiseWalk),
             tests="tests/conformance/test_decoders.py",
-            benchmark="lookup",
+            benchmark="pair",
         ),
         Method(
             name="lookup-token",
@@ -131,7 +131,7 @@ METHODS = {
             exactness=Exactness.DISTRIBUTION_IDENTICAL,
             make=_with_lookup(verifiers.TokenRatio),
             tests="tests/conformance/test_decoders.py",
-            benchmark="",
+            benchmark="tokens_per_forward",
         ),
         Method(
             name="lookup-block",
@@ -140,7 +140,7 @@ METHODS = {
             exactness=Exactness.DISTRIBUTION_IDENTICAL,
             make=_with_lookup(verifiers.BlockVerification),
             tests="tests/conformance/test_decoders.py",
-            benchmark="",
+            benchmark="tokens_per_forward",
         ),
     ]
 }

@@ -1,8 +1,9 @@
 """Random keys and noise, addressed by row, purpose and place.
 
 No key is ever split over a batch. Each row owns a key; what a decision at some place of that row draws is
-`fold_in(row_key, purpose * 2^28 + place)`, where the place is an absolute position or the row's own round counter. A row therefore draws the same numbers whatever its neighbours, its padding, the chunking of the loop
-or the number of devices.
+`fold_in(row_key, purpose * 2^28 + place)`, where the place is an absolute position or the row's own round counter.
+A row therefore draws the same numbers whatever its neighbours, its padding, the chunking of the loop or the number of
+devices.
 """
 
 import enum

@@ -1,0 +1,59 @@
+"""The README holds what it says: its quick start runs as printed, its tables are generated."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import jaxdec
+from benchmarks import report
+from jaxdec import catalogue
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def region(name):
+    text = README.read_text()
+    return text.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
+
+
+def test_quick_start_runs_as_printed(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    printed = capsys.readouterr().out
+    assert printed.startswith("def fibonacci(n):\n")
+    result, target = names["result"], names["target"]
+    assert int(result.stats.target_forwards[0]) < 128
+    assert result.status[0] in (jaxdec.Status.LENGTH, jaxdec.Status.EOS)
+    plain = jaxdec.generate(
+        jaxdec.autoregressive(target.model),
+        target.params,
+        names["prompt"],
+        rng=jax.random.key(0),
+        max_new_tokens=128,
+        temperature=0.8,
+    )
+    length = int(plain.lengths[0])
+    assert length == int(result.lengths[0])
+    np.testing.assert_array_equal(plain.tokens[0, :length], result.tokens[0, :length])
+
+
+def test_method_table_is_generated():
+    assert region("methods").strip() == catalogue.markdown().strip()
+
+
+def test_methods_are_backed_by_files_that_exist():
+    root = README.parent
+    for method in catalogue.METHODS.values():
+        assert (root / method.tests).is_file(), method.tests
+        assert list((root / "benchmarks" / "results").glob(f"{method.benchmark}-*.json")), (
+            method.name
+        )
+
+
+def test_figures_are_generated():
+    held = report.load(report.RESULTS)
+    assert held, "no results"
+    assert region("benchmarks").strip() == report.render(held, full=False).strip()
