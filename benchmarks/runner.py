@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 _COMPILED: list[tuple[str, float]] = []  # programs and the seconds that each took
 
@@ -110,6 +111,13 @@ def interleave(
         held = jax.block_until_ready(method.setup())
         ready = clock()
         output = jax.block_until_ready(method.work(held))
+        for leaf in jax.tree.leaves(
+            output
+        ):  # what is no array is not waited for, and timed as nothing
+            if not isinstance(leaf, jax.Array | np.ndarray | float | int):
+                raise ValueError(
+                    f"{method.name} returned a {type(leaf).__name__}, which nobody waits for"
+                )
         return ready - start, clock() - ready, output
 
     for method in methods:

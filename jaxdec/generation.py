@@ -23,9 +23,10 @@ from jaxdec.model import Params
 from jaxdec.sampling import Warp, row_keys
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What `generate` returns; arrays on the device.
+    """What `generate` returns: a pytree of arrays on the device, so that `jax.block_until_ready` waits for it.
 
     Attributes:
       tokens: int32 `[B, L]`, each prompt followed by its new tokens; zeros after `lengths`.
