@@ -171,8 +171,19 @@ def test_methods_take_turns_and_set_up_apart():
         return Method(name, lambda held: calls.append(held), lambda: name)
 
     timings = interleave([method("a"), method("b")], repeats=3, clock=lambda: next(now))
-    assert calls == ["a", "b"] * 4, "one call that is not timed, then three repeats"
+    assert calls[:2] == ["a", "b"], "one call that is not timed"
+    rounds = [calls[i : i + 2] for i in range(2, 8, 2)]
+    assert all(sorted(turn) == ["a", "b"] for turn in rounds) and len(calls) == 8
+    assert ["b", "a"] in rounds, "the order changes"
     assert timings["a"].seconds == timings["a"].setup_seconds == (1, 1, 1)
+
+
+def test_what_is_not_waited_for_is_refused():
+    class Opaque:
+        pass
+
+    with pytest.raises(ValueError, match="Opaque, which nobody waits for"):
+        interleave([Method("opaque", lambda held: [Opaque()], lambda: None)])
 
 
 def test_compiling_while_the_clock_runs_is_an_error():
