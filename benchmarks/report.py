@@ -65,6 +65,8 @@ def depths(row: Row) -> str:
 def differences(row: Row) -> str:
     """Rows that leave plain decoding, with the gap between the two best tokens there."""
     found = row["first_differences"]
+    if row["exactness"] == "distribution-identical" and row["temperature"] > 0:
+        return "every row: the same law, drawn otherwise"
     if not found:
         return "none"
     return f"{len(found)} rows, largest gap {max(d['gap'] for d in found):.1e}"

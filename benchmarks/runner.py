@@ -127,8 +127,9 @@ def interleave(
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     outputs = {}
     with no_compilation():
-        for turn in range(repeats):
-            for place in np.random.default_rng(turn).permutation(len(methods)):
+        order = np.random.default_rng(0)
+        for _ in range(repeats):
+            for place in order.permutation(len(methods)):
                 method = methods[place]
                 before, during, outputs[method.name] = once(method)
                 taken[method.name].append((before, during))

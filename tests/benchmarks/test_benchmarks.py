@@ -110,6 +110,8 @@ def test_step_overhead_is_step_over_forward(results):
 
 def test_agreement_with_plain_decoding(results):
     for row in results["tokens_per_forward"]["rows"]:
+        if row["exactness"] == "distribution-identical" and row["temperature"] > 0:
+            continue  # the same law, other tokens
         assert row["identical"] == 1 and row["identical_rows"] == row["prompts"]
         assert row["first_differences"] == []
         assert len(row["acceptance_by_depth"]) == row["draft_length"]
