@@ -172,12 +172,12 @@ def test_methods_take_turns_and_set_up_apart():
     def method(name):
         return Method(name, lambda held: calls.append(held), lambda: name)
 
-    timings = interleave([method("a"), method("b")], repeats=3, clock=lambda: next(now))
+    timings = interleave([method("a"), method("b")], repeats=8, clock=lambda: next(now))
     assert calls[:2] == ["a", "b"], "one call that is not timed"
-    rounds = [calls[i : i + 2] for i in range(2, 8, 2)]
-    assert all(sorted(turn) == ["a", "b"] for turn in rounds) and len(calls) == 8
-    assert ["b", "a"] in rounds, "the order changes"
-    assert timings["a"].seconds == timings["a"].setup_seconds == (1, 1, 1)
+    rounds = [calls[i : i + 2] for i in range(2, 18, 2)]
+    assert all(sorted(turn) == ["a", "b"] for turn in rounds) and len(calls) == 18
+    assert ["a", "b"] in rounds and ["b", "a"] in rounds, "the order changes"
+    assert timings["a"].seconds == timings["a"].setup_seconds == (1,) * 8
 
 
 def test_what_is_not_waited_for_is_refused():
