@@ -20,13 +20,9 @@ TINY = TransformerConfig(
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_compilation():
-    """Tiny models take much longer to compile than to run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+@pytest.fixture(autouse=True)
+def quickly(quick_compilation):
+    """Every test here runs tiny models."""
 
 
 @pytest.fixture(scope="session")
