@@ -7,7 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "JAX_PLATFORMS" not in os.environ:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # for the processes that tests start
+    jax.config.update("jax_platforms", "cpu")
 
 MAPPINGS = Path("/proc/self/maps")
 """Each compiled kernel maps memory of its own; Linux allows a process 65,530 mappings, and LLVM aborts beyond."""
