@@ -124,6 +124,8 @@ def save(
     path.mkdir(parents=True, exist_ok=True)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path / "weights", jax.tree.map(lambda x: jnp.asarray(x, dtype), params))
+    # A marker that orbax writes and does not read back; it names this machine's folders.
+    (path / "weights" / "commit_success.txt").unlink(missing_ok=True)
     held = {
         "model": dataclasses.asdict(config),
         "eos": list(eos),
