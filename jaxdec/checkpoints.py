@@ -80,9 +80,12 @@ def load(name: str | Path) -> Checkpoint:
         config = TransformerConfig(**held["model"])
         abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
         model, shapes = from_nnx(abstract, eos=held["eos"])
+        # The device is named, since orbax else looks for the one that wrote the weights.
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        dtype = jnp.dtype(held["dtype"])
         with ocp.StandardCheckpointer() as checkpointer:
             stored = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(held["dtype"])), shapes
+                lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=device), shapes
             )
             params = checkpointer.restore((path / "weights").absolute(), stored)
     except (
