@@ -16,7 +16,8 @@ from jaxdec.decoding import (
 from jaxdec.generation import Result, generate, prepare
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
-from jaxdec.speculative import Speculative, auto_draft_length, drafters, speculative, verifiers
+from jaxdec.speculative import Speculative, drafters, speculative, verifiers
+from jaxdec.tuning import auto_draft_length
 
 __version__ = "0.1.0"
 
