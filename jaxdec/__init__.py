@@ -1,6 +1,6 @@
 """Decoding algorithms for JAX and TPU: pure functions of (params, state, rng), exact where they say so."""
 
-from jaxdec import models, sampling, text, visibility
+from jaxdec import any_subset, models, sampling, text, visibility
 from jaxdec.autoregressive import Autoregressive, autoregressive
 from jaxdec.cache import KVCache
 from jaxdec.checkpoints import Checkpoint, load
@@ -14,6 +14,7 @@ from jaxdec.decoding import (
     stream,
 )
 from jaxdec.generation import Result, generate, prepare
+from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
 from jaxdec.speculative import Speculative, drafters, speculative, verifiers
@@ -26,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "Decoder",
     "Exactness",
+    "Infilled",
     "Info",
     "Inputs",
     "KVCache",
@@ -36,14 +38,17 @@ __all__ = [
     "Speculative",
     "Status",
     "Warp",
+    "any_subset",
     "auto_draft_length",
     "autoregressive",
     "drafters",
     "from_nnx",
     "generate",
+    "infill",
     "load",
     "models",
     "prepare",
+    "prepare_infill",
     "run",
     "sampling",
     "speculative",

@@ -17,6 +17,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.model import Inputs, Model, Params
+from jaxdec.order import score
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax
 
 
@@ -61,7 +62,7 @@ class Autoregressive:
         """Scores the pending token of each row and draws the next one."""
         rows, settings = state.rows, state.settings
         inputs = Inputs.causal(rows.pending[:, None], rows.length - 1)
-        output = self.model.forward(target_params(params), inputs, state.cache)
+        output = score(self.model, target_params(params), inputs, state.cache, rows.order)
         logits = output.logits[:, 0]
         law = settings.warp.log_probs(logits, rows.history)
         noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
@@ -77,7 +78,7 @@ class Autoregressive:
         # The pending token was scored, so its entry is stored whether or not a token followed it.
         lives = visibility.causal(inputs.positions).lives
         cache = state.cache.commit(output.entries, jnp.zeros_like(token), count, lives)
-        none = jnp.zeros_like(count)
+        none, ran = jnp.zeros_like(count), state.rows.running.astype(jnp.int32)
         info = Info(
             tokens=token,
             start=rows.length - count,
@@ -87,7 +88,8 @@ class Autoregressive:
             drafted=jnp.zeros(token.shape, bool),
             proposed=none,
             accepted=none,
-            target_forwards=state.rows.running.astype(jnp.int32),
+            target_forwards=ran,
+            target_rows=ran * (1 if rows.order is None else 2),
             draft_forwards=none,
             status=rows.status,
         )

@@ -6,6 +6,7 @@
 import dataclasses
 from collections.abc import Callable
 
+from jaxdec.any_subset import assd, fused, parallel_sampling
 from jaxdec.autoregressive import autoregressive
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.model import Model
@@ -45,6 +46,7 @@ class Method:
       make: builds the decoder; raises `ValueError` for parts that are missing or impossible.
       tests: the test file that proves the promise, relative to the repository.
       benchmark: the name of its benchmark case, empty if it has none.
+      infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
     """
 
     name: str
@@ -54,10 +56,18 @@ class Method:
     make: Callable[[Parts], Decoder]
     tests: str
     benchmark: str
+    infills: bool = False
 
 
-def _with_draft_model(verifier: Callable[[], Verifier]) -> Callable[[Parts], Decoder]:
+_CAUSAL = "the target is causal and cannot fill gaps"
+
+
+def _with_draft_model(
+    verifier: Callable[[], Verifier], *, infills: bool = False
+) -> Callable[[Parts], Decoder]:
     def make(parts: Parts) -> Decoder:
+        if infills and not parts.target.any_subset:
+            raise ValueError(_CAUSAL)
         if parts.draft is None:
             raise ValueError("drafting with a model needs a draft model, got none")
         length = 6 if parts.length is None else parts.length
@@ -74,6 +84,29 @@ def _with_lookup(verifier: Callable[[], Verifier]) -> Callable[[Parts], Decoder]
         return speculative(parts.target, drafter=drafter, verifier=verifier())
 
     return make
+
+
+def _any_subset(build: Callable[..., Decoder], **options) -> Callable[[Parts], Decoder]:
+    def make(parts: Parts) -> Decoder:
+        if not parts.target.any_subset:
+            raise ValueError(_CAUSAL)
+        width = {} if parts.length is None else {"width": parts.length}
+        return build(parts.target, **width, **options)
+
+    return make
+
+
+_ASSD = "tests/any_subset/test_conformance.py"
+
+
+def _infilling(
+    name: str,
+    title: str,
+    make: Callable[[Parts], Decoder],
+    exactness: Exactness = Exactness.TOKEN_IDENTICAL,
+    paper: str = "2504.20456",
+) -> Method:
+    return Method(name, title, paper, exactness, make, _ASSD, "any_subset", infills=True)
 
 
 METHODS = {
@@ -142,10 +175,67 @@ METHODS = {
             tests="tests/conformance/test_decoders.py",
             benchmark="tokens_per_forward",
         ),
+        _infilling(
+            "any-order",
+            "sequential decoding in any fixed order, one forward a token",
+            _any_subset(lambda model, width=1: autoregressive(model)),
+        ),
+        _infilling(
+            "assd", "any-subset speculation, self-draft, shared-noise walk", _any_subset(assd)
+        ),
+        _infilling(
+            "assd-token",
+            "any-subset speculation, self-draft, token ratio rule",
+            _any_subset(assd, verifier=verifiers.TokenRatio()),
+            Exactness.DISTRIBUTION_IDENTICAL,
+        ),
+        _infilling(
+            "assd-ngram",
+            "any-subset speculation, context bigrams, shared-noise walk",
+            _any_subset(assd, draft="ngram"),
+        ),
+        _infilling(
+            "assd-ngram-token",
+            "any-subset speculation, context bigrams, token ratio rule",
+            _any_subset(assd, draft="ngram", verifier=verifiers.TokenRatio()),
+            Exactness.DISTRIBUTION_IDENTICAL,
+        ),
+        _infilling(
+            "fused",
+            "any-subset speculation in one forward a step, shared-noise walk",
+            _any_subset(fused),
+        ),
+        _infilling(
+            "fused-token",
+            "any-subset speculation in one forward a step, token ratio rule",
+            _any_subset(fused, verifier=verifiers.TokenRatio()),
+            Exactness.DISTRIBUTION_IDENTICAL,
+        ),
+        _infilling(
+            "any-order-draft",
+            "any-subset speculation with a small any-subset model, shared-noise walk",
+            _with_draft_model(verifiers.SharedNoiseWalk, infills=True),
+            paper="2504.20456, 2211.17192",
+        ),
+        _infilling(
+            "any-order-draft-token",
+            "any-subset speculation with a small any-subset model, token ratio rule",
+            _with_draft_model(verifiers.TokenRatio, infills=True),
+            Exactness.DISTRIBUTION_IDENTICAL,
+            paper="2504.20456, 2211.17192",
+        ),
+        _infilling(
+            "parallel",
+            "several tokens a forward, drawn as if independent",
+            _any_subset(parallel_sampling),
+            Exactness.APPROXIMATE,
+            paper="",
+        ),
     ]
 }
 
 FAMILIES = ("autoregressive", "draft", "lookup")
+INFILLING = tuple(method.name for method in METHODS.values() if method.infills)
 
 
 def find(family: str, verifier: str = "walk") -> Method:

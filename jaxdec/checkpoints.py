@@ -1,6 +1,7 @@
 """Checkpoints: a folder with a configuration, weights and a card.
 
-    <name>/config.json    sizes of the transformer, end-of-sequence tokens, facts of the training run
+    <name>/config.json    sizes of the transformer, end-of-sequence tokens, the mask token of an any-subset model,
+                          facts of the training run
     <name>/weights/       parameters, written by orbax
     <name>/README.md      the model card
 
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from jaxdec.any_subset import two_stream
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 
@@ -28,10 +30,11 @@ class Checkpoint:
 
     Attributes:
       name: the folder's name.
-      model: what decoders take.
+      model: what decoders take; one with a mask token answers queries (`any_subset.two_stream`).
       params: float32 parameters, a nested dict.
       config: sizes.
       facts: what is known of the training run.
+      mask_token: of an any-subset model, else None.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Checkpoint:
     params: Params
     config: TransformerConfig
     facts: dict[str, Any]
+    mask_token: int | None = None
 
     @property
     def size(self) -> int:
@@ -96,7 +100,10 @@ def load(name: str | Path) -> Checkpoint:
             f"checkpoint {str(name)!r} is damaged: {reason[0] if reason else type(error).__name__}"
         ) from error
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    return Checkpoint(path.name, model, params, config, held["facts"])
+    mask_token = held.get("mask_token")
+    if mask_token is not None:
+        model = two_stream(model, mask_token)
+    return Checkpoint(path.name, model, params, config, held["facts"], mask_token)
 
 
 def save(
@@ -106,6 +113,7 @@ def save(
     *,
     eos: Sequence[int] = (),
     facts: dict[str, Any] | None = None,
+    mask_token: int | None = None,
     dtype: jax.typing.DTypeLike = jnp.bfloat16,
 ) -> None:
     """Writes a checkpoint to a new folder: weights first, the configuration last.
@@ -116,6 +124,7 @@ def save(
       params: parameters of that size.
       eos: tokens that end a sequence.
       facts: anything that JSON can hold.
+      mask_token: what query rows hold, for an any-subset model.
       dtype: of the stored weights; bfloat16 halves the size.
 
     Raises:
@@ -129,12 +138,14 @@ def save(
         checkpointer.save(path / "weights", jax.tree.map(lambda x: jnp.asarray(x, dtype), params))
     # A marker that orbax writes and does not read back; it names this machine's folders.
     (path / "weights" / "commit_success.txt").unlink(missing_ok=True)
-    held = {
+    held: dict[str, Any] = {
         "model": dataclasses.asdict(config),
         "eos": list(eos),
         "dtype": jnp.dtype(dtype).name,
         "facts": facts or {},
     }
+    if mask_token is not None:
+        held["mask_token"] = mask_token
     draft = path / "config.json.tmp"
     draft.write_text(json.dumps(held, indent=2) + "\n")
     draft.replace(path / "config.json")

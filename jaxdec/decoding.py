@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Model, Params
+from jaxdec.order import Order, prompt_inputs
 from jaxdec.sampling import History, Warp, row_keys
 
 
@@ -138,13 +139,15 @@ class Request:
       prompt: int32 `[B, P]`, right-padded.
       lengths: int32 `[B]`, prompt tokens, at least 1.
       settings: the traced settings.
+      order: of generation, the prompt in its first ranks; None for causal decoding.
       capacity: tokens a row can hold, static.
     """
 
     prompt: jax.Array
     lengths: jax.Array
     settings: Settings
-    capacity: int = dataclasses.field(metadata={"static": True})
+    order: Order | None = None
+    capacity: int = dataclasses.field(default=0, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -161,6 +164,7 @@ class Rows:
       rounds: int32 `[B]`, the steps that the row took part in.
       status: int32 `[B]`, a `Status`.
       history: counts for the penalties, or None if no penalty is set.
+      order: of generation; tokens, lengths and everything else here count in ranks. None for causal decoding.
     """
 
     tokens: jax.Array
@@ -169,6 +173,7 @@ class Rows:
     rounds: jax.Array
     status: jax.Array
     history: History | None
+    order: Order | None = None
 
     @classmethod
     def start(cls, request: Request, vocab_size: int) -> "Rows":
@@ -187,6 +192,7 @@ class Rows:
             rounds=zero,
             status=jnp.where(request.settings.max_new_tokens > 0, zero, int(Status.LENGTH)),
             history=history,
+            order=request.order,
         )
 
     @property
@@ -281,6 +287,7 @@ class Rows:
             rounds=self.rounds + self.running,
             status=jnp.where(self.running, status, self.status),
             history=history,
+            order=self.order,
         )
         return rows, taken
 
@@ -309,6 +316,7 @@ class Info:
       proposed: int32 `[B]`, draft tokens that were verified.
       accepted: int32 `[B]`, draft tokens that were accepted (before stops cut them).
       target_forwards: int32 `[B]`.
+      target_rows: int32 `[B]`, tokens and queries that these scored.
       draft_forwards: int32 `[B]`.
       status: int32 `[B]`, after the step.
     """
@@ -322,6 +330,7 @@ class Info:
     proposed: jax.Array
     accepted: jax.Array
     target_forwards: jax.Array
+    target_rows: jax.Array
     draft_forwards: jax.Array
     status: jax.Array
 
@@ -333,12 +342,14 @@ class Stats:
 
     Attributes:
       target_forwards: forwards of the target that the row took part in (its prompt's not counted).
+      target_rows: tokens and queries that these scored for the row.
       draft_forwards: forwards of the draft model.
       proposed: draft tokens verified.
       accepted: draft tokens accepted.
     """
 
     target_forwards: jax.Array
+    target_rows: jax.Array
     draft_forwards: jax.Array
     proposed: jax.Array
     accepted: jax.Array
@@ -376,7 +387,7 @@ class Record:
     @classmethod
     def start(cls, rows: Rows) -> "Record":
         """An empty record for some rows."""
-        counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in range(4))
+        counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in dataclasses.fields(Stats))
         return cls(jnp.zeros((*rows.tokens.shape, 3), jnp.float32), Stats(*counts))
 
     def add(self, info: Info) -> "Record":
@@ -384,10 +395,10 @@ class Record:
         drafted = info.drafted.astype(jnp.float32)
         columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted], axis=-1)
         stats = Stats(
-            self.stats.target_forwards + info.target_forwards,
-            self.stats.draft_forwards + info.draft_forwards,
-            self.stats.proposed + info.proposed,
-            self.stats.accepted + info.accepted,
+            **{
+                field.name: getattr(self.stats, field.name) + getattr(info, field.name)
+                for field in dataclasses.fields(Stats)
+            }
         )
         return Record(_place(self.columns, columns, info.start, info.count), stats)
 
@@ -518,11 +529,11 @@ def prefill(model: Model, params: Params, request: Request) -> Any:
       A cache of `request.capacity` slots whose rows hold `lengths - 1` tokens.
     """
     batch, width = request.prompt.shape
-    count = request.lengths - 1
-    valid = jnp.arange(width) < count[:, None]
-    inputs = Inputs.causal(request.prompt, valid=valid)
+    order = request.order
+    inputs = prompt_inputs(request.prompt, request.lengths, order)
+    if order is not None:
+        inputs = dataclasses.replace(inputs, positions=order.at(inputs.positions))
     output = model.forward(params, inputs, None)
     index = jnp.broadcast_to(jnp.arange(width), (batch, width))
     cache = model.init_cache(batch, request.capacity)
-    lives = visibility.causal(inputs.positions).lives
-    return cache.commit(output.entries, index, count, lives)
+    return cache.commit(output.entries, index, request.lengths - 1, visibility.causal(index).lives)

@@ -20,6 +20,7 @@ from jaxdec.decoding import (
     run,
 )
 from jaxdec.model import Params
+from jaxdec.order import Order
 from jaxdec.sampling import Warp, row_keys
 
 
@@ -68,9 +69,13 @@ def prepare(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    order: Order | None = None,
     **knobs: Any,
 ) -> Request:
     """Checks the arguments of `generate` and pads them to buckets; see there.
+
+    Args as there, and:
+      order: of generation, the prompt in its first ranks; see `jaxdec.infill`.
 
     Raises:
       ValueError: naming the value and the limit.
@@ -113,7 +118,19 @@ def prepare(
         for token in np.asarray(tokens).reshape(-1):
             if not 0 <= token < vocab_size:
                 raise ValueError(f"{name} holds {token}, outside the vocabulary of {vocab_size}")
+    if order is not None and not decoder.model.any_subset:
+        raise ValueError(
+            "the model is causal and cannot fill an order of the request; wrap one that was trained for it with "
+            "any_subset.two_stream or any_subset.masked_rows"
+        )
+    if order is None and not decoder.model.causal:
+        raise ValueError("the model fills gaps and predicts no next token; use jaxdec.infill")
     padded = bucket(width)
+    # The slack lets a step write its whole chunk at the last committed token.
+    capacity = padded + bucket(int(budget.max())) + bucket(decoder.width, 8)
+    if order is not None:
+        missing = ((0, 0), (0, max(capacity - order.places.shape[1], 0)))
+        order = dataclasses.replace(order, places=jnp.pad(order.places, missing)[:, :capacity])
     settings = Settings(
         warp=Warp(**knobs).validate(batch, vocab_size),
         max_new_tokens=jnp.asarray(budget, jnp.int32),
@@ -123,8 +140,8 @@ def prepare(
         prompt=jnp.asarray(np.pad(prompt, ((0, 0), (0, padded - width))), jnp.int32),
         lengths=jnp.asarray(lengths, jnp.int32),
         settings=settings,
-        # The slack lets a step write its whole chunk at the last committed token.
-        capacity=padded + bucket(int(budget.max())) + bucket(decoder.width, 8),
+        order=order,
+        capacity=capacity,
     )
     decoder.check(request, params)
     return request

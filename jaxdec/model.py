@@ -26,6 +26,22 @@ Entries = Any
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Queries:
+    """What an any-subset model is asked: the law of a token at some position, given what a span sees.
+
+    Attributes:
+      positions: int32 `[B, Q]`, the places of the tokens in question.
+      looks: int32 `[B, Q, 2]`, the span that each query sees with; nobody sees a query.
+      size: int32 `[B]`, positions of the sequence in all, for models that read unknown tokens as masks.
+    """
+
+    positions: jax.Array
+    looks: jax.Array
+    size: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Inputs:
     """New tokens to score.
 
@@ -34,12 +50,14 @@ class Inputs:
       positions: int32 `[B, T]`, places in the sequence (for the position code, not for visibility).
       looks: int32 `[B, T, 2]`, the span of each token as a query.
       lives: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
+      queries: what is asked instead of the token after each new token; None for causal models.
     """
 
     tokens: jax.Array
     positions: jax.Array
     looks: jax.Array
     lives: jax.Array
+    queries: Queries | None = None
 
     @classmethod
     def causal(
@@ -67,7 +85,8 @@ class Output:
     """What a forward returns.
 
     Attributes:
-      logits: float32 `[B, T, V]`; row t is the law of the token that follows (or fills) row t of the inputs.
+      logits: float32 `[B, T, V]`; row t is the law of the token that follows (or fills) row t of the inputs. If the
+        inputs have queries, `[B, Q, V]`: the answers.
       hidden: `[B, T, D]`, the state that the logits are read from.
       taps: hidden states `[B, T, D]` after the layers that the model was asked for.
       entries: a pytree with leading axes that the model's cache understands.
@@ -110,6 +129,8 @@ class Model:
       vocab_size: V.
       max_length: the longest sequence that the position code supports; None for no limit.
       eos: tokens that end a sequence unless a request says otherwise.
+      any_subset: whether `forward` answers `Inputs.queries`.
+      causal: whether it predicts the token after each new token, where there are no queries.
     """
 
     forward: Callable[..., Output]
@@ -117,6 +138,8 @@ class Model:
     vocab_size: int
     max_length: int | None = None
     eos: tuple[int, ...] = ()
+    any_subset: bool = False
+    causal: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,20 +133,24 @@ def forest(parents: jax.Array, start: jax.Array, valid: jax.Array | None = None)
     return tree(parents, start, valid)
 
 
-def two_stream(ranks: jax.Array) -> tuple[Spans, Spans]:
+def two_stream(ranks: jax.Array, visible: jax.Array | int = 0) -> tuple[Spans, Spans]:
     """Spans of an any-subset model: content rows, and query rows that predict each rank.
 
     Content of rank r looks `(r, r)` and lives `(r, forever)`; a query of rank r looks `(r - 1, r - 1)`, so that it
-    sees ranks below r, and is seen by nobody.
+    sees ranks below r, and is seen by nobody. The prompt, ranks below `visible`, sees itself whole: its content looks
+    `(visible - 1, visible - 1)`.
 
     Args:
       ranks: int32 `[B, T]`, the place of each token in the decoding order.
+      visible: ranks that belong to the prompt, an integer or int32 `[B, 1]`.
 
     Returns:
       `(content, query)`, spans `[B, T, 2]` each.
     """
     empty = jnp.broadcast_to(jnp.asarray(EMPTY), (*ranks.shape, 2))
-    return causal(ranks), Spans(_pair(ranks - 1, ranks - 1), empty)
+    looks = jnp.maximum(ranks, visible - 1)
+    content = Spans(_pair(looks, looks), _pair(ranks, FOREVER))
+    return content, Spans(_pair(ranks - 1, ranks - 1), empty)
 
 
 def fork_join(forward: jax.Array, backward: jax.Array) -> Spans:

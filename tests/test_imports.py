@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"jaxdec.sampling", "jaxdec.visibility", "jaxdec.cache", "jaxdec.model"}
+GROUND = {"jaxdec.sampling", "jaxdec.visibility", "jaxdec.cache", "jaxdec.model", "jaxdec.order"}
 DECODING = {"jaxdec.decoding"}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in ("jaxdec", "pallas_kernels")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-FAMILIES = ("jaxdec.autoregressive", "jaxdec.speculative")
+FAMILIES = ("jaxdec.autoregressive", "jaxdec.speculative", "jaxdec.any_subset")
 
 
 def inside(module: str, parts) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -139,7 +140,7 @@ def summary(decoded: Decoded) -> str:
     )
 
 
-def _knobs(arguments: argparse.Namespace, target: Checkpoint) -> dict[str, object]:
+def _knobs(arguments: argparse.Namespace, target: Checkpoint) -> dict[str, Any]:
     """The settings of the warp pipeline that were given."""
     size = target.model.vocab_size
     knobs: dict[str, object] = {

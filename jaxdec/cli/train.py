@@ -82,7 +82,9 @@ def run(arguments: argparse.Namespace) -> None:
             clock.set(seconds)
             bar.show(step, loss)
 
-        _, params = train(config, data, folder, teacher=teacher, report=report)
+        _, params = train(
+            config, data, folder, teacher=teacher, start=_start(config), report=report
+        )
     if (target / "config.json").exists():
         console.print(f"{target} holds this run's checkpoint already")
         return
@@ -140,6 +142,10 @@ def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace)
         raise ValueError(f"{arguments.name} distils and has no teacher of its own: give --teacher")
     checkpoint = options.load(name)
     return checkpoint.model, checkpoint.params
+
+
+def _start(config: TrainConfig):
+    return None if config.start is None else options.load(config.start).params
 
 
 class _Clock:

@@ -2,10 +2,11 @@
 
 from jaxdec.speculative import drafters, verifiers
 from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
-from jaxdec.speculative.parts import Context, Drafter, Outcome, Verifier
+from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
 from jaxdec.speculative.tree import DraftTree
 
 __all__ = [
+    "Committed",
     "Context",
     "DraftTree",
     "Drafter",

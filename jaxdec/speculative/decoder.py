@@ -19,9 +19,11 @@ from jaxdec.decoding import (
     prefill,
     target_params,
 )
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.order import score
 from jaxdec.sampling import Purpose, key_at
-from jaxdec.speculative.parts import Context, Drafter, Verifier
+from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
+from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
 
 
@@ -50,6 +52,7 @@ class Speculative:
     model: Model
     drafter: Drafter
     verifier: Verifier
+    bonus: bool = True
 
     @property
     def exactness(self) -> Exactness:
@@ -88,21 +91,25 @@ class Speculative:
 
         shape = (*rows.length.shape, self.width, self.model.vocab_size)
         noise = settings.warp.noise(keys, shape)
-        context = Context(rows, settings, rng, noise)
+        context = Context(rows, settings, rng, noise, state.cache)
         tree, made = self.drafter.propose(params, state.draft, context)
 
         lineage = tree.lineage()
         tokens = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)
         start = rows.length - 1
-        positions = start[:, None] + lineage.sum(-1) - 1
+        ranks = (start[:, None] + lineage.sum(-1) - 1).astype(jnp.int32)
         spans = visibility.tree(tree.rooted, start, tree.scored)
-        inputs = Inputs(tokens, positions.astype(jnp.int32), spans.looks, spans.lives)
-        output = self.model.forward(target_params(params), inputs, state.cache)
+        inputs = Inputs(tokens, ranks, spans.looks, spans.lives)
+        output, asked = self._score(params, state, inputs, tree, context)
+        scored = tokens.shape[1] - tree.settled
+        logits, rides = output.logits[:, :scored], output.logits[:, scored:]
+        if tree.known is not None:
+            logits = jnp.concatenate([tree.known, logits], axis=1)
 
         history = rows.history
         if history is not None:  # the pending token is counted already
             history = history.along(tokens, lineage.at[:, :, 0].set(False))
-        laws = settings.warp.log_probs(output.logits, history)
+        laws = settings.warp.log_probs(logits, history)
         outcome = self.verifier.verify(tree, laws, context)
 
         along = jnp.take_along_axis(tokens, outcome.path[:, 1:], axis=1)
@@ -117,19 +124,25 @@ class Speculative:
             return jnp.take_along_axis(rows_of, chunk[..., None], axis=2)[..., 0]
 
         log_probs = at_path(laws)
-        raw_log_probs = at_path(output.logits) - jnp.take_along_axis(
-            jax.nn.logsumexp(output.logits, axis=-1, keepdims=True)[..., 0], outcome.path, axis=1
+        raw_log_probs = at_path(logits) - jnp.take_along_axis(
+            jax.nn.logsumexp(logits, axis=-1, keepdims=True)[..., 0], outcome.path, axis=1
         )
         room = state.cache.capacity - state.cache.length
         rows, count = rows.advance(
-            settings, chunk, outcome.count + 1, jnp.isfinite(log_probs), room=room
+            settings,
+            chunk,
+            outcome.count + self._closed(tree, outcome),
+            jnp.isfinite(log_probs),
+            room=room,
         )
         lives = visibility.causal(start[:, None] + depths).lives
         cache = state.cache.commit(output.entries, outcome.path, count, lives)
-        draft = self.drafter.update(state.draft, made, rows)
+        committed = Committed(rows, outcome, output, rides if self.drafter.rides_along else None)
+        draft = self.drafter.update(state.draft, made, committed)
 
         ran = state.rows.running
         counted = lambda value: jnp.where(ran, value, 0).astype(jnp.int32)
+        queries = 0 if rows.order is None else output.logits.shape[1]
         info = Info(
             tokens=chunk,
             start=rows.length - count,
@@ -139,14 +152,50 @@ class Speculative:
             drafted=drafted,
             proposed=counted(tree.mask.sum(-1)),
             accepted=counted(outcome.count),
-            target_forwards=counted(1),
+            target_forwards=counted(self.drafter.target_forwards + asked),
+            target_rows=counted(
+                self.drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
+            ),
             draft_forwards=counted(self.drafter.forwards),
             status=rows.status,
         )
         return SpeculativeState(rows, settings, cache, draft), info
 
+    def _closed(self, tree: DraftTree, outcome: Outcome) -> jax.Array:
+        """Which rows take the token that follows the path: all, or all whose chain was cut or empty."""
+        drafts = tree.mask.sum(-1)
+        return self.bonus | (outcome.count < drafts) | (drafts == 0)
 
-def speculative(model: Model, *, drafter: Drafter, verifier: Verifier | None = None) -> Speculative:
+    def _score(
+        self,
+        params: Params,
+        state: SpeculativeState,
+        inputs: Inputs,
+        tree: DraftTree,
+        context: Context,
+    ) -> tuple[Output, jax.Array]:
+        """The target's forward over the tree, and which rows needed it: those that settled drafts do not end."""
+        batch, width = inputs.tokens.shape
+        at = None
+        if tree.settled:
+            at = jnp.broadcast_to(jnp.arange(tree.settled, width), (batch, width - tree.settled))
+        more = self.drafter.rides(context, inputs)
+
+        def forward():
+            order, cache = state.rows.order, state.cache
+            return score(self.model, target_params(params), inputs, cache, order, at=at, more=more)
+
+        if not tree.settled:
+            return forward(), jnp.ones((batch,), bool)
+        asked = context.remaining > tree.settled
+        # Zeros stand for an output that nobody reads: every running row ends within its settled drafts.
+        skip = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(forward))
+        return jax.lax.cond((asked & state.rows.running).any(), forward, skip), asked
+
+
+def speculative(
+    model: Model, *, drafter: Drafter, verifier: Verifier | None = None, bonus: bool = True
+) -> Speculative:
     """Speculative decoding of a target with any drafter and any verifier.
 
     A step drafts a tree of N nodes, scores the pending token and all nodes in one forward of the target, keeps the
@@ -157,9 +206,10 @@ def speculative(model: Model, *, drafter: Drafter, verifier: Verifier | None = N
       model: the target.
       drafter: from `jaxdec.drafters`.
       verifier: from `jaxdec.verifiers`; the shared-noise walk if not given.
+      bonus: whether a path that is accepted whole is followed by one more token, whose law the forward gives for free.
 
     Raises:
-      ValueError: if the verifier judges only chains and the drafter proposes trees.
+      ValueError: if the verifier judges only chains, or there is no bonus, and the drafter proposes trees.
 
     Exactness: the verifier's; token-identical to `autoregressive` with the same key for the default.
     Source: Leviathan et al. (2211.17192) and Chen et al. (2302.01318) for chains; here drafter, tree and law of
@@ -171,4 +221,6 @@ def speculative(model: Model, *, drafter: Drafter, verifier: Verifier | None = N
             f"{type(verifier).__name__} verifies chains, but the drafter proposes trees of "
             f"{drafter.nodes} nodes and depth {drafter.depth}"
         )
-    return Speculative(model, drafter, verifier)
+    if not bonus and drafter.nodes != drafter.depth:
+        raise ValueError(f"a tree of {drafter.nodes} nodes cannot be decoded without the bonus")
+    return Speculative(model, drafter, verifier, bonus)

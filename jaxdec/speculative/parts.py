@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import jax
 
 from jaxdec.decoding import Exactness, Request, Rows, Settings
-from jaxdec.model import Params
+from jaxdec.model import Inputs, Output, Params, Queries
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -25,47 +25,20 @@ class Context:
       noise: float32 `[B, D + 1, V]`, Gumbel noise by depth, to draw drafts with. Where the verifier shares its
         noise this is the very noise of the target's tokens at positions `length + depth`, so that a drafter that
         uses it agrees with the target as often as their laws overlap.
+      cache: the target's, for drafters that ask the target itself; only read.
     """
 
     rows: Rows
     settings: Settings
     keys: jax.Array
     noise: jax.Array
-
-
-class Drafter(Protocol):
-    """Proposes continuations. Compares by value; its functions are pure."""
+    cache: Any = None
 
     @property
-    def depth(self) -> int:
-        """D, the longest path that it proposes."""
-        ...
-
-    @property
-    def nodes(self) -> int:
-        """N, the nodes of its trees."""
-        ...
-
-    @property
-    def forwards(self) -> int:
-        """Forwards of a draft model in one proposal."""
-        ...
-
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Raises `ValueError` for a request or target that the drafter cannot serve."""
-        ...
-
-    def init(self, params: Params, request: Request) -> Any:
-        """The drafter's state after reading the prompts."""
-        ...
-
-    def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, Any]:
-        """A tree for each row, and what `update` will want to know of how it was made."""
-        ...
-
-    def update(self, state: Any, made: Any, rows: Rows) -> Any:
-        """The state after `rows` were committed."""
-        ...
+    def remaining(self) -> jax.Array:
+        """Tokens that each row may still emit, int32 `[B]`."""
+        generated = self.rows.length - self.rows.prompt_length
+        return self.settings.max_new_tokens - generated
 
 
 @jax.tree_util.register_dataclass
@@ -83,6 +56,83 @@ class Outcome:
     path: jax.Array
     count: jax.Array
     next_token: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Committed:
+    """How a step ended, for the drafter's next state.
+
+    Attributes:
+      rows: after the step.
+      outcome: what the verifier decided.
+      output: of the target's forward over the T scored tokens.
+      rides: float32 `[B, R, V]`, answers to the queries that the drafter sent along; None if it sent none.
+    """
+
+    rows: Rows
+    outcome: Outcome
+    output: Output
+    rides: jax.Array | None
+
+
+class Drafter:
+    """Proposes continuations. Subclasses are frozen dataclasses, so that they compare by value; all methods are pure.
+
+    Attributes:
+      depth: D, the longest path that it proposes.
+      nodes: N, the nodes of its trees; D for a chain.
+      forwards: forwards of a draft model in one proposal.
+      target_forwards: forwards of the target in one proposal.
+      target_rows: tokens and queries that these score.
+      rides_along: R, queries that it sends along with the target's forward.
+    """
+
+    depth: int
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return self.depth
+
+    @property
+    def forwards(self) -> int:
+        """None unless a subclass says otherwise; so the following."""
+        return 0
+
+    @property
+    def target_forwards(self) -> int:
+        """See above."""
+        return 0
+
+    @property
+    def target_rows(self) -> int:
+        """See above."""
+        return 0
+
+    @property
+    def rides_along(self) -> int:
+        """R."""
+        return 0
+
+    def check(self, request: Request, params: Params, vocab_size: int) -> None:
+        """Raises `ValueError` for a request or target that the drafter cannot serve."""
+
+    def init(self, params: Params, request: Request) -> Any:
+        """The drafter's state after reading the prompts."""
+        return None
+
+    def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, Any]:
+        """A tree for each row, and what `update` will want to know of how it was made."""
+        raise NotImplementedError
+
+    def rides(self, context: Context, inputs: Inputs) -> Queries | None:
+        """Queries that the target answers in the same forward in which it scores the tree, given by `inputs`."""
+        return None
+
+    def update(self, state: Any, made: Any, committed: Committed) -> Any:
+        """The state after tokens were committed."""
+        return state
 
 
 class Verifier(Protocol):

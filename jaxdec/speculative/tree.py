@@ -23,6 +23,8 @@ class DraftTree:
       mask: bool `[B, N]`, which nodes exist; a child of a node that does not exist does not exist.
       q: float32 `[B, N, V]`, log-probabilities of the law that each node was *really drawn from*; None for
         nodes chosen deterministically (argmax, n-gram, table), whose law is one-hot.
+      known: float32 `[B, K, V]`, the target's own logits after the first K scored tokens, where the drafter has asked
+        the target: node i <= K is then a draw from the target's law and is accepted as it stands. None for K = 0.
       depth: D, the longest path, static.
     """
 
@@ -30,11 +32,16 @@ class DraftTree:
     parents: jax.Array
     mask: jax.Array
     q: jax.Array | None
-    depth: int = dataclasses.field(metadata={"static": True})
+    known: jax.Array | None = None
+    depth: int = dataclasses.field(default=0, metadata={"static": True})
 
     @classmethod
     def chain(
-        cls, tokens: jax.Array, mask: jax.Array | None = None, q: jax.Array | None = None
+        cls,
+        tokens: jax.Array,
+        mask: jax.Array | None = None,
+        q: jax.Array | None = None,
+        known: jax.Array | None = None,
     ) -> "DraftTree":
         """A single path: node i follows node i - 1.
 
@@ -42,10 +49,16 @@ class DraftTree:
           tokens: int32 `[B, N]`.
           mask: bool `[B, N]`, a prefix of each row; all true if not given.
           q: float32 `[B, N, V]` or None.
+          known: float32 `[B, K, V]` or None.
         """
         mask = jnp.ones(tokens.shape, bool) if mask is None else mask
         parents = jnp.broadcast_to(jnp.arange(tokens.shape[1]) - 1, tokens.shape)
-        return cls(tokens.astype(jnp.int32), parents, mask, q, tokens.shape[1])
+        return cls(tokens.astype(jnp.int32), parents, mask, q, known, tokens.shape[1])
+
+    @property
+    def settled(self) -> int:
+        """K, the leading nodes that the target drew itself."""
+        return 0 if self.known is None else self.known.shape[1]
 
     @property
     def rooted(self) -> jax.Array:

@@ -5,27 +5,23 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Request, Rows
+from jaxdec.decoding import Request
 from jaxdec.model import Model, Params
 from jaxdec.speculative.drafters.model import ModelDrafter
-from jaxdec.speculative.parts import Context
+from jaxdec.speculative.parts import Committed, Context, Drafter
 from jaxdec.speculative.tree import DraftTree
 
 
 @dataclasses.dataclass(frozen=True)
-class CombDrafter:
+class CombDrafter(Drafter):
     """A tree: the chain of a model drafter with the next-best token beside each link.
 
     Nodes 0 .. D-1 are the chain; node D + d is the sibling of node d. It shows trees to a verifier, with a parent that
     is not the node before, and rows that lack siblings.
     """
 
+    depth: int
     chain: ModelDrafter
-
-    @property
-    def depth(self) -> int:
-        """D."""
-        return self.chain.depth
 
     @property
     def nodes(self) -> int:
@@ -61,11 +57,11 @@ class CombDrafter:
         )
         return tree, made
 
-    def update(self, state, made, rows: Rows):
+    def update(self, state, made, committed: Committed):
         """The chain's: it commits what it scored, wherever the tokens came from."""
-        return self.chain.update(state, made, rows)
+        return self.chain.update(state, made, committed)
 
 
 def comb(model: Model, *, length: int = 4) -> CombDrafter:
     """A `CombDrafter` over a model."""
-    return CombDrafter(ModelDrafter(model, length))
+    return CombDrafter(length, ModelDrafter(model, length))

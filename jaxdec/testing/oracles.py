@@ -25,16 +25,22 @@ def _init_cache(batch: int, capacity: int) -> KVCache:
 
 
 def _seen(inputs: Inputs, cache: KVCache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What each query may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T, K]`."""
+    """What each question may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T or Q, K]`."""
     tokens, positions = inputs.tokens, inputs.positions
-    visible = visibility.dense(inputs.looks, inputs.lives)
+    looks = inputs.looks if inputs.queries is None else inputs.queries.looks
+    visible = visibility.dense(looks, inputs.lives)
     if cache is not None:
         stored = cache.layers[0].keys[:, 0, :, 0].astype(jnp.int32)
         tokens = jnp.concatenate([tokens, stored], axis=1)
         positions = jnp.concatenate([positions, cache.positions], axis=1)
-        cached = visibility.dense(inputs.looks, cache.spans)
+        cached = visibility.dense(looks, cache.spans)
         visible = jnp.concatenate([visible, cached], axis=2)
     return tokens, positions, visible
+
+
+def _wanted(inputs: Inputs) -> jax.Array:
+    """The position that each answer is the law of: the next one of a causal row, or that of a query."""
+    return inputs.positions + 1 if inputs.queries is None else inputs.queries.positions
 
 
 def _output(logits: jax.Array, inputs: Inputs) -> Output:
@@ -53,7 +59,7 @@ def _hash_forward(params: Any, inputs: Inputs, cache: KVCache | None = None) -> 
 
     pairs = mix(tokens.astype(jnp.uint32) + mix(positions.astype(jnp.uint32) + jnp.uint32(1)))
     total = jnp.where(visible, pairs[:, None, :], jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
-    index = mix(total + mix(inputs.positions.astype(jnp.uint32))) % params.shape[0]
+    index = mix(total + mix(_wanted(inputs).astype(jnp.uint32))) % params.shape[0]
     return _output(params[index], inputs)
 
 
@@ -65,7 +71,9 @@ def hash_oracle(
     scale: float = 2.0,
     eos: tuple[int, ...] = (),
 ) -> tuple[Model, jax.Array]:
-    """A causal model of unbounded length whose logits are a random function of the whole visible set.
+    """A model of unbounded length whose logits are a random function of the whole visible set.
+
+    It decodes causally and in any order; its conditionals belong to no joint law.
 
     Args:
       vocab_size: V.
@@ -78,7 +86,7 @@ def hash_oracle(
       `(model, params)`. Integer arithmetic picks the law, so results are equal bit for bit in any batch.
     """
     table = np.random.default_rng(seed).normal(size=(rows, vocab_size)) * scale
-    model = Model(_hash_forward, _init_cache, vocab_size, eos=eos)
+    model = Model(_hash_forward, _init_cache, vocab_size, eos=eos, any_subset=True)
     return model, jnp.asarray(table, jnp.float32)
 
 
@@ -106,7 +114,7 @@ class _JointForward:
         evidence = jnp.einsum("btk,bklv->btlv", visible.astype(jnp.float32), evidence)
         against = jnp.einsum("btlv,olv->bto", evidence, contradicts.astype(np.float32))
         weight = jnp.where(against == 0, params.reshape(-1), 0)  # [B, T, V^L]
-        target = inputs.positions + 1  # a causal row predicts the next position
+        target = _wanted(inputs)
         follows = jax.nn.one_hot(jnp.asarray(outcomes), vocab_size)  # [V^L, L, V]
         place = jax.nn.one_hot(target, length)  # zero past the end
         mass = jnp.einsum("bto,olv,btl->btv", weight, follows, place)
@@ -118,7 +126,9 @@ class _JointForward:
 def joint_oracle(
     vocab_size: int, positions: int, *, seed: int = 0, concentration: float = 0.5
 ) -> tuple[Model, jax.Array]:
-    """A causal model given by a known joint law over `V^L` sequences, conditioned on what each query sees.
+    """A model given by a known joint law over `V^L` sequences, conditioned on what each query sees.
+
+    It decodes causally and in any order, always by the same joint law.
 
     Args:
       vocab_size: V, at most 5.
@@ -136,4 +146,5 @@ def joint_oracle(
         raise ValueError(f"a joint table takes V and L up to 5, got {vocab_size} and {positions}")
     flat = np.random.default_rng(seed).dirichlet(np.full(vocab_size**positions, concentration))
     table = jnp.asarray(flat.reshape((vocab_size,) * positions), jnp.float32)
-    return Model(_JointForward(vocab_size, positions), _init_cache, vocab_size), table
+    forward = _JointForward(vocab_size, positions)
+    return Model(forward, _init_cache, vocab_size, any_subset=True), table

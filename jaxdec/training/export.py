@@ -132,7 +132,8 @@ def export(
     }
     draft = path.with_name(path.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
-    checkpoints.save(draft, sizes, params, eos=[text.EOS], facts=facts)
+    mask_token = None if config.masking is None else text.MASK
+    checkpoints.save(draft, sizes, params, eos=[text.EOS], facts=facts, mask_token=mask_token)
     (draft / "README.md").write_text(card(name, config, facts))
     if path.exists():
         path.rmdir()

@@ -1,40 +1,84 @@
-"""Training objectives: functions of (params, batch) that return a mean loss in nats a token.
+"""Training objectives: what a batch asks of a model, and the loss of its answers.
 
-Legend: B rows, T tokens, V vocabulary.
+Legend: B rows, T tokens, L positions of a window, Q scored positions, V vocabulary.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdec import text, visibility
+from jaxdec.any_subset.orders import lattice_ranks
 from jaxdec.model import Inputs, Model, Params
+from jaxdec.training.subsets import Subsets
 
 
-def causal(model: Model, params: Params, tokens: jax.Array) -> jax.Array:
-    """Next-token cross-entropy, `-mean_t log p(x_{t+1} | x_{<=t})`.
+class Predictions(NamedTuple):
+    """What a batch asks of a model, and the answers.
+
+    Attributes:
+      logits: float32 `[B, N, V]`.
+      tokens: int32 `[B, N]`, the true ones.
+      weights: float32 `[B, N]`, or None if all count alike.
+    """
+
+    logits: jax.Array
+    tokens: jax.Array
+    weights: jax.Array | None = None
+
+
+def causal(model: Model, params: Params, tokens: jax.Array) -> Predictions:
+    """Next tokens, `p(x_{t+1} | x_{<=t})`.
 
     Args:
       model: scores the first T tokens with causal spans.
       params: its parameters.
       tokens: int32 `[B, T + 1]`.
-
-    Returns:
-      A float32 scalar in nats.
     """
     logits = model.forward(params, Inputs.causal(tokens[:, :-1]), None).logits
-    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+    return Predictions(logits, tokens[:, 1:])
 
 
-def distillation(
-    model: Model,
-    params: Params,
-    teacher: Model,
-    teacher_params: Params,
-    tokens: jax.Array,
-    weight: float,
+def any_subset(
+    model: Model, params: Params, batch: Subsets, *, mask_token: int = text.MASK
+) -> Predictions:
+    """Masked tokens in lattice order, `p(x_r | x_{<r})` for ranks r past the visible ones, all in one forward.
+
+    Every token is a content row, every scored token a query row beside it (`visibility.two_stream`).
+
+    Args:
+      model: a transformer of the contract.
+      params: its parameters.
+      batch: windows `[B, L]` with visible sets and Q scored positions.
+      mask_token: what a query row holds in place of its token.
+
+    Source: the joint objective of any-subset autoregressive models (2504.20456).
+    """
+    tokens = jnp.asarray(batch.tokens)
+    ranks = lattice_ranks(jnp.asarray(batch.visible))
+    count = jnp.sum(batch.visible, axis=1, keepdims=True)
+    content, _ = visibility.two_stream(ranks, count)
+    _, query = visibility.two_stream(jnp.take_along_axis(ranks, batch.scored, axis=1), count)
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    join = lambda a, b: jnp.concatenate([a, b], axis=1)
+    inputs = Inputs(
+        tokens=join(tokens, jnp.full_like(batch.scored, mask_token)),
+        positions=join(places, batch.scored).astype(jnp.int32),
+        looks=join(content.looks, query.looks),
+        lives=join(content.lives, query.lives),
+    )
+    logits = model.forward(params, inputs, None).logits[:, tokens.shape[1] :]
+    truth = jnp.take_along_axis(tokens, batch.scored, axis=1)
+    return Predictions(logits, truth, jnp.asarray(batch.weights))
+
+
+def cross_entropy(
+    predictions: Predictions, teacher: jax.Array | None = None, weight: float = 0.0
 ) -> jax.Array:
-    """Cross-entropy against a mix of the data and a teacher's law.
+    """Mean cross-entropy in nats against the data, or against a mix of the data and a teacher's law.
 
         (1 - weight) * CE(data) + weight * CE(teacher),  CE(teacher) = -mean_t sum_v p_T(v) log p(v)
 
@@ -42,23 +86,21 @@ def distillation(
     target that it will draft for rather than from the data alone.
 
     Args:
-      model: the student.
-      params: its parameters.
-      teacher: the target model; same vocabulary.
-      teacher_params: its parameters, not trained.
-      tokens: int32 `[B, T + 1]`.
-      weight: in [0, 1].
+      predictions: of the model.
+      teacher: logits `[B, N, V]` of the target for the same tokens; not trained.
+      weight: in [0, 1], traced or not.
 
     Returns:
-      A float32 scalar in nats.
+      A float32 scalar.
     """
-    inputs = Inputs.causal(tokens[:, :-1])
-    law = jax.nn.softmax(
-        jax.lax.stop_gradient(teacher.forward(teacher_params, inputs, None).logits)
-    )
-    labels = jax.nn.one_hot(tokens[:, 1:], model.vocab_size)
-    logits = model.forward(params, inputs, None).logits
-    return optax.softmax_cross_entropy(logits, (1 - weight) * labels + weight * law).mean()
+    logits, tokens, weights = predictions
+    if teacher is None:
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
+    else:
+        law = jax.nn.softmax(jax.lax.stop_gradient(teacher))
+        labels = jax.nn.one_hot(tokens, logits.shape[-1])
+        losses = optax.softmax_cross_entropy(logits, (1 - weight) * labels + weight * law)
+    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
 
 
 def bits_per_byte(

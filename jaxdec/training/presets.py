@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxdec import text
 from jaxdec.models import TransformerConfig
+from jaxdec.training.subsets import Masking
 from jaxdec.training.trainer import TrainConfig
 
 
@@ -22,38 +23,63 @@ class Preset:
     about: str = ""
 
 
+_TARGET = TransformerConfig(
+    vocab_size=text.VOCAB_SIZE,
+    width=256,
+    layers=4,
+    heads=4,
+    kv_heads=2,
+    head_dim=64,
+    hidden=512,
+)
+_DRAFT = TransformerConfig(
+    vocab_size=text.VOCAB_SIZE,
+    width=64,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=32,
+    hidden=160,
+)
+
 PRESETS = {
     "code-target": Preset(
-        TrainConfig(
-            TransformerConfig(
-                vocab_size=text.VOCAB_SIZE,
-                width=256,
-                layers=4,
-                heads=4,
-                kv_heads=2,
-                head_dim=64,
-                hidden=512,
-            ),
-            steps=2300,
-        ),
+        TrainConfig(_TARGET, steps=2300),
         about="a causal byte model of Python source",
     ),
     "code-draft": Preset(
         TrainConfig(
-            TransformerConfig(
-                vocab_size=text.VOCAB_SIZE,
-                width=64,
-                layers=2,
-                heads=2,
-                kv_heads=1,
-                head_dim=32,
-                hidden=160,
-            ),
+            _DRAFT,
             steps=1500,
             length=256,
             distill=0.9,
         ),
         teacher="code-target",
         about="a drafter for code-target, distilled from it",
+    ),
+    "code-infill": Preset(
+        TrainConfig(
+            _TARGET,
+            steps=2000,
+            batch=8,
+            rows_at_once=1,
+            learning_rate=0.01,
+            adam_learning_rate=2e-3,
+            start="code-target",
+            masking=Masking(),
+        ),
+        about="an any-subset byte model of Python source, adapted from code-target",
+    ),
+    "code-infill-draft": Preset(
+        TrainConfig(
+            _DRAFT,
+            steps=1500,
+            length=256,
+            distill=0.9,
+            start="code-draft",
+            masking=Masking(scored=128),
+        ),
+        teacher="code-infill",
+        about="a drafter for code-infill, distilled from it",
     ),
 }

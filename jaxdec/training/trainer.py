@@ -6,10 +6,12 @@ same curve, bit for bit on the same machine.
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,8 @@ from optax import contrib
 from jaxdec import text
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
-from jaxdec.training import corpus, objectives
+from jaxdec.training import corpus, objectives, subsets
+from jaxdec.training.subsets import Masking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class TrainConfig:
       weight_decay: decoupled.
       seed: of initial weights and of batches.
       distill: weight of the teacher's law in the loss; 0 for none.
+      start: name of the checkpoint whose weights the run starts from; None for fresh ones.
+      masking: visible sets of the any-subset objective; None for next-token prediction.
       checkpoint_every: steps between checkpoints.
     """
 
@@ -55,6 +60,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     seed: int = 0
     distill: float = 0.0
+    start: str | None = None
+    masking: Masking | None = None
     checkpoint_every: int = 100
 
     def __post_init__(self):
@@ -113,6 +120,7 @@ def train(
     folder: Path,
     *,
     teacher: tuple[Model, Params] | None = None,
+    start: Params | None = None,
     report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
 ) -> tuple[Model, Params]:
     """Trains, or continues the training that a killed run left in `folder`.
@@ -122,14 +130,19 @@ def train(
       data: the corpus.
       folder: gets `config.json`, `losses.jsonl` (one line a step) and `state/` (checkpoints).
       teacher: the model to distil from, if `config.distill > 0`.
+      start: weights of `config.start`, of the sizes of `config.model`; not read by a run that resumes.
       report: called with (steps done, loss in nats, seconds since the start) after each step.
 
     Returns:
       The model and its trained parameters.
 
     Raises:
-      ValueError: if the folder holds another run, or a teacher is missing or has another vocabulary.
+      ValueError: if the folder holds another run, or a teacher or a start is missing or does not fit.
     """
+    if (config.start is None) != (start is None):
+        raise ValueError(
+            f"the run starts from {config.start!r}, but its weights were {start and 'given'}"
+        )
     if config.distill and teacher is None:
         raise ValueError(f"distill is {config.distill} but no teacher was given")
     if teacher is not None and teacher[0].vocab_size != config.model.vocab_size:
@@ -141,28 +154,38 @@ def train(
     _claim(folder / "config.json", {**dataclasses.asdict(config), "corpus": data.fingerprint()})
 
     model, params = build(config.model, config.seed)
+    if start is not None:
+        params = _checked(start, params, config.start)
     update = optimizer(config)
     state = {"params": params, "optimizer": update.init(params)}
     stream = data.train_stream()
 
+    if config.masking is None:
+        draw: Callable[..., Any] = corpus.crops
+        ask: Callable[..., objectives.Predictions] = objectives.causal
+    else:
+        draw = functools.partial(subsets.draw, masking=config.masking)
+        ask = objectives.any_subset
+
     @jax.jit
-    def step_fn(state, tokens, teacher_params):
-        def loss_fn(params, tokens):
+    def step_fn(state, batch, teacher_params):
+        def loss_fn(params, batch):
+            predictions = ask(model, params, batch)
             if not config.distill:
-                return objectives.causal(model, params, tokens)
+                return objectives.cross_entropy(predictions)
             assert teacher is not None
-            return objectives.distillation(
-                model, params, teacher[0], teacher_params, tokens, config.distill
-            )
+            law = ask(teacher[0], teacher_params, batch).logits
+            return objectives.cross_entropy(predictions, law, config.distill)
 
         def accumulate(total, rows):
             return jax.tree.map(jnp.add, total, grad_fn(state["params"], rows)), None
 
         grad_fn = jax.value_and_grad(loss_fn)
-        groups = tokens.reshape(-1, config.rows_at_once, tokens.shape[1])
+        groups = config.batch // config.rows_at_once
+        batch = jax.tree.map(lambda x: x.reshape(groups, -1, *x.shape[1:]), batch)
         zero = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state["params"]))
-        total, _ = jax.lax.scan(accumulate, zero, groups)
-        loss, grads = jax.tree.map(lambda x: x / len(groups), total)
+        total, _ = jax.lax.scan(accumulate, zero, batch)
+        loss, grads = jax.tree.map(lambda x: x / groups, total)
         updates, optimizer_state = update.update(grads, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         return {"params": params, "optimizer": optimizer_state}, loss
@@ -177,12 +200,11 @@ def train(
         began = time.monotonic()
         with log:
             for step in range(start, config.steps):
-                tokens = corpus.crops(
+                batch = draw(
                     stream, batch=config.batch, length=config.length, seed=config.seed, step=step
                 )
-                state, loss = step_fn(
-                    state, jnp.asarray(tokens), teacher[1] if teacher is not None else None
-                )
+                batch = jax.tree.map(jnp.asarray, batch)
+                state, loss = step_fn(state, batch, teacher[1] if teacher is not None else None)
                 log.write(json.dumps({"step": step, "loss": float(loss)}) + "\n")
                 log.flush()
                 report(step + 1, float(loss), time.monotonic() - began)
@@ -192,6 +214,14 @@ def train(
                     manager.save(step + 1, args=ocp.args.StandardSave(state))
         manager.wait_until_finished()
     return model, state["params"]
+
+
+def _checked(params: Params, like: Params, name: str | None) -> Params:
+    """Parameters as float32, if they have the shapes of `like`."""
+    shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)
+    if shapes(params) != shapes(like):
+        raise ValueError(f"the weights of {name!r} have other shapes than the model of this run")
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
 
 
 def _claim(path: Path, run: dict) -> None:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, prefill
+from jaxdec.decoding import Request, prefill
 from jaxdec.model import Inputs, Model, Params
+from jaxdec.order import score
 from jaxdec.sampling import perturbed_argmax
-from jaxdec.speculative.parts import Context
+from jaxdec.speculative.parts import Committed, Context, Drafter
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -25,8 +26,8 @@ class _Window:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelDrafter:
-    """Draws a chain of `length` tokens from a small causal model with the target's warp.
+class ModelDrafter(Drafter):
+    """Draws a chain of `depth` tokens from a small causal model with the target's warp.
 
     The drafter keeps a cache of its own, which holds committed tokens only. A proposal feeds the committed tokens that
     the cache lacks (the pending token, and the last draft if all were accepted) together with the drafts so far:
@@ -34,28 +35,18 @@ class ModelDrafter:
 
     Attributes:
       model: the draft model; the target's vocabulary.
-      length: drafts a step.
+      depth: drafts a step, D.
       params_key: the name of its parameters in `params`.
     """
 
     model: Model
-    length: int
+    depth: int
     params_key: str = "draft"
-
-    @property
-    def depth(self) -> int:
-        """D."""
-        return self.length
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.length
 
     @property
     def forwards(self) -> int:
         """One forward a draft."""
-        return self.length
+        return self.depth
 
     def check(self, request: Request, params: Params, vocab_size: int) -> None:
         """Raises `ValueError` if parameters are missing, or vocabularies or lengths do not match."""
@@ -63,6 +54,8 @@ class ModelDrafter:
             raise ValueError(
                 f"the draft model has a vocabulary of {self.model.vocab_size}, the target of {vocab_size}"
             )
+        if request.order is not None and not self.model.any_subset:
+            raise ValueError("the draft model is causal, but the request fills an order of its own")
         if not hasattr(params, "keys") or self.params_key not in params:
             raise ValueError(f"params has no part {self.params_key!r} for the draft model")
 
@@ -74,16 +67,16 @@ class ModelDrafter:
         """Draws the chain; also returns the window that it was drawn in."""
         rows, cache = context.rows, state
         unseen = rows.length - cache.length  # 1 or 2
-        window = rows.window(cache.length, self.length + 1)
-        places = jnp.arange(self.length + 1)
+        window = rows.window(cache.length, self.depth + 1)
+        places = jnp.arange(self.depth + 1)
 
         def draw(carry, depth):
             window, history = carry
             filled = unseen + depth
             inputs = Inputs.causal(window, cache.length, valid=places < filled[:, None])
-            output = self.model.forward(params[self.params_key], inputs, cache)
-            logits = jnp.take_along_axis(output.logits, filled[:, None, None] - 1, axis=1)[:, 0]
-            law = context.settings.warp.log_probs(logits, history)
+            last = filled[:, None] - 1
+            output = score(self.model, params[self.params_key], inputs, cache, rows.order, at=last)
+            law = context.settings.warp.log_probs(output.logits[:, 0], history)
             token = perturbed_argmax(law, context.noise[:, depth])
             window = jnp.where(places == filled[:, None], token[:, None], window)
             if history is not None:
@@ -92,19 +85,20 @@ class ModelDrafter:
 
         carry = (window, rows.history)
         # The last draw stands outside of the scan: only its entries are wanted, and they cover the whole window.
-        carry, (tokens, laws, _) = jax.lax.scan(draw, carry, jnp.arange(self.length - 1))
-        (window, _), (token, law, entries) = draw(carry, jnp.int32(self.length - 1))
+        carry, (tokens, laws, _) = jax.lax.scan(draw, carry, jnp.arange(self.depth - 1))
+        (window, _), (token, law, entries) = draw(carry, jnp.int32(self.depth - 1))
         tokens = jnp.concatenate([tokens, token[None]]).swapaxes(0, 1)
         laws = jnp.concatenate([laws, law[None]]).swapaxes(0, 1)
-        scored = places < (unseen + self.length - 1)[:, None]
+        scored = places < (unseen + self.depth - 1)[:, None]
         return DraftTree.chain(tokens, q=laws), _Window(window, scored, entries)
 
-    def update(self, state: Any, made: _Window, rows: Rows) -> Any:
+    def update(self, state: Any, made: _Window, committed: Committed) -> Any:
         """Commits the scored tokens of the window that were kept, short of the pending one."""
-        places = jnp.arange(self.length + 1)
+        rows = committed.rows
+        places = jnp.arange(self.depth + 1)
         positions = state.length[:, None] + places
         kept = made.scored & (positions < rows.length[:, None] - 1)
-        kept &= made.tokens == rows.window(state.length, self.length + 1)
+        kept &= made.tokens == rows.window(state.length, self.depth + 1)
         count = jnp.cumprod(kept.astype(jnp.int32), axis=1).sum(1)
         index = jnp.broadcast_to(places, positions.shape)
         return state.commit(made.entries, index, count, visibility.causal(positions).lives)

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Request, Rows
+from jaxdec.decoding import Request
 from jaxdec.model import Params
-from jaxdec.speculative.parts import Context
+from jaxdec.speculative.parts import Context, Drafter
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -44,33 +44,17 @@ def find_continuation(
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptLookup:
+class PromptLookup(Drafter):
     """Proposes what followed the latest occurrence of the row's last tokens; see `prompt_lookup`."""
 
-    length: int
+    depth: int
     max_ngram: int
     min_ngram: int
 
-    @property
-    def depth(self) -> int:
-        """D."""
-        return self.length
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.length
-
-    @property
-    def forwards(self) -> int:
-        """No model."""
-        return 0
-
     def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Serves every request."""
-
-    def init(self, params: Params, request: Request) -> None:
-        """No state: the rows hold the text."""
+        """Raises `ValueError` for a request with an order: what is adjacent in rank need not be so in the text."""
+        if request.order is not None:
+            raise ValueError("prompt lookup drafts left to right, not in an order of the request")
 
     def propose(self, params: Params, state: None, context: Context) -> tuple[DraftTree, None]:
         """Looks up each row; a row without a match proposes nothing."""
@@ -79,12 +63,9 @@ class PromptLookup:
             tokens, length, self.max_ngram, self.min_ngram
         )
         start, found = jax.vmap(find)(rows.tokens, rows.length)
-        tokens = rows.window(start, self.length)
-        inside = start[:, None] + jnp.arange(self.length) < rows.length[:, None]
+        tokens = rows.window(start, self.depth)
+        inside = start[:, None] + jnp.arange(self.depth) < rows.length[:, None]
         return DraftTree.chain(tokens, mask=inside & found[:, None]), None
-
-    def update(self, state: None, made: None, rows: Rows) -> None:
-        """No state."""
 
 
 def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) -> PromptLookup:

@@ -135,10 +135,11 @@ def _sample(law: ChainLaw, counted, context: Context) -> Outcome:
 
 
 def _laws(tree: DraftTree, log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Target and draft probabilities; a chosen draft has a one-hot law."""
+    """Target and draft probabilities; a chosen draft has a one-hot law, a settled one the target's."""
     p = jnp.exp(log_probs)
     q = jax.nn.one_hot(tree.tokens, p.shape[-1]) if tree.q is None else jnp.exp(tree.q)
-    return p, q
+    # Equal bit for bit, so that the test of a settled draft cannot fail by rounding.
+    return p, jnp.concatenate([p[:, : tree.settled], q[:, tree.settled :]], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,9 +37,8 @@ class SharedNoiseWalk:
         noise = jnp.take_along_axis(context.noise, depth[..., None], axis=1)
         drawn = perturbed_argmax(log_probs, noise)  # [B, T]
         wanted = jnp.take_along_axis(drawn, jnp.maximum(tree.parents + 1, 0), axis=1)
-        agrees = jnp.pad(
-            tree.mask & (tree.tokens == wanted), ((0, 0), (1, 0)), constant_values=True
-        )
+        agrees = (tree.tokens == wanted) | (jnp.arange(tree.tokens.shape[1]) < tree.settled)
+        agrees = jnp.pad(tree.mask & agrees, ((0, 0), (1, 0)), constant_values=True)
         reached = (lineage <= agrees[:, None, :]).all(-1)  # every node of the lineage agrees
         last = jnp.argmax(jnp.where(reached, depth, -1), axis=1)  # lowest index among the deepest
         return Outcome(

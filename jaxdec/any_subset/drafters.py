@@ -1,0 +1,253 @@
+"""Drafters for any-subset decoding: the target itself, the row's own bigrams, and queries that ride along.
+
+All propose chains in rank order, through the contract of `jaxdec.speculative`.
+
+Legend: B rows, K drafts a step, O outcomes that are drafted for, C capacity, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Request, target_params
+from jaxdec.model import Inputs, Model, Params, Queries
+from jaxdec.sampling import perturbed_argmax
+from jaxdec.speculative import Committed, Context, Drafter, DraftTree
+
+
+class _InOrder(Drafter):
+    """A drafter that needs an order of generation."""
+
+    def check(self, request: Request, params: Params, vocab_size: int) -> None:
+        """Raises `ValueError` for a causal request."""
+        if request.order is None:
+            raise ValueError(
+                f"{type(self).__name__} drafts for an any-subset request; use jaxdec.infill"
+            )
+
+
+def _checked_width(width: int) -> int:
+    if width < 2:
+        raise ValueError(
+            f"width must be at least 2, got {width}: with less, a draft costs more than it gives"
+        )
+    return width
+
+
+def _upcoming(context: Context, count: int) -> tuple[jax.Array, jax.Array]:
+    """Ranks `[B, count]` of the next tokens, and which of them the row still has to emit."""
+    ahead = jnp.arange(count)
+    return context.rows.length[:, None] + ahead, ahead < context.remaining[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfDrafter(_InOrder):
+    """Asks the target for K tokens at once, each given the committed tokens alone; see `self_draft`."""
+
+    model: Model
+    depth: int
+
+    @property
+    def target_forwards(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def target_rows(self) -> int:
+        """The pending token and K queries."""
+        return 1 + self.depth
+
+    def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, None]:
+        """Draws K tokens independently."""
+        rows, order = context.rows, context.rows.order
+        assert order is not None
+        ranks, mask = _upcoming(context, self.depth)
+        pending = Inputs.causal(rows.pending[:, None], rows.length - 1)
+        looks = jnp.broadcast_to(pending.looks, (*ranks.shape, 2))
+        inputs = dataclasses.replace(
+            pending, positions=order.at(pending.positions), queries=order.ask(ranks, looks)
+        )
+        logits = self.model.forward(target_params(params), inputs, context.cache).logits
+        law = context.settings.warp.log_probs(logits, rows.history)
+        tokens = perturbed_argmax(law, context.noise[:, : self.depth])
+        return DraftTree.chain(tokens, mask, law, known=logits[:, :1]), None
+
+
+def self_draft(model: Model, *, width: int = 6) -> SelfDrafter:
+    """The target drafts for itself: K tokens from one forward, each given the committed tokens alone.
+
+        d_j ~ p(x_{n+j} | x_{<n}),   j = 0, ..., K - 1
+
+    d_0 has the target's own law and is accepted as it stands, so a step commits at least two tokens with two forwards;
+    a row that lacks one token only takes one forward. Forwards never exceed tokens.
+
+    Args:
+      model: the target; answers queries.
+      width: K, at least 2.
+
+    Raises:
+      ValueError: if `width < 2`.
+
+    Source: 2504.20456. Here the committed prefix is cached, so a draft scores K + 1 rows.
+    """
+    return SelfDrafter(model, _checked_width(width))
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextNgram(_InOrder):
+    """Draws from the bigrams of the known tokens; see `context_ngram`."""
+
+    vocab_size: int
+    depth: int
+
+    def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, None]:
+        """Draws K tokens, each given its left neighbour, by counts over committed tokens."""
+        rows, order = context.rows, context.rows.order
+        assert order is not None
+        capacity = rows.tokens.shape[1]
+        ranks, mask = _upcoming(context, self.depth)
+        committed = jnp.arange(capacity) < rows.length[:, None]
+        at = jnp.where(committed, order.places, capacity)  # past the end: dropped
+        by_place = jax.vmap(
+            lambda at, values: jnp.zeros((capacity,), values.dtype).at[at].set(values, mode="drop")
+        )
+        tokens, known = by_place(at, rows.tokens), by_place(at, committed)
+        count = lambda where, values: (
+            jnp.zeros((self.vocab_size,)).at[values].add(where.astype(jnp.float32))
+        )
+        unigrams = jax.vmap(count)(known, tokens)
+        pairs = known[:, :-1] & known[:, 1:]
+
+        def draw(carry, inputs):
+            canvas, filled = carry  # with the drafts so far
+            rank, noise = inputs
+            position = order.at(rank)
+            left = jnp.maximum(position - 1, 0)[:, None]
+            has_left = (position > 0) & jnp.take_along_axis(filled, left, axis=1)[:, 0]
+            before = jnp.take_along_axis(canvas, left, axis=1)
+            after = pairs & (tokens[:, :-1] == before) & has_left[:, None]
+            bigrams = jax.vmap(count)(after, tokens[:, 1:])
+            counts = jnp.where(bigrams.sum(-1, keepdims=True) > 0, bigrams, unigrams)
+            law = jnp.log(counts / counts.sum(-1, keepdims=True))
+            token = perturbed_argmax(law, noise)
+            here = jnp.arange(capacity) == position[:, None]
+            canvas = jnp.where(here, token[:, None], canvas)
+            return (canvas, filled | here), (token, law)
+
+        noise = context.noise[:, : self.depth].swapaxes(0, 1)
+        _, (drafts, laws) = jax.lax.scan(draw, (tokens, known), (ranks.T, noise))
+        return DraftTree.chain(drafts.T, mask, laws.swapaxes(0, 1)), None
+
+
+def context_ngram(model: Model, *, width: int = 6) -> ContextNgram:
+    """Drafts from the bigrams that the row itself shows, in-graph, with no model and no table of V x V.
+
+        q(v | left neighbour a) = #(a v) / #(a .),   by unigrams where a was never followed by a known token
+
+    Counts are those of the committed tokens; the left neighbour may be a draft of the same step. O(C + V) a draft.
+
+    Args:
+      model: the target, for its vocabulary.
+      width: K, at least 2.
+
+    Raises:
+      ValueError: if `width < 2`.
+
+    Source: 2504.20456. Where a position has no known left neighbour (the first one, or an order of the caller's own)
+    unigrams serve, instead of a draft of the model.
+    """
+    return ContextNgram(model.vocab_size, _checked_width(width))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Riding:
+    """What the last forward of the target said of the next ranks.
+
+    Attributes:
+      logits: float32 `[B, K, V]`, of ranks `length`, `length + 1`, ...
+      ready: int32 `[B]`, how many of them there are.
+    """
+
+    logits: jax.Array
+    ready: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedDrafter(_InOrder):
+    """Drafts with queries that rode along with the last verification; see `fused_draft`."""
+
+    vocab_size: int
+    depth: int
+    outcomes: int
+
+    @property
+    def rides_along(self) -> int:
+        """R = O K."""
+        return self.outcomes * self.depth
+
+    def init(self, params: Params, request: Request) -> Riding:
+        """Nothing is known before the first forward."""
+        batch = request.prompt.shape[0]
+        shape = (batch, self.depth, self.vocab_size)
+        return Riding(jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32))
+
+    def propose(self, params: Params, state: Riding, context: Context) -> tuple[DraftTree, None]:
+        """Draws independently from the laws at hand."""
+        _, mask = _upcoming(context, self.depth)
+        mask &= jnp.arange(self.depth) < state.ready[:, None]
+        law = context.settings.warp.log_probs(state.logits, context.rows.history)
+        tokens = perturbed_argmax(law, context.noise[:, : self.depth])
+        return DraftTree.chain(tokens, mask, law), None
+
+    def rides(self, context: Context, inputs: Inputs) -> Queries:
+        """For each a < O: K queries from rank n + a + 1 on, given a accepted drafts but not the token at n + a."""
+        order = context.rows.order
+        assert order is not None
+        batch = inputs.tokens.shape[0]
+        accepted = jnp.arange(self.outcomes)
+        ranks = accepted[:, None] + 1 + jnp.arange(self.depth)  # [O, K]
+        ranks = context.rows.length[:, None] + ranks.reshape(-1)
+        looks = jnp.repeat(inputs.looks[:, : self.outcomes], self.depth, axis=1)
+        return order.ask(ranks, looks.reshape(batch, -1, 2))
+
+    def update(self, state: Riding, made: None, committed: Committed) -> Riding:
+        """Keeps the answers for the outcome that came true, or for the longest shorter one that was asked about."""
+        assert committed.rides is not None
+        count = committed.outcome.count
+        base = jnp.minimum(count, self.outcomes - 1)
+        beyond = count - base
+        ahead = jnp.minimum(beyond[:, None] + jnp.arange(self.depth), self.depth - 1)
+        at = base[:, None] * self.depth + ahead
+        logits = jnp.take_along_axis(committed.rides, at[..., None], axis=1)
+        return Riding(logits, jnp.maximum(self.depth - beyond, 0))
+
+
+def fused_draft(model: Model, *, width: int = 4, outcomes: int | None = None) -> FusedDrafter:
+    """Drafts that cost no forward: the verification of one window also answers queries for the next one.
+
+    While the target scores K drafts from rank n on, it is also asked, for each number a of drafts that may be accepted,
+
+        p(x_{n+a+1+j} | x_{<n}, d_0, ..., d_{a-1}),   j = 0, ..., K - 1:
+
+    the window that follows if a drafts stand and the token at n + a is the target's own, which no query can see yet.
+    The first step has no draft; each step commits at least one token with one forward.
+
+    Args:
+      model: the target, for its vocabulary.
+      width: K, at least 2.
+      outcomes: O <= K + 1, the numbers a = 0, ..., O - 1 that are asked about; O K more rows a forward. Longer
+        acceptances use the answers for O - 1, less what they passed. All K + 1 if not given.
+
+    Raises:
+      ValueError: if `width < 2` or `outcomes` is not in 1, ..., K + 1.
+
+    Source: ours; the idea extends 2504.20456.
+    """
+    width = _checked_width(width)
+    outcomes = width + 1 if outcomes is None else outcomes
+    if not 1 <= outcomes <= width + 1:
+        raise ValueError(f"outcomes must lie in 1 to {width + 1}, got {outcomes}")
+    return FusedDrafter(model.vocab_size, width, outcomes)

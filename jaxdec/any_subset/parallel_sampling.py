@@ -1,0 +1,119 @@
+"""Parallel sampling: several tokens a forward, drawn as if they were independent. What diffusion decoding does."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.decoding import Exactness, Info, Request, Rows, Settings, prefill, target_params
+from jaxdec.model import Inputs, Model, Params
+from jaxdec.sampling import Purpose, key_at, perturbed_argmax
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ParallelState:
+    """What a step reads.
+
+    Attributes:
+      rows: committed tokens.
+      settings: the request's settings.
+      cache: up to W tokens behind the rows.
+    """
+
+    rows: Rows
+    settings: Settings
+    cache: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelSampling:
+    """See `parallel_sampling`."""
+
+    model: Model
+    width: int
+    exactness: Exactness = Exactness.APPROXIMATE
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a causal request."""
+        if request.order is None:
+            raise ValueError("parallel sampling fills an any-subset request; use jaxdec.infill")
+
+    def init(self, params: Params, request: Request) -> ParallelState:
+        """Reads the prompts."""
+        return ParallelState(
+            rows=Rows.start(request, self.model.vocab_size),
+            settings=request.settings,
+            cache=prefill(self.model, target_params(params), request),
+        )
+
+    def step(
+        self, params: Params, state: ParallelState, rng: jax.Array
+    ) -> tuple[ParallelState, Info]:
+        """Scores the tokens of the last step, and draws the next W given all of them."""
+        rows, settings, cache = state.rows, state.settings, state.cache
+        order = rows.order
+        assert order is not None
+        ahead = jnp.arange(self.width)
+        unseen = rows.length - cache.length  # 1 to W
+        window = rows.window(cache.length, self.width)
+        inputs = Inputs.causal(window, cache.length, valid=ahead < unseen[:, None])
+        last = rows.length - 1
+        looks = visibility.causal(jnp.broadcast_to(last[:, None], window.shape)).looks
+        ranks = rows.length[:, None] + ahead
+        asked = dataclasses.replace(
+            inputs, positions=order.at(inputs.positions), queries=order.ask(ranks, looks)
+        )
+        output = self.model.forward(target_params(params), asked, cache)
+        law = settings.warp.log_probs(output.logits, rows.history)
+        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, ranks), law.shape)
+        chunk = perturbed_argmax(law, noise)
+        at_token = lambda x: jnp.take_along_axis(x, chunk[..., None], axis=-1)[..., 0]
+        log_probs = at_token(law)
+        raw_log_probs = at_token(output.logits) - jax.nn.logsumexp(output.logits, axis=-1)
+
+        room = cache.capacity - cache.length - self.width
+        rows, count = rows.advance(
+            settings, chunk, jnp.full_like(last, self.width), jnp.isfinite(log_probs), room=room
+        )
+        index = jnp.broadcast_to(ahead, window.shape)
+        lives = visibility.causal(inputs.positions).lives
+        cache = cache.commit(output.entries, index, jnp.where(count > 0, unseen, 0), lives)
+        ran, none = state.rows.running.astype(jnp.int32), jnp.zeros_like(count)
+        info = Info(
+            tokens=chunk,
+            start=rows.length - count,
+            count=count,
+            log_probs=log_probs,
+            raw_log_probs=raw_log_probs,
+            drafted=jnp.zeros(chunk.shape, bool),
+            proposed=none,
+            accepted=none,
+            target_forwards=ran,
+            target_rows=ran * 2 * self.width,
+            draft_forwards=none,
+            status=rows.status,
+        )
+        return ParallelState(rows, settings, cache), info
+
+
+def parallel_sampling(model: Model, *, width: int = 4) -> ParallelSampling:
+    """Draws W tokens a forward, each given the tokens before the step alone.
+
+        x_{n+j} ~ p(x_{n+j} | x_{<n}),   j = 0, ..., W - 1
+
+    Args:
+      model: answers queries.
+      width: W, at least 1; as many as there are gaps fills all of them in one forward.
+
+    Raises:
+      ValueError: if `width < 1`.
+
+    Exactness: approximate(width); token-identical to sequential decoding at width 1. It is what ASSD's drafts are
+    before they are verified, here for contrast.
+    """
+    if width < 1:
+        raise ValueError(f"width must be at least 1, got {width}")
+    return ParallelSampling(model, width)
