@@ -74,9 +74,6 @@ def prepare(
 ) -> Request:
     """Checks the arguments of `generate` and pads them to buckets; see there.
 
-    Args as there, and:
-      order: of generation, the prompt in its first ranks; see `jaxdec.infill`.
-
     Raises:
       ValueError: naming the value and the limit.
     """
@@ -157,6 +154,7 @@ def generate(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    order: Order | None = None,
     **knobs: Any,
 ) -> Result:
     """Decodes a batch of prompts.
@@ -173,6 +171,8 @@ def generate(
       lengths: int `[B]`, the tokens in each prompt; all P if not given.
       eos: tokens that end a row; the model's own if not given, `()` for none.
       stop: sequences of tokens that end a row once the generated text holds them.
+      order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
+        `jaxdec.infill` takes and returns positions.
       **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a row: `temperature`, `top_k`, `top_p`, ...
 
     Raises:
@@ -186,6 +186,7 @@ def generate(
         lengths=lengths,
         eos=eos,
         stop=stop,
+        order=order,
         **knobs,
     )
     keys = row_keys(rng, request.prompt.shape[0])

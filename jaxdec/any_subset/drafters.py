@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request, target_params
 from jaxdec.model import Inputs, Model, Params, Queries
-from jaxdec.sampling import perturbed_argmax
+from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.speculative import Committed, Context, Drafter, DraftTree
 
 
@@ -106,19 +106,22 @@ class ContextNgram(_InOrder):
         """Draws K tokens, each given its left neighbour, by counts over committed tokens."""
         rows, order = context.rows, context.rows.order
         assert order is not None
-        capacity = rows.tokens.shape[1]
+        size = order.places.shape[1]
         ranks, mask = _upcoming(context, self.depth)
-        committed = jnp.arange(capacity) < rows.length[:, None]
-        at = jnp.where(committed, order.places, capacity)  # past the end: dropped
+        at = order.places[:, : rows.tokens.shape[1]]
+        committed = jnp.arange(at.shape[1]) < rows.length[:, None]
+        at = jnp.where(committed, at, size)  # past the end: dropped
         by_place = jax.vmap(
-            lambda at, values: jnp.zeros((capacity,), values.dtype).at[at].set(values, mode="drop")
+            lambda at, values: jnp.zeros((size,), values.dtype).at[at].set(values, mode="drop")
         )
-        tokens, known = by_place(at, rows.tokens), by_place(at, committed)
+        tokens, known = by_place(at, rows.tokens[:, : at.shape[1]]), by_place(at, committed)
         count = lambda where, values: (
             jnp.zeros((self.vocab_size,)).at[values].add(where.astype(jnp.float32))
         )
         unigrams = jax.vmap(count)(known, tokens)
         pairs = known[:, :-1] & known[:, 1:]
+        # Temperature alone: a filter or a ban could leave the few counted tokens without a law.
+        warp = Warp(temperature=context.settings.warp.temperature)
 
         def draw(carry, inputs):
             canvas, filled = carry  # with the drafts so far
@@ -130,9 +133,9 @@ class ContextNgram(_InOrder):
             after = pairs & (tokens[:, :-1] == before) & has_left[:, None]
             bigrams = jax.vmap(count)(after, tokens[:, 1:])
             counts = jnp.where(bigrams.sum(-1, keepdims=True) > 0, bigrams, unigrams)
-            law = jnp.log(counts / counts.sum(-1, keepdims=True))
+            law = warp.log_probs(jnp.log(counts))
             token = perturbed_argmax(law, noise)
-            here = jnp.arange(capacity) == position[:, None]
+            here = jnp.arange(size) == position[:, None]
             canvas = jnp.where(here, token[:, None], canvas)
             return (canvas, filled | here), (token, law)
 

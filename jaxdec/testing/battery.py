@@ -23,6 +23,7 @@ import jaxdec
 from jaxdec import decoding, generation
 from jaxdec.decoding import Decoder, Exactness, Status
 from jaxdec.model import Model
+from jaxdec.order import Order
 from jaxdec.sampling import row_keys
 from jaxdec.testing import oracles
 from jaxdec.testing.statistics import g_test
@@ -57,11 +58,64 @@ def pair(seed: int = 0, weight: float = 0.35) -> tuple[Model, dict[str, jax.Arra
     return model, {"target": target, "draft": oracles.blend(target, other, weight)}
 
 
-def _generate(decoder: Decoder, params: Any, **options: Any) -> generation.Result:
+@dataclasses.dataclass(frozen=True)
+class _Ordered:
+    """A decoder that is tested on requests with an order of generation."""
+
+    decoder: Decoder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.decoder, name)
+
+
+def ordered(make: Factory) -> Factory:
+    """The same factory, tested on random visible sets and random fixed orders instead of causal prompts."""
+    return lambda target, draft: _Ordered(make(target, draft))  # type: ignore[return-value]
+
+
+def _plain(model: Model, like: Decoder) -> Decoder:
+    """Plain decoding, on requests of the same kind."""
+    plain = jaxdec.autoregressive(model)
+    return _Ordered(plain) if isinstance(like, _Ordered) else plain  # type: ignore[return-value]
+
+
+def _places(row: int, size: int, visible: int) -> np.ndarray:
+    """The position of each rank of a row: a random visible set in ascending order, the rest in random order."""
+    places = np.random.default_rng((row, size)).permutation(size)
+    return np.concatenate([np.sort(places[:visible]), places[visible:]])
+
+
+def _order(lengths: Any, budget: Any, rows: Any = None) -> Order:
+    lengths = np.asarray(lengths)
+    sizes = lengths + np.broadcast_to(budget, lengths.shape)
+    places = np.zeros((len(lengths), sizes.max()), np.int32)
+    for i, size in enumerate(sizes):
+        row = i if rows is None else rows[i]
+        places[i, :size] = _places(row, size, lengths[i])
+    return Order(*(jnp.asarray(x, jnp.int32) for x in (places, lengths, sizes)))
+
+
+def _with_order(decoder: Decoder, options: dict[str, Any], rows: Any = None) -> dict[str, Any]:
+    """The options of a request, with an order where the decoder is tested on one."""
+    if not isinstance(decoder, _Ordered) and not isinstance(
+        getattr(decoder, "decoder", None), _Ordered
+    ):
+        return options
+    lengths = options.get("lengths")
+    if lengths is None:
+        lengths = np.full(len(options["prompt"]), np.shape(options["prompt"])[1])
+    return {**options, "order": _order(lengths, options["max_new_tokens"], rows)}
+
+
+def _generate(decoder: Decoder, params: Any, rows: Any = None, **options: Any) -> generation.Result:
     given = dict(
         prompt=PROMPTS, lengths=LENGTHS, max_new_tokens=BUDGET, rng=jax.random.key(7), eos=()
     )
-    return generation.generate(decoder, params, **{**given, **options})
+    return generation.generate(decoder, params, **_with_order(decoder, {**given, **options}, rows))
+
+
+def _prepare(decoder: Decoder, params: Any, **options: Any) -> decoding.Request:
+    return generation.prepare(decoder, params, **_with_order(decoder, options))
 
 
 def _rows(result: generation.Result) -> list[list[int]]:
@@ -88,7 +142,8 @@ def check_declares_exactness(make: Factory) -> None:
 def check_token_identity(make: Factory) -> None:
     """The same tokens, log-probabilities and statuses as plain decoding with the same key, under all settings."""
     model, params = pair()
-    decoder, plain = make(model, model), jaxdec.autoregressive(model)
+    decoder = make(model, model)
+    plain = _plain(model, decoder)
     for name, knobs in KNOBS.items():
         _same(_generate(decoder, params, **knobs), _generate(plain, params, **knobs), name)
 
@@ -96,7 +151,8 @@ def check_token_identity(make: Factory) -> None:
 def check_greedy_identity(make: Factory) -> None:
     """At temperature 0 the same tokens as plain decoding."""
     model, params = pair()
-    decoder, plain = make(model, model), jaxdec.autoregressive(model)
+    decoder = make(model, model)
+    plain = _plain(model, decoder)
     for knobs in (dict(temperature=0.0), dict(temperature=0.0, repetition_penalty=1.4)):
         _same(_generate(decoder, params, **knobs), _generate(plain, params, **knobs), str(knobs))
 
@@ -110,8 +166,10 @@ def check_python_twin(make: Factory) -> None:
         dict(temperature=0.0),
         dict(temperature=0.9, top_p=0.9, presence_penalty=0.3),
     ]
+    decoder = make(model, model)
+    places = np.asarray(_order(LENGTHS, BUDGET).places) if isinstance(decoder, _Ordered) else None
     for knobs in settings:
-        result = _generate(make(model, model), params, eos=[6], stop=stop, **knobs)
+        result = _generate(decoder, params, eos=[6], stop=stop, **knobs)
         for row, tokens in enumerate(_rows(result)):
             twin = python_twin(
                 model,
@@ -121,6 +179,7 @@ def check_python_twin(make: Factory) -> None:
                 max_new_tokens=int(BUDGET[row]),
                 eos=[6],
                 stop=stop,
+                places=None if places is None else places[row],
                 **knobs,
             )
             assert tokens == twin.tokens, f"row {row} under {knobs}: {tokens} and {twin.tokens}"
@@ -142,6 +201,7 @@ def check_row_alone(make: Factory) -> None:
         alone = _generate(
             decoder,
             params,
+            rows=[row],
             prompt=PROMPTS[row : row + 1, : LENGTHS[row]],
             lengths=None,
             max_new_tokens=int(BUDGET[row]),
@@ -165,7 +225,7 @@ def check_chunked(make: Factory) -> None:
         lengths=LENGTHS, max_new_tokens=BUDGET, eos=(), stop=[[1, 2, 3]], temperature=0.8
     )
     start = lambda: decoding.init(
-        decoder, params, generation.prepare(decoder, params, PROMPTS, **options)
+        decoder, params, _prepare(decoder, params, prompt=PROMPTS, **options)
     )
     whole = generation.result(*decoding.run(decoder, params, start(), rng))
     state, record = start(), None
@@ -230,7 +290,7 @@ def check_full_cache(make: Factory) -> None:
     model, params = pair()
     decoder = make(model, model)
     options: dict[str, Any] = dict(lengths=LENGTHS, max_new_tokens=BUDGET, eos=(), temperature=0.0)
-    request = generation.prepare(decoder, params, PROMPTS, **options)
+    request = _prepare(decoder, params, prompt=PROMPTS, **options)
     whole = _rows(_generate(decoder, params, temperature=0.0))
     small = dataclasses.replace(request, capacity=request.prompt.shape[1] + 2)
     state = decoding.init(decoder, params, small)
@@ -299,13 +359,29 @@ def check_law(make: Factory, draws: int = 100_000) -> None:
     # The table of another law, with enough of the target in it that every number of drafts is accepted at times.
     params = {"target": target, "draft": 0.5 * target + 0.5 * draft}
     decoder = make(model, model)
-    joint = np.asarray(target, np.float64)[1]
+    joint = np.asarray(target, np.float64)
+    places = np.arange(4)
+    if isinstance(decoder, _Ordered):
+        places = _places(0, 4, 1)
+        assert not np.array_equal(places, np.arange(4))
+    joint = joint.transpose(places)[1]  # by rank, given the token of rank 0
     counts = np.zeros((3, 3, 3))
     batch = 20_000
     for chunk in range(draws // batch):
-        request = generation.prepare(
-            decoder, params, np.full((batch, 1), 1), max_new_tokens=3, eos=(), temperature=1.0
+        request = _prepare(
+            decoder,
+            params,
+            prompt=np.full((batch, 1), 1),
+            lengths=np.ones(batch, int),
+            max_new_tokens=3,
+            eos=(),
+            temperature=1.0,
         )
+        if request.order is not None:
+            same = jnp.broadcast_to(jnp.asarray(places, jnp.int32), (batch, 4))
+            request = dataclasses.replace(
+                request, order=dataclasses.replace(request.order, places=same)
+            )
         # A hundred thousand rows of four tokens: cut the buckets to the bone.
         request = dataclasses.replace(
             request, prompt=request.prompt[:, :1], capacity=4 + decoder.width

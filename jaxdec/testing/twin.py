@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec import visibility
 from jaxdec.decoding import Status
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Inputs, Model, Params, Queries
 from jaxdec.sampling import History, Purpose, Warp, gumbel, key_at
 
 
@@ -31,12 +32,18 @@ class TwinResult:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _laws(model, params, warp, key, padded, start, length):
-    """Warped law, raw law and noise `[V]` of the token at position `length`."""
+def _laws(model, params, warp, key, padded, order, start, length):
+    """Warped law, raw law and noise `[V]` of the token at rank `length`."""
     places = jnp.arange(padded.shape[1])[None]
-    inputs = Inputs.causal(padded, valid=places < length)
-    logits = model.forward(params, inputs, None).logits
-    logits = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
+    if order is None:
+        inputs = Inputs.causal(padded, valid=places < length)
+        logits = model.forward(params, inputs, None).logits
+        logits = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
+    else:  # one query that sees every known token
+        known = visibility.full(places).where(places < length)
+        query = Queries(order[:, length][:, None], known.looks[:, :1], jnp.asarray(order.shape[1:]))
+        inputs = Inputs(padded, order, *known, query)
+        logits = model.forward(params, inputs, None).logits[:, 0]
     history = None
     if warp.needs_history:
         history = History.start(padded, start[None], model.vocab_size)
@@ -54,6 +61,7 @@ def python_twin(
     max_new_tokens: int,
     eos: Sequence[int] = (),
     stop: Sequence[Sequence[int]] = (),
+    places: Sequence[int] | None = None,
     width: int = 128,
     **knobs,
 ) -> TwinResult:
@@ -67,18 +75,23 @@ def python_twin(
       max_new_tokens: as in `generate`.
       eos: tokens that end the row.
       stop: sequences that end the row.
+      places: the position of each rank, for decoding in an order; the prompt has the first ranks.
       width: the sequence is padded to this length, so that one program is compiled.
       **knobs: of `Warp`, scalars.
     """
     warp = Warp(**knobs).validate(1, model.vocab_size)
     tokens, log_probs, raw_log_probs = list(map(int, prompt)), [], []
     start = len(tokens)
-
+    order = None
+    if places is not None:
+        order = np.zeros((1, width), np.int32)
+        order[0, : len(places)] = places
     status = Status.RUNNING if max_new_tokens > 0 else Status.LENGTH
     while status is Status.RUNNING:
         padded = np.zeros((1, width), np.int32)
         padded[0, : len(tokens)] = tokens
-        laws = _laws(model, params, warp, key, padded, jnp.int32(start), jnp.int32(len(tokens)))
+        ends = jnp.int32(start), jnp.int32(len(tokens))
+        laws = _laws(model, params, warp, key, padded, order, *ends)
         law, raw, noise = map(np.asarray, laws)
         token = int(np.argmax(law + noise))
         if not np.isfinite(law[token]):

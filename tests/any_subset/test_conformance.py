@@ -1,0 +1,56 @@
+"""Every any-subset decoder passes the battery, on random visible sets and random fixed orders."""
+
+import pytest
+
+import jaxdec
+from jaxdec import any_subset
+from jaxdec.testing import battery
+
+TOKEN = jaxdec.verifiers.TokenRatio()
+FACTORIES = {
+    "any-order": lambda target, draft: jaxdec.autoregressive(target),
+    "assd": lambda target, draft: any_subset.assd(target, width=3),
+    "assd-token": lambda target, draft: any_subset.assd(target, width=3, verifier=TOKEN),
+    "assd-published": lambda target, draft: any_subset.assd(
+        target, width=3, verifier=TOKEN, bonus=False
+    ),
+    "assd-ngram": lambda target, draft: any_subset.assd(target, width=3, draft="ngram"),
+    "assd-ngram-token": lambda target, draft: any_subset.assd(
+        target, width=3, draft="ngram", verifier=TOKEN
+    ),
+    "fused": lambda target, draft: any_subset.fused(target, width=3),
+    "fused-token": lambda target, draft: any_subset.fused(
+        target, width=3, outcomes=2, verifier=TOKEN
+    ),
+    "draft": lambda target, draft: jaxdec.speculative(
+        target, drafter=jaxdec.drafters.model(draft, length=3)
+    ),
+    "draft-token": lambda target, draft: jaxdec.speculative(
+        target, drafter=jaxdec.drafters.model(draft, length=3), verifier=TOKEN
+    ),
+    "one a forward": lambda target, draft: any_subset.parallel_sampling(target, width=1),
+    "parallel": lambda target, draft: any_subset.parallel_sampling(target, width=3),
+}
+# What differs from a pair that is tested in full by a verifier or an option gets what its declaration implies.
+BRIEF = {"assd-published", "assd-ngram-token", "draft-token"}
+
+
+def cases():
+    yield "any-order", battery.check_law
+    yield "one a forward", battery.check_token_identity
+    for name, make in FACTORIES.items():
+        for check in battery.checks(battery.ordered(make)):
+            if name not in BRIEF or check not in battery.ALWAYS:
+                yield name, check
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), CASES, ids=[f"{name}-{check.__name__[6:]}" for name, check in CASES]
+)
+def test_battery(name, check, request):
+    if check is not battery.check_law:
+        request.getfixturevalue("quick_compilation")
+    check(battery.ordered(FACTORIES[name]))
