@@ -42,7 +42,12 @@ def assd(
 
 
 def fused(
-    model: Model, *, width: int = 4, outcomes: int | None = None, verifier: Verifier | None = None
+    model: Model,
+    *,
+    width: int = 4,
+    outcomes: int | None = None,
+    siblings: int = 0,
+    verifier: Verifier | None = None,
 ) -> Speculative:
     """ASSD in one forward a step: the forward that verifies a window also drafts the next; see `fused_draft`.
 
@@ -50,12 +55,13 @@ def fused(
       model: answers queries.
       width: K, at least 2.
       outcomes: numbers of accepted drafts that are drafted for; all K + 1 if not given.
+      siblings: first drafts that have their runner-up beside them; for verifiers that judge trees.
       verifier: the shared-noise walk if not given.
 
     Raises:
-      ValueError: if `width < 2` or `outcomes` is not in 1, ..., K + 1.
+      ValueError: if a size is out of range, or the verifier judges chains and there are siblings.
 
     Exactness: the verifier's, relative to sequential decoding in the same order. Each forward gives a token or more.
     """
-    drafter = fused_draft(model, width=width, outcomes=outcomes)
+    drafter = fused_draft(model, width=width, outcomes=outcomes, siblings=siblings)
     return speculative(model, drafter=drafter, verifier=verifier)

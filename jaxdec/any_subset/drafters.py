@@ -180,16 +180,25 @@ class Riding:
 
 @dataclasses.dataclass(frozen=True)
 class FusedDrafter(_InOrder):
-    """Drafts with queries that rode along with the last verification; see `fused_draft`."""
+    """Drafts with queries that rode along with the last verification; see `fused_draft`.
+
+    Nodes 0 to K - 1 are the chain, node K + d is the sibling of node d.
+    """
 
     vocab_size: int
     depth: int
     outcomes: int
+    siblings: int
+
+    @property
+    def nodes(self) -> int:
+        """N = K + S."""
+        return self.depth + self.siblings
 
     @property
     def rides_along(self) -> int:
-        """R = O K."""
-        return self.outcomes * self.depth
+        """R = (O + S) K."""
+        return (self.outcomes + self.siblings) * self.depth
 
     def init(self, params: Params, request: Request) -> Riding:
         """Nothing is known before the first forward."""
@@ -198,37 +207,64 @@ class FusedDrafter(_InOrder):
         return Riding(jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32))
 
     def propose(self, params: Params, state: Riding, context: Context) -> tuple[DraftTree, None]:
-        """Draws independently from the laws at hand."""
+        """Draws a chain independently from the laws at hand, and the runners-up of its first draws."""
         _, mask = _upcoming(context, self.depth)
         mask &= jnp.arange(self.depth) < state.ready[:, None]
         law = context.settings.warp.log_probs(state.logits, context.rows.history)
-        tokens = perturbed_argmax(law, context.noise[:, : self.depth])
-        return DraftTree.chain(tokens, mask, law), None
+        noise = context.noise[:, : self.depth]
+        tokens = perturbed_argmax(law, noise)
+        if not self.siblings:
+            return DraftTree.chain(tokens, mask, law), None
+        # Tokens without mass come last, by the model's own preference: at temperature 0 that decides.
+        scores = jnp.where(law > -jnp.inf, law + noise, state.logits - 1e4)[:, : self.siblings]
+        first = jnp.arange(self.vocab_size) == tokens[:, : self.siblings, None]
+        second = jnp.argmax(jnp.where(first, -jnp.inf, scores), axis=-1).astype(jnp.int32)
+        join = lambda chain, siblings: jnp.concatenate([chain, siblings], axis=1)
+        parents = jnp.broadcast_to(jnp.arange(self.depth) - 1, tokens.shape)
+        return DraftTree(
+            tokens=join(tokens, second),
+            parents=join(parents, parents[:, : self.siblings]),
+            mask=join(mask, mask[:, : self.siblings]),
+            q=None,
+            depth=self.depth,
+        ), None
+
+    def _ends(self) -> tuple[jax.Array, jax.Array]:
+        """The scored tokens that a path may end at and that are asked about, and how many drafts lie on such paths."""
+        chain, siblings = jnp.arange(self.outcomes), jnp.arange(self.siblings)
+        ends = jnp.concatenate([chain, 1 + self.depth + siblings])
+        return ends, jnp.concatenate([chain, siblings + 1])
 
     def rides(self, context: Context, inputs: Inputs) -> Queries:
-        """For each a < O: K queries from rank n + a + 1 on, given a accepted drafts but not the token at n + a."""
+        """For each such path of a drafts: K queries from rank n + a + 1 on, which cannot see the token at n + a."""
         order = context.rows.order
         assert order is not None
         batch = inputs.tokens.shape[0]
-        accepted = jnp.arange(self.outcomes)
-        ranks = accepted[:, None] + 1 + jnp.arange(self.depth)  # [O, K]
+        ends, accepted = self._ends()
+        ranks = accepted[:, None] + 1 + jnp.arange(self.depth)
         ranks = context.rows.length[:, None] + ranks.reshape(-1)
-        looks = jnp.repeat(inputs.looks[:, : self.outcomes], self.depth, axis=1)
+        looks = jnp.repeat(inputs.looks[:, ends], self.depth, axis=1)
         return order.ask(ranks, looks.reshape(batch, -1, 2))
 
     def update(self, state: Riding, made: None, committed: Committed) -> Riding:
-        """Keeps the answers for the outcome that came true, or for the longest shorter one that was asked about."""
+        """Keeps the answers for the path that came true, or for the longest part of it that was asked about."""
         assert committed.rides is not None
         count = committed.outcome.count
-        base = jnp.minimum(count, self.outcomes - 1)
-        beyond = count - base
+        last = jnp.take_along_axis(committed.outcome.path, count[:, None], axis=1)[:, 0]
+        ends, accepted = self._ends()
+        same = last[:, None] == ends
+        shorter = jnp.minimum(count, self.outcomes - 1)
+        base = jnp.where(same.any(1), jnp.argmax(same, axis=1), shorter)
+        beyond = count - accepted[base]
         ahead = jnp.minimum(beyond[:, None] + jnp.arange(self.depth), self.depth - 1)
         at = base[:, None] * self.depth + ahead
         logits = jnp.take_along_axis(committed.rides, at[..., None], axis=1)
         return Riding(logits, jnp.maximum(self.depth - beyond, 0))
 
 
-def fused_draft(model: Model, *, width: int = 4, outcomes: int | None = None) -> FusedDrafter:
+def fused_draft(
+    model: Model, *, width: int = 4, outcomes: int | None = None, siblings: int = 0
+) -> FusedDrafter:
     """Drafts that cost no forward: the verification of one window also answers queries for the next one.
 
     While the target scores K drafts from rank n on, it is also asked, for each number a of drafts that may be accepted,
@@ -243,9 +279,11 @@ def fused_draft(model: Model, *, width: int = 4, outcomes: int | None = None) ->
       width: K, at least 2.
       outcomes: O <= K + 1, the numbers a = 0, ..., O - 1 that are asked about; O K more rows a forward. Longer
         acceptances use the answers for O - 1, less what they passed. All K + 1 if not given.
+      siblings: S <= K, how many of the first drafts have their runner-up beside them, a path that ends there and is
+        asked about; (2 + K) S more rows a forward. The proposal is then a tree.
 
     Raises:
-      ValueError: if `width < 2` or `outcomes` is not in 1, ..., K + 1.
+      ValueError: if `width < 2`, or `outcomes` is not in 1, ..., K + 1 or `siblings` not in 0, ..., K.
 
     Source: ours; the idea extends 2504.20456.
     """
@@ -253,4 +291,6 @@ def fused_draft(model: Model, *, width: int = 4, outcomes: int | None = None) ->
     outcomes = width + 1 if outcomes is None else outcomes
     if not 1 <= outcomes <= width + 1:
         raise ValueError(f"outcomes must lie in 1 to {width + 1}, got {outcomes}")
-    return FusedDrafter(model.vocab_size, width, outcomes)
+    if not 0 <= siblings <= width:
+        raise ValueError(f"siblings must lie in 0 to {width}, got {siblings}")
+    return FusedDrafter(model.vocab_size, width, outcomes, siblings)
