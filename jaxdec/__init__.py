@@ -17,12 +17,13 @@ from jaxdec.generation import Result, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
-from jaxdec.speculative import Speculative, drafters, speculative, verifiers
-from jaxdec.tuning import auto_draft_length
+from jaxdec.speculative import Adaptive, Speculative, adaptive, drafters, speculative, verifiers
+from jaxdec.tuning import auto_draft_length, auto_infill
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
     "Autoregressive",
     "Checkpoint",
     "Decoder",
@@ -38,8 +39,10 @@ __all__ = [
     "Speculative",
     "Status",
     "Warp",
+    "adaptive",
     "any_subset",
     "auto_draft_length",
+    "auto_infill",
     "autoregressive",
     "drafters",
     "from_nnx",

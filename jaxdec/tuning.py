@@ -1,9 +1,10 @@
-"""Choosing the draft length from measured costs, zero included."""
+"""Choosing a decoder by the clock, plain decoding included."""
 
 import dataclasses
+import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,26 +13,119 @@ import numpy as np
 from jaxdec.autoregressive import autoregressive
 from jaxdec.decoding import Decoder
 from jaxdec.generation import Result, generate
+from jaxdec.infilling import infill
 from jaxdec.model import Model, Params
-from jaxdec.speculative.decoder import speculative
-from jaxdec.speculative.parts import Drafter, Verifier
+from jaxdec.speculative import Drafter, Verifier, speculative
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What `auto_draft_length` chose, and what it measured.
+    """What was chosen, and what was measured.
 
     Attributes:
-      decoder: plain decoding if `length` is 0, else speculation with that length.
-      length: drafts a step.
-      seconds_per_token: by length, 0 for plain decoding; the median over the repeats.
-      tokens_per_forward: by length, new tokens for each forward of the target.
+      decoder: the fastest, or the baseline if no other is clearly faster.
+      name: what the candidates call it; the draft length in `auto_draft_length`, 0 for plain decoding.
+      seconds_per_token: by name; the median over the repeats.
+      tokens_per_forward: by name, new tokens for each forward of the target.
     """
 
     decoder: Decoder
-    length: int
-    seconds_per_token: dict[int, float]
-    tokens_per_forward: dict[int, float]
+    name: Any
+    seconds_per_token: dict[Any, float]
+    tokens_per_forward: dict[Any, float]
+
+    @property
+    def length(self) -> int:
+        """The draft length, for choices among lengths."""
+        return self.name
+
+
+def fastest(
+    decoders: Mapping[Any, Decoder],
+    decode: Callable[[Decoder], tuple[int, int]],
+    *,
+    repeats: int = 3,
+    margin: float = 0.05,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Choice:
+    """Times decoders end to end, in turns within each repeat and in an order of its own each time.
+
+    Args:
+      decoders: by name; the first is the baseline.
+      decode: decodes and waits; returns the new tokens and the forwards of the target.
+      repeats: measurements of each, after one call that compiles.
+      margin: another decoder is chosen only if the baseline takes more than `1 + margin` of its seconds a token.
+      clock: returns seconds; read just before and just after each measurement.
+
+    Raises:
+      ValueError: for impossible arguments, or if a decoder gives no token.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    if not margin >= 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    tokens, per_forward = {}, {}
+    for name, decoder in decoders.items():  # compiles
+        tokens[name], forwards = decode(decoder)
+        if not tokens[name]:
+            raise ValueError(f"no prompt gave a token with {name!r}")
+        per_forward[name] = tokens[name] / forwards
+
+    seconds: dict[Any, list[float]] = {name: [] for name in decoders}
+    order, shuffle = list(decoders), random.Random(0).shuffle
+    for _ in range(repeats):
+        shuffle(order)  # what one leaves in the caches helps or harms the next
+        for name in order:
+            start = clock()
+            decode(decoders[name])
+            seconds[name].append(clock() - start)
+    cost = {name: statistics.median(seconds[name]) / tokens[name] for name in decoders}
+
+    baseline, *others = decoders
+    best = min(others, key=lambda name: cost[name], default=baseline)
+    if not cost[baseline] > (1 + margin) * cost[best]:
+        best = baseline
+    return Choice(decoders[best], best, cost, per_forward)
+
+
+def auto_infill(
+    decoders: Mapping[str, Decoder],
+    params: Params,
+    tokens: jax.Array | np.ndarray,
+    visible: jax.Array | np.ndarray,
+    *,
+    rng: jax.Array,
+    repeats: int = 3,
+    margin: float = 0.05,
+    clock: Callable[[], float] = time.perf_counter,
+    **infill_kwargs: Any,
+) -> Choice:
+    """Times decoders on sequences with gaps, and returns the fastest; the first is the baseline.
+
+    Args:
+      decoders: by name, such as `{"sequential": autoregressive(model), "assd": any_subset.assd(model)}`.
+      params: parameters of all their parts.
+      tokens: int `[B, L]`, sequences like those to come; the choice holds for this B.
+      visible: bool `[B, L]`.
+      rng: as in `infill`.
+      repeats: measurements of each.
+      margin: another decoder is chosen only if it is faster by more than this share.
+      clock: returns seconds.
+      **infill_kwargs: further arguments of `infill`, such as `temperature`.
+
+    Raises:
+      ValueError: for impossible arguments.
+    """
+    if not decoders:
+        raise ValueError("there is no decoder to choose from")
+
+    def decode(decoder: Decoder) -> tuple[int, int]:
+        result = infill(decoder, params, tokens, visible, rng=rng, **infill_kwargs)
+        result = jax.block_until_ready(result)
+        generated = int((result.log_probs != 0).sum())
+        return generated, int(result.stats.target_forwards.sum())
+
+    return fastest(decoders, decode, repeats=repeats, margin=margin, clock=clock)
 
 
 def auto_draft_length(
@@ -81,21 +175,18 @@ def auto_draft_length(
     lengths = tuple(lengths)
     if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
         raise ValueError(f"lengths must be different integers of at least 1, got {lengths}")
-    for name, value in (("new_tokens", new_tokens), ("repeats", repeats)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not margin >= 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
+    if new_tokens < 1:
+        raise ValueError(f"new_tokens must be at least 1, got {new_tokens}")
     if "max_new_tokens" in generate_kwargs:
         raise ValueError("max_new_tokens is set by new_tokens here")
 
-    decoders: dict[int, Decoder] = {0: autoregressive(model)}
+    decoders: dict[Any, Decoder] = {0: autoregressive(model)}
     for length in lengths:
         decoders[length] = speculative(model, drafter=drafter_of(length), verifier=verifier)
 
-    def decode(length: int) -> Result:
-        result = generate(
-            decoders[length],
+    def decode(decoder: Decoder) -> tuple[int, int]:
+        result: Result = generate(
+            decoder,
             params,
             prompt,
             rng=rng,
@@ -103,25 +194,8 @@ def auto_draft_length(
             lengths=prompt_lengths,
             **generate_kwargs,
         )
-        return jax.block_until_ready(result)
+        result = jax.block_until_ready(result)
+        made = int((result.lengths - result.prompt_lengths).sum())
+        return made, int(result.stats.target_forwards.sum())
 
-    tokens, per_forward = {}, {}
-    for length in decoders:  # compiles
-        result = decode(length)
-        tokens[length] = int((result.lengths - result.prompt_lengths).sum())
-        if not tokens[length]:
-            raise ValueError(f"no prompt gave a token at draft length {length}: {result.status}")
-        per_forward[length] = tokens[length] / int(result.stats.target_forwards.sum())
-
-    seconds: dict[int, list[float]] = {length: [] for length in decoders}
-    for _ in range(repeats):
-        for length in decoders:
-            start = clock()
-            decode(length)
-            seconds[length].append(clock() - start)
-    cost = {g: statistics.median(seconds[g]) / tokens[g] for g in decoders}
-
-    best = min(lengths, key=lambda length: (cost[length], length))
-    if not cost[0] > (1 + margin) * cost[best]:
-        best = 0
-    return Choice(decoders[best], best, cost, per_forward)
+    return fastest(decoders, decode, repeats=repeats, margin=margin, clock=clock)

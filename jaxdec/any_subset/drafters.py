@@ -59,6 +59,11 @@ class SelfDrafter(_InOrder):
         """The pending token and K queries."""
         return 1 + self.depth
 
+    @property
+    def settled(self) -> int:
+        """The first draft has the target's own law."""
+        return 1
+
     def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, None]:
         """Draws K tokens independently."""
         rows, order = context.rows, context.rows.order

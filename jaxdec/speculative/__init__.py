@@ -1,11 +1,13 @@
 """Speculative decoding: a product of drafters and verifiers on one loop."""
 
 from jaxdec.speculative import drafters, verifiers
+from jaxdec.speculative.adaptive import Adaptive, adaptive
 from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
 from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
 from jaxdec.speculative.tree import DraftTree
 
 __all__ = [
+    "Adaptive",
     "Committed",
     "Context",
     "DraftTree",
@@ -14,6 +16,7 @@ __all__ = [
     "Speculative",
     "SpeculativeState",
     "Verifier",
+    "adaptive",
     "drafters",
     "speculative",
     "verifiers",

@@ -81,6 +81,12 @@ class Speculative:
         self, params: Params, state: SpeculativeState, rng: jax.Array
     ) -> tuple[SpeculativeState, Info]:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
+        return self.limited_step(params, state, rng, None)
+
+    def limited_step(
+        self, params: Params, state: SpeculativeState, rng: jax.Array, limit: jax.Array | None
+    ) -> tuple[SpeculativeState, Info]:
+        """A step in which each row has only the first `limit [B]` drafts of its chain; None for all."""
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
 
@@ -93,6 +99,9 @@ class Speculative:
         noise = settings.warp.noise(keys, shape)
         context = Context(rows, settings, rng, noise, state.cache)
         tree, made = self.drafter.propose(params, state.draft, context)
+        if limit is not None:
+            mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])
+            tree = dataclasses.replace(tree, mask=mask)
 
         lineage = tree.lineage()
         tokens = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)

@@ -86,6 +86,7 @@ class Drafter:
       target_forwards: forwards of the target in one proposal.
       target_rows: tokens and queries that these score.
       rides_along: R, queries that it sends along with the target's forward.
+      settled: leading drafts that are the target's own draws (`DraftTree.known`).
     """
 
     depth: int
@@ -113,6 +114,11 @@ class Drafter:
     @property
     def rides_along(self) -> int:
         """R."""
+        return 0
+
+    @property
+    def settled(self) -> int:
+        """See above."""
         return 0
 
     def check(self, request: Request, params: Params, vocab_size: int) -> None:

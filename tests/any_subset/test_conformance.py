@@ -22,6 +22,10 @@ FACTORIES = {
     "fused-token": lambda target, draft: any_subset.fused(
         target, width=3, outcomes=2, verifier=TOKEN
     ),
+    "fused-siblings": lambda target, draft: any_subset.fused(target, width=3, siblings=2),
+    "adaptive": lambda target, draft: jaxdec.adaptive(
+        lambda length: any_subset.assd(target, width=length, verifier=TOKEN), (2, 4)
+    ),
     "draft": lambda target, draft: jaxdec.speculative(
         target, drafter=jaxdec.drafters.model(draft, length=3)
     ),
@@ -32,7 +36,7 @@ FACTORIES = {
     "parallel": lambda target, draft: any_subset.parallel_sampling(target, width=3),
 }
 # What differs from a pair that is tested in full by a verifier or an option gets what its declaration implies.
-BRIEF = {"assd-published", "assd-ngram-token", "draft-token"}
+BRIEF = {"fused-siblings", "assd-published", "assd-ngram-token", "draft-token"}
 
 
 def cases():

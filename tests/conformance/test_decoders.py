@@ -29,10 +29,16 @@ FACTORIES = {
     "one draft-walk": lambda target, draft: jaxdec.speculative(
         target, drafter=jaxdec.drafters.model(draft, length=1)
     ),
+    "adaptive-walk": lambda target, draft: jaxdec.adaptive(
+        lambda length: jaxdec.speculative(
+            target, drafter=jaxdec.drafters.model(draft, length=length)
+        ),
+        (1, 4),
+    ),
     "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
-BRIEF = {"lookup-token", "lookup-block", "one draft-walk"}
+BRIEF = {"adaptive-walk", "lookup-token", "lookup-block", "one draft-walk"}
 
 
 def cases():
