@@ -13,6 +13,7 @@ from jaxdec.decoding import (
     run,
     stream,
 )
+from jaxdec.gap_length import choose_length
 from jaxdec.generation import Result, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
@@ -41,6 +42,7 @@ __all__ = [
     "any_subset",
     "auto_draft_length",
     "autoregressive",
+    "choose_length",
     "drafters",
     "from_nnx",
     "generate",
