@@ -91,9 +91,7 @@ def choose_length(
     tokens[in_suffix] = np.tile(after, len(lengths))
 
     keys = jnp.broadcast_to(rng, (len(lengths),))
-    filled = infill(
-        decoder, params, tokens, in_prefix | in_suffix, sizes=sizes, rng=keys, **knobs
-    )
+    filled = infill(decoder, params, tokens, in_prefix | in_suffix, sizes=sizes, rng=keys, **knobs)
     order = lattice(in_prefix, sizes)
     terms = log_prob(decoder.model, target_params(params), filled.tokens, order)
     complete = np.asarray(filled.known).sum(1) == sizes
