@@ -13,9 +13,8 @@ PROMPT, DRAFTED, OWN = "dim", "green", "bright_magenta"
 UNFILLED = "·"
 DIGITS = string.digits + string.ascii_lowercase
 
-LEGEND = Text.assemble(
-    ("prompt", PROMPT), "  ", ("drafted and accepted", DRAFTED), "  ", ("the target's own", OWN)
-)
+WRITERS = Text.assemble(("drafted and accepted", DRAFTED), "  ", ("the target's own", OWN))
+LEGEND = Text.assemble(("prompt", PROMPT), "  ", WRITERS)
 
 
 class Page:

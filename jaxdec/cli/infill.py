@@ -27,7 +27,7 @@ from jaxdec import catalogue, text
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import gaps, options
 from jaxdec.cli.decode import Decoded, live, whole
-from jaxdec.cli.display import DRAFTED, OWN, Sheet, order_lines
+from jaxdec.cli.display import DRAFTED, OWN, WRITERS, Sheet, order_lines
 from jaxdec.decoding import Decoder, Request, Status
 from jaxdec.gap_length import Choice
 from jaxdec.model import Params
@@ -157,6 +157,7 @@ def run(arguments: argparse.Namespace) -> None:
     if console.is_terminal:
         shown = fill.sheet.text()
         console.print(shown, end="" if shown.plain.endswith("\n") else "\n", soft_wrap=True)
+        figures.print(WRITERS)
     elif output is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(filled)

@@ -196,7 +196,8 @@ def test_order_is_shown_below_the_bytes(fill, file):
 def test_a_terminal_gets_the_text_in_colours(fill, models, file, monkeypatch, how):
     terminal = functools.partial(Console, force_terminal=True, color_system="standard", width=80)
     monkeypatch.setattr(infill, "Console", terminal)
-    out, _ = fill(file, "--method", "any-order", *how)
+    out, err = fill(file, "--method", "any-order", *how)
+    assert "\x1b[32mdrafted and accepted" in err
     dim, own, off = "\x1b[2m", "\x1b[95m", "\x1b[0m"
     assert (f"{dim}    ······{off}" in out) == (not how)
     # What stands at last: visible text dim, the model's own bytes in their colour.
