@@ -13,6 +13,7 @@ from jaxdec.decoding import (
     run,
     stream,
 )
+from jaxdec.gap_length import choose_length
 from jaxdec.generation import Result, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
@@ -44,6 +45,7 @@ __all__ = [
     "auto_draft_length",
     "auto_infill",
     "autoregressive",
+    "choose_length",
     "drafters",
     "from_nnx",
     "generate",

@@ -1,4 +1,4 @@
-"""The command line: `jaxdec demo`, `generate`, `train` and `info`.
+"""The command line: `jaxdec demo`, `generate`, `infill`, `train` and `info`.
 
 Bad input ends with one line on stderr and exit code 2.
 """
@@ -12,9 +12,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jaxdec
-from jaxdec.cli import demo, generate, info, train
+from jaxdec.cli import demo, generate, infill, info, train
 
-COMMANDS = {"demo": demo, "generate": generate, "train": train, "info": info}
+COMMANDS = {
+    "demo": demo,
+    "generate": generate,
+    "infill": infill,
+    "train": train,
+    "info": info,
+}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,16 +1,20 @@
 """Text as it is made: whole characters only, coloured by who wrote them."""
 
+import bisect
 import codecs
-from collections.abc import Iterable
+import itertools
+import string
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 PROMPT, DRAFTED, OWN = "dim", "green", "bright_magenta"
+UNFILLED = "·"
+DIGITS = string.digits + string.ascii_lowercase
 
-LEGEND = Text.assemble(
-    ("prompt", PROMPT), "  ", ("drafted and accepted", DRAFTED), "  ", ("the target's own", OWN)
-)
+WRITERS = Text.assemble(("drafted and accepted", DRAFTED), "  ", ("the target's own", OWN))
+LEGEND = Text.assemble(("prompt", PROMPT), "  ", WRITERS)
 
 
 class Page:
@@ -70,6 +74,76 @@ class Page:
             self._console.print(Text(safe, style), end="", soft_wrap=True)
         else:
             self._console.file.write(text)
+
+
+class Sheet:
+    """A file whose gaps fill up, at any places in any order.
+
+    Args:
+      tokens: int `[n]`.
+      known: bool `[n]`, false in the gaps.
+    """
+
+    def __init__(self, tokens: Iterable[int], known: Iterable[bool]):
+        pairs = list(zip(tokens, known, strict=True))
+        self._tokens = [int(token) if there else None for token, there in pairs]
+        self._styles = [PROMPT] * len(pairs)
+        self._last = next((i for i, (_, there) in enumerate(pairs) if not there), 0)
+
+    def put(self, place: int, token: int, style: str) -> None:
+        """Fills a place."""
+        self._styles[place] = style  # before the token: a live view reads from another thread
+        self._tokens[place] = token
+        self._last = place
+
+    def text(self) -> Text:
+        """All of it."""
+        return paint(self._tokens, self._styles)
+
+    def excerpt(self, lines: int) -> Text:
+        """As many lines about the place that was filled last."""
+        newline = ord("\n")
+        ends = [i for i, token in enumerate(self._tokens) if token == newline]
+        starts = [0, *(end + 1 for end in ends), len(self._tokens)]
+        line = bisect.bisect_right(starts, self._last, hi=len(starts) - 1) - 1
+        first = max(min(line - lines // 2, len(starts) - 1 - lines), 0)
+        shown = slice(starts[first], starts[min(first + lines, len(starts) - 1)])
+        return paint(self._tokens[shown], self._styles[shown])
+
+
+def paint(tokens: Iterable[int | None], styles: Iterable[str]) -> Text:
+    """Bytes as text for a terminal: whole characters, each in the style of its last byte, broken ones replaced.
+
+    None is a place that is not filled yet; special tokens are dropped.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    pieces, last = [], ""
+    for token, style in zip(tokens, styles, strict=True):
+        if token is None:
+            pieces += [(decoder.decode(b"", final=True), last), (UNFILLED, PROMPT)]
+        elif 0 <= token < 256:
+            pieces.append((decoder.decode(bytes([token])), style))
+            last = style
+    pieces.append((decoder.decode(b"", final=True), last))
+    text = Text()
+    for style, run in itertools.groupby(pieces, key=lambda piece: piece[1]):
+        text.append("".join(_visible(c) for piece, _ in run for c in piece), style)
+    return text
+
+
+def order_lines(
+    tokens: Sequence[int], steps: Sequence[int], width: int = 64
+) -> Iterator[tuple[str, str]]:
+    """Bytes, and below each the step that wrote it: pairs of lines, one character a byte.
+
+    Steps count 0 to 9, a to z and then from 0 again; bytes that are not ASCII show as dots.
+    """
+    for start in range(0, len(tokens), width):
+        part = slice(start, start + width)
+        shown = (
+            chr(t) if 32 <= t < 127 else chr(0x2400 + t) if t < 32 else "." for t in tokens[part]
+        )
+        yield "".join(shown), "".join(DIGITS[step % len(DIGITS)] for step in steps[part])
 
 
 def _visible(character: str) -> str:

@@ -16,8 +16,6 @@ from jaxdec.cli import options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page
 
-LONGEST_DRAFT = 64
-
 _KNOBS = {
     "temperature": (float, "0 is greedy, 1 is the model's own law (default 0.8)"),
     "top_k": (int, "keep the k most probable tokens"),
@@ -46,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_models(parser)
     add(
         "--draft-length",
-        type=options.integer(1, LONGEST_DRAFT),
+        type=options.integer(1, options.LONGEST_DRAFT),
         metavar="N",
         help="tokens drafted a step (default: 6 by a model, 8 by lookup)",
     )
@@ -102,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
         np.asarray(tokens),
         max_new_tokens=arguments.max_new_tokens,
         lengths=lengths,
-        stop=[text.to_ids(_argument_bytes(stop)) for stop in arguments.stop],
+        stop=[text.to_ids(options.argument_bytes(stop)) for stop in arguments.stop],
         **_knobs(arguments, target),
     )
     rng = jax.random.key(arguments.seed)
@@ -170,13 +168,8 @@ def _token(token: int, size: int) -> int:
     return token
 
 
-def _argument_bytes(argument: str) -> bytes:
-    """The bytes of an argument as they were typed, valid UTF-8 or not."""
-    return argument.encode("utf-8", "surrogateescape")
-
-
 def _bytes(prompt: str) -> bytes:
-    return sys.stdin.buffer.read() if prompt == "-" else _argument_bytes(prompt)
+    return sys.stdin.buffer.read() if prompt == "-" else options.argument_bytes(prompt)
 
 
 def _report(method: catalogue.Method, prompts: list[bytes], decoded: Decoded) -> dict[str, object]:

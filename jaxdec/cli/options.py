@@ -10,6 +10,8 @@ from jaxdec import checkpoints
 from jaxdec.checkpoints import Checkpoint
 
 LARGEST_SEED = 2**32 - 1
+LONGEST_DRAFT = 64
+LONGEST_GAP = 1024  # that a length is chosen from
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -28,16 +30,37 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
+def lengths(text: str) -> tuple[int, ...]:
+    """Different integers of at least 1, such as `4,8,12` or `1-16,24`; ascending."""
+    found: set[int] = set()
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        try:
+            first, last = int(low), int(high if dash else low)
+        except ValueError:
+            first = last = 0
+        if not 1 <= first <= last <= LONGEST_GAP:
+            raise argparse.ArgumentTypeError(
+                f"got {text!r}, must be integers from 1 to {LONGEST_GAP} or ranges, such as 1-16,24"
+            )
+        found.update(range(first, last + 1))
+    return tuple(sorted(found))
+
+
+def argument_bytes(argument: str) -> bytes:
+    """The bytes of an argument as they were typed, valid UTF-8 or not."""
+    return argument.encode("utf-8", "surrogateescape")
+
+
+def add_models(
+    parser: argparse.ArgumentParser, target: str = "code-target", draft: str = "code-draft"
+) -> None:
     """The options that choose the pair of models."""
     parser.add_argument(
-        "--target",
-        default="code-target",
-        metavar="NAME",
-        help="checkpoint: a shipped name or a folder",
+        "--target", default=target, metavar="NAME", help="checkpoint: a shipped name or a folder"
     )
     parser.add_argument(
-        "--draft", default="code-draft", metavar="NAME", help="checkpoint of the draft model"
+        "--draft", default=draft, metavar="NAME", help="checkpoint of the draft model"
     )
 
 

@@ -27,7 +27,7 @@ def quickly(quick_compilation):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """A folder with tiny checkpoints: a target, a draft that resembles it, one of another vocabulary."""
+    """A folder with tiny checkpoints: a pair that is alike, the same pair with masks, another vocabulary."""
     folder = tmp_path_factory.mktemp("checkpoints")
     _, params = build(TINY, seed=0)
     params = jax.tree.map(lambda x: 3 * x, params)  # laws that are far from flat
@@ -35,6 +35,8 @@ def models(tmp_path_factory):
     checkpoints.save(folder / "target", TINY, params, eos=[text.EOS], facts=facts)
     near = jax.tree.map(lambda x: 0.8 * x, params)
     checkpoints.save(folder / "draft", TINY, near, eos=[text.EOS])
+    for name, weights in [("infill", params), ("infill-draft", near)]:
+        checkpoints.save(folder / name, TINY, weights, eos=[text.EOS], mask_token=text.MASK)
     other = dataclasses.replace(TINY, vocab_size=300)
     checkpoints.save(folder / "other", other, build(other)[1])
     return folder
@@ -57,3 +59,9 @@ def jaxdec(models, capfd):
 def pair(models):
     """The options that name the tiny pair."""
     return ["--target", models / "target", "--draft", models / "draft"]
+
+
+@pytest.fixture
+def fillers(models):
+    """The options that name the tiny any-subset pair."""
+    return ["--target", models / "infill", "--draft", models / "infill-draft"]

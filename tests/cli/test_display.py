@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from jaxdec.cli.display import DRAFTED, OWN, Page
+from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page, Sheet, order_lines, paint
 
 
 def written(rows, terminal=False):
@@ -54,3 +54,50 @@ def test_long_lines_are_not_broken():
     page, text = written(1, terminal=True)
     page.add(0, b"x" * 100, [OWN] * 100)
     assert "\n" not in text()
+
+
+def spans(text):
+    """The pieces of a text with their styles."""
+    return [(text.plain[span.start : span.end], span.style) for span in text.spans]
+
+
+def test_painted_bytes_are_whole_characters():
+    tokens = [97, 256, *"é".encode(), None, 0xC3, None, 0x1B, 98]
+    styles = [PROMPT, PROMPT, PROMPT, OWN, "", DRAFTED, "", OWN, DRAFTED]
+    assert spans(paint(tokens, styles)) == [
+        ("a", PROMPT),
+        ("é", OWN),
+        ("·", PROMPT),
+        ("\ufffd", DRAFTED),
+        ("·", PROMPT),
+        ("\u241b", OWN),
+        ("b", DRAFTED),
+    ]
+    assert paint([0xE2, 0x82], [OWN, OWN]).plain == "\ufffd"
+
+
+def test_a_sheet_fills_in_any_order():
+    sheet = Sheet(b"a..b", [True, False, False, True])
+    assert sheet.text().plain == "a··b"
+    sheet.put(2, ord("y"), OWN)
+    assert spans(sheet.text()) == [("a·", PROMPT), ("y", OWN), ("b", PROMPT)]
+    sheet.put(1, ord("x"), DRAFTED)
+    assert spans(sheet.text())[1] == ("x", DRAFTED)
+
+
+def test_an_excerpt_shows_the_lines_about_the_last_byte():
+    page = b"".join(b"%d.\n" % i for i in range(10))
+    sheet = Sheet(page, [byte != ord(".") for byte in page])
+    assert sheet.excerpt(3).plain == "0·\n1·\n2·\n"
+    sheet.put(5 * 3 + 1, ord("\n"), OWN)  # in line 5: a new line begins
+    assert sheet.excerpt(3).plain == "4·\n5\n\n"
+    sheet.put(9 * 3 + 1, ord("x"), OWN)
+    assert sheet.excerpt(3).plain == "8·\n9x\n"
+    assert sheet.excerpt(100).plain == sheet.text().plain
+
+
+def test_order_lines():
+    tokens = [*b"ab\n", 0xFF, *range(97, 123)]
+    (shown, digits), (rest, more) = order_lines(tokens, [0, 0, 9, 10, *range(20, 46)], width=20)
+    assert (shown, digits) == ("ab\u240a.abcdefghijklmnop", "009aklmnopqrstuvwxyz")
+    assert (rest, more) == ("qrstuvwxyz", "0123456789")

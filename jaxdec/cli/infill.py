@@ -1,0 +1,359 @@
+"""Fills marked gaps of a file, given all text around them; shown as they fill.
+
+`<FILL:n>` is a gap of n bytes, `<FILL>` one whose length the model chooses (`jaxdec.choose_length`): by plain decoding,
+whatever the method, and with the other gaps empty. Then all gaps are filled in one request. Its rows hold the gaps with
+`--context` bytes on each side; gaps whose contexts meet share a row. The file stands between BOS and EOS, as in
+training.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+import jaxdec
+from jaxdec import catalogue, text
+from jaxdec.checkpoints import Checkpoint
+from jaxdec.cli import gaps, options
+from jaxdec.cli.decode import Decoded, live, whole
+from jaxdec.cli.display import DRAFTED, OWN, WRITERS, Sheet, order_lines
+from jaxdec.decoding import Decoder, Request, Status
+from jaxdec.gap_length import Choice
+from jaxdec.model import Params
+
+LENGTHS = "1-16,20,24,28,32,40,48,56,64"
+CONTEXT = 240  # with a gap of a line, as much as a training window; twice as much was measured to give no more
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add = parser.add_argument
+    add("file", metavar="FILE", help="file with marked gaps, - for stdin")
+    add(
+        "--marker",
+        default="FILL",
+        metavar="WORD",
+        help="gaps are marked <WORD:n>, n bytes, and <WORD>, of a length to be chosen (default FILL)",
+    )
+    add(
+        "--lengths",
+        type=options.lengths,
+        default=LENGTHS,
+        metavar="N,N-M,...",
+        help=f"lengths to choose from (default {LENGTHS})",
+    )
+    add(
+        "--method",
+        choices=catalogue.INFILLING,
+        default="fused",
+        metavar="NAME",
+        help=f"how to fill: {', '.join(catalogue.INFILLING)} (default fused)",
+    )
+    options.add_models(parser, "code-infill", "code-infill-draft")
+    add(
+        "--draft-length",
+        type=options.integer(1, options.LONGEST_DRAFT),
+        metavar="N",
+        help="tokens drafted a step (default: the method's own)",
+    )
+    add(
+        "--context",
+        type=options.integer(1),
+        default=CONTEXT,
+        metavar="N",
+        help=f"bytes that are read on each side of a gap (default {CONTEXT})",
+    )
+    add(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="X",
+        help="0 is greedy, 1 is the model's own law (default 0.8)",
+    )
+    options.add_seed(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", metavar="FILE", help="write the filled text there, all at once")
+    where.add_argument("--in-place", action="store_true", help="write it to the file itself")
+    add("--order", action="store_true", help="show which step wrote each byte")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--no-stream", action="store_true", help="print when all is done, decoded in one loop")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Fills and prints: the text on stdout, figures on stderr.
+
+    Raises:
+      ValueError: for bad input.
+      FloatingPointError: if the model's law is not finite; nothing is written then.
+    """
+    output = _output(arguments)
+    content = (
+        sys.stdin.buffer.read() if arguments.file == "-" else Path(arguments.file).read_bytes()
+    )
+    gapped = gaps.parse(content, options.argument_bytes(arguments.marker))
+    target = options.load(arguments.target)
+    method, decoder, params = _decoder(arguments, target)
+    _check(gapped, target)
+    knobs = {
+        "temperature": arguments.temperature,
+        "banned": np.arange(target.model.vocab_size) >= 256,  # only bytes are filled in
+    }
+    rng = jax.random.key(arguments.seed)
+    console = Console(highlight=False, markup=False)
+    figures = Console(highlight=False, markup=False, stderr=True, soft_wrap=True)
+
+    began = time.perf_counter()
+    choices: dict[int, Choice] = {}
+    for gap, length in enumerate(gapped.lengths):
+        if length is None:
+            with figures.status(f"choosing the length of gap {gap + 1}"):
+                choices[gap] = jaxdec.choose_length(
+                    jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
+                    target.params,
+                    *gapped.around(gap),
+                    arguments.lengths,
+                    rng=jax.random.fold_in(rng, gap),
+                    **knobs,
+                )
+    choosing = time.perf_counter() - began
+
+    canvas = gapped.canvas(
+        [
+            choices[gap].length if length is None else length
+            for gap, length in enumerate(gapped.lengths)
+        ]
+    )
+    rows = canvas.rows(arguments.context)
+    request = _request(decoder, params, canvas, rows, arguments.context, knobs)
+    fill = _Fill(canvas, rows, request)
+    stream = console.is_terminal and not (arguments.json or arguments.no_stream)
+    decoded = _decode(decoder, params, request, rng, fill, console if stream else None, arguments)
+    if any(status != Status.LENGTH for status in decoded.status):
+        raise FloatingPointError(
+            f"the model's law is not finite after {decoded.total} of {fill.size} bytes; nothing is written"
+        )
+
+    filled = fill.tokens[fill.tokens < 256].astype(np.uint8).tobytes()
+    if output is not None:
+        _write(output, filled)
+    if arguments.json:
+        report = _report(method, canvas, fill, choices, decoded, filled)
+        if arguments.order:
+            for gap, place in zip(report["gaps"], canvas.gaps, strict=True):
+                gap["steps"] = fill.steps[place].tolist()
+        print(json.dumps({**report, "choice_seconds": choosing if choices else None}))
+        return
+    if console.is_terminal:
+        shown = fill.sheet.text()
+        console.print(shown, end="" if shown.plain.endswith("\n") else "\n", soft_wrap=True)
+        figures.print(WRITERS)
+    elif output is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(filled)
+        sys.stdout.flush()
+    if arguments.order:
+        _print_order(figures, canvas, fill)
+    if choices:
+        chosen = ", ".join(f"{choice.length} for gap {gap + 1}" for gap, choice in choices.items())
+        figures.print(
+            f"lengths chosen: {chosen} ({choosing:.1f} s, compilation included)", style="dim"
+        )
+    figures.print(summary(decoded), style="dim")
+
+
+def summary(decoded: Decoded) -> str:
+    """One line of numbers."""
+    kept = "" if decoded.acceptance is None else f", {decoded.acceptance:.0%} of drafts accepted"
+    forwards = sum(decoded.forwards)
+    timed = f", {decoded.timed} bytes in {decoded.seconds:.2f} s" if decoded.timed else ""
+    return (
+        f"{decoded.total} bytes filled, {forwards} forwards of the model, {forwards / decoded.total:.2f} forwards "
+        f"per byte{kept}{timed} (after {decoded.setup:.1f} s of compilation and context)"
+    )
+
+
+class _Fill:
+    """Lays out what the rows of a request emit, rank after rank, at its places in the file.
+
+    Attributes:
+      tokens: int32 `[n]`, of the whole file.
+      drafted: bool `[n]`, whether a drafter proposed the token.
+      steps: int32 `[n]`, the step of its row that wrote it, from 0 on; -1 at visible places.
+      sheet: the same, for the eye.
+    """
+
+    def __init__(self, canvas: gaps.Canvas, rows: Sequence[slice], request: Request):
+        order = request.order
+        assert order is not None
+        self.tokens = canvas.tokens.copy()
+        self.drafted = np.zeros(self.tokens.shape, bool)
+        self.steps = np.full(self.tokens.shape, -1)
+        self.size = int((~canvas.visible).sum())
+        self.sheet = Sheet(canvas.tokens, canvas.visible)
+        places, visible = np.asarray(order.places), np.asarray(order.visible)
+        self._places = [
+            iter((row.start + places[i, visible[i] :]).tolist()) for i, row in enumerate(rows)
+        ]
+        self._step = [0] * len(rows)
+
+    def __call__(self, row: int, new: Sequence[int], drafted: Sequence[bool], ended: bool) -> None:
+        """Takes what a step of a row emitted; see `decode.live`."""
+        for token, mark in zip(new, drafted, strict=True):
+            place = next(self._places[row])
+            self.tokens[place], self.drafted[place] = token, mark
+            self.steps[place] = self._step[row]
+            self.sheet.put(place, token, DRAFTED if mark else OWN)
+        self._step[row] += 1
+
+
+def _output(arguments: argparse.Namespace) -> Path | None:
+    """Where the filled text is to be written, beside stdout."""
+    if arguments.in_place:
+        if arguments.file == "-":
+            raise ValueError("--in-place needs a file, and stdin is none")
+        return Path(arguments.file)
+    if arguments.output is None:
+        return None
+    path = Path(arguments.output)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"--output {arguments.output!r} is not a file in a folder that exists")
+    return path
+
+
+def _decoder(
+    arguments: argparse.Namespace, target: Checkpoint
+) -> tuple[catalogue.Method, Decoder, Params]:
+    method = catalogue.METHODS[arguments.method]
+    params, draft = target.params, None
+    if method.name.startswith("any-order-draft"):
+        drafter = options.load(arguments.draft)
+        draft, params = drafter.model, {"target": target.params, "draft": drafter.params}
+    decoder = method.make(catalogue.Parts(target.model, draft, arguments.draft_length))
+    return method, decoder, params
+
+
+def _check(gapped: gaps.Gapped, target: Checkpoint) -> None:
+    limit = target.config.max_length
+    for gap, length in enumerate(gapped.lengths):
+        if length is not None and length >= limit:
+            raise ValueError(
+                f"gap {gap + 1} asks for {length} bytes; the model's capacity is {limit} tokens, context included"
+            )
+
+
+def _request(
+    decoder: Decoder,
+    params: Params,
+    canvas: gaps.Canvas,
+    rows: Sequence[slice],
+    context: int,
+    knobs: dict[str, Any],
+) -> Request:
+    tokens, visible, sizes = canvas.batch(rows)
+    limit = decoder.model.max_length
+    if limit is not None and sizes.max() > limit:
+        raise ValueError(
+            f"gaps with {context} bytes of context on each side take {sizes.max()} tokens in a row; the model's "
+            f"capacity is {limit}"
+        )
+    return jaxdec.prepare_infill(decoder, params, tokens, visible, sizes=sizes, **knobs)
+
+
+def _decode(
+    decoder: Decoder,
+    params: Params,
+    request: Request,
+    rng: jax.Array,
+    fill: _Fill,
+    console: Console | None,
+    arguments: argparse.Namespace,
+) -> Decoded:
+    """Decodes step by step if somebody looks on, or if the steps are asked for; else in one loop."""
+    if console is not None:
+        view = Live(
+            get_renderable=lambda: fill.sheet.excerpt(console.height - 2),
+            console=console,
+            refresh_per_second=15,
+            transient=True,  # the whole text is printed in its place
+            vertical_overflow="crop",
+        )
+        with view:
+            view.refresh()  # the gaps are seen while the first step compiles
+            return live(decoder, params, request, rng, fill)
+    if arguments.order:
+        return live(decoder, params, request, rng, fill)
+    decoded = whole(decoder, params, request, rng)
+    for row, (new, marks) in enumerate(zip(decoded.tokens, decoded.drafted, strict=True)):
+        fill(row, new, marks, True)
+    return decoded
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; one that is there keeps its permissions."""
+    path = path.resolve()  # the file that a link leads to, not the link
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_bytes(content)
+        if path.exists():
+            shutil.copymode(path, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _print_order(console: Console, canvas: gaps.Canvas, fill: _Fill) -> None:
+    for gap, place in enumerate(canvas.gaps):
+        console.print(Text(f"gap {gap + 1}: below each byte the step that wrote it", "dim"))
+        steps = fill.steps[place].tolist()
+        for shown, digits in order_lines(fill.tokens[place].tolist(), steps):
+            console.print(Text(shown))
+            console.print(Text(digits, "dim"))
+
+
+def _report(
+    method: catalogue.Method,
+    canvas: gaps.Canvas,
+    fill: _Fill,
+    choices: dict[int, Choice],
+    decoded: Decoded,
+    filled: bytes,
+) -> dict[str, Any]:
+    found = []
+    for gap, place in enumerate(canvas.gaps):
+        tokens = fill.tokens[place].tolist()
+        scores = None
+        if gap in choices:  # JSON has no infinity
+            scores = {n: x if np.isfinite(x) else None for n, x in choices[gap].log_probs.items()}
+        found.append(
+            {
+                "start": place.start - 1,  # in the filled text, which has no BOS
+                "length": len(tokens),
+                "text": text.decode(tokens),
+                "tokens": tokens,
+                "drafted": fill.drafted[place].tolist(),
+                "log_probs": scores,
+            }
+        )
+    return {
+        "method": method.name,
+        "exactness": method.exactness.value,
+        "text": filled.decode("utf-8", "replace"),
+        "gaps": found,
+        "bytes": decoded.total,
+        "target_forwards": sum(decoded.forwards),
+        "forwards_per_byte": sum(decoded.forwards) / decoded.total,
+        "acceptance": decoded.acceptance,
+        "bytes_per_second": decoded.speed,
+        "setup_seconds": decoded.setup,
+    }
