@@ -1,6 +1,7 @@
 """The command line: `python -m benchmarks run CASE` and `python -m benchmarks report`."""
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -18,8 +19,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--quick", action="store_true", help="a smoke test; writes only with --results"
     )
-    run.add_argument("--target", default="code-target", help="checkpoint, by name or path")
-    run.add_argument("--draft", default="code-draft", help="checkpoint, by name or path")
+    for role in ("target", "draft"):
+        run.add_argument(f"--{role}", help="checkpoint, by name or path (default: the case's own)")
     show = commands.add_parser("report", help="print the report of the results")
     show.add_argument("--write", action="store_true", help="rewrite README.md and docs/")
     for command in (run, show):
@@ -34,10 +35,15 @@ def run(arguments: argparse.Namespace) -> None:
     from benchmarks.setting import FULL, QUICK
     from jaxdec.training.corpus import python_sources
 
-    target, draft = jaxdec.load(arguments.target), jaxdec.load(arguments.draft)
+    load = functools.cache(jaxdec.load)
+    pairs = {}
+    for name in report.ORDER if arguments.case == "all" else [arguments.case]:
+        models = cases.CASES[name].models
+        pairs[name] = load(arguments.target or models.target), load(arguments.draft or models.draft)
+        cases.check(name, *pairs[name])  # of every case, before the first one takes its time
     corpus, scale = python_sources(), QUICK if arguments.quick else FULL
     folder = arguments.results or (None if arguments.quick else report.RESULTS)
-    for name in report.ORDER if arguments.case == "all" else [arguments.case]:
+    for name, (target, draft) in pairs.items():
         start = time.perf_counter()
         result = cases.run_case(name, target, draft, corpus, scale)
         print(report.section(result, full=True), flush=True)

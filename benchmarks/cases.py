@@ -13,6 +13,7 @@ import numpy as np
 import jaxdec
 from benchmarks import costs, machine
 from benchmarks.agreement import tokens_per_forward
+from benchmarks.infilling import infilling
 from benchmarks.runner import Timing, interleave, quartiles, ratios
 from benchmarks.setting import (
     QUICK,
@@ -227,12 +228,56 @@ def step_overhead(setting: Setting) -> list[Row]:
     return rows
 
 
-CASES: dict[str, Callable[[Setting], list[Row]]] = {
-    "pair": pair,
-    "grown": grown,
-    "step_overhead": step_overhead,
-    "tokens_per_forward": tokens_per_forward,
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """The pair of checkpoints that a case is for, by name; others of the same kind can take their place.
+
+    Attributes:
+      target: is decoded.
+      draft: drafts.
+      any_subset: whether both fill gaps, rather than predict the next token.
+    """
+
+    target: str
+    draft: str
+    any_subset: bool
+
+
+CAUSAL = Models("code-target", "code-draft", any_subset=False)
+ANY_SUBSET = Models("code-infill", "code-infill-draft", any_subset=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A comparison: `run` makes its rows, and its docstring says what is compared."""
+
+    run: Callable[[Setting], list[Row]]
+    models: Models
+
+
+CASES = {
+    "pair": Case(pair, CAUSAL),
+    "grown": Case(grown, CAUSAL),
+    "step_overhead": Case(step_overhead, CAUSAL),
+    "tokens_per_forward": Case(tokens_per_forward, CAUSAL),
+    "infilling": Case(infilling, ANY_SUBSET),
 }
+
+
+def check(name: str, target: Checkpoint, draft: Checkpoint) -> None:
+    """Raises `ValueError` if there is no such case, or the checkpoints are not for it or not for each other."""
+    if name not in CASES:
+        raise ValueError(f"no case {name!r}; there are {', '.join(CASES)}")
+    wanted = CASES[name].models.any_subset
+    for held in (target, draft):
+        if held.model.any_subset != wanted:
+            needed = "any-subset checkpoints" if wanted else "causal checkpoints"
+            raise ValueError(f"the case {name} needs {needed}; {held.name!r} is none")
+    if target.model.vocab_size != draft.model.vocab_size:
+        raise ValueError(
+            f"the draft has a vocabulary of {draft.model.vocab_size}, "
+            f"the target of {target.model.vocab_size}"
+        )
 
 
 def run_case(
@@ -241,22 +286,17 @@ def run_case(
     """Runs a case: everything that its results file holds.
 
     Raises:
-      ValueError: if there is no such case, or the checkpoints have different vocabularies.
+      ValueError: as `check`, or if the data of the case is missing.
     """
-    if name not in CASES:
-        raise ValueError(f"no case {name!r}; there are {', '.join(CASES)}")
-    if target.model.vocab_size != draft.model.vocab_size:
-        raise ValueError(
-            f"the draft has a vocabulary of {draft.model.vocab_size}, "
-            f"the target of {target.model.vocab_size}"
-        )
+    check(name, target, draft)
+    run = CASES[name].run
     bandwidth = costs.copy_bandwidth(scale.copied, repeats=scale.repeats)
     setting = Setting(target, draft, corpus, scale, bandwidth)
     start = time.perf_counter()
-    rows = CASES[name](setting)
+    rows = run(setting)
     return {
         "case": name,
-        "about": inspect.cleandoc(CASES[name].__doc__ or ""),
+        "about": inspect.cleandoc(run.__doc__ or ""),
         "quick": scale == QUICK,
         "machine": {**machine.facts(), "copy_bytes_per_second": bandwidth},
         "models": {

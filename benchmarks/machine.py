@@ -37,19 +37,23 @@ def commit() -> str | None:
         return None
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def facts() -> dict[str, Any]:
     """What a reader needs to judge a number by."""
     device = jax.devices()[0]
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:
-        cores = os.cpu_count() or 1
     return {
         "device": device.device_kind,
         "devices": jax.device_count(),
         "platform": device.platform,
         "cpu": cpu_model(),
-        "cores": cores,
+        "cores": cores(),
         "jax": jax.__version__,
         "python": platform.python_version(),
         "commit": commit(),

@@ -62,6 +62,11 @@ def depths(row: Row) -> str:
     return " ".join("–" if a is None else f"{a:.2f}" for a in row["acceptance_by_depth"])
 
 
+def verdicts(row: Row) -> str:
+    """How programs ended, what happened at least once."""
+    return ", ".join(f"{count} {name}" for name, count in row["verdicts"].items() if count)
+
+
 def differences(row: Row) -> str:
     """Rows that leave plain decoding, with the gap between the two best tokens there."""
     found = row["first_differences"]
@@ -127,6 +132,33 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
         ],
         [("acceptance by depth", depths), ("exactness", word("exactness"))],
     ),
+    "infilling": (
+        [
+            ("gap", word("file")),
+            ("temperature", number("temperature", ".1f")),
+            METHOD,
+            ("problems", word("problems")),
+            ("exact", number("exact", ".1%")),
+            ("parses", number("parses", ".1%")),
+            ("passes", number("passes", ".1%")),
+            ("bits/byte", number("bits_per_byte", ".2f")),
+            ("entropy", number("entropy", ".2f")),
+            ("forwards/byte", number("forwards_per_byte", ".2f")),
+            ("rows/byte", number("rows_per_byte", ".1f")),
+            ("identical", number("identical", ".2%")),
+        ],
+        [
+            ("acceptance", number("acceptance", ".1%")),
+            ("draft forwards/byte", number("draft_forwards_per_byte", ".2f")),
+            ("programs", verdicts),
+            ("in the file", word("in_file")),
+            ("with an empty gap", number("left_out_empty", ".0f")),
+            ("with a longer gap", number("left_out_long", ".0f")),
+            ("longest gap", word("longest_gap")),
+            ("network", word("network")),
+            ("exactness", word("exactness")),
+        ],
+    ),
 }
 """Columns of each case: those of the README, and those that only the full report has."""
 
@@ -142,6 +174,12 @@ those of plain decoding. *of copy*: bytes of weights and cache read a second ove
 copies memory; weights that stay in a cache can exceed it. *grown*: the shipped target with units that add nothing to
 its text but cost what they cost.
 """
+INFILLING_LEGEND = """
+*infilling*: a gap of HumanEval-Infilling is filled with as many bytes as it had. *exact*: the true text; *parses*: the
+filled file is Python; *passes*: and passes the function's own tests in a sandbox. *bits/byte*: of the fill, under the
+target's own law. *entropy*: of the byte frequencies of one fill, in bits, the mean over fills; short texts have little.
+*rows/byte*: tokens and queries that the target scored. *identical*: share of bytes equal to those of *sequential*.
+"""
 
 
 def table(rows: list[Row], columns: list[Column]) -> str:
@@ -155,13 +193,14 @@ def section(result: dict[str, Any], *, full: bool) -> str:
     """One case on one machine."""
     machine, models, first = result["machine"], result["models"], result["rows"][0]
     common, more = COLUMNS[result["case"]]
-    repeats = f", {first['repeats']} repeats" if "repeats" in first else ""
+    amount = f"; {first['new_tokens']} new tokens a prompt" if "new_tokens" in first else ""
+    amount += f", {first['repeats']} repeats" if "repeats" in first else ""
     quick = " **A quick run: not a measurement.**" if result["quick"] else ""
     sizes = " and ".join(f"{m['name']} ({m['parameters'] / 1e6:.2f}M)" for m in models.values())
     about = " ".join(result["about"].split())
     return (
         f"### {result['case']}: {machine['device']}\n\n{about}{quick}\n\n"
-        f"{sizes}, {models['target']['dtype']}; {first['new_tokens']} new tokens a prompt{repeats}. "
+        f"{sizes}, {models['target']['dtype']}{amount}. "
         f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
         f"copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s; jax {machine['jax']}, "
         f"commit {machine['commit']}, {machine['date']}.\n\n"
@@ -173,7 +212,10 @@ def render(results: list[dict[str, Any]], *, full: bool) -> str:
     """The report: every case with the columns of the README, or with all of them."""
     if not results:
         return "No results yet.\n"
-    return "\n".join([*(section(result, full=full) for result in results), LEGEND])
+    legend = LEGEND
+    if any(result["case"] == "infilling" for result in results):
+        legend += INFILLING_LEGEND
+    return "\n".join([*(section(result, full=full) for result in results), legend])
 
 
 def between_markers(document: str, text: str) -> str:

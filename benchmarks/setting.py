@@ -10,6 +10,7 @@ from flax import nnx
 import jaxdec
 from benchmarks.runner import compile_seconds
 from benchmarks.workload import Prompts, Variant, Workload, prompts
+from jaxdec import any_subset
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
 from jaxdec.models import Transformer, TransformerConfig
@@ -35,6 +36,9 @@ class Scale:
       steps: forwards in a cost loop.
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
       copied: megabytes of the array that measures the bandwidth.
+      problems: of each file in `infilling`.
+      longest_gap: in bytes, of these problems.
+      gaps: problems filled at once.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -51,6 +55,9 @@ class Scale:
         (85_000_000, 12),
     )
     copied: int = 256
+    problems: int = 48
+    longest_gap: int = 64
+    gaps: int = 16
 
 
 FULL = Scale()
@@ -64,6 +71,9 @@ QUICK = Scale(
     steps=2,
     grown=None,
     copied=4,
+    problems=2,
+    longest_gap=16,
+    gaps=2,
 )
 
 
@@ -129,6 +139,30 @@ def by_ratio(setting: Setting, length: int) -> list[Variant]:
         drafting(setting, length, name="draft, block verification", verifier=block),
         lookup(setting, length, name="prompt lookup, token ratio", verifier=token),
         lookup(setting, length, name="prompt lookup, block verification", verifier=block),
+    ]
+
+
+def infillers(setting: Setting) -> list[Variant]:
+    """The ways to fill gaps, with an any-subset pair; sequential decoding, their baseline, comes first."""
+    model, params = setting.target.model, {"target": setting.target.params}
+    both = {**params, "draft": setting.draft.params}
+    ratio, drafter = jaxdec.verifiers.TokenRatio(), jaxdec.drafters.model
+    small = jaxdec.speculative(model, drafter=drafter(setting.draft.model, length=6))
+    parallel = any_subset.parallel_sampling(model, width=4)
+    return [
+        Variant("sequential", jaxdec.autoregressive(model), params),
+        Variant("ASSD 6", any_subset.assd(model, width=6), params, 6),
+        Variant("ASSD n-gram 6", any_subset.assd(model, width=6, draft="ngram"), params, 6),
+        Variant("fused 4", any_subset.fused(model, width=4), params, 4),
+        Variant("draft 6", small, both, 6),
+        Variant(
+            "ASSD 6, token ratio",
+            any_subset.assd(model, width=6, verifier=ratio),
+            params,
+            6,
+            "the published rule",
+        ),
+        Variant("parallel 4", parallel, params, 0, "contrast: drafts that nobody verifies"),
     ]
 
 

@@ -2,13 +2,14 @@
 
 import json
 
+import humaneval_files
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import report, workload
+from benchmarks import cases, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.runner import Method, interleave
@@ -19,7 +20,8 @@ from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 
-CASES = ["pair", "grown", "step_overhead", "tokens_per_forward"]
+CASES = ["pair", "grown", "step_overhead", "tokens_per_forward", "infilling"]
+INFILLING = ["infilling"]
 MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
 TIMED = {
     *("method", "exactness", "batch", "temperature", "draft_length", "prompt_tokens", "new_tokens"),
@@ -30,7 +32,7 @@ TIMED = {
 }
 
 
-def save(path, width, layers):
+def save(path, width, layers, mask_token=None):
     config = TransformerConfig(
         vocab_size=text.VOCAB_SIZE,
         width=width,
@@ -41,21 +43,29 @@ def save(path, width, layers):
         hidden=64,
     )
     _, params = from_nnx(Transformer(config, rngs=nnx.Rngs(layers)))
-    checkpoints.save(path, config, params, eos=[text.EOS])
+    checkpoints.save(path, config, params, eos=[text.EOS], mask_token=mask_token)
     return str(path)
+
+
+def pair(root, mask_token=None):
+    """The options that name a tiny pair."""
+    target, draft = save(root / "t", 32, 2, mask_token), save(root / "d", 16, 1, mask_token)
+    return ["--target", target, "--draft", draft]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Every case's result, run as a user runs it."""
     root = tmp_path_factory.mktemp("benchmarks")
-    models = ["--target", save(root / "t", 32, 2), "--draft", save(root / "d", 16, 1)]
+    causal, infills = pair(root / "causal"), pair(root / "infills", text.MASK)
+    humaneval_files.write(root)
     jax.config.update("jax_disable_most_optimizations", True)  # these programs run for a moment
-    try:
-        arguments = ["run", "all", "--quick", *models, "--results", str(root / "results")]
-        assert main(arguments) == 0
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXDEC_DATA", str(root))
+        for case in CASES:
+            models = infills if case in INFILLING else causal
+            assert main(["run", case, "--quick", *models, "--results", str(root / "results")]) == 0
+    jax.config.update("jax_disable_most_optimizations", False)
     found = report.load(root / "results")
     assert [result["case"] for result in found] == CASES
     return {result["case"]: result for result in found}
@@ -117,6 +127,38 @@ def test_agreement_with_plain_decoding(results):
         assert len(row["acceptance_by_depth"]) == row["draft_length"]
 
 
+def test_filled_gaps(results):
+    rows = results["infilling"]["rows"]
+    assert len(rows) == 3 * (1 + 2 * 7)
+    for row in rows:
+        assert (row["problems"], row["in_file"]) == (2, 5)
+        assert (row["left_out_empty"], row["left_out_long"]) == (1, 1)
+        assert sum(row["verdicts"].values()) == 2 and row["passes"] <= row["parses"]
+        if row["method"] == "true text":
+            assert row["exact"] == row["parses"] == row["passes"] == 1
+        elif row["method"] == "sequential":
+            assert row["forwards_per_byte"] == 1 and row["identical"] is None
+        elif row["exactness"] == "token-identical":
+            assert row["identical"] == 1 and row["identical_rows"] == 2
+        assert row.get("rows_per_byte", 0) >= row.get("forwards_per_byte", 0)
+    scored = ("exact", "parses", "passes", "bits_per_byte", "entropy")
+    worth = {}
+    for row in rows:
+        if row["exactness"] == "token-identical":
+            worth.setdefault((row["file"], row["temperature"]), set()).add(
+                tuple(row[name] for name in scored)
+            )
+    assert len(worth) == 6 and all(len(found) == 1 for found in worth.values())
+
+
+def test_the_legend_of_infilling_comes_with_its_rows(results):
+    alone, others = [results["infilling"]], [results["pair"], results["grown"]]
+    assert "*rows/byte*" in report.render(alone, full=False)
+    assert "*rows/byte*" not in report.render(others, full=True)
+    shown = report.render(alone, full=True)
+    assert "2 passed" in shown and "new tokens a prompt" not in shown
+
+
 def test_the_report_comes_from_the_files_alone(results, tmp_path, capsys):
     result = json.loads(json.dumps(results["pair"]))
     result["rows"][1]["tokens_per_second"] = 123456.0
@@ -164,6 +206,34 @@ def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
     assert main([*arguments, "--results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_checkpoints_of_the_wrong_kind(tmp_path, capsys):
+    causal, infills = pair(tmp_path / "causal"), pair(tmp_path / "infills", text.MASK)
+    for case, models, needed in [
+        ("pair", infills, "the case pair needs causal checkpoints; 't' is none"),
+        ("infilling", causal, "the case infilling needs any-subset checkpoints; 't' is none"),
+        ("all", causal, "the case infilling needs any-subset checkpoints; 't' is none"),
+        ("pair", [*causal[:2], *infills[2:]], "needs causal checkpoints; 'd' is none"),
+    ]:
+        assert main(["run", case, "--quick", *models]) == 2
+        error = capsys.readouterr().err
+        assert needed in error and error.count("\n") == 1
+
+
+def test_each_case_names_its_own_checkpoints():
+    assert list(cases.CASES) == report.ORDER == CASES
+    for name, case in cases.CASES.items():
+        infills = name in INFILLING
+        assert case.models == (cases.ANY_SUBSET if infills else cases.CAUSAL)
+    assert (cases.ANY_SUBSET.target, cases.ANY_SUBSET.draft) == ("code-infill", "code-infill-draft")
+
+
+def test_data_that_is_missing_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAXDEC_DATA", str(tmp_path / "nowhere"))
+    assert main(["run", "infilling", "--quick", *pair(tmp_path, text.MASK)]) == 2
+    error = capsys.readouterr().err
+    assert "HumanEval-SingleLineInfilling" in error and error.count("\n") == 1
 
 
 def test_methods_take_turns_and_set_up_apart():
