@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import jaxdec
 from benchmarks import machine, sandbox
 from benchmarks.humaneval import FILES, Problem, batch, choose, load, parses
-from benchmarks.sandbox import Limits, Verdict
+from benchmarks.sandbox import Verdict
 from benchmarks.setting import Row, Setting, infillers
 from benchmarks.workload import Variant, identical
 from jaxdec import any_subset, text
@@ -108,6 +108,9 @@ def fill(
 
     Returns:
       The texts, and counts over them.
+
+    Raises:
+      RuntimeError: if a row ended before its gap was full.
     """
     keys = row_keys(jax.random.key(0), -(-len(problems) // rows) * rows)
     banned = np.arange(variant.decoder.model.vocab_size) >= text.BOS  # bytes alone
@@ -125,6 +128,8 @@ def fill(
             temperature=temperature,
             banned=banned,
         )
+        if any(status is not jaxdec.Status.LENGTH for status in filled.status):
+            raise RuntimeError(f"{variant.name} left a gap open: {filled.status}")
         fills += held.fills(np.asarray(filled.tokens))
         for field in dataclasses.fields(filled.stats):
             totals[field.name] += int(getattr(filled.stats, field.name)[: held.count].sum())
@@ -163,8 +168,8 @@ class Score:
 class Scorer:
     """Scores fills, each text of a problem once: what two methods have in common is not run again."""
 
-    def __init__(self, model: Model, params: Params, rows: int, limits: Limits | None = None):
-        self._model, self._params, self._rows, self._limits = model, params, rows, limits
+    def __init__(self, model: Model, params: Params, rows: int):
+        self._model, self._params, self._rows = model, params, rows
         self._known: dict[tuple[str, bytes], Score] = {}
 
     def __call__(self, problems: Sequence[Problem], fills: Sequence[bytes]) -> list[Score]:
@@ -197,7 +202,7 @@ class Scorer:
         problem, fill = pair
         if not sound:
             return Verdict.FAILED
-        return sandbox.run(problem.program(fill), self._limits).verdict
+        return sandbox.run(problem.program(fill)).verdict
 
     def _bits(self, pairs: Sequence[tuple[Problem, bytes]]) -> list[float]:
         """-log2 of the probability of each fill."""

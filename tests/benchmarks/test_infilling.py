@@ -206,7 +206,7 @@ def test_bits_are_those_of_sequential_filling(problems, oracle):
 def test_a_text_is_run_once_and_what_does_not_parse_never(problems, oracle, monkeypatch):
     programs = []
     monkeypatch.setattr(
-        sandbox, "run", lambda program, limits: programs.append(program) or Outcome(Verdict.PASSED)
+        sandbox, "run", lambda program: programs.append(program) or Outcome(Verdict.PASSED)
     )
     held, scorer = problems[0], infilling.Scorer(*oracle, 4)
     quote = b'"""a)'  # a file that swallows its own test would pass
