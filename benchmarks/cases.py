@@ -13,6 +13,7 @@ import numpy as np
 import jaxdec
 from benchmarks import costs, machine
 from benchmarks.agreement import tokens_per_forward
+from benchmarks.any_subset import any_subset_cache, any_subset_forwards, any_subset_grown
 from benchmarks.infilling import infilling
 from benchmarks.runner import Timing, interleave, quartiles, ratios
 from benchmarks.setting import (
@@ -260,6 +261,9 @@ CASES = {
     "grown": Case(grown, CAUSAL),
     "step_overhead": Case(step_overhead, CAUSAL),
     "tokens_per_forward": Case(tokens_per_forward, CAUSAL),
+    "any_subset": Case(any_subset_forwards, ANY_SUBSET),
+    "any_subset_grown": Case(any_subset_grown, ANY_SUBSET),
+    "any_subset_cache": Case(any_subset_cache, ANY_SUBSET),
     "infilling": Case(infilling, ANY_SUBSET),
 }
 

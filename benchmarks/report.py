@@ -132,6 +132,45 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
         ],
         [("acceptance by depth", depths), ("exactness", word("exactness"))],
     ),
+    "any_subset": (
+        [
+            ("masked", number("masked", ".0%")),
+            METHOD,
+            ("forwards/token", number("forwards_per_token", ".3f")),
+            ("rows/token", number("rows_per_token", ".1f")),
+            ("acceptance", number("acceptance", ".1%")),
+            ("identical", number("identical", ".2%")),
+            ("bits/byte", number("bits_per_byte", ".2f")),
+            ("entropy", number("entropy", ".2f")),
+        ],
+        [("exactness", word("exactness"))],
+    ),
+    "any_subset_grown": (
+        [
+            *SIZE,
+            METHOD,
+            ("forwards/token", number("forwards_per_token", ".3f")),
+            ("rows/forward", number("rows_per_forward", ".1f")),
+            ("R", number("verify_ratio", ".2f")),
+            ("times sequential", spread("wall_ratio", ".2f")),
+            ("tokens/s", number("tokens_per_second", ".0f")),
+            ("identical", number("identical", ".2%")),
+        ],
+        COST[3:],
+    ),
+    "any_subset_cache": (
+        [
+            ("positions", word("window")),
+            METHOD,
+            ("forwards/token", number("forwards_per_token", ".3f")),
+            ("rows/forward", number("rows_per_forward", ".1f")),
+            ("tokens/s", number("tokens_per_second", ".0f")),
+            ("times the cached seconds", number("times_cached", ".1f")),
+            ("bar", number("bar", ".0f")),
+            ("identical", number("identical", ".2%")),
+        ],
+        COST[3:],
+    ),
     "infilling": (
         [
             ("gap", word("file")),

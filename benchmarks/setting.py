@@ -36,6 +36,9 @@ class Scale:
       steps: forwards in a cost loop.
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
       copied: megabytes of the array that measures the bandwidth.
+      forms: of any-subset speculation, the first ones; None for all.
+      window: bytes in a window with gaps.
+      long_window: the same, where the cache is measured.
       problems: of each file in `infilling`.
       longest_gap: in bytes, of these problems.
       gaps: problems filled at once.
@@ -55,6 +58,9 @@ class Scale:
         (85_000_000, 12),
     )
     copied: int = 256
+    forms: int | None = None
+    window: int = 256
+    long_window: int = 512
     problems: int = 48
     longest_gap: int = 64
     gaps: int = 16
@@ -71,6 +77,9 @@ QUICK = Scale(
     steps=2,
     grown=None,
     copied=4,
+    forms=3,
+    window=32,
+    long_window=48,
     problems=2,
     longest_gap=16,
     gaps=2,

@@ -11,6 +11,8 @@ from benchmarks.runner import Method
 from jaxdec import text
 from jaxdec.decoding import Decoder, Record, init, run
 from jaxdec.generation import Result, prepare, result
+from jaxdec.infilling import prepare_infill
+from jaxdec.model import Model
 from jaxdec.sampling import row_keys
 from jaxdec.training.corpus import Source
 
@@ -31,6 +33,9 @@ class Prompts:
 
     def __getitem__(self, rows: slice) -> "Prompts":
         return Prompts(self.tokens[rows], self.lengths[rows])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 def prompts(sources: tuple[Source, ...], count: int) -> Prompts:
@@ -56,6 +61,59 @@ def prompts(sources: tuple[Source, ...], count: int) -> Prompts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gaps:
+    """Windows of text with masked positions.
+
+    Attributes:
+      tokens: int32 `[N, L]`.
+      visible: bool `[N, L]`.
+    """
+
+    tokens: np.ndarray
+    visible: np.ndarray
+
+    def __getitem__(self, rows: slice) -> "Gaps":
+        return Gaps(self.tokens[rows], self.visible[rows])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def masked(self) -> np.ndarray:
+        """Masked positions of each row, int `[N]`."""
+        return (~self.visible).sum(1)
+
+    def filled(self, results: list[Result]) -> np.ndarray:
+        """The windows with the tokens that were decoded for them, left to right in each."""
+        tokens = self.tokens.copy()
+        tokens[~self.visible] = np.concatenate(new_tokens(results))
+        return tokens
+
+
+def gaps(sources: tuple[Source, ...], count: int, length: int, rate: float) -> Gaps:
+    """Windows from the middle of files, the share `rate` of whose bytes is masked one by one.
+
+    Raises:
+      ValueError: if no file is long enough.
+    """
+    long = [source.content for source in sources if len(source.content) >= 4 * length]
+    if not long:
+        raise ValueError(f"no file of at least {4 * length} bytes among {len(sources)}")
+    generator = np.random.default_rng(0)
+    rounds = -(-count // len(long))
+    left = max(length - round(rate * length), 1)
+    tokens = np.zeros((count, length), np.int32)
+    visible = np.zeros((count, length), bool)
+    for row in range(count):
+        content = long[row % len(long)]
+        start = len(content) * (row // len(long) + 1) // (rounds + 1)
+        start = min(start, len(content) - length)
+        tokens[row] = text.to_ids(content[start : start + length])
+        visible[row, generator.permutation(length)[:left]] = True
+    return Gaps(tokens, visible)
+
+
+@dataclasses.dataclass(frozen=True)
 class Variant:
     """A decoder under test.
 
@@ -78,32 +136,47 @@ class Variant:
 class Workload:
     """What every method of a comparison decodes: the prompts in groups of `batch`, one group after another.
 
-    EOS is off, so that every method gives the same number of tokens.
+    EOS is off, so that every method gives the same number of tokens. Windows with gaps are filled whole, with bytes
+    alone, whatever `new_tokens` says.
     """
 
-    prompts: Prompts
+    prompts: Prompts | Gaps
     batch: int
     new_tokens: int
     temperature: float
 
     def requests(self, variant: Variant) -> list[Any]:
         """One request a group."""
-        return [
-            prepare(
+        starts = range(0, len(self.prompts), self.batch)
+        return [self._request(variant, self.prompts[a : a + self.batch]) for a in starts]
+
+    def _request(self, variant: Variant, held: Prompts | Gaps) -> Any:
+        if isinstance(held, Gaps):
+            return prepare_infill(
                 variant.decoder,
                 variant.params,
-                self.prompts.tokens[start : start + self.batch],
-                lengths=self.prompts.lengths[start : start + self.batch],
-                max_new_tokens=self.new_tokens,
+                held.tokens,
+                held.visible,
                 temperature=self.temperature,
-                eos=(),
+                banned=self.banned(variant.decoder.model),
             )
-            for start in range(0, len(self.prompts.lengths), self.batch)
-        ]
+        return prepare(
+            variant.decoder,
+            variant.params,
+            held.tokens,
+            lengths=held.lengths,
+            max_new_tokens=self.new_tokens,
+            temperature=self.temperature,
+            eos=(),
+        )
+
+    def banned(self, model: Model) -> np.ndarray:
+        """All but bytes, bool `[V]`."""
+        return np.arange(model.vocab_size) >= text.BOS
 
     def keys(self) -> list[jax.Array]:
         """Row keys of each group; a prompt has the same key at every batch size."""
-        count = len(self.prompts.lengths)
+        count = len(self.prompts)
         keys = row_keys(jax.random.key(0), count)
         return [keys[start : start + self.batch] for start in range(0, count, self.batch)]
 
@@ -143,6 +216,7 @@ def counts(results: list[Result]) -> dict[str, Any]:
     return {
         "tokens": tokens,
         "target_forwards": total("target_forwards"),
+        "target_rows": total("target_rows"),
         "tokens_per_forward": tokens / total("target_forwards"),
         "acceptance": total("accepted") / proposed if proposed else None,
         "loop_steps": sum(int(s.target_forwards.max()) for s in stats),

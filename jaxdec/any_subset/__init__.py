@@ -10,7 +10,7 @@ from jaxdec.any_subset.drafters import (
     fused_draft,
     self_draft,
 )
-from jaxdec.any_subset.models import masked_rows, two_stream
+from jaxdec.any_subset.models import masked_rows, recomputed, two_stream
 from jaxdec.any_subset.orders import fixed_order, lattice, lattice_ranks
 from jaxdec.any_subset.parallel_sampling import ParallelSampling, parallel_sampling
 
@@ -29,6 +29,7 @@ __all__ = [
     "log_prob",
     "masked_rows",
     "parallel_sampling",
+    "recomputed",
     "self_draft",
     "two_stream",
 ]

@@ -75,10 +75,56 @@ def two_stream(model: Model, mask_token: int) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _TokenCache:
-    """The `init_cache` of `masked_rows`: committed tokens alone, kept as the keys of one layer of width 1."""
+    """An `init_cache` for models that keep committed tokens alone, as the keys of one layer of width 1."""
 
     def __call__(self, batch: int, capacity: int) -> KVCache:
         return KVCache.create(layers=1, batch=batch, capacity=capacity, heads=1, head_dim=1)
+
+
+def _token_entries(inputs: Inputs) -> KVEntries:
+    """Tokens as keys, and where they look from as values."""
+    column = lambda x: x[:, None, :, None].astype(jnp.float32)
+    return KVEntries(
+        (LayerEntries(column(inputs.tokens), column(inputs.looks[..., 0])),), inputs.positions
+    )
+
+
+def _with_cached(inputs: Inputs, cache: KVCache | None) -> Inputs:
+    """New and cached tokens as one row of inputs, without queries."""
+    if cache is None:
+        return dataclasses.replace(inputs, queries=None)
+    held = lambda x: x[:, 0, :, 0].astype(jnp.int32)
+    tokens, looks = held(cache.layers[0].keys), held(cache.layers[0].values)
+    join = lambda new, old: jnp.concatenate([new, old], axis=1)
+    return Inputs(
+        tokens=join(inputs.tokens, tokens),
+        positions=join(inputs.positions, cache.positions),
+        looks=join(inputs.looks, jnp.stack([looks, looks], axis=-1)),
+        lives=join(inputs.lives, cache.spans),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recomputed:
+    """Scores all committed tokens again in every forward."""
+
+    model: Model
+
+    def __call__(self, params: Params, inputs: Inputs, cache: KVCache | None = None) -> Output:
+        everything = dataclasses.replace(_with_cached(inputs, cache), queries=inputs.queries)
+        output = self.model.forward(params, everything, None)
+        return dataclasses.replace(output, entries=_token_entries(inputs))
+
+
+def recomputed(model: Model) -> Model:
+    """The same any-subset model without its cache: every forward scores every token again.
+
+    What implementations without a rank-order cache do. For tests, and to measure what the cache is worth.
+
+    Args:
+      model: from `two_stream`.
+    """
+    return dataclasses.replace(model, forward=_Recomputed(model), init_cache=_TokenCache())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,28 +136,20 @@ class _MaskedRows:
 
     def __call__(self, params: Params, inputs: Inputs, cache: KVCache | None = None) -> Output:
         batch, width = inputs.tokens.shape
-        stored = inputs.tokens[:, None, :, None].astype(jnp.float32)
-        entries = KVEntries((LayerEntries(stored, stored),), inputs.positions)
-        queries = inputs.queries
+        entries, queries = _token_entries(inputs), inputs.queries
         if queries is None:
             nothing = jnp.zeros((batch, width, self.model.vocab_size))
             return Output(nothing, nothing, (), entries)
-        tokens, positions, length = inputs.tokens, inputs.positions, width
-        visible = visibility.dense(queries.looks, inputs.lives)
-        if cache is not None:
-            length = cache.capacity
-            held = cache.layers[0].keys[:, 0, :, 0].astype(jnp.int32)
-            tokens = jnp.concatenate([tokens, held], axis=1)
-            positions = jnp.concatenate([positions, cache.positions], axis=1)
-            seen = visibility.dense(queries.looks, cache.spans)
-            visible = jnp.concatenate([visible, seen], axis=2)
+        length = width if cache is None else cache.capacity
+        known = _with_cached(inputs, cache)
+        visible = visibility.dense(queries.looks, known.lives)
 
         def canvas(tokens, positions, visible):  # of one query
             at = jnp.where(visible, positions, length)
             return jnp.full((length,), self.mask_token).at[at].set(tokens, mode="drop")
 
         of_row = jax.vmap(canvas, in_axes=(None, None, 0))
-        rows = jax.vmap(of_row)(tokens, positions, visible).reshape(-1, length)  # [B Q, L]
+        rows = jax.vmap(of_row)(known.tokens, known.positions, visible).reshape(-1, length)
         places = jnp.broadcast_to(jnp.arange(length), rows.shape)
         exists = places < jnp.repeat(queries.size, queries.positions.shape[1])[:, None]
         spans = visibility.full(places).where(exists)

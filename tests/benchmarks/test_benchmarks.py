@@ -20,8 +20,9 @@ from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 
-CASES = ["pair", "grown", "step_overhead", "tokens_per_forward", "infilling"]
-INFILLING = ["infilling"]
+CAUSAL = ["pair", "grown", "step_overhead", "tokens_per_forward"]
+INFILLING = ["any_subset", "any_subset_grown", "any_subset_cache", "infilling"]
+CASES = [*CAUSAL, *INFILLING]
 MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
 TIMED = {
     *("method", "exactness", "batch", "temperature", "draft_length", "prompt_tokens", "new_tokens"),
@@ -77,6 +78,24 @@ def test_a_result_says_where_it_comes_from(results, case):
     assert set(result["machine"]) >= MACHINE
     assert result["quick"] and result["rows"]
     assert result["models"]["target"]["parameters"] > result["models"]["draft"]["parameters"]
+
+
+@pytest.mark.parametrize("case", INFILLING[:3])
+def test_rows_about_gaps(results, case):
+    for row in results[case]["rows"]:
+        if row["exactness"] == "token-identical":
+            assert row["identical"] == 1.0
+        assert row["forwards_per_token"] <= 1
+        assert row["target_rows"] >= 2 * row["target_forwards"]
+        if case != "any_subset":
+            assert row["compile_seconds"] > 0 and row["seconds"] > 0
+    if case == "any_subset":
+        assert {row["masked"] for row in results[case]["rows"]} == {0.5, 0.95}
+        assert all(0 < row["bits_per_byte"] < 20 for row in results[case]["rows"])
+    if case == "any_subset_grown":
+        assert sum(row["method"] == "auto" for row in results[case]["rows"]) == 2
+    if case == "any_subset_cache":
+        assert results[case]["rows"][0]["times_cached"] == 1.0
 
 
 @pytest.mark.parametrize("case", ["pair", "grown"])
