@@ -167,6 +167,12 @@ def test_only_bytes_are_filled_in(problems, oracle):
     assert infilling.fill(sequential(biased), problems[:3], 4, 0.0)[0] == fills
 
 
+def test_a_gap_that_stays_open_is_an_error(problems, oracle):
+    model, params = oracle
+    with pytest.raises(RuntimeError, match="sequential left a gap open"):
+        infilling.fill(sequential((model, params * np.nan)), problems[:3], 4, 0.0)
+
+
 def test_scores(problems, oracle):
     held = problems[0]
     scorer = infilling.Scorer(*oracle, 4)
