@@ -1,6 +1,7 @@
 """From a finished run to a checkpoint that can be shipped: evaluation, facts and the model card."""
 
 import dataclasses
+import functools
 import gzip
 import hashlib
 import json
@@ -12,10 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec import checkpoints, text
+from jaxdec.any_subset import two_stream
 from jaxdec.model import Model, Params
-from jaxdec.training import objectives
+from jaxdec.training import objectives, subsets
 from jaxdec.training.corpus import Corpus
 from jaxdec.training.trainer import TrainConfig, build
 
@@ -54,6 +57,8 @@ def rounded(params: Params) -> Params:
 def evaluate(model: Model, params: Params, data: Corpus, length: int) -> dict[str, float]:
     """Bits per byte of the held-out files under a model, `gzip -9` and `xz -9e`.
 
+    An any-subset model is scored on windows of which the first half, a random half, or a random twentieth is visible.
+
     Args:
       model: scores windows.
       params: as they are shipped.
@@ -67,11 +72,25 @@ def evaluate(model: Model, params: Params, data: Corpus, length: int) -> dict[st
     if not raw:
         raise ValueError("no file of the corpus is held out, so there is nothing to evaluate on")
     bits = lambda packed: 8 * len(packed) / len(raw)
+    stream = data.held_out_stream()
+    if model.any_subset:
+        length = min(length, len(stream))
+        dropped = lambda rate: lambda generator: subsets.dropped(length, rate, generator)
+        score = functools.partial(
+            objectives.bits_per_masked_byte, model, params, stream, length=length
+        )
+        own = {
+            "held_out_bits_per_byte": score(lambda _: np.arange(length) < max(length // 2, 1)),
+            "bits_per_byte_half_masked": score(dropped(0.5)),
+            "bits_per_byte_95_masked": score(dropped(0.95)),
+        }
+    else:
+        own = {
+            "held_out_bits_per_byte": objectives.bits_per_byte(model, params, stream, length=length)
+        }
     return {
         "held_out_bytes": len(raw),
-        "held_out_bits_per_byte": objectives.bits_per_byte(
-            model, params, data.held_out_stream(), length=length
-        ),
+        **own,
         "gzip_bits_per_byte": bits(gzip.compress(raw, 9)),
         "xz_bits_per_byte": bits(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)),
     }
@@ -114,6 +133,9 @@ def export(
         raise ValueError(f"cannot export to {path}: it is not an empty folder")
     sizes = dataclasses.replace(config.model, window=config.length, max_length=MAX_LENGTH)
     model, _ = build(sizes)
+    mask_token = None if config.masking is None else text.MASK
+    if mask_token is not None:
+        model = two_stream(model, mask_token)
     facts: dict[str, Any] = {
         "about": about,
         "steps": config.steps,
@@ -132,7 +154,6 @@ def export(
     }
     draft = path.with_name(path.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
-    mask_token = None if config.masking is None else text.MASK
     checkpoints.save(draft, sizes, params, eos=[text.EOS], facts=facts, mask_token=mask_token)
     (draft / "README.md").write_text(card(name, config, facts))
     if path.exists():
@@ -151,6 +172,7 @@ def card(name: str, config: TrainConfig, facts: dict[str, Any]) -> str:
         if config.distill
         else ""
     )
+    start = f" It starts from the weights of {config.start}." if config.start else ""
     return f"""# {name}
 
 {facts["about"]}: {facts["parameters"]:,} parameters, {sizes.layers} layers of width {sizes.width}, \
@@ -166,22 +188,17 @@ was collected under Python {facts["python"]}, and other versions of Python give 
 ## Training
 
 {facts["steps"]} steps of {facts["batch"]} windows of {facts["length"]} tokens, Muon and AdamW, seed \
-{config.seed}, jax {facts["jax"]} on {facts["device"]}{took}.{distilled}
+{config.seed}, jax {facts["jax"]} on {facts["device"]}{took}.{start}{distilled}{_masking(config)}
 
 ## Held-out bits per byte
 
-| this model, as stored | `gzip -9` | `xz -9e` |
-|---|---|---|
-| {facts["held_out_bits_per_byte"]:.3f} | {facts["gzip_bits_per_byte"]:.3f} | {facts["xz_bits_per_byte"]:.3f} |
-
-The model is scored in windows of {facts["length"]} tokens that overlap by half, each byte with at least half a \
-window before it (but for the first ones); the compressors pack all held-out files as one.
+{_scores(facts)}
 
 ## Limits
 
 A token attends to the {facts["length"]} tokens up to and including itself, as many as a training window held: every
 distance between two tokens was trained, so texts of up to {MAX_LENGTH:,} tokens can be decoded. The model has seen
-nothing but Python sources.
+nothing but Python sources.{_limits(config)}
 
 ## Reproduce
 
@@ -189,3 +206,43 @@ nothing but Python sources.
 {facts["command"]}
 ```
 """
+
+
+def _masking(config: TrainConfig) -> str:
+    """What an any-subset run was trained on."""
+    masking = config.masking
+    if masking is None:
+        return ""
+    one_by_one, in_gaps, prefixes = masking.shares
+    low, high = masking.rates
+    return f"""
+
+The objective is the joint law of masked tokens given visible ones, in lattice order: {one_by_one:.0%} of the rows \
+have tokens masked one by one (rates from {masking.start:g} to the interval {low:g} to {high:g} over {masking.warmup} \
+steps), {in_gaps:.0%} have 1 to 3 gaps, {prefixes:.0%} a visible prefix alone; up to {masking.scored} masked tokens of \
+a row are scored."""
+
+
+def _scores(facts: dict[str, Any]) -> str:
+    """The table of bits per byte."""
+    packed = f"{facts['gzip_bits_per_byte']:.3f} | {facts['xz_bits_per_byte']:.3f} |"
+    if "bits_per_byte_half_masked" not in facts:
+        return f"""| this model, as stored | `gzip -9` | `xz -9e` |
+|---|---|---|
+| {facts["held_out_bits_per_byte"]:.3f} | {packed}
+
+The model is scored in windows of {facts["length"]} tokens that overlap by half, each byte with at least half a \
+window before it (but for the first ones); the compressors pack all held-out files as one."""
+    return f"""| second half, given the first | random half | random 95% | `gzip -9` | `xz -9e` |
+|---|---|---|---|---|
+| {facts["held_out_bits_per_byte"]:.3f} | {facts["bits_per_byte_half_masked"]:.3f} \
+| {facts["bits_per_byte_95_masked"]:.3f} | {packed}
+
+The model, as stored, is scored on windows of {facts["length"]} tokens, in bits per masked byte given the others; \
+the compressors pack all held-out files as one."""
+
+
+def _limits(config: TrainConfig) -> str:
+    if config.masking is None:
+        return ""
+    return " It fills gaps (`jaxdec.infill`) and predicts no next token."

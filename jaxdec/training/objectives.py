@@ -3,6 +3,7 @@
 Legend: B rows, T tokens, L positions of a window, Q scored positions, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxdec import text, visibility
-from jaxdec.any_subset.orders import lattice_ranks
+from jaxdec.any_subset import lattice, lattice_ranks, log_prob
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.training.subsets import Subsets
 
@@ -146,3 +147,44 @@ def bits_per_byte(
         counted &= group[:, None] + place < len(stream) - 1
         total += float((nats * counted).sum())
     return total / np.log(2) / scored_bytes
+
+
+def bits_per_masked_byte(
+    model: Model,
+    params: Params,
+    stream,
+    visible_of: Callable[[np.random.Generator], np.ndarray],
+    *,
+    length: int = 512,
+    windows: int = 256,
+    batch: int = 16,
+) -> float:
+    """Bits per masked byte of held-out windows under the joint law of an any-subset model, in lattice order.
+
+    Args:
+      model: answers queries.
+      params: its parameters.
+      stream: integer array `[n]`.
+      visible_of: draws a visible set bool `[length]`; each window has a generator of its own.
+      length: tokens in a window.
+      windows: how many, spread evenly over the stream; fewer if it is short.
+      batch: windows in a forward.
+
+    Raises:
+      ValueError: if the stream is shorter than one window.
+    """
+    stream = np.asarray(stream, np.int32)
+    if len(stream) < length:
+        raise ValueError(f"a stream of {len(stream)} tokens has no window of {length}")
+    count = min(windows, max(len(stream) // length, 1))
+    starts = np.linspace(0, len(stream) - length, count).astype(int)
+    nats = scored = 0.0
+    for group in np.array_split(np.arange(count), -(-count // batch)):
+        rows = np.resize(group, batch)  # repeats rows so that every call has one shape
+        tokens = stream[starts[rows][:, None] + np.arange(length)]
+        visible = np.stack([visible_of(np.random.default_rng((0, int(row)))) for row in rows])
+        terms = log_prob(model, params, jnp.asarray(tokens), lattice(visible))
+        counted = ~visible[: len(group)]
+        nats -= float(np.asarray(terms, np.float64)[: len(group)][counted].sum())
+        scored += int((tokens[: len(group)][counted] < 256).sum())
+    return nats / np.log(2) / scored

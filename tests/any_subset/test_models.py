@@ -134,7 +134,13 @@ def test_refusals(model):
     with pytest.raises(ValueError, match="mask_token 11 is outside the vocabulary of 11"):
         any_subset.two_stream(RAW, VOCAB)
     with pytest.raises(ValueError, match=r"predicts no next token; use jaxdec\.infill"):
-        jaxdec.generate(jaxdec.autoregressive(model), PARAMS, TOKENS[:1], rng=jax.random.key(0))
+        jaxdec.generate(
+            jaxdec.autoregressive(model),
+            PARAMS,
+            TOKENS[:1],
+            rng=jax.random.key(0),
+            max_new_tokens=4,
+        )
     with pytest.raises(ValueError, match="the model is causal and cannot fill"):
         fill(jaxdec.autoregressive(RAW))
     drafter = jaxdec.drafters.model(RAW, length=2)
