@@ -203,6 +203,22 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
 
 ORDER = list(COLUMNS)
 
+HIGHLIGHTS: dict[str, Callable[[Row], bool]] = {
+    "pair": lambda row: row["batch"] == 1 and row["method"] in ("plain", "draft 6"),
+    "grown": lambda row: row["method"] in ("plain", "draft 6", "auto"),
+    "step_overhead": lambda row: row["temperature"] == 0,
+    "tokens_per_forward": lambda row: not row["about"],
+    "any_subset": lambda row: row["method"] not in ("ASSD 4", "fused 4", "draft 4", "draft 8"),
+    "any_subset_grown": lambda row: (
+        row["method"] in ("sequential", "ASSD 4", "fused 3", "draft 4", "auto")
+    ),
+    "infilling": lambda row: (
+        row["temperature"] != 0
+        and row["method"] not in ("ASSD 6", "ASSD n-gram 6", "draft 6")  # the text of sequential
+    ),
+}
+"""Rows of each case that the README shows; all of a case that is not named."""
+
 LEGEND = """\
 *tokens/forward*: new tokens for each forward of the target, the bonus token included. *acceptance*: accepted over
 proposed drafts. *R*: a forward of all tokens that a step scores over a forward of one; *c*: a draft token over a
@@ -214,7 +230,8 @@ copies memory; weights that stay in a cache can exceed it. *grown*: the shipped 
 its text but cost what they cost.
 """
 INFILLING_LEGEND = """
-*infilling*: a gap of HumanEval-Infilling is filled with as many bytes as it had. *exact*: the true text; *parses*: the
+*sequential*: one forward of the target a token, in the same order, with the same cache. *ASSD K*: the target drafts K
+tokens for itself; *fused K*: in the forward that verifies; *draft K*: a small any-subset model drafts. *infilling*: a gap of HumanEval-Infilling is filled with as many bytes as it had. *exact*: the true text; *parses*: the
 filled file is Python; *passes*: and passes the function's own tests in a sandbox. *bits/byte*: of the fill, under the
 target's own law. *entropy*: of the byte frequencies of one fill, in bits, the mean over fills; short texts have little.
 *rows/byte*: tokens and queries that the target scored. *identical*: share of bytes equal to those of *sequential*.
@@ -232,6 +249,8 @@ def section(result: dict[str, Any], *, full: bool) -> str:
     """One case on one machine."""
     machine, models, first = result["machine"], result["models"], result["rows"][0]
     common, more = COLUMNS[result["case"]]
+    shown = HIGHLIGHTS.get(result["case"], lambda row: True)
+    rows = [row for row in result["rows"] if full or result["quick"] or shown(row)]
     amount = f"; {first['new_tokens']} new tokens a prompt" if "new_tokens" in first else ""
     amount += f", {first['repeats']} repeats" if "repeats" in first else ""
     quick = " **A quick run: not a measurement.**" if result["quick"] else ""
@@ -243,12 +262,12 @@ def section(result: dict[str, Any], *, full: bool) -> str:
         f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
         f"copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s; jax {machine['jax']}, "
         f"commit {machine['commit']}, {machine['date']}.\n\n"
-        + table(result["rows"], common + more if full else common)
+        + table(rows, common + more if full else common)
     )
 
 
 def render(results: list[dict[str, Any]], *, full: bool) -> str:
-    """The report: every case with the columns of the README, or with all of them."""
+    """The report: every case with the rows and columns of the README, or with all of them."""
     if not results:
         return "No results yet.\n"
     legend = LEGEND

@@ -10,7 +10,7 @@ from jaxdec.any_subset import assd, fused, parallel_sampling
 from jaxdec.autoregressive import autoregressive
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.model import Model
-from jaxdec.speculative import Verifier, drafters, speculative, verifiers
+from jaxdec.speculative import Verifier, adaptive, drafters, speculative, verifiers
 
 VERIFIERS = {
     "walk": verifiers.SharedNoiseWalk,
@@ -94,6 +94,11 @@ def _any_subset(build: Callable[..., Decoder], **options) -> Callable[[Parts], D
         return build(parts.target, **width, **options)
 
     return make
+
+
+def _adaptive_assd(model: Model, *, width: int = 8) -> Decoder:
+    lengths = sorted({2, max(width // 2, 2), max(width, 2)})
+    return adaptive(lambda length: assd(model, width=length), lengths)
 
 
 _ASSD = "tests/any_subset/test_conformance.py"
@@ -188,6 +193,11 @@ METHODS = {
             "any-subset speculation, self-draft, token ratio rule",
             _any_subset(assd, verifier=verifiers.TokenRatio()),
             Exactness.DISTRIBUTION_IDENTICAL,
+        ),
+        _infilling(
+            "assd-adaptive",
+            "any-subset speculation, self-draft, draft length from the acceptance",
+            _any_subset(_adaptive_assd),
         ),
         _infilling(
             "assd-ngram",

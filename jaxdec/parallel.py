@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 from jaxdec import decoding
 from jaxdec.decoding import Decoder, Record, Request, State, Stops
 from jaxdec.generation import Result, prepare, result
+from jaxdec.infilling import Infilled, infilled, prepare_infill
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
 
@@ -136,6 +137,41 @@ def generate_sharded(
       ValueError: as `generate`.
     """
     request = prepare(decoder, params, prompt, **kwargs)
+    state, record, batch = _decode(decoder, params, request, rng, mesh)
+    return _first(result(state, record), batch)
+
+
+def infill_sharded(
+    decoder: Decoder,
+    params: Params,
+    tokens: jax.Array | np.ndarray,
+    visible: jax.Array | np.ndarray,
+    *,
+    mesh: Mesh,
+    rng: jax.Array,
+    **kwargs: Any,
+) -> Infilled:
+    """`jaxdec.infill` with the rows over the devices of `mesh`; the result is the same bit for bit.
+
+    Args:
+      decoder: over a model that answers queries.
+      params: as for `infill`; see `replicate`.
+      tokens: int `[B, L]`.
+      visible: bool `[B, L]`.
+      mesh: from `data_mesh`.
+      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      **kwargs: the other arguments of `infill`.
+
+    Raises:
+      ValueError: as `infill`.
+    """
+    request = prepare_infill(decoder, params, tokens, visible, **kwargs)
+    state, record, batch = _decode(decoder, params, request, rng, mesh)
+    return _first(infilled(state.rows, record, np.shape(tokens)[1]), batch)
+
+
+def _decode(decoder, params, request, rng, mesh):
+    """Decodes a request, filled up to a batch that divides; returns the request's own number of rows too."""
     batch = request.lengths.shape[0]
     # Before rows are added, so that each key is folded with the row's place in the caller's batch.
     keys = row_keys(rng, batch)
@@ -143,14 +179,13 @@ def generate_sharded(
     budget = jnp.where(jnp.arange(len(keys)) < batch, request.settings.max_new_tokens, 0)
     settings = dataclasses.replace(request.settings, max_new_tokens=budget)
     request = dataclasses.replace(request, settings=settings)
-
     state = init_sharded(decoder, params, request, mesh)
-    filled = result(*run_sharded(decoder, params, state, keys, mesh))
-    kept = {
-        field.name: jax.tree.map(lambda x: x[:batch], getattr(filled, field.name))
-        for field in dataclasses.fields(Result)
-    }
-    return Result(**kept)
+    return *run_sharded(decoder, params, state, keys, mesh), batch
+
+
+def _first(tree: Any, batch: int) -> Any:
+    """The first rows of a result."""
+    return jax.tree.map(lambda x: x[:batch], tree)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

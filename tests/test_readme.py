@@ -18,8 +18,33 @@ def region(name):
     return text.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
 
 
+def snippets():
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_gaps_are_filled_as_printed(capsys):
+    _, code = snippets()
+    names = {"jax": jax, "jaxdec": jaxdec}
+    exec(code, names)
+    filled, before, after = names["filled"], names["before"], names["after"]
+    written = jaxdec.text.decode(filled.tokens[0])
+    assert capsys.readouterr().out.startswith(written)
+    assert written.startswith(before) and written.endswith(after)
+    assert int(filled.stats.target_forwards[0]) <= 11
+    plain = jaxdec.infill(
+        jaxdec.autoregressive(names["code"].model),
+        names["code"].params,
+        names["tokens"],
+        names["visible"],
+        rng=jax.random.key(0),
+        temperature=0.5,
+        banned=np.arange(jaxdec.text.VOCAB_SIZE) >= 256,
+    )
+    np.testing.assert_array_equal(plain.tokens, filled.tokens)
+
+
 def test_quick_start_runs_as_printed(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code, _ = snippets()
     names = {}
     exec(code, names)
     printed = capsys.readouterr().out

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import jaxdec
-from jaxdec import decoding, parallel
+from jaxdec import any_subset, decoding, parallel
 from jaxdec.testing.oracles import blend, hash_oracle
 
 VOCAB = 11
@@ -85,6 +85,24 @@ def against_unsharded(name, batch, devices, rng=RNG):
         decoder, PARAMS, prompt, mesh=mesh(devices), rng=rng, **settings
     )
     assert len(set(expected.lengths.tolist())) > 1, "the rows should not end together"
+    return unequal(expected, got)
+
+
+FORMS = {
+    "assd": any_subset.assd(TARGET, width=3),
+    "fused": any_subset.fused(TARGET, width=3, siblings=1),
+    "adaptive": jaxdec.adaptive(lambda k: any_subset.assd(TARGET, width=k), (2, 3)),
+}
+
+
+def infilling_against_unsharded(name, batch, devices):
+    generator = np.random.default_rng(1)
+    tokens = generator.integers(0, VOCAB, (batch, 12))
+    visible = generator.random((batch, 12)) < 0.4
+    visible[:, 0], visible[:, 1] = True, False
+    knobs = {"rng": RNG, "temperature": 0.9, "sizes": 12 - np.arange(batch)}
+    expected = jaxdec.infill(FORMS[name], PARAMS, tokens, visible, **knobs)
+    got = parallel.infill_sharded(FORMS[name], PARAMS, tokens, visible, mesh=mesh(devices), **knobs)
     return unequal(expected, got)
 
 
@@ -187,6 +205,7 @@ CASES = (
             *(against_unsharded, "autoregressive", 8, 8),
             jax.random.split(RNG, 8),
         ),
+        **{f"{name}; 5 rows, 4 devices": (infilling_against_unsharded, name, 5, 4) for name in FORMS},
         "chunked is whole": (chunked_is_whole,),
         "rows lie on their devices": (rows_lie_on_their_devices,),
         "state is donated": (state_is_donated,),

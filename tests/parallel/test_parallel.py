@@ -17,6 +17,7 @@ CASES = (
     "autoregressive; 5 rows, 8 devices",
     "model, block; 7 rows, 2 devices",
     "autoregressive; keys of the caller",
+    *(f"{name}; 5 rows, 4 devices" for name in ("assd", "fused", "adaptive")),
     "chunked is whole",
     "rows lie on their devices",
     "state is donated",

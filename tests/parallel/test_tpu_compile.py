@@ -15,18 +15,23 @@ pytestmark = pytest.mark.skipif(
 DEVICES = {"v5e:2x2": 4, "v6e:2x4": 8}
 
 
-def compile_for(kind, *topologies):
+def compile_for(program, kind, *topologies):
     script = Path(__file__).with_name("tpu_compile.py")
     done = subprocess.run(
-        [sys.executable, script, kind, *topologies], capture_output=True, text=True, timeout=900
+        [sys.executable, script, program, kind, *topologies],
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("topology", DEVICES)
-def test_rows_split_by_shard_map_communicate_nothing(topology):
-    report = compile_for("shard_map", topology)[topology]
+@pytest.mark.parametrize(
+    ("program", "topology"), [("causal", "v5e:2x2"), ("causal", "v6e:2x4"), ("infill", "v5e:2x2")]
+)
+def test_rows_split_by_shard_map_communicate_nothing(program, topology):
+    report = compile_for(program, "shard_map", topology)[topology]
     assert report["devices"] == DEVICES[topology]
     assert report["loops"] > 0
     assert report["in_loops"] == []
@@ -35,5 +40,5 @@ def test_rows_split_by_shard_map_communicate_nothing(topology):
 
 def test_automatic_sharding_communicates_in_the_loop():
     """The control: the same decode, sharded by the compiler, fails the check above."""
-    report = compile_for("automatic", "v5e:2x2")["v5e:2x2"]
+    report = compile_for("causal", "automatic", "v5e:2x2")["v5e:2x2"]
     assert report["in_loops"]

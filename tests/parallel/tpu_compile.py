@@ -1,8 +1,9 @@
-"""Compiles a whole speculative decode for a TPU that is not there; prints what its loops communicate as JSON.
+"""Compiles whole speculative decodes for a TPU that is not there; prints what their loops communicate as JSON.
 
-    python tests/parallel/tpu_compile.py shard_map v5e:2x2 v6e:2x4
+    python tests/parallel/tpu_compile.py causal shard_map v5e:2x2 v6e:2x4
 
-The rows are split by `jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own,
+The decode continues prompts (`causal`) or fills gaps with the fused form (`infill`). The rows are split by
+`jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own,
 since the variables below must be set before the TPU compiler is loaded.
 """
 
@@ -27,7 +28,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxdec
-from jaxdec import decoding, parallel
+from jaxdec import any_subset, decoding, parallel
 from jaxdec.models import Transformer, TransformerConfig
 
 COLLECTIVES = (
@@ -54,7 +55,18 @@ def transformer(width, layers, heads):
     return jaxdec.from_nnx(nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))))
 
 
-def program():
+def infilling():
+    """Filling gaps, as `causal` continues prompts."""
+    raw, params = transformer(256, layers=2, heads=4)
+    decoder = any_subset.fused(any_subset.two_stream(raw, 259), width=4, outcomes=3, siblings=2)
+    tokens = np.ones((BATCH, 48), np.int32)
+    visible = np.broadcast_to(np.arange(48) % 3 == 0, tokens.shape)
+    request = jaxdec.prepare_infill(decoder, params, tokens, visible, temperature=0.8)
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
+
+
+def causal():
     """The decoder and the shapes of its arguments; no array is made on any device of the topology."""
     target, target_params = transformer(256, layers=2, heads=4)
     draft, draft_params = transformer(64, layers=1, heads=2)
@@ -115,8 +127,8 @@ def collectives(text):
     return {"loops": len(loops), "in_loops": in_loops, "anywhere": find(lines)}
 
 
-def main(kind, topology_names):
-    decoder, shapes = program()
+def main(program, kind, topology_names):
+    decoder, shapes = {"causal": causal, "infill": infilling}[program]()
     report = {}
     for name in topology_names:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
@@ -127,4 +139,4 @@ def main(kind, topology_names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(*sys.argv[1:3], sys.argv[3:])
