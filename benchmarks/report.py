@@ -229,12 +229,15 @@ those of plain decoding. *of copy*: bytes of weights and cache read a second ove
 copies memory; weights that stay in a cache can exceed it. *grown*: the shipped target with units that add nothing to
 its text but cost what they cost.
 """
+ABOUT_GAPS = ("any_subset", "any_subset_grown", "any_subset_cache", "infilling")
 INFILLING_LEGEND = """
 *sequential*: one forward of the target a token, in the same order, with the same cache. *ASSD K*: the target drafts K
-tokens for itself; *fused K*: in the forward that verifies; *draft K*: a small any-subset model drafts. *infilling*: a gap of HumanEval-Infilling is filled with as many bytes as it had. *exact*: the true text; *parses*: the
-filled file is Python; *passes*: and passes the function's own tests in a sandbox. *bits/byte*: of the fill, under the
-target's own law. *entropy*: of the byte frequencies of one fill, in bits, the mean over fills; short texts have little.
-*rows/byte*: tokens and queries that the target scored. *identical*: share of bytes equal to those of *sequential*.
+tokens for itself; *fused K*: in the forward that verifies; *draft K*: a small any-subset model drafts. *infilling*: a
+gap of HumanEval-Infilling is filled with as many bytes as it had. *exact*: the true text; *parses*: the filled file is
+Python; *passes*: and passes the function's own tests in a sandbox. *bits/byte*: of the fill, under the target's own
+law. *entropy*: of the byte frequencies, in bits: of all that was written in *any_subset*; of one fill, the mean over
+fills, in *infilling*. *rows*: tokens and queries that the target scored. *identical*: share of bytes equal to those of
+*sequential*.
 """
 
 
@@ -271,7 +274,7 @@ def render(results: list[dict[str, Any]], *, full: bool) -> str:
     if not results:
         return "No results yet.\n"
     legend = LEGEND
-    if any(result["case"] == "infilling" for result in results):
+    if any(result["case"] in ABOUT_GAPS for result in results):
         legend += INFILLING_LEGEND
     return "\n".join([*(section(result, full=full) for result in results), legend])
 

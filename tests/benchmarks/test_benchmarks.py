@@ -172,8 +172,8 @@ def test_filled_gaps(results):
 
 def test_the_legend_of_infilling_comes_with_its_rows(results):
     alone, others = [results["infilling"]], [results["pair"], results["grown"]]
-    assert "*rows/byte*" in report.render(alone, full=False)
-    assert "*rows/byte*" not in report.render(others, full=True)
+    assert "*sequential*" in report.render(alone, full=False)
+    assert "*sequential*" not in report.render(others, full=True)
     shown = report.render(alone, full=True)
     assert "2 passed" in shown and "new tokens a prompt" not in shown
 
