@@ -1,0 +1,98 @@
+"""The map of commits, drawn without a screen."""
+
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+
+from jaxdec import plotting, text
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+TOKENS = np.array([text.BOS, *b"ab\n$defg"])
+STEPS = np.array([-1, 0, -1, 2, -1, 1, -1, 0, 2])
+VISIBLE = np.array([1, 0, 1, 0, 1, 0, 0, 0, 0], bool)  # position 6 is not filled
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def draw(tokens=TOKENS, visible=VISIBLE, steps=STEPS, drafted=None, **options):
+    ax = plotting.commit_map(tokens, visible, steps, drafted, **options)
+    ax.figure.canvas.draw()
+    return ax
+
+
+def letters(ax):
+    return {label.get_position(): label.get_text() for label in ax.texts}
+
+
+def test_lines_end_at_newlines_and_wrap():
+    ax = draw(columns=4)
+    grid = ax.images[0].get_array()
+    steps = [[-1, 0, -1, 2], [-1, 1, -1, 0], [2, -1, -1, -1]]
+    np.testing.assert_array_equal(grid.filled(-1), steps)
+    assert letters(ax) == {
+        **{(0, 0): "", (1, 0): "a", (2, 0): "b", (3, 0): "↵"},
+        **{(0, 1): "$", (1, 1): "d", (3, 1): "f", (0, 2): "g"},  # none where nothing is filled
+    }
+    grey = {(bar.get_x() + 0.5, bar.get_y() + 0.5) for bar in ax.containers[0]}
+    assert grey == {(0, 0), (2, 0), (0, 1)}
+
+
+def test_the_token_of_an_unfilled_position_is_not_read():
+    tokens = np.where(np.arange(9) == 6, ord("\n"), TOKENS)
+    assert draw(tokens=tokens, columns=8).images[0].get_array().shape == (2, 5)
+
+
+def test_drafted_positions_are_underlined():
+    drafted = np.arange(9) == 5
+    ax = draw(drafted=drafted, columns=4)
+    (bar,) = ax.containers[1]
+    assert bar.get_x() + bar.get_width() / 2 == pytest.approx(1)
+    assert 1 < bar.get_y() < 1.5  # in the lower half of line 1
+    labels = lambda ax: [label.get_text() for label in ax.get_legend().get_texts()]
+    assert labels(ax) == ["visible", "drafted and accepted"]
+    assert labels(draw()) == ["visible"]
+
+
+def test_large_maps_carry_no_characters():
+    size = plotting.LETTERED + 1
+    ax = draw(np.full(size, 97), np.zeros(size, bool), np.arange(size))
+    assert not ax.texts
+    assert ax.images[0].get_array().count() == size
+
+
+def test_it_draws_where_it_is_told():
+    _, (left, right) = plt.subplots(1, 2)
+    assert draw(ax=right) is right
+    assert not left.images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(tokens=TOKENS[None]), r"tokens must be int \[L\].* got int64 \[1, 9\]"),
+        (dict(tokens=TOKENS[:0]), r"tokens must be int \[L\] with L of at least 1"),
+        (dict(visible=VISIBLE.astype(int)), r"visible must be bool \[L\].* got int64 \[9\]"),
+        (dict(steps=STEPS[1:]), "steps must have the length 9 of tokens, got 8"),
+        (dict(drafted=VISIBLE[1:]), "drafted must have the length 9 of tokens, got 8"),
+        (dict(steps=STEPS - 1), "steps must be at least -1, got -2"),
+        (dict(steps=STEPS + 1), "position 0 is visible but has step 0"),
+        (dict(columns=0), "columns must be at least 1, got 0"),
+    ],
+)
+def test_impossible_maps(options, message):
+    with pytest.raises(ValueError, match=message):
+        draw(**options)
+
+
+def test_matplotlib_is_imported_by_the_call():
+    code = "import sys, jaxdec, jaxdec.plotting; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
