@@ -84,18 +84,20 @@ class Adaptive:
         drafts = jnp.asarray([decoder.drafter.depth for decoder in self.decoders])
         limit = drafts[best]  # a row drafts by its own estimate, whatever its neighbours need
 
+        longest = self.decoders[-1]
+        like = jax.eval_shape(lambda: longest.judge(params, state.inner, rng, limit))
+
         def branch(decoder: Speculative):
-            missing = self.width - decoder.width
-
-            def step(inner: SpeculativeState) -> tuple[SpeculativeState, Info]:
-                inner, info = decoder.limited_step(params, inner, rng, limit)
-                wide = lambda x: jnp.pad(x, ((0, 0), (0, missing))) if x.ndim > 1 else x
-                return inner, jax.tree.map(wide, info)
-
-            return step
+            # Filled up with zeros to the shapes of the longest draft: nobody reads past what a row drafted.
+            fill = lambda x, full: jnp.pad(
+                x, [(0, n - m) for m, n in zip(x.shape, full.shape, strict=True)]
+            )
+            return lambda inner: jax.tree.map(fill, decoder.judge(params, inner, rng, limit), like)
 
         needed = jnp.max(jnp.where(state.rows.running, best, 0))
-        inner, info = jax.lax.switch(needed, [branch(d) for d in self.decoders], state.inner)
+        # The caches are only read in here, and updated in place outside.
+        judged = jax.lax.switch(needed, [branch(d) for d in self.decoders], state.inner)
+        inner, info = longest.conclude(state.inner, judged)
         free = jnp.minimum(self.decoders[-1].drafter.settled, info.proposed)
         accepted = jnp.maximum(info.accepted - free, 0)
         tested = accepted + (info.accepted < info.proposed)

@@ -45,6 +45,42 @@ class SpeculativeState:
     draft: Any
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What a step found out before anything is committed.
+
+    Attributes:
+      chunk: int32 `[B, W]`, the accepted path and the token after it.
+      offered: int32 `[B]`, tokens of the chunk that the step would commit.
+      drafted: bool `[B, W]`, which of them were drafted.
+      log_probs: float32 `[B, W]`, under the warped law.
+      raw_log_probs: float32 `[B, W]`, under the target's own law.
+      outcome: of the verifier.
+      output: of the target's forward.
+      rides: answers to the drafter's own queries, or None.
+      made: what the drafter wants to know of its proposal.
+      proposed: int32 `[B]`; this and the following are counts for the info.
+      target_forwards: int32 `[B]`.
+      target_rows: int32 `[B]`.
+      draft_forwards: int32 `[B]`.
+    """
+
+    chunk: jax.Array
+    offered: jax.Array
+    drafted: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+    outcome: Outcome
+    output: Output
+    rides: jax.Array | None
+    made: Any
+    proposed: jax.Array
+    target_forwards: jax.Array
+    target_rows: jax.Array
+    draft_forwards: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Speculative:
     """See `speculative`."""
@@ -81,12 +117,23 @@ class Speculative:
         self, params: Params, state: SpeculativeState, rng: jax.Array
     ) -> tuple[SpeculativeState, Info]:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
-        return self.limited_step(params, state, rng, None)
+        return self.conclude(state, self.judge(params, state, rng))
 
-    def limited_step(
-        self, params: Params, state: SpeculativeState, rng: jax.Array, limit: jax.Array | None
-    ) -> tuple[SpeculativeState, Info]:
-        """A step in which each row has only the first `limit [B]` drafts of its chain; None for all."""
+    def judge(
+        self,
+        params: Params,
+        state: SpeculativeState,
+        rng: jax.Array,
+        limit: jax.Array | None = None,
+    ) -> Judged:
+        """Drafts, scores and verifies; the state is only read.
+
+        Args:
+          params: of the target and the drafter.
+          state: before the step.
+          rng: row keys `[B]`.
+          limit: int32 `[B]`, how many drafts of its chain each row has; all if not given.
+        """
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
 
@@ -136,39 +183,57 @@ class Speculative:
         raw_log_probs = at_path(logits) - jnp.take_along_axis(
             jax.nn.logsumexp(logits, axis=-1, keepdims=True)[..., 0], outcome.path, axis=1
         )
-        room = state.cache.capacity - state.cache.length
-        rows, count = rows.advance(
-            settings,
-            chunk,
-            outcome.count + self._closed(tree, outcome),
-            jnp.isfinite(log_probs),
-            room=room,
-        )
-        lives = visibility.causal(start[:, None] + depths).lives
-        cache = state.cache.commit(output.entries, outcome.path, count, lives)
-        committed = Committed(rows, outcome, output, rides if self.drafter.rides_along else None)
-        draft = self.drafter.update(state.draft, made, committed)
-
-        ran = state.rows.running
-        counted = lambda value: jnp.where(ran, value, 0).astype(jnp.int32)
         queries = 0 if rows.order is None else output.logits.shape[1]
-        info = Info(
-            tokens=chunk,
-            start=rows.length - count,
-            count=count,
+        target_rows = self.drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
+        return Judged(
+            chunk=chunk,
+            offered=outcome.count + self._closed(tree, outcome),
+            drafted=drafted,
             log_probs=log_probs,
             raw_log_probs=raw_log_probs,
-            drafted=drafted,
-            proposed=counted(tree.mask.sum(-1)),
+            outcome=outcome,
+            output=output,
+            rides=rides if self.drafter.rides_along else None,
+            made=made,
+            proposed=tree.mask.sum(-1).astype(jnp.int32),
+            target_forwards=(self.drafter.target_forwards + asked).astype(jnp.int32),
+            target_rows=target_rows.astype(jnp.int32),
+            draft_forwards=jnp.full_like(rows.length, self.drafter.forwards),
+        )
+
+    def conclude(self, state: SpeculativeState, judged: Judged) -> tuple[SpeculativeState, Info]:
+        """Commits what was judged."""
+        room = state.cache.capacity - state.cache.length
+        rows, count = state.rows.advance(
+            state.settings,
+            judged.chunk,
+            judged.offered,
+            jnp.isfinite(judged.log_probs),
+            room=room,
+        )
+        outcome, output = judged.outcome, judged.output
+        ranks = state.rows.length[:, None] - 1 + jnp.arange(self.width)
+        cache = state.cache.commit(
+            output.entries, outcome.path, count, visibility.causal(ranks).lives
+        )
+        committed = Committed(rows, outcome, output, judged.rides)
+        draft = self.drafter.update(state.draft, judged.made, committed)
+        counted = lambda value: jnp.where(state.rows.running, value, 0)
+        info = Info(
+            tokens=judged.chunk,
+            start=rows.length - count,
+            count=count,
+            log_probs=judged.log_probs,
+            raw_log_probs=judged.raw_log_probs,
+            drafted=judged.drafted,
+            proposed=counted(judged.proposed),
             accepted=counted(outcome.count),
-            target_forwards=counted(self.drafter.target_forwards + asked),
-            target_rows=counted(
-                self.drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
-            ),
-            draft_forwards=counted(self.drafter.forwards),
+            target_forwards=counted(judged.target_forwards),
+            target_rows=counted(judged.target_rows),
+            draft_forwards=counted(judged.draft_forwards),
             status=rows.status,
         )
-        return SpeculativeState(rows, settings, cache, draft), info
+        return SpeculativeState(rows, state.settings, cache, draft), info
 
     def _closed(self, tree: DraftTree, outcome: Outcome) -> jax.Array:
         """Which rows take the token that follows the path: all, or all whose chain was cut or empty."""

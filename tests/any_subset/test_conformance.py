@@ -32,16 +32,31 @@ FACTORIES = {
     "draft-token": lambda target, draft: jaxdec.speculative(
         target, drafter=jaxdec.drafters.model(draft, length=3), verifier=TOKEN
     ),
-    "one a forward": lambda target, draft: any_subset.parallel_sampling(target, width=1),
     "parallel": lambda target, draft: any_subset.parallel_sampling(target, width=3),
 }
-# What differs from a pair that is tested in full by a verifier or an option gets what its declaration implies.
-BRIEF = {"fused-siblings", "assd-published", "assd-ngram-token", "draft-token"}
+# Parts that another test file runs in full, or that differ from a pair tested here by a verifier or an option, get what
+# their declaration implies.
+BRIEF = {
+    "fused-siblings",
+    "assd-published",
+    "assd-ngram-token",
+    "draft",
+    "draft-token",
+    "adaptive",
+}
+WIDTH_ONE = "parallel, one a forward"
+
+
+def factory(name):
+    if name == WIDTH_ONE:
+        return lambda target, draft: any_subset.parallel_sampling(target, width=1)
+    return FACTORIES[name]
 
 
 def cases():
     yield "any-order", battery.check_law
-    yield "one a forward", battery.check_token_identity
+    yield "adaptive", battery.check_row_alone
+    yield WIDTH_ONE, battery.check_token_identity
     for name, make in FACTORIES.items():
         for check in battery.checks(battery.ordered(make)):
             if name not in BRIEF or check not in battery.ALWAYS:
@@ -57,4 +72,4 @@ CASES = list(cases())
 def test_battery(name, check, request):
     if check is not battery.check_law:
         request.getfixturevalue("quick_compilation")
-    check(battery.ordered(FACTORIES[name]))
+    check(battery.ordered(factory(name)))

@@ -151,7 +151,7 @@ def setting(kind, vocab_size, size, visible, seed):
     return Conditionals(model, params, places, prompt), places.tolist()
 
 
-SIZES = [(3, 4, 1), (2, 5, 2), (3, 4, 2)]  # vocabulary, positions, visible ones
+SIZES = [(3, 4, 1), (2, 5, 2)]  # vocabulary, positions, visible ones
 KINDS = ["consistent", "inconsistent"]
 
 
@@ -173,7 +173,7 @@ def test_assd_is_exact(kind, sizes, width):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize(("width", "outcomes"), [(2, 3), (2, 1), (3, 4), (8, 2)])
+@pytest.mark.parametrize(("width", "outcomes"), [(2, 3), (3, 1), (8, 2)])
 def test_the_fused_form_is_exact(kind, sizes, width, outcomes):
     _, size, visible = sizes
     conditionals, _ = setting(kind, *sizes, seed=width)
