@@ -73,7 +73,7 @@ PRESETS = {
     "code-infill-draft": Preset(
         TrainConfig(
             _DRAFT,
-            steps=1500,
+            steps=1000,
             length=256,
             distill=0.9,
             start="code-draft",
