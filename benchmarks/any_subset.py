@@ -60,13 +60,14 @@ def forms(model: Model, setting: Setting) -> list[Variant]:
             "2 outcomes",
         ),
         _variant(
-            "fused 4, siblings",
-            fused(model, width=4, outcomes=3, siblings=2),
+            "fused 4, 6 nodes",
+            fused(model, width=4, nodes=6, outcomes=4),
             own,
             4,
-            "3 outcomes, 2 siblings",
+            "4 outcomes",
         ),
-        _variant("fused 6, all siblings", fused(model, width=6, siblings=6), own, 6, "7 outcomes"),
+        _variant("fused 6, 16 nodes", fused(model, width=6, nodes=16), own, 6, "17 outcomes"),
+        _variant("ASSD 8, 16 nodes", assd(model, width=8, nodes=16), own, 8),
     ]
     for k in (4, 6, 8):
         drafter = jaxdec.drafters.model(setting.draft.model, length=k)
@@ -162,11 +163,11 @@ def timed_forms(model: Model, params: Any, setting: Setting) -> list[Variant]:
         _variant("ASSD n-gram 4", any_subset.assd(model, width=4, draft="ngram"), own, 4),
         _variant("fused 3", any_subset.fused(model, width=3, outcomes=2), own, 3, "2 outcomes"),
         _variant(
-            "fused 3, siblings",
-            any_subset.fused(model, width=3, outcomes=2, siblings=1),
+            "fused 3, 4 nodes",
+            any_subset.fused(model, width=3, nodes=4, outcomes=3),
             own,
             3,
-            "2 outcomes, 1 sibling",
+            "3 outcomes",
         ),
     ]
     for drafter in drafters:

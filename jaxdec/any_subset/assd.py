@@ -2,15 +2,14 @@
 
 from jaxdec.any_subset.drafters import context_ngram, fused_draft, self_draft
 from jaxdec.model import Model
-from jaxdec.speculative import Speculative, Verifier, speculative
-
-_DRAFTS = {"self": self_draft, "ngram": context_ngram}
+from jaxdec.speculative import Drafter, Speculative, Verifier, speculative
 
 
 def assd(
     model: Model,
     *,
     width: int = 6,
+    nodes: int | None = None,
     draft: str = "self",
     verifier: Verifier | None = None,
     bonus: bool = True,
@@ -23,30 +22,36 @@ def assd(
     Args:
       model: answers queries (`any_subset.two_stream`, `any_subset.masked_rows`).
       width: K, at least 2.
+      nodes: N >= K, drafts in all, for self-drafts in a tree; the chain of K if not given.
       draft: "self", the model itself with one more forward, or "ngram", the bigrams of the row.
       verifier: the shared-noise walk if not given; `verifiers.TokenRatio()` is the published rule.
       bonus: one more token after a window that is accepted whole; the published algorithm has none.
 
     Raises:
-      ValueError: if `width < 2`, or there is no such draft.
+      ValueError: if `width < 2`, or there is no such draft or tree.
 
     Exactness: the verifier's, relative to sequential decoding in the same order. Forwards never exceed tokens.
     Source: Guo and Ermon, 2504.20456. Ours caches committed tokens, decodes ragged batches, renormalises laws without
     the mask token, and adds the bonus.
     """
-    if draft not in _DRAFTS:
-        raise ValueError(f"draft must be one of {', '.join(_DRAFTS)}, got {draft!r}")
-    return speculative(
-        model, drafter=_DRAFTS[draft](model, width=width), verifier=verifier, bonus=bonus
-    )
+    drafter: Drafter
+    if draft == "self":
+        drafter = self_draft(model, width=width, nodes=nodes)
+    elif draft == "ngram" and nodes is None:
+        drafter = context_ngram(model, width=width)
+    else:
+        raise ValueError(
+            f"draft must be 'self', or 'ngram' without nodes, got {draft!r} and nodes {nodes}"
+        )
+    return speculative(model, drafter=drafter, verifier=verifier, bonus=bonus)
 
 
 def fused(
     model: Model,
     *,
     width: int = 4,
+    nodes: int | None = None,
     outcomes: int | None = None,
-    siblings: int = 0,
     verifier: Verifier | None = None,
 ) -> Speculative:
     """ASSD in one forward a step: the forward that verifies a window also drafts the next; see `fused_draft`.
@@ -54,14 +59,14 @@ def fused(
     Args:
       model: answers queries.
       width: K, at least 2.
-      outcomes: numbers of accepted drafts that are drafted for; all K + 1 if not given.
-      siblings: first drafts that have their runner-up beside them; for verifiers that judge trees.
+      nodes: N >= K, drafts in all, in a tree; the chain of K if not given.
+      outcomes: ends of a path that are drafted for; all N + 1 if not given.
       verifier: the shared-noise walk if not given.
 
     Raises:
-      ValueError: if a size is out of range, or the verifier judges chains and there are siblings.
+      ValueError: if a size is out of range, or the verifier judges chains and the drafts are a tree.
 
     Exactness: the verifier's, relative to sequential decoding in the same order. Each forward gives a token or more.
     """
-    drafter = fused_draft(model, width=width, outcomes=outcomes, siblings=siblings)
+    drafter = fused_draft(model, width=width, nodes=nodes, outcomes=outcomes)
     return speculative(model, drafter=drafter, verifier=verifier)

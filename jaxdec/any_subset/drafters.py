@@ -10,11 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Request, target_params
 from jaxdec.model import Inputs, Model, Params, Queries
 from jaxdec.sampling import Warp, perturbed_argmax
-from jaxdec.speculative import Committed, Context, Drafter, DraftTree
+from jaxdec.speculative import Committed, Context, Drafter, DraftTree, RankTree
 
 
 class _InOrder(Drafter):
@@ -42,12 +43,55 @@ def _upcoming(context: Context, count: int) -> tuple[jax.Array, jax.Array]:
     return context.rows.length[:, None] + ahead, ahead < context.remaining[:, None]
 
 
+RATES = (0.6, 0.16, 0.06, 0.03)
+"""How often a position drafted alone turns out to hold its best, second best, ... token, about, on held-out Python."""
+
+
+def _drafts(
+    shape: RankTree,
+    depth: int,
+    logits: jax.Array,
+    law: jax.Array,
+    noise: jax.Array,
+    available: jax.Array,
+    known: jax.Array | None = None,
+) -> DraftTree:
+    """Trees of a fixed shape from laws of K positions that do not depend on one another.
+
+    Args:
+      shape: of the trees; N nodes.
+      depth: K.
+      logits: float32 `[B, K, V]`.
+      law: float32 `[B, K, V]`, warped.
+      noise: float32 `[B, K, V]`.
+      available: int32 `[B]`, how many of the K positions are drafted.
+      known: of the tree.
+    """
+    batch = law.shape[0]
+    depths = jnp.asarray(shape.depths)
+    mask = depths <= available[:, None]
+    if len(shape.parents) == depth:  # a chain states the laws it was drawn from
+        return DraftTree.chain(perturbed_argmax(law, noise), mask, law, known)
+    # Tokens without mass come last, by the model's own preference: at temperature 0 that decides.
+    scores = jnp.where(law > -jnp.inf, law + noise, logits - 1e4)
+    _, best = jax.lax.top_k(scores, max(shape.ranks) + 1)  # [B, K, R]
+    parents = jnp.broadcast_to(jnp.asarray(shape.parents), (batch, len(shape.parents)))
+    tokens = best[:, depths - 1, jnp.asarray(shape.ranks)].astype(jnp.int32)
+    return DraftTree(tokens, parents, mask, None, known, depth)
+
+
 @dataclasses.dataclass(frozen=True)
 class SelfDrafter(_InOrder):
     """Asks the target for K tokens at once, each given the committed tokens alone; see `self_draft`."""
 
     model: Model
     depth: int
+    shape: RankTree
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return len(self.shape.parents)
 
     @property
     def target_forwards(self) -> int:
@@ -65,10 +109,10 @@ class SelfDrafter(_InOrder):
         return 1
 
     def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, None]:
-        """Draws K tokens independently."""
+        """Draws K tokens independently, and puts runners-up beside them."""
         rows, order = context.rows, context.rows.order
         assert order is not None
-        ranks, mask = _upcoming(context, self.depth)
+        ranks = rows.length[:, None] + jnp.arange(self.depth)
         pending = Inputs.causal(rows.pending[:, None], rows.length - 1)
         looks = jnp.broadcast_to(pending.looks, (*ranks.shape, 2))
         inputs = dataclasses.replace(
@@ -76,11 +120,12 @@ class SelfDrafter(_InOrder):
         )
         logits = self.model.forward(target_params(params), inputs, context.cache).logits
         law = context.settings.warp.log_probs(logits, rows.history)
-        tokens = perturbed_argmax(law, context.noise[:, : self.depth])
-        return DraftTree.chain(tokens, mask, law, known=logits[:, :1]), None
+        noise, known = context.noise[:, : self.depth], logits[:, :1]
+        drafts = _drafts(self.shape, self.depth, logits, law, noise, context.remaining, known)
+        return drafts, None
 
 
-def self_draft(model: Model, *, width: int = 6) -> SelfDrafter:
+def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> SelfDrafter:
     """The target drafts for itself: K tokens from one forward, each given the committed tokens alone.
 
         d_j ~ p(x_{n+j} | x_{<n}),   j = 0, ..., K - 1
@@ -91,13 +136,17 @@ def self_draft(model: Model, *, width: int = 6) -> SelfDrafter:
     Args:
       model: the target; answers queries.
       width: K, at least 2.
+      nodes: N >= K, drafts in all: a tree with the runners-up of each position where they are likeliest to serve
+        (`RankTree.best`). The chain of K if not given.
 
     Raises:
-      ValueError: if `width < 2`.
+      ValueError: if `width < 2`, or no tree of depth K has so many nodes.
 
-    Source: 2504.20456. Here the committed prefix is cached, so a draft scores K + 1 rows.
+    Source: 2504.20456. Here the committed prefix is cached, so a draft scores K + 1 rows; the tree is ours.
     """
-    return SelfDrafter(model, _checked_width(width))
+    width = _checked_width(width)
+    nodes = width if nodes is None else nodes
+    return SelfDrafter(model, width, RankTree.best(width, nodes, RATES, settled=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,23 +236,27 @@ class Riding:
 class FusedDrafter(_InOrder):
     """Drafts with queries that rode along with the last verification; see `fused_draft`.
 
-    Nodes 0 to K - 1 are the chain, node K + d is the sibling of node d.
+    Attributes:
+      vocab_size: V.
+      depth: K.
+      shape: of the trees; N nodes.
+      ends: the scored tokens at which a path may end and whose next window is asked about; 0 is the pending one.
     """
 
     vocab_size: int
     depth: int
-    outcomes: int
-    siblings: int
+    shape: RankTree
+    ends: tuple[int, ...]
 
     @property
     def nodes(self) -> int:
-        """N = K + S."""
-        return self.depth + self.siblings
+        """N."""
+        return len(self.shape.parents)
 
     @property
     def rides_along(self) -> int:
-        """R = (O + S) K."""
-        return (self.outcomes + self.siblings) * self.depth
+        """R = O K."""
+        return len(self.ends) * self.depth
 
     def init(self, params: Params, request: Request) -> Riding:
         """Nothing is known before the first forward."""
@@ -212,41 +265,23 @@ class FusedDrafter(_InOrder):
         return Riding(jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32))
 
     def propose(self, params: Params, state: Riding, context: Context) -> tuple[DraftTree, None]:
-        """Draws a chain independently from the laws at hand, and the runners-up of its first draws."""
-        _, mask = _upcoming(context, self.depth)
-        mask &= jnp.arange(self.depth) < state.ready[:, None]
+        """Draws independently from the laws at hand, and puts runners-up beside the draws."""
         law = context.settings.warp.log_probs(state.logits, context.rows.history)
+        available = jnp.minimum(state.ready, context.remaining)
         noise = context.noise[:, : self.depth]
-        tokens = perturbed_argmax(law, noise)
-        if not self.siblings:
-            return DraftTree.chain(tokens, mask, law), None
-        # Tokens without mass come last, by the model's own preference: at temperature 0 that decides.
-        scores = jnp.where(law > -jnp.inf, law + noise, state.logits - 1e4)[:, : self.siblings]
-        first = jnp.arange(self.vocab_size) == tokens[:, : self.siblings, None]
-        second = jnp.argmax(jnp.where(first, -jnp.inf, scores), axis=-1).astype(jnp.int32)
-        join = lambda chain, siblings: jnp.concatenate([chain, siblings], axis=1)
-        parents = jnp.broadcast_to(jnp.arange(self.depth) - 1, tokens.shape)
-        return DraftTree(
-            tokens=join(tokens, second),
-            parents=join(parents, parents[:, : self.siblings]),
-            mask=join(mask, mask[:, : self.siblings]),
-            q=None,
-            depth=self.depth,
-        ), None
+        return _drafts(self.shape, self.depth, state.logits, law, noise, available), None
 
-    def _ends(self) -> tuple[jax.Array, jax.Array]:
-        """The scored tokens that a path may end at and that are asked about, and how many drafts lie on such paths."""
-        chain, siblings = jnp.arange(self.outcomes), jnp.arange(self.siblings)
-        ends = jnp.concatenate([chain, 1 + self.depth + siblings])
-        return ends, jnp.concatenate([chain, siblings + 1])
+    def _accepted(self) -> np.ndarray:
+        """Drafts on the path to each scored token, `[N + 1]`."""
+        return np.array([0, *self.shape.depths])
 
     def rides(self, context: Context, inputs: Inputs) -> Queries:
-        """For each such path of a drafts: K queries from rank n + a + 1 on, which cannot see the token at n + a."""
+        """For each end of a drafts: K queries from rank n + a + 1 on, which cannot see the token at n + a."""
         order = context.rows.order
         assert order is not None
         batch = inputs.tokens.shape[0]
-        ends, accepted = self._ends()
-        ranks = accepted[:, None] + 1 + jnp.arange(self.depth)
+        ends = np.array(self.ends)
+        ranks = self._accepted()[ends][:, None] + 1 + np.arange(self.depth)
         ranks = context.rows.length[:, None] + ranks.reshape(-1)
         looks = jnp.repeat(inputs.looks[:, ends], self.depth, axis=1)
         return order.ask(ranks, looks.reshape(batch, -1, 2))
@@ -254,21 +289,23 @@ class FusedDrafter(_InOrder):
     def update(self, state: Riding, made: None, committed: Committed) -> Riding:
         """Keeps the answers for the path that came true, or for the longest part of it that was asked about."""
         assert committed.rides is not None
+        accepted, covered = self._accepted(), np.zeros(self.nodes + 1, np.int32)
+        for token in range(self.nodes + 1):  # parents first
+            above = self.shape.parents[token - 1] + 1 if token else 0
+            covered[token] = self.ends.index(token) if token in self.ends else covered[above]
+        passed = accepted - accepted[np.array(self.ends)[covered]]
+
         count = committed.outcome.count
         last = jnp.take_along_axis(committed.outcome.path, count[:, None], axis=1)[:, 0]
-        ends, accepted = self._ends()
-        same = last[:, None] == ends
-        shorter = jnp.minimum(count, self.outcomes - 1)
-        base = jnp.where(same.any(1), jnp.argmax(same, axis=1), shorter)
-        beyond = count - accepted[base]
+        beyond = jnp.asarray(passed)[last]
         ahead = jnp.minimum(beyond[:, None] + jnp.arange(self.depth), self.depth - 1)
-        at = base[:, None] * self.depth + ahead
+        at = jnp.asarray(covered)[last][:, None] * self.depth + ahead
         logits = jnp.take_along_axis(committed.rides, at[..., None], axis=1)
-        return Riding(logits, jnp.maximum(self.depth - beyond, 0))
+        return Riding(logits, jnp.maximum(self.depth - beyond, 0).astype(jnp.int32))
 
 
 def fused_draft(
-    model: Model, *, width: int = 4, outcomes: int | None = None, siblings: int = 0
+    model: Model, *, width: int = 4, nodes: int | None = None, outcomes: int | None = None
 ) -> FusedDrafter:
     """Drafts that cost no forward: the verification of one window also answers queries for the next one.
 
@@ -282,20 +319,22 @@ def fused_draft(
     Args:
       model: the target, for its vocabulary.
       width: K, at least 2.
-      outcomes: O <= K + 1, the numbers a = 0, ..., O - 1 that are asked about; O K more rows a forward. Longer
-        acceptances use the answers for O - 1, less what they passed. All K + 1 if not given.
-      siblings: S <= K, how many of the first drafts have their runner-up beside them, a path that ends there and is
-        asked about; (2 + K) S more rows a forward. The proposal is then a tree.
+      nodes: N >= K, drafts in all: a tree with the runners-up of each position where they are likeliest to serve
+        (`RankTree.best`). The chain of K if not given.
+      outcomes: O <= N + 1, the likeliest ends of a path, whose next window is asked about; O K more rows a forward.
+        Where another end comes true the answers for the longest part of its path are used, less what they passed.
+        All N + 1 if not given.
 
     Raises:
-      ValueError: if `width < 2`, or `outcomes` is not in 1, ..., K + 1 or `siblings` not in 0, ..., K.
+      ValueError: if `width < 2`, no tree of depth K has so many nodes, or `outcomes` is not in 1, ..., N + 1.
 
     Source: ours; the idea extends 2504.20456.
     """
     width = _checked_width(width)
-    outcomes = width + 1 if outcomes is None else outcomes
-    if not 1 <= outcomes <= width + 1:
-        raise ValueError(f"outcomes must lie in 1 to {width + 1}, got {outcomes}")
-    if not 0 <= siblings <= width:
-        raise ValueError(f"siblings must lie in 0 to {width}, got {siblings}")
-    return FusedDrafter(model.vocab_size, width, outcomes, siblings)
+    shape = RankTree.best(width, width if nodes is None else nodes, RATES)
+    most = len(shape.parents) + 1
+    outcomes = most if outcomes is None else outcomes
+    if not 1 <= outcomes <= most:
+        raise ValueError(f"outcomes must lie in 1 to {most}, got {outcomes}")
+    likeliest = 1 + np.argsort(-shape.stops[1:], kind="stable")[: outcomes - 1]
+    return FusedDrafter(model.vocab_size, width, shape, (0, *sorted(likeliest.tolist())))

@@ -4,7 +4,7 @@ from jaxdec.speculative import drafters, verifiers
 from jaxdec.speculative.adaptive import Adaptive, adaptive
 from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
 from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, RankTree
 
 __all__ = [
     "Adaptive",
@@ -13,6 +13,7 @@ __all__ = [
     "DraftTree",
     "Drafter",
     "Outcome",
+    "RankTree",
     "Speculative",
     "SpeculativeState",
     "Verifier",

@@ -4,6 +4,8 @@ Legend: B rows, N draft nodes, T = N + 1 scored tokens (the pending token, then 
 """
 
 import dataclasses
+import heapq
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +76,74 @@ class DraftTree:
     def lineage(self) -> jax.Array:
         """bool `[B, T, T]`: `[b, n, m]` iff scored token m is n or an ancestor of n."""
         return visibility.ancestors(self.rooted)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankTree:
+    """A fixed shape for trees whose nodes are the r-th best tokens of their depth.
+
+    Attributes:
+      parents: of each node, -1 for a root; a parent comes before its children.
+      depths: of each node, 1 for a root.
+      ranks: of each node among the candidates of its depth, 0 for the best.
+      reached: the estimated probability that a verifier gets to each node.
+    """
+
+    parents: tuple[int, ...]
+    depths: tuple[int, ...]
+    ranks: tuple[int, ...]
+    reached: tuple[float, ...]
+
+    @classmethod
+    def best(
+        cls, depth: int, nodes: int, rates: tuple[float, ...], *, settled: bool = False
+    ) -> "RankTree":
+        """The tree of most expected accepted tokens, if a candidate of rank r is right with probability `rates[r]`.
+
+        A node is reached with the product of the rates along its path; the best tree holds the nodes of the highest
+        products, found best first.
+
+        Args:
+          depth: D, the deepest node.
+          nodes: N, at least D; N = D gives the chain of the best candidates.
+          rates: in descending order, the sum at most 1.
+          settled: whether the first draft is right for certain.
+
+        Raises:
+          ValueError: if `nodes < depth`, or no tree of that depth has so many nodes.
+        """
+        if nodes < depth:
+            raise ValueError(f"a tree of depth {depth} has at least {depth} nodes, got {nodes}")
+        if nodes == depth:
+            rates = rates[:1]
+        order = itertools.count()
+        heap: list[tuple[float, int, int, int, int]] = []  # probability, age, depth, rank, parent
+
+        def push(probability: float, below: int, parent: int) -> None:
+            sure = settled and below == 1
+            for rank, rate in enumerate((1.0,) if sure else rates):
+                heapq.heappush(heap, (-probability * rate, next(order), below, rank, parent))
+
+        push(1.0, 1, -1)
+        found: list[tuple[int, int, int, float]] = []
+        while len(found) < nodes:
+            if not heap:
+                raise ValueError(
+                    f"a tree of depth {depth} with {len(rates)} candidates has at most {len(found)} nodes, got {nodes}"
+                )
+            probability, _, below, rank, parent = heapq.heappop(heap)
+            found.append((parent, below, rank, -probability))
+            if below < depth:
+                push(-probability, below + 1, len(found) - 1)
+        return cls(*zip(*found, strict=True))
+
+    @property
+    def stops(self) -> np.ndarray:
+        """The estimated probability `[N + 1]` that a path ends at each scored token, the pending one first."""
+        reached = np.array([1.0, *self.reached])
+        for parent, probability in zip(self.parents, self.reached, strict=True):
+            reached[parent + 1] -= probability
+        return reached
 
 
 def check_parents(parents: np.ndarray) -> None:

@@ -22,7 +22,7 @@ FACTORIES = {
     "fused-token": lambda target, draft: any_subset.fused(
         target, width=3, outcomes=2, verifier=TOKEN
     ),
-    "fused-siblings": lambda target, draft: any_subset.fused(target, width=3, siblings=2),
+    "fused-tree": lambda target, draft: any_subset.fused(target, width=3, nodes=6, outcomes=4),
     "adaptive": lambda target, draft: jaxdec.adaptive(
         lambda length: any_subset.assd(target, width=length, verifier=TOKEN), (2, 4)
     ),
@@ -37,7 +37,7 @@ FACTORIES = {
 # Parts that another test file runs in full, or that differ from a pair tested here by a verifier or an option, get what
 # their declaration implies.
 BRIEF = {
-    "fused-siblings",
+    "fused-tree",
     "assd-published",
     "assd-ngram-token",
     "draft",

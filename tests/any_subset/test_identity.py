@@ -17,9 +17,8 @@ FORMS = {
     "assd": lambda width: any_subset.assd(MODEL, width=width),
     "ngram": lambda width: any_subset.assd(MODEL, width=width, draft="ngram"),
     "fused": lambda width: any_subset.fused(MODEL, width=width),
-    "siblings": lambda width: any_subset.fused(
-        MODEL, width=width, outcomes=2, siblings=min(width, 3)
-    ),
+    "assd tree": lambda width: any_subset.assd(MODEL, width=width, nodes=width + 3),
+    "fused tree": lambda width: any_subset.fused(MODEL, width=width, nodes=2 * width, outcomes=3),
 }
 EXACT_LAW = jaxdec.verifiers.TokenRatio()
 RULED = {
@@ -88,7 +87,8 @@ def test_a_consistent_model(form):
         "assd": lambda: any_subset.assd(model, width=3),
         "ngram": lambda: any_subset.assd(model, width=3, draft="ngram"),
         "fused": lambda: any_subset.fused(model, width=3),
-        "siblings": lambda: any_subset.fused(model, width=3, siblings=2),
+        "assd tree": lambda: any_subset.assd(model, width=3, nodes=5),
+        "fused tree": lambda: any_subset.fused(model, width=3, nodes=5),
     }[form]
     expected = fill(jaxdec.autoregressive(model), small, params)
     np.testing.assert_array_equal(fill(make(), small, params).tokens, expected.tokens)
@@ -137,12 +137,17 @@ def test_parallel_sampling_needs_fewer_forwards_and_has_another_law(sequential):
     [
         (lambda: any_subset.assd(MODEL, width=1), "width must be at least 2, got 1"),
         (lambda: any_subset.assd(MODEL, width=1, draft="ngram"), "width must be at least 2"),
-        (lambda: any_subset.assd(MODEL, draft="x"), "draft must be one of self, ngram, got 'x'"),
+        (
+            lambda: any_subset.assd(MODEL, draft="x"),
+            "draft must be .self., or .ngram. without nodes, got .x.",
+        ),
         (lambda: any_subset.fused(MODEL, width=1), "width must be at least 2, got 1"),
         (lambda: any_subset.fused(MODEL, width=3, outcomes=5), "outcomes must lie in 1 to 4"),
-        (lambda: any_subset.fused(MODEL, width=3, siblings=4), "siblings must lie in 0 to 3"),
+        (lambda: any_subset.fused(MODEL, width=3, nodes=2), "depth 3 has at least 3 nodes, got 2"),
+        (lambda: any_subset.assd(MODEL, width=2, nodes=9), "with 4 candidates has at most 5 nodes"),
+        (lambda: any_subset.assd(MODEL, draft="ngram", nodes=8), "got 'ngram' and nodes 8"),
         (
-            lambda: any_subset.fused(MODEL, siblings=1, verifier=EXACT_LAW),
+            lambda: any_subset.fused(MODEL, nodes=5, verifier=EXACT_LAW),
             "verifies chains, but the drafter proposes trees of 5 nodes",
         ),
         (lambda: any_subset.parallel_sampling(MODEL, width=0), "width must be at least 1, got 0"),

@@ -60,7 +60,7 @@ def test_cached_decoding_is_the_uncached_joint(model, sequential):
     "make",
     [
         lambda model: any_subset.assd(model, width=3),
-        lambda model: any_subset.fused(model, width=3, outcomes=2, siblings=2),
+        lambda model: any_subset.fused(model, width=3, nodes=5, outcomes=3),
     ],
 )
 def test_speculation_gives_the_same_tokens(model, make, sequential):

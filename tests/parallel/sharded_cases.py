@@ -90,7 +90,7 @@ def against_unsharded(name, batch, devices, rng=RNG):
 
 FORMS = {
     "assd": any_subset.assd(TARGET, width=3),
-    "fused": any_subset.fused(TARGET, width=3, siblings=1),
+    "fused": any_subset.fused(TARGET, width=3, nodes=4),
     "adaptive": jaxdec.adaptive(lambda k: any_subset.assd(TARGET, width=k), (2, 3)),
 }
 

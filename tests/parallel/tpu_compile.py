@@ -58,7 +58,7 @@ def transformer(width, layers, heads):
 def infilling():
     """Filling gaps, as `causal` continues prompts."""
     raw, params = transformer(256, layers=2, heads=4)
-    decoder = any_subset.fused(any_subset.two_stream(raw, 259), width=4, outcomes=3, siblings=2)
+    decoder = any_subset.fused(any_subset.two_stream(raw, 259), width=4, nodes=6, outcomes=4)
     tokens = np.ones((BATCH, 48), np.int32)
     visible = np.broadcast_to(np.arange(48) % 3 == 0, tokens.shape)
     request = jaxdec.prepare_infill(decoder, params, tokens, visible, temperature=0.8)
