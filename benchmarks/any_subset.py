@@ -183,8 +183,8 @@ def any_subset_grown(setting: Setting) -> list[Row]:
     Targets are grown, so that the text is that of the shipped one; the automatic choice is made on other windows.
     """
     scale, rows = setting.scale, []
-    held = gaps(setting.corpus.held_out, 4, scale.window, RATES[0])
-    tuned, held = held[2:], held[:2]
+    held = gaps(setting.corpus.held_out, 2, scale.window, RATES[0])
+    held, tuned = held[:1], held[1:]
     workload = Workload(held, 1, 0, 1.0)
     for label, config, params in sizes(setting, scale.grown):
         raw = model_of(config, setting.target.model.eos)
@@ -193,8 +193,8 @@ def any_subset_grown(setting: Setting) -> list[Row]:
         choice = jaxdec.auto_infill(
             {variant.name: variant.decoder for variant in variants},
             {"target": params, "draft": setting.draft.params},
-            tuned.tokens[:1],
-            tuned.visible[:1],
+            tuned.tokens,
+            tuned.visible,
             rng=jax.random.key(1),
             repeats=scale.repeats,
             temperature=1.0,
