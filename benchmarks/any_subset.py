@@ -12,7 +12,7 @@ import numpy as np
 import jaxdec
 from benchmarks import costs
 from benchmarks.runner import interleave, quartiles, ratios
-from benchmarks.setting import Row, Setting, compiling, model_of, size_labels, sizes
+from benchmarks.setting import Row, Setting, compile_all, compiling, model_of, size_labels, sizes
 from benchmarks.workload import Variant, Workload, counts, gaps, identical, new_tokens
 from jaxdec import any_subset, text
 from jaxdec.decoding import init
@@ -111,8 +111,8 @@ def any_subset_forwards(setting: Setting) -> list[Row]:
     scale, rows = setting.scale, []
     model = setting.target.model
     for rate in RATES:
-        held = gaps(setting.corpus.held_out, scale.many, scale.window, rate)
-        workload = Workload(held, scale.many, 0, 1.0)
+        held = gaps(setting.corpus.held_out, scale.windows, scale.window, rate)
+        workload = Workload(held, scale.windows, 0, 1.0)
         expected = None
         for variant in forms(model, setting)[: scale.forms]:
             timing = workload.method(variant)
@@ -127,7 +127,7 @@ def any_subset_forwards(setting: Setting) -> list[Row]:
                     "exactness": variant.decoder.exactness.value,
                     "temperature": 1.0,
                     "draft_length": variant.length,
-                    "prompts": scale.many,
+                    "prompts": scale.windows,
                     "new_tokens": int(held.masked.max()),
                     **counted,
                     "forwards_per_token": 1 / counted["tokens_per_forward"],
@@ -182,6 +182,7 @@ def any_subset_grown(setting: Setting) -> list[Row]:
         raw = model_of(config, setting.target.model.eos)
         model = any_subset.two_stream(raw, text.MASK)
         variants = timed_forms(model, params, setting)[: scale.forms]
+        compile_all(variants, workload)
         choice = jaxdec.auto_infill(
             {variant.name: variant.decoder for variant in variants},
             {"target": params, "draft": setting.draft.params},
@@ -230,9 +231,10 @@ def _timed(
 ) -> list[Row]:
     """Decodes with every variant in turns; the first one is the baseline."""
     scale = setting.scale
-    for variant in variants:
-        compiling(variant, workload)
-    repeats = min(scale.repeats, 3)
+    compile_all(variants, workload)
+    # Small targets decode in a moment, which takes more repeats to measure.
+    small = sum(x.size for x in jax.tree.leaves(variants[0].params["target"])) < 30_000_000
+    repeats = scale.repeats if small else min(scale.repeats, 3)
     timings = interleave([workload.method(v) for v in variants], repeats=repeats)
     baseline = timings[variants[0].name]
     tokens = new_tokens(baseline.output)

@@ -21,6 +21,7 @@ from benchmarks.setting import (
     Row,
     Scale,
     Setting,
+    compile_all,
     compiling,
     controls,
     drafting,
@@ -102,12 +103,6 @@ def compare(
         }
         rows.append(row)
     return rows, tokens
-
-
-def compile_all(variants: list[Variant], workload: Workload) -> None:
-    """Compiles every variant before anything else would, so that the seconds are its own."""
-    for variant in variants:
-        compiling(variant, workload)
 
 
 def timed(timing: Timing) -> Row:

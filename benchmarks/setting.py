@@ -37,7 +37,8 @@ class Scale:
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
       copied: megabytes of the array that measures the bandwidth.
       forms: of any-subset speculation, the first ones; None for all.
-      window: bytes in a window with gaps.
+      windows: with gaps, in `any_subset`.
+      window: bytes in such a window.
       long_window: the same, where the cache is measured.
       problems: of each file in `infilling`.
       longest_gap: in bytes, of these problems.
@@ -59,6 +60,7 @@ class Scale:
     )
     copied: int = 256
     forms: int | None = None
+    windows: int = 16
     window: int = 256
     long_window: int = 512
     problems: int = 48
@@ -78,6 +80,7 @@ QUICK = Scale(
     grown=None,
     copied=4,
     forms=3,
+    windows=2,
     window=32,
     long_window=48,
     problems=2,
@@ -95,6 +98,12 @@ def compiling(variant: Variant, workload: Workload) -> float:
     if key not in _COMPILED:
         _COMPILED[key] = compile_seconds(workload.method(variant))
     return _COMPILED[key]
+
+
+def compile_all(variants: list[Variant], workload: Workload) -> None:
+    """Compiles every variant before anything else would, so that the seconds are its own."""
+    for variant in variants:
+        compiling(variant, workload)
 
 
 @dataclasses.dataclass(frozen=True)
