@@ -63,8 +63,8 @@ def request(batch):
     }
 
 
-def unequal(first, second):
-    """Names of the leaves of two results that differ in a bit."""
+def unequal(first, second, rounding=0.0):
+    """Names of the leaves of two results that differ: in a bit, or floats by more than `rounding`."""
     names = []
     for field in dataclasses.fields(first):
         pairs = zip(
@@ -72,7 +72,12 @@ def unequal(first, second):
             jax.tree.leaves(getattr(second, field.name)),
             strict=True,
         )
-        if not all(np.array_equal(a, b) for a, b in pairs):
+        same = lambda a, b: (
+            np.allclose(a, b, rtol=0, atol=rounding)
+            if a.dtype == np.float32
+            else a.tolist() == b.tolist()
+        )
+        if not all(np.array_equal(a, b) or same(a, b) for a, b in pairs):
             names.append(field.name)
     return names
 
@@ -103,7 +108,8 @@ def infilling_against_unsharded(name, batch, devices):
     knobs = {"rng": RNG, "temperature": 0.9, "sizes": 12 - np.arange(batch)}
     expected = jaxdec.infill(FORMS[name], PARAMS, tokens, visible, **knobs)
     got = parallel.infill_sharded(FORMS[name], PARAMS, tokens, visible, mesh=mesh(devices), **knobs)
-    return unequal(expected, got)
+    # Laws joined from two forwards are vectorised by the shape of the batch: the last bit may differ.
+    return unequal(expected, got, rounding=1e-6)
 
 
 def chunked_is_whole():
