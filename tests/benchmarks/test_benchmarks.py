@@ -232,7 +232,7 @@ def test_checkpoints_of_the_wrong_kind(tmp_path, capsys):
     for case, models, needed in [
         ("pair", infills, "the case pair needs causal checkpoints; 't' is none"),
         ("infilling", causal, "the case infilling needs any-subset checkpoints; 't' is none"),
-        ("all", causal, "the case infilling needs any-subset checkpoints; 't' is none"),
+        ("all", causal, "the case any_subset needs any-subset checkpoints; 't' is none"),
         ("pair", [*causal[:2], *infills[2:]], "needs causal checkpoints; 'd' is none"),
     ]:
         assert main(["run", case, "--quick", *models]) == 2
