@@ -1,6 +1,6 @@
 """Decoding algorithms for JAX and TPU: pure functions of (params, state, rng), exact where they say so."""
 
-from jaxdec import any_subset, models, sampling, text, visibility
+from jaxdec import any_subset, diffusion, models, sampling, text, visibility
 from jaxdec.autoregressive import Autoregressive, autoregressive
 from jaxdec.cache import KVCache
 from jaxdec.checkpoints import Checkpoint, load
@@ -13,6 +13,7 @@ from jaxdec.decoding import (
     run,
     stream,
 )
+from jaxdec.diffusion import Denoise, denoise
 from jaxdec.gap_length import choose_length
 from jaxdec.generation import Result, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
@@ -28,6 +29,7 @@ __all__ = [
     "Autoregressive",
     "Checkpoint",
     "Decoder",
+    "Denoise",
     "Exactness",
     "Infilled",
     "Info",
@@ -46,6 +48,8 @@ __all__ = [
     "auto_infill",
     "autoregressive",
     "choose_length",
+    "denoise",
+    "diffusion",
     "drafters",
     "from_nnx",
     "generate",

@@ -92,6 +92,7 @@ class Autoregressive:
             target_rows=ran * (1 if rows.order is None else 2),
             draft_forwards=none,
             status=rows.status,
+            steps=jnp.broadcast_to(state.rows.rounds[:, None], token.shape),
         )
         return AutoregressiveState(rows, settings, cache), info
 

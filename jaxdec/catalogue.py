@@ -9,6 +9,16 @@ from collections.abc import Callable
 from jaxdec.any_subset import assd, fused, parallel_sampling
 from jaxdec.autoregressive import autoregressive
 from jaxdec.decoding import Decoder, Exactness
+from jaxdec.diffusion import (
+    Unmask,
+    backtracking,
+    caches,
+    credit,
+    denoise,
+    prophet,
+    schedules,
+)
+from jaxdec.diffusion import unmask as policies
 from jaxdec.model import Model
 from jaxdec.speculative import Verifier, adaptive, drafters, speculative, verifiers
 
@@ -26,12 +36,18 @@ class Parts:
     Attributes:
       target: the model whose law is decoded.
       draft: a smaller model of the same vocabulary, for the methods that draft with one.
-      length: drafts a step; None for the method's own.
+      length: drafts a step, or branches of a canvas; None for the method's own.
+      block: for a canvas, positions of a block; None for the whole canvas.
+      causal: for a canvas, whether blocks see the blocks before them alone, counted from the start of the sequence.
+      cache: for a canvas, a name of `CACHES`.
     """
 
     target: Model
     draft: Model | None = None
     length: int | None = None
+    block: int | None = None
+    causal: bool = False
+    cache: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Method:
       tests: the test file that proves the promise, relative to the repository.
       benchmark: the name of its benchmark case, empty if it has none.
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
+      denoises: whether it decodes a canvas, for models that restore masked tokens.
     """
 
     name: str
@@ -57,8 +74,17 @@ class Method:
     tests: str
     benchmark: str
     infills: bool = False
+    denoises: bool = False
 
 
+CACHES = {
+    "none": caches.none,
+    "block": caches.block,
+    "prefix": caches.prefix,
+    "dual": caches.dual,
+    "sub-block": caches.sub_block,
+    "frozen": caches.frozen,
+}
 _CAUSAL = "the target is causal and cannot fill gaps"
 
 
@@ -112,6 +138,40 @@ def _infilling(
     paper: str = "2504.20456",
 ) -> Method:
     return Method(name, title, paper, exactness, make, _ASSD, "any_subset", infills=True)
+
+
+def _denoising(
+    name: str,
+    title: str,
+    paper: str,
+    policy: Callable[[], Unmask],
+    exactness: Exactness = Exactness.HEURISTIC,
+    branches: int = 1,
+    **options,
+) -> Method:
+    def make(parts: Parts) -> Decoder:
+        sub_blocks = parts.cache == "sub-block"
+        if parts.causal and parts.block is None:
+            raise ValueError("a model of blocks needs the size of a block, got none")
+        if sub_blocks and (parts.block is None or parts.block % 4):
+            raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
+        if parts.block is None:
+            schedule = schedules.whole()
+        else:
+            size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
+            schedule = schedules.blocks(size, within=within, from_start=parts.causal)
+        return denoise(
+            parts.target,
+            unmask=policy(),
+            schedule=schedule,
+            cache=CACHES[parts.cache](),
+            attention="causal" if parts.causal else "full",
+            branches=branches if branches == 1 or parts.length is None else parts.length,
+            **{key: value() for key, value in options.items()},
+        )
+
+    tests = "tests/diffusion/test_conformance.py"
+    return Method(name, title, paper, exactness, make, tests, "diffusion", denoises=True)
 
 
 METHODS = {
@@ -241,11 +301,97 @@ METHODS = {
             Exactness.APPROXIMATE,
             paper="",
         ),
+        _denoising(
+            "left-to-right",
+            "canvas decoding, one token a forward from left to right",
+            "",
+            policies.left_to_right,
+            Exactness.TOKEN_IDENTICAL,
+        ),
+        _denoising(
+            "first-hitting",
+            "canvas decoding, one token a forward in a random order",
+            "2409.02908",
+            policies.first_hitting,
+            Exactness.APPROXIMATE,
+        ),
+        _denoising(
+            "ancestral",
+            "canvas decoding, each mask by its own coin",
+            "2406.07524",
+            policies.ancestral,
+            Exactness.APPROXIMATE,
+        ),
+        _denoising(
+            "llada",
+            "canvas decoding, a quota of the most probable tokens",
+            "2502.09992",
+            lambda: policies.quota("max_prob"),
+        ),
+        _denoising(
+            "dream",
+            "canvas decoding, a quota of the tokens of least entropy",
+            "2508.15487",
+            lambda: policies.quota("entropy", spread="linear_time", position_temperature=0.0),
+        ),
+        _denoising(
+            "threshold",
+            "canvas decoding, all tokens above a probability",
+            "2505.22618",
+            policies.threshold,
+        ),
+        _denoising(
+            "factor",
+            "canvas decoding, as many tokens as their worst probability allows",
+            "2505.22618",
+            policies.factor,
+        ),
+        _denoising(
+            "dynamic-threshold",
+            "canvas decoding, a threshold or a quota",
+            "2510.06303",
+            policies.dynamic_threshold,
+        ),
+        _denoising(
+            "entropy-bound",
+            "canvas decoding, the surest tokens within a budget of entropy",
+            "2510.06303",
+            policies.entropy_bound,
+        ),
+        _denoising(
+            "credit",
+            "threshold decoding with credit for tokens that stay probable",
+            "2510.06133",
+            policies.threshold,
+            fuse=credit,
+        ),
+        _denoising(
+            "prophet",
+            "one token a forward until the rest is sure enough to be committed at once",
+            "2508.19982",
+            lambda: policies.quota("max_prob"),
+            stop=prophet,
+        ),
+        _denoising(
+            "saber",
+            "canvas decoding, adaptive acceleration with backtracking",
+            "2510.18165",
+            policies.saber,
+            remask=backtracking,
+        ),
+        _denoising(
+            "freedave",
+            "one token a forward, the next steps guessed and verified along",
+            "2510.00294",
+            lambda: policies.quota("max_prob"),
+            branches=4,
+        ),
     ]
 }
 
 FAMILIES = ("autoregressive", "draft", "lookup")
 INFILLING = tuple(method.name for method in METHODS.values() if method.infills)
+DENOISING = tuple(method.name for method in METHODS.values() if method.denoises)
 
 
 def find(family: str, verifier: str = "walk") -> Method:

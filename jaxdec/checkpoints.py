@@ -1,6 +1,6 @@
 """Checkpoints: a folder with a configuration, weights and a card.
 
-    <name>/config.json    sizes of the transformer, end-of-sequence tokens, the mask token of an any-subset model,
+    <name>/config.json    sizes of the transformer, end-of-sequence tokens, what a model that fills masks fills,
                           facts of the training run
     <name>/weights/       parameters, written by orbax
     <name>/README.md      the model card
@@ -12,7 +12,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from jaxdec.any_subset import two_stream
+from jaxdec.diffusion import canvas_model
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 
@@ -30,11 +31,14 @@ class Checkpoint:
 
     Attributes:
       name: the folder's name.
-      model: what decoders take; one with a mask token answers queries (`any_subset.two_stream`).
+      model: what decoders take: causal, of any subset (`any_subset.two_stream`), or of a canvas
+        (`diffusion.canvas_model`).
       params: float32 parameters, a nested dict.
       config: sizes.
       facts: what is known of the training run.
-      mask_token: of an any-subset model, else None.
+      fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
+      mask_token: of such a model, else None.
+      block_size: the largest block that a model of blocks was trained on, else None.
     """
 
     name: str
@@ -42,7 +46,9 @@ class Checkpoint:
     params: Params
     config: TransformerConfig
     facts: dict[str, Any]
+    fills: str | None = None
     mask_token: int | None = None
+    block_size: int | None = None
 
     @property
     def size(self) -> int:
@@ -100,10 +106,19 @@ def load(name: str | Path) -> Checkpoint:
             f"checkpoint {str(name)!r} is damaged: {reason[0] if reason else type(error).__name__}"
         ) from error
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    mask_token = held.get("mask_token")
-    if mask_token is not None:
-        model = two_stream(model, mask_token)
-    return Checkpoint(path.name, model, params, config, held["facts"], mask_token)
+    fills, mask_token = held.get("fills"), held.get("mask_token")
+    if fills is not None:
+        model = (two_stream if fills == "subsets" else canvas_model)(model, mask_token)
+    return Checkpoint(
+        path.name,
+        model,
+        params,
+        config,
+        held["facts"],
+        fills=fills,
+        mask_token=mask_token,
+        block_size=held.get("block_size"),
+    )
 
 
 def save(
@@ -113,7 +128,9 @@ def save(
     *,
     eos: Sequence[int] = (),
     facts: dict[str, Any] | None = None,
+    fills: Literal["subsets", "canvas", "blocks"] | None = None,
     mask_token: int | None = None,
+    block_size: int | None = None,
     dtype: jax.typing.DTypeLike = jnp.bfloat16,
 ) -> None:
     """Writes a checkpoint to a new folder: weights first, the configuration last.
@@ -124,7 +141,9 @@ def save(
       params: parameters of that size.
       eos: tokens that end a sequence.
       facts: anything that JSON can hold.
-      mask_token: what query rows hold, for an any-subset model.
+      fills: for a model that fills masks, what it was trained for.
+      mask_token: what stands at unknown positions, for such a model.
+      block_size: the largest block, for a model of blocks.
       dtype: of the stored weights; bfloat16 halves the size.
 
     Raises:
@@ -144,8 +163,10 @@ def save(
         "dtype": jnp.dtype(dtype).name,
         "facts": facts or {},
     }
-    if mask_token is not None:
-        held["mask_token"] = mask_token
+    if fills is not None:
+        held |= {"fills": fills, "mask_token": mask_token}
+    if block_size is not None:
+        held["block_size"] = block_size
     draft = path / "config.json.tmp"
     draft.write_text(json.dumps(held, indent=2) + "\n")
     draft.replace(path / "config.json")

@@ -114,6 +114,42 @@ class Stops:
         return (equal.all(-1) & inside).any(-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """A traced setting that a decoder declares under a name in its `knobs`; `generate` takes it by that name.
+
+    Attributes:
+      default: for requests that do not set it.
+      low: the least value.
+      high: the largest one.
+      integer: whether it is an int32 rather than a float32.
+    """
+
+    default: float
+    low: float = -np.inf
+    high: float = np.inf
+    integer: bool = False
+
+    def checked(self, name: str, value: Any, batch: int) -> jax.Array:
+        """One value a row, `[batch]`.
+
+        Raises:
+          ValueError: if a value is out of its limits, or there is neither one nor one a row.
+        """
+        given = np.asarray(self.default if value is None else value)
+        if given.shape not in ((), (batch,)):
+            raise ValueError(f"{name} must be one value or {batch}, got shape {list(given.shape)}")
+        if self.integer and not np.issubdtype(given.dtype, np.integer) and value is not None:
+            raise ValueError(f"{name} must be an integer, got {given.dtype}")
+        legal = (given >= self.low) & (given <= self.high)
+        if not legal.all():
+            raise ValueError(
+                f"{name} must lie in [{self.low:g}, {self.high:g}], got {given[~legal].reshape(-1)[0]}"
+            )
+        dtype = jnp.int32 if self.integer else jnp.float32
+        return jnp.broadcast_to(jnp.asarray(given, dtype), (batch,))
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -123,11 +159,13 @@ class Settings:
       warp: the sampling pipeline.
       max_new_tokens: int32 `[B]`.
       stops: what ends a row.
+      knobs: `[B]` each, those that the decoder itself declares (`Knob`).
     """
 
     warp: Warp
     max_new_tokens: jax.Array
     stops: Stops
+    knobs: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
 
 @jax.tree_util.register_dataclass
@@ -319,6 +357,7 @@ class Info:
       target_rows: int32 `[B]`, tokens and queries that these scored.
       draft_forwards: int32 `[B]`.
       status: int32 `[B]`, after the step.
+      steps: int32 `[B, W]`, the step of the row in which each token was chosen, from 0 on.
     """
 
     tokens: jax.Array
@@ -333,6 +372,7 @@ class Info:
     target_rows: jax.Array
     draft_forwards: jax.Array
     status: jax.Array
+    steps: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -361,8 +401,8 @@ class Record:
     """The infos of a run, folded into one buffer that is aligned with the rows' tokens.
 
     Attributes:
-      columns: float32 `[B, L, 3]`: log-probability, raw log-probability, and 1 for drafted tokens; one array, so
-        that a step writes it once.
+      columns: float32 `[B, L, 4]`: log-probability, raw log-probability, 1 for drafted tokens, and 1 plus the step
+        that chose the token; one array, so that a step writes it once.
       stats: counts a row.
     """
 
@@ -384,16 +424,22 @@ class Record:
         """bool `[B, L]`, whether a drafter proposed the token."""
         return self.columns[:, :, 2] > 0
 
+    @property
+    def steps(self) -> jax.Array:
+        """int32 `[B, L]`, the step of the row that chose each token; -1 for the prompt."""
+        return self.columns[:, :, 3].astype(jnp.int32) - 1
+
     @classmethod
     def start(cls, rows: Rows) -> "Record":
         """An empty record for some rows."""
         counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in dataclasses.fields(Stats))
-        return cls(jnp.zeros((*rows.tokens.shape, 3), jnp.float32), Stats(*counts))
+        return cls(jnp.zeros((*rows.tokens.shape, 4), jnp.float32), Stats(*counts))
 
     def add(self, info: Info) -> "Record":
         """Takes in what a step did."""
         drafted = info.drafted.astype(jnp.float32)
-        columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted], axis=-1)
+        steps = (info.steps + 1).astype(jnp.float32)
+        columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted, steps], axis=-1)
         stats = Stats(
             **{
                 field.name: getattr(self.stats, field.name) + getattr(info, field.name)

@@ -37,6 +37,7 @@ class Result:
       raw_log_probs: float32 `[B, L]` under the target's unwarped law.
       drafted: bool `[B, L]`, whether a drafter proposed the token.
       stats: counts a row.
+      steps: int32 `[B, L]`, the step of the row in which each new token was chosen, from 0 on; -1 for the prompt.
       codes: int32 `[B]`, a `Status` a row.
     """
 
@@ -46,6 +47,7 @@ class Result:
     log_probs: jax.Array
     raw_log_probs: jax.Array
     drafted: jax.Array
+    steps: jax.Array
     stats: Stats
     codes: jax.Array
 
@@ -115,12 +117,13 @@ def prepare(
         for token in np.asarray(tokens).reshape(-1):
             if not 0 <= token < vocab_size:
                 raise ValueError(f"{name} holds {token}, outside the vocabulary of {vocab_size}")
-    if order is not None and not decoder.model.any_subset:
+    paints = getattr(decoder, "paints", False)
+    if order is not None and not decoder.model.any_subset and not paints:
         raise ValueError(
             "the model is causal and cannot fill an order of the request; wrap one that was trained for it with "
             "any_subset.two_stream or any_subset.masked_rows"
         )
-    if order is None and not decoder.model.causal:
+    if order is None and not decoder.model.causal and not paints:
         raise ValueError("the model fills gaps and predicts no next token; use jaxdec.infill")
     padded = bucket(width)
     # The slack lets a step write its whole chunk at the last committed token.
@@ -128,10 +131,15 @@ def prepare(
     if order is not None:
         missing = ((0, 0), (0, max(capacity - order.places.shape[1], 0)))
         order = dataclasses.replace(order, places=jnp.pad(order.places, missing)[:, :capacity])
+    own = {
+        name: knob.checked(name, knobs.pop(name, None), batch)
+        for name, knob in getattr(decoder, "knobs", {}).items()
+    }
     settings = Settings(
         warp=Warp(**knobs).validate(batch, vocab_size),
         max_new_tokens=jnp.asarray(budget, jnp.int32),
         stops=Stops.create(eos, stop),
+        knobs=own,
     )
     request = Request(
         prompt=jnp.asarray(np.pad(prompt, ((0, 0), (0, padded - width))), jnp.int32),
@@ -173,7 +181,8 @@ def generate(
       stop: sequences of tokens that end a row once the generated text holds them.
       order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
         `jaxdec.infill` takes and returns positions.
-      **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a row: `temperature`, `top_k`, `top_p`, ...
+      **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a row: `temperature`, `top_k`, `top_p`, ...; and those
+        that the decoder declares.
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
@@ -205,6 +214,7 @@ def result(state: DecoderState, record: Record) -> Result:
         log_probs=record.log_probs,
         raw_log_probs=record.raw_log_probs,
         drafted=record.drafted,
+        steps=record.steps,
         stats=record.stats,
         codes=rows.status,
     )

@@ -26,6 +26,7 @@ class Infilled:
       log_probs: float32 `[B, L]` of each generated token under the law that it was drawn from; zero elsewhere.
       raw_log_probs: float32 `[B, L]` under the model's unwarped law.
       drafted: bool `[B, L]`, whether a drafter proposed the token.
+      steps: int32 `[B, L]`, the step of the row in which each token was generated; -1 elsewhere.
       sizes: int32 `[B]`.
       stats: counts a row.
       codes: int32 `[B]`, a `Status` a row: `LENGTH` where all gaps are filled.
@@ -37,6 +38,7 @@ class Infilled:
     log_probs: jax.Array
     raw_log_probs: jax.Array
     drafted: jax.Array
+    steps: jax.Array
     sizes: jax.Array
     stats: Stats
     codes: jax.Array
@@ -146,6 +148,7 @@ def infilled(rows: Rows, record: Record, length: int) -> Infilled:
         log_probs=by_place(record.log_probs),
         raw_log_probs=by_place(record.raw_log_probs),
         drafted=by_place(record.drafted),
+        steps=by_place(record.steps, -1),
         sizes=order.size,
         stats=record.stats,
         codes=rows.status,

@@ -131,6 +131,8 @@ class Model:
       eos: tokens that end a sequence unless a request says otherwise.
       any_subset: whether `forward` answers `Inputs.queries`.
       causal: whether it predicts the token after each new token, where there are no queries.
+      mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
+        predicts the token at the place of each row. None for other models.
     """
 
     forward: Callable[..., Output]
@@ -140,6 +142,12 @@ class Model:
     eos: tuple[int, ...] = ()
     any_subset: bool = False
     causal: bool = True
+    mask_token: int | None = None
+
+    @property
+    def canvas(self) -> bool:
+        """Whether the forward predicts the token at the place of each row."""
+        return self.mask_token is not None and not self.any_subset
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,12 @@ MODULES = {
     for package in ("jaxdec", "pallas_kernels")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-FAMILIES = ("jaxdec.autoregressive", "jaxdec.speculative", "jaxdec.any_subset")
+FAMILIES = (
+    "jaxdec.autoregressive",
+    "jaxdec.speculative",
+    "jaxdec.any_subset",
+    "jaxdec.diffusion",
+)
 
 
 def inside(module: str, parts) -> bool:

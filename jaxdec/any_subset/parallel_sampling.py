@@ -95,6 +95,7 @@ class ParallelSampling:
             target_rows=ran * 2 * self.width,
             draft_forwards=none,
             status=rows.status,
+            steps=jnp.broadcast_to(state.rows.rounds[:, None], chunk.shape),
         )
         return ParallelState(rows, settings, cache), info
 

@@ -23,6 +23,8 @@ class Purpose(enum.IntEnum):
     """Uniforms of acceptance tests, by round and node."""
     RESIDUAL = 3
     """Gumbel noise of the token that closes a round, by round."""
+    ORDER = 4
+    """Which positions of a canvas are committed, by position and step."""
 
 
 def row_keys(rng: jax.Array, batch: int) -> jax.Array:

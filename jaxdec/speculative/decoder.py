@@ -232,6 +232,7 @@ class Speculative:
             target_rows=counted(judged.target_rows),
             draft_forwards=counted(judged.draft_forwards),
             status=rows.status,
+            steps=jnp.broadcast_to(state.rows.rounds[:, None], judged.chunk.shape),
         )
         return SpeculativeState(rows, state.settings, cache, draft), info
 

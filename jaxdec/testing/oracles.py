@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdec import visibility
 from jaxdec.cache import KVCache, KVEntries, LayerEntries
-from jaxdec.model import Inputs, Model, Output
+from jaxdec.model import Inputs, Model, Output, Queries
 
 
 def _init_cache(batch: int, capacity: int) -> KVCache:
@@ -88,6 +88,41 @@ def hash_oracle(
     table = np.random.default_rng(seed).normal(size=(rows, vocab_size)) * scale
     model = Model(_hash_forward, _init_cache, vocab_size, eos=eos, any_subset=True)
     return model, jnp.asarray(table, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _CanvasForward:
+    """The law of the token at each row, given the tokens that it sees; masks say nothing."""
+
+    model: Model
+
+    def __call__(self, params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
+        mask = self.model.vocab_size
+        lives = jnp.where((inputs.tokens == mask)[..., None], visibility.EMPTY, inputs.lives)
+        if cache is not None:
+            unknown = cache.layers[0].keys[:, 0, :, :1] == mask
+            spans = jnp.where(unknown, visibility.EMPTY, cache.spans)
+            cache = dataclasses.replace(cache, spans=spans)
+        size = jnp.full(inputs.tokens.shape[:1], inputs.tokens.shape[1], jnp.int32)
+        asked = Queries(inputs.positions, inputs.looks, size)
+        inputs = dataclasses.replace(inputs, lives=lives, queries=asked)
+        output = self.model.forward(params, inputs, cache)
+        logits = jnp.pad(
+            output.logits, ((0, 0), (0, 0), (0, 1))
+        )  # the mask token is as likely as any
+        return dataclasses.replace(output, logits=logits)
+
+
+def canvas(model: Model) -> Model:
+    """An oracle as a canvas model: one more token, the mask, and laws at the place of each row."""
+    return dataclasses.replace(
+        model,
+        forward=_CanvasForward(model),
+        vocab_size=model.vocab_size + 1,
+        mask_token=model.vocab_size,
+        any_subset=False,
+        causal=False,
+    )
 
 
 def blend(params: jax.Array, other: jax.Array, weight: float) -> jax.Array:

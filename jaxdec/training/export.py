@@ -9,7 +9,7 @@ import lzma
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ import numpy as np
 
 from jaxdec import checkpoints, text
 from jaxdec.any_subset import two_stream
+from jaxdec.diffusion import canvas_model, next_token
 from jaxdec.model import Model, Params
 from jaxdec.training import objectives, subsets
 from jaxdec.training.corpus import Corpus
+from jaxdec.training.noising import Noising
+from jaxdec.training.subsets import Masking
 from jaxdec.training.trainer import TrainConfig, build
 
 MAX_LENGTH = 8192
@@ -54,16 +57,20 @@ def rounded(params: Params) -> Params:
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16).astype(jnp.float32), params)
 
 
-def evaluate(model: Model, params: Params, data: Corpus, length: int) -> dict[str, float]:
+def evaluate(
+    model: Model, params: Params, data: Corpus, length: int, blocks: tuple[int, ...] = ()
+) -> dict[str, float]:
     """Bits per byte of the held-out files under a model, `gzip -9` and `xz -9e`.
 
-    An any-subset model is scored on windows of which the first half, a random half, or a random twentieth is visible.
+    An any-subset model is scored on windows of which the first half, a random half, or a random twentieth is visible; a
+    canvas model by the diffusion bound, and from left to right if it was trained on blocks of one token.
 
     Args:
       model: scores windows.
       params: as they are shipped.
       data: the corpus.
       length: tokens in a window.
+      blocks: sizes that a model of blocks was trained on.
 
     Raises:
       ValueError: if nothing is held out.
@@ -84,6 +91,17 @@ def evaluate(model: Model, params: Params, data: Corpus, length: int) -> dict[st
             "bits_per_byte_half_masked": score(dropped(0.5)),
             "bits_per_byte_95_masked": score(dropped(0.95)),
         }
+    elif model.canvas:
+        length = min(length, len(stream))
+        own = {
+            "held_out_bits_per_byte": objectives.diffusion_bound(
+                model, params, stream, length=length, block=max(blocks, default=None)
+            )
+        }
+        if 1 in blocks:
+            own["bits_per_byte_left_to_right"] = objectives.bits_per_byte(
+                next_token(model), params, stream, length=length
+            )
     else:
         own = {
             "held_out_bits_per_byte": objectives.bits_per_byte(model, params, stream, length=length)
@@ -133,18 +151,20 @@ def export(
         raise ValueError(f"cannot export to {path}: it is not an empty folder")
     sizes = dataclasses.replace(config.model, window=config.length, max_length=MAX_LENGTH)
     model, _ = build(sizes)
-    mask_token = None if config.masking is None else text.MASK
-    if mask_token is not None:
-        model = two_stream(model, mask_token)
+    fills = _fills(config)
+    if fills is not None:
+        model = (two_stream if fills == "subsets" else canvas_model)(model, text.MASK)
+    blocks = config.masking.blocks if isinstance(config.masking, Noising) else ()
     facts: dict[str, Any] = {
         "about": about,
+        **({} if fills in (None, "subsets") else {"fills": fills}),
         "steps": config.steps,
         "batch": config.batch,
         "length": config.length,
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "corpus": data.fingerprint(),
         "train_bytes": sum(len(source.content) for source in data.train),
-        **evaluate(model, rounded(params), data, config.length),
+        **evaluate(model, rounded(params), data, config.length, blocks),
         "python": platform.python_version(),
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
@@ -154,7 +174,16 @@ def export(
     }
     draft = path.with_name(path.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
-    checkpoints.save(draft, sizes, params, eos=[text.EOS], facts=facts, mask_token=mask_token)
+    checkpoints.save(
+        draft,
+        sizes,
+        params,
+        eos=[text.EOS],
+        facts=facts,
+        fills=fills,
+        mask_token=None if fills is None else text.MASK,
+        block_size=max(blocks, default=None),
+    )
     (draft / "README.md").write_text(card(name, config, facts))
     if path.exists():
         path.rmdir()
@@ -208,11 +237,35 @@ nothing but Python sources.{_limits(config)}
 """
 
 
+def _fills(config: TrainConfig) -> Literal["subsets", "canvas", "blocks"] | None:
+    """What the model of a run fills."""
+    if config.masking is None:
+        return None
+    if isinstance(config.masking, Masking):
+        return "subsets"
+    return "blocks" if config.masking.blocks else "canvas"
+
+
 def _masking(config: TrainConfig) -> str:
-    """What an any-subset run was trained on."""
+    """What a run that fills masks was trained on."""
     masking = config.masking
     if masking is None:
         return ""
+    if isinstance(masking, Noising):
+        each = " Each window is used twice, with a masked set and with its complement"
+        if masking.blocks:
+            shares = ", ".join(
+                f"{share:.1%} of {block}"
+                for block, share in zip(masking.blocks, masking.shares, strict=True)
+            )
+            return f"""
+
+The objective is block diffusion, cross-entropy of masked tokens given their block and the clean blocks before it, one \
+masking rate a block, uniform in [0, 1]. Blocks by share of the windows: {shares} tokens.{each}."""
+        return f"""
+
+The objective is masked diffusion, cross-entropy of masked tokens given the visible ones, one masking rate a window, \
+uniform in [0, 1]; {masking.prompts:.0%} of the windows keep a prefix clean.{each}."""
     one_by_one, in_gaps, prefixes = masking.shares
     low, high = masking.rates
     return f"""
@@ -226,6 +279,8 @@ a row are scored."""
 def _scores(facts: dict[str, Any]) -> str:
     """The table of bits per byte."""
     packed = f"{facts['gzip_bits_per_byte']:.3f} | {facts['xz_bits_per_byte']:.3f} |"
+    if "fills" in facts and facts["fills"] != "subsets":
+        return _bounds(facts)
     if "bits_per_byte_half_masked" not in facts:
         return f"""| this model, as stored | `gzip -9` | `xz -9e` |
 |---|---|---|
@@ -242,7 +297,29 @@ The model, as stored, is scored on windows of {facts["length"]} tokens, in bits 
 the compressors pack all held-out files as one."""
 
 
+def _bounds(facts: dict[str, Any]) -> str:
+    """The table of a canvas model."""
+    names = ["diffusion bound", "`gzip -9`", "`xz -9e`"]
+    keys = ["held_out_bits_per_byte", "gzip_bits_per_byte", "xz_bits_per_byte"]
+    if "bits_per_byte_left_to_right" in facts:
+        names.insert(0, "from left to right")
+        keys.insert(0, "bits_per_byte_left_to_right")
+    rows = [names, ["---"] * len(names), [f"{facts[key]:.3f}" for key in keys]]
+    table = (
+        "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        .replace("| --- | ", "|---|")
+        .replace("--- |", "---|")
+    )
+    return f"""{table}
+
+The model, as stored, is scored on windows of {facts["length"]} tokens. The bound is the expected cross-entropy over \
+masking rates, weighted by one over the rate; from left to right, blocks of one token give the likelihood itself. The \
+compressors pack all held-out files as one."""
+
+
 def _limits(config: TrainConfig) -> str:
     if config.masking is None:
         return ""
+    if isinstance(config.masking, Noising):
+        return " It restores masked tokens (`jaxdec.denoise`)."
     return " It fills gaps (`jaxdec.infill`) and predicts no next token."

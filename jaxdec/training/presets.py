@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxdec import text
 from jaxdec.models import TransformerConfig
+from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
 from jaxdec.training.trainer import TrainConfig
 
@@ -81,5 +82,33 @@ PRESETS = {
         ),
         teacher="code-infill",
         about="a drafter for code-infill, distilled from it",
+    ),
+    "code-block": Preset(
+        TrainConfig(
+            _TARGET,
+            steps=1000,
+            batch=8,
+            length=256,
+            rows_at_once=1,
+            learning_rate=0.01,
+            adam_learning_rate=2e-3,
+            start="code-infill",
+            masking=Noising(blocks=(1, 8, 16, 32), shares=(0.25, 0.125, 0.125, 0.5)),
+        ),
+        about="a block-diffusion byte model of Python source for blocks of 1 to 32, adapted from code-infill",
+    ),
+    "code-mdm": Preset(
+        TrainConfig(
+            _TARGET,
+            steps=1000,
+            batch=8,
+            length=256,
+            rows_at_once=1,
+            learning_rate=0.01,
+            adam_learning_rate=2e-3,
+            start="code-infill",
+            masking=Noising(),
+        ),
+        about="a masked-diffusion byte model of Python source, adapted from code-infill",
     ),
 }

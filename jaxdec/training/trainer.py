@@ -24,7 +24,8 @@ from optax import contrib
 from jaxdec import text
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
-from jaxdec.training import corpus, objectives, subsets
+from jaxdec.training import corpus, noising, objectives, subsets
+from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
 
 
@@ -45,7 +46,8 @@ class TrainConfig:
       seed: of initial weights and of batches.
       distill: weight of the teacher's law in the loss; 0 for none.
       start: name of the checkpoint whose weights the run starts from; None for fresh ones.
-      masking: visible sets of the any-subset objective; None for next-token prediction.
+      masking: visible sets of the any-subset objective, or masked sets of a diffusion objective; None for next-token
+        prediction.
       checkpoint_every: steps between checkpoints.
     """
 
@@ -61,7 +63,7 @@ class TrainConfig:
     seed: int = 0
     distill: float = 0.0
     start: str | None = None
-    masking: Masking | None = None
+    masking: Masking | Noising | None = None
     checkpoint_every: int = 100
 
     def __post_init__(self):
@@ -160,12 +162,7 @@ def train(
     state = {"params": params, "optimizer": update.init(params)}
     stream = data.train_stream()
 
-    if config.masking is None:
-        draw: Callable[..., Any] = corpus.crops
-        ask: Callable[..., objectives.Predictions] = objectives.causal
-    else:
-        draw = functools.partial(subsets.draw, masking=config.masking)
-        ask = objectives.any_subset
+    draw, ask = _objective(config.masking)
 
     @jax.jit
     def step_fn(state, batch, teacher_params):
@@ -214,6 +211,18 @@ def train(
                     manager.save(step + 1, args=ocp.args.StandardSave(state))
         manager.wait_until_finished()
     return model, state["params"]
+
+
+def _objective(
+    masking: Masking | Noising | None,
+) -> tuple[Callable[..., Any], Callable[..., objectives.Predictions]]:
+    """What draws the batches of a run, and what asks a model for their predictions."""
+    if masking is None:
+        return corpus.crops, objectives.causal
+    if isinstance(masking, Masking):
+        return functools.partial(subsets.draw, masking=masking), objectives.any_subset
+    ask = objectives.block_diffusion if masking.blocks else objectives.masked_diffusion
+    return functools.partial(noising.draw, noising=masking), ask
 
 
 def _checked(params: Params, like: Params, name: str | None) -> Params:

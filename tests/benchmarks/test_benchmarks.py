@@ -44,7 +44,8 @@ def save(path, width, layers, mask_token=None):
         hidden=64,
     )
     _, params = from_nnx(Transformer(config, rngs=nnx.Rngs(layers)))
-    checkpoints.save(path, config, params, eos=[text.EOS], mask_token=mask_token)
+    fills = None if mask_token is None else "subsets"
+    checkpoints.save(path, config, params, eos=[text.EOS], fills=fills, mask_token=mask_token)
     return str(path)
 
 

@@ -36,7 +36,9 @@ def models(tmp_path_factory):
     near = jax.tree.map(lambda x: 0.8 * x, params)
     checkpoints.save(folder / "draft", TINY, near, eos=[text.EOS])
     for name, weights in [("infill", params), ("infill-draft", near)]:
-        checkpoints.save(folder / name, TINY, weights, eos=[text.EOS], mask_token=text.MASK)
+        checkpoints.save(
+            folder / name, TINY, weights, eos=[text.EOS], fills="subsets", mask_token=text.MASK
+        )
     other = dataclasses.replace(TINY, vocab_size=300)
     checkpoints.save(folder / "other", other, build(other)[1])
     return folder

@@ -1,0 +1,28 @@
+"""Masked and block diffusion decoding: schedules, unmasking policies, remasking and caches on one canvas loop."""
+
+from jaxdec.diffusion import caches, schedules, unmask
+from jaxdec.diffusion.candidates import Candidates
+from jaxdec.diffusion.decoder import Canvas, Denoise, DenoiseState, denoise
+from jaxdec.diffusion.models import canvas_model, next_token
+from jaxdec.diffusion.parts import Fuse, Remask, Stop, backtracking, credit, prophet
+from jaxdec.diffusion.unmask import Unmask
+
+__all__ = [
+    "Candidates",
+    "Canvas",
+    "Denoise",
+    "DenoiseState",
+    "Fuse",
+    "Remask",
+    "Stop",
+    "Unmask",
+    "backtracking",
+    "caches",
+    "canvas_model",
+    "credit",
+    "denoise",
+    "next_token",
+    "prophet",
+    "schedules",
+    "unmask",
+]

@@ -1,0 +1,122 @@
+"""What a policy sees of a step: the positions of the active group, and what the model says about each.
+
+Legend: B rows, W positions of the active group, V vocabulary.
+"""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.sampling import Purpose, key_at
+from jaxdec.sampling.noise import gumbel, uniform
+
+Score = Literal[
+    "random",
+    "left_to_right",
+    "max_prob",
+    "token_prob",
+    "margin",
+    "entropy",
+    "warped_max_prob",
+    "warped_margin",
+]
+"""What ranks positions; larger is committed first.
+
+    random           a uniform number of the position
+    left_to_right    minus the position
+    max_prob         max_v p(v)
+    margin           p(first) - p(second)
+    entropy          sum_v p(v) log p(v), the negative entropy
+    token_prob       q(x), of the token that was drawn, under the warped law q
+
+p is the model's own law; `warped_...` read the warped law q instead (temperature, top-p, ...). A score of the token
+that was drawn looks at the noise of the draw: even one token a step then no longer samples the model's law. All others
+do not, and fix which positions are committed independently of what stands there.
+"""
+
+VALUE_DEPENDENT = ("token_prob",)
+
+
+def check_score(kind: str) -> None:
+    """Raises `ValueError` for a score that does not exist."""
+    if kind not in get_args(Score):
+        raise ValueError(f"score must be one of {', '.join(get_args(Score))}; got {kind!r}")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """The active group in one step.
+
+    Attributes:
+      logits: float32 `[B, W, V]`, the model's, after guidance and fusion.
+      law: float32 `[B, W, V]`, warped log-probabilities that `tokens` were drawn from.
+      tokens: int32 `[B, W]`, a draw for each position; what stands there where a token is committed already.
+      log_probs: float32 `[B, W]`, of `tokens` under `law`.
+      places: int32 `[B, W]`, positions of the canvas.
+      allowed: bool `[B, W]`, positions that may be committed: of the group and not committed.
+      committed: bool `[B, W]`, positions of the group that are.
+      step: int32 `[B]`, steps taken in this group.
+      opened: int32 `[B]`, positions that the group had to fill when it began.
+      steps: int32 `[B]`, steps taken by the row.
+      keys: row keys `[B]`.
+    """
+
+    logits: jax.Array
+    law: jax.Array
+    tokens: jax.Array
+    log_probs: jax.Array
+    places: jax.Array
+    allowed: jax.Array
+    committed: jax.Array
+    step: jax.Array
+    opened: jax.Array
+    steps: jax.Array
+    keys: jax.Array
+
+    @property
+    def left(self) -> jax.Array:
+        """Positions that may be committed, int32 `[B]`."""
+        return self.allowed.sum(-1)
+
+    def score(self, kind: Score) -> jax.Array:
+        """float32 `[B, W]`; see `Score`."""
+        if kind == "random":
+            return uniform(key_at(self.keys, Purpose.ORDER, self.places))
+        if kind == "left_to_right":
+            return -self.places.astype(jnp.float32)
+        if kind == "token_prob":
+            return jnp.exp(self.log_probs)
+        law = self.law if kind.startswith("warped") else jax.nn.log_softmax(self.logits)
+        if kind == "entropy":
+            return jnp.where(law > -jnp.inf, jnp.exp(law) * law, 0).sum(-1)
+        top = jnp.exp(jax.lax.top_k(law, 2)[0])
+        return top[..., 0] - top[..., 1] if kind.endswith("margin") else top[..., 0]
+
+    def jitter(self) -> jax.Array:
+        """Gumbel noise by position and step, float32 `[B, W]`."""
+        steps = jnp.broadcast_to(self.steps[:, None], self.places.shape)
+        return gumbel(key_at(self.keys, Purpose.ORDER, self.places, steps), 1)[..., 0]
+
+    def coins(self) -> jax.Array:
+        """Uniforms by position and step, float32 `[B, W]`."""
+        steps = jnp.broadcast_to(self.steps[:, None], self.places.shape)
+        return uniform(key_at(self.keys, Purpose.ORDER, self.places, steps))
+
+
+def ranked(score: jax.Array, allowed: jax.Array) -> jax.Array:
+    """The place of each position in descending order of score, int32 `[B, W]`; the lower index first among equals.
+
+    Positions that are not allowed come last. A score that is no number ranks behind all numbers.
+    """
+    least = jnp.finfo(jnp.float32).min
+    score = jnp.where(jnp.isnan(score), least, jnp.maximum(score, least))
+    order = jnp.argsort(jnp.where(allowed, -score, jnp.inf), axis=-1, stable=True)
+    return jnp.argsort(order, axis=-1).astype(jnp.int32)
+
+
+def top(score: jax.Array, allowed: jax.Array, count: jax.Array) -> jax.Array:
+    """The `count [B]` allowed positions of the highest score, bool `[B, W]`."""
+    return allowed & (ranked(score, allowed) < count[:, None])

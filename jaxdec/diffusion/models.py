@@ -1,0 +1,88 @@
+"""Canvas models: what a transformer that was trained to restore masked tokens is to decoders.
+
+Legend: B rows, T new tokens, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.model import Inputs, Model, Output, Params
+
+
+def canvas_model(model: Model, mask_token: int) -> Model:
+    """A model whose logits are laws of the token at the place of each row, for `denoise`.
+
+    Args:
+      model: a transformer that was trained so (`training.objectives.masked_diffusion`, `block_diffusion`).
+      mask_token: what stands at unknown positions; never emitted.
+
+    Raises:
+      ValueError: if the mask token is not in the vocabulary.
+    """
+    if not 0 <= mask_token < model.vocab_size:
+        raise ValueError(f"mask_token {mask_token} is outside the vocabulary of {model.vocab_size}")
+    return dataclasses.replace(model, mask_token=mask_token, any_subset=False, causal=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NextToken:
+    """Asks a mask after each token, and doubles all numbers to give the masks room between them."""
+
+    model: Model
+    mask_token: int
+
+    def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
+        width = inputs.tokens.shape[1]
+        join = lambda a, b: jnp.concatenate([a, b], axis=1)
+        looks, lives = 2 * inputs.looks, _doubled(inputs.lives)
+        between = (
+            looks + 1
+        )  # sees what the token sees, the token too, and among the masks itself alone
+        asked = Inputs(
+            tokens=join(inputs.tokens, jnp.full_like(inputs.tokens, self.mask_token)),
+            positions=join(inputs.positions, inputs.positions + 1),
+            looks=join(looks, between),
+            lives=join(lives, between),
+        )
+        if cache is not None:
+            cache = dataclasses.replace(cache, spans=_doubled(cache.spans))
+        output = self.model.forward(params, asked, cache)
+        real = jnp.arange(output.logits.shape[-1]) != self.mask_token
+        return Output(
+            logits=jnp.where(real, output.logits[:, width:], -jnp.inf),
+            hidden=output.hidden[:, width:],
+            taps=tuple(tap[:, width:] for tap in output.taps),
+            entries=output.entries.first(width),
+        )
+
+
+def _doubled(lives):
+    """A key that was seen from `start` to `stop` is seen from `2 start` to `2 stop + 1`."""
+    start, stop = lives[..., 0], lives[..., 1]
+    far = visibility.FOREVER
+    start = jnp.where(start >= far, far, 2 * jnp.minimum(start, far // 2 - 1))
+    stop = jnp.where(stop >= far, far, 2 * jnp.clip(stop, -far // 2, far // 2 - 1) + 1)
+    return jnp.stack([start, stop], axis=-1)
+
+
+def next_token(model: Model) -> Model:
+    """A canvas model as a causal one: the law after a token is that of a mask at the next position.
+
+    For models that were trained with blocks of one token, in which clean tokens see the clean ones before them alone.
+    Every causal decoder then takes the model, speculation included; a forward has two rows a token.
+
+    Args:
+      model: of `canvas_model`.
+
+    Raises:
+      ValueError: if the model has no mask token.
+
+    Exactness: the law of `denoise` with `schedules.blocks(1)` and causal attention.
+    """
+    if not model.canvas or model.mask_token is None:
+        raise ValueError("only a canvas model, which has a mask token, is asked so")
+    forward = _NextToken(model, model.mask_token)
+    return dataclasses.replace(model, forward=forward, mask_token=None, causal=True)
