@@ -91,7 +91,7 @@ class Candidates:
             return jnp.exp(self.log_probs)
         law = self.law if kind.startswith("warped") else jax.nn.log_softmax(self.logits)
         if kind == "entropy":
-            return jnp.where(law > -jnp.inf, jnp.exp(law) * law, 0).sum(-1)
+            return jnp.where(law == -jnp.inf, 0, jnp.exp(law) * law).sum(-1)
         top = jnp.exp(jax.lax.top_k(law, 2)[0])
         return top[..., 0] - top[..., 1] if kind.endswith("margin") else top[..., 0]
 
