@@ -34,6 +34,9 @@ Score = Literal[
 p is the model's own law; `warped_...` read the warped law q instead (temperature, top-p, ...). A score of the token
 that was drawn looks at the noise of the draw: even one token a step then no longer samples the model's law. All others
 do not, and fix which positions are committed independently of what stands there.
+
+At temperature 0 the warped law has all its mass on one token: `token_prob` and `warped_...` are then 1 everywhere,
+which orders positions from left to right and exceeds any threshold below 1.
 """
 
 VALUE_DEPENDENT = ("token_prob",)

@@ -358,7 +358,7 @@ def dynamic_threshold(
       threshold: tau (knob); 1 gives `quota(by, steps=steps)`.
       steps: S, of each group (knob); 0 for a quota of one.
       by: what is compared. The published score is that of the drawn token, which looks at the draw; `"max_prob"` does
-        not.
+        not, and is what to use at temperature 0, where the drawn token has probability 1 and all are committed at once.
 
     Exactness: heuristic.
 
