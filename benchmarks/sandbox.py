@@ -99,7 +99,7 @@ def run(program: str | bytes, limits: Limits | None = None) -> Outcome:
     numbers = (math.ceil(limits.seconds) + 1, limits.memory, limits.written)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         (Path(folder) / launcher.PROGRAM).write_bytes(source)
-        # -I leaves out the environment and the folder; -S what is installed, since an editable install shows the caller.
+        # -I leaves out the environment and the folder, -S what is installed: an editable install would show the caller.
         process = subprocess.Popen(
             [*_namespace(), sys.executable, "-ISB", launcher.__file__, *map(str, numbers)],
             cwd=folder,

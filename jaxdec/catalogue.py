@@ -170,7 +170,7 @@ def _denoising(
             **{key: value() for key, value in options.items()},
         )
 
-    tests = "tests/diffusion/test_conformance.py"
+    tests = "tests/diffusion/test_denoise_conformance.py"
     return Method(name, title, paper, exactness, make, tests, "diffusion", denoises=True)
 
 
@@ -350,7 +350,7 @@ METHODS = {
             "dynamic-threshold",
             "canvas decoding, a threshold or a quota",
             "2510.06303",
-            policies.dynamic_threshold,
+            lambda: policies.dynamic_threshold(by="max_prob"),
         ),
         _denoising(
             "entropy-bound",

@@ -48,7 +48,7 @@ class Canvas:
       committed: bool `[B, L]`.
       steps: int32 `[B, L]`, the step of the row that committed each position; -1 for the prompt and masks.
       log_probs: float32 `[B, L]`, of each token under the law that it was drawn from.
-      raw_log_probs: float32 `[B, L]`, under the model's own law.
+      raw_log_probs: float32 `[B, L]`, under the model's own law (with guidance, but without fusion).
       groups: int32 `[B, L]`, of the schedule.
       units: int32 `[B, L]`, of the schedule.
       end: int32 `[B]`, positions of the prompt and those that may be generated.
@@ -516,6 +516,7 @@ class Denoise:
     ) -> tuple[jax.Array, tuple[Board, tuple[Any, Any, Any]]]:
         """One step of the group from logits `[B, W, V]`: what is committed and taken back."""
         policy, taking, fusing = parts
+        own = jax.nn.log_softmax(logits)
         if self.fuse is not None:
             logits, fusing = self.fuse.fuse(logits, ~board.committed, fusing, knobs)
         seen = see(logits, board)
@@ -527,7 +528,7 @@ class Denoise:
         if self.remask is not None:
             back, taking = self.remask.take_back(seen, reveal, taking, knobs)
             back &= seen.committed | reveal
-        raw = _at_token(jax.nn.log_softmax(logits), seen.tokens)
+        raw = _at_token(own, seen.tokens)
         fill = lambda old, new: jnp.where(reveal, new, old)
         after = Board(
             tokens=fill(board.tokens, seen.tokens),

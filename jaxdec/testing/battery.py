@@ -430,5 +430,10 @@ IMPLIED = {
 def checks(make: Factory) -> tuple[Callable[[Factory], None], ...]:
     """The checks that the factory's decoder must pass: those for all, and those that its declaration implies."""
     model, _ = pair()
-    exactness = getattr(make(model, model), "exactness", None)
-    return ALWAYS + (IMPLIED[exactness] if isinstance(exactness, Exactness) else ())
+    decoder = make(model, model)
+    exactness = getattr(decoder, "exactness", None)
+    always = ALWAYS
+    if getattr(decoder, "paints", False) and exactness is not Exactness.TOKEN_IDENTICAL:
+        # How much of a canvas is masked is part of what such a policy goes by: a smaller one is another request.
+        always = tuple(check for check in ALWAYS if check is not check_full_cache)
+    return always + (IMPLIED[exactness] if isinstance(exactness, Exactness) else ())
