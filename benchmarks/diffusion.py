@@ -220,19 +220,12 @@ def diffusion(setting: Setting) -> list[Row]:
 
 def _best(rows: list[Row]) -> list[Row]:
     """Marks the fastest setting of each method and block that loses at most `WORSE`."""
-    fit = [row["worse"] <= WORSE and row["less_varied"] <= WORSE for row in rows]
-    fastest: dict[tuple[str, int], float] = {}
-    for row, fits in zip(rows, fit, strict=True):
+    best: dict[tuple[str, int], Row] = {}
+    for row in rows:
         key = row["method"], row["block"]
-        if fits:
-            fastest[key] = max(fastest.get(key, 0.0), row["tokens_per_forward"])
-    return [
-        {
-            **row,
-            "best": fits and row["tokens_per_forward"] == fastest[row["method"], row["block"]],
-        }
-        for row, fits in zip(rows, fit, strict=True)
-    ]
+        if row["worse"] <= WORSE and row["less_varied"] <= WORSE:
+            best[key] = max(best.get(key, row), row, key=lambda held: held["tokens_per_forward"])
+    return [{**row, "best": best.get((row["method"], row["block"])) is row} for row in rows]
 
 
 def cached(setting: Setting) -> Iterable[tuple[Variant, str]]:

@@ -340,7 +340,8 @@ def test_checkpoints_of_the_wrong_kind(tmp_path, capsys):
 
 
 def test_canvases_need_a_canvas_and_a_causal_judge():
-    causal = SimpleNamespace(name="next", model=hash_oracle(text.VOCAB_SIZE)[0])
+    model = dataclasses.replace(hash_oracle(text.VOCAB_SIZE)[0], any_subset=False)
+    causal = SimpleNamespace(name="next", model=model)
     canvas = SimpleNamespace(name="canvas", model=canvas_model(causal.model, text.MASK))
     cases.check("diffusion", canvas, causal)
     for case, target, second, needed in [
