@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         run.add_argument(f"--{role}", help="checkpoint, by name or path (default: the case's own)")
     show = commands.add_parser("report", help="print the report of the results")
     show.add_argument("--write", action="store_true", help="rewrite README.md and docs/")
+    show.add_argument("--charts", action="store_true", help="draw the charts of docs/images/")
     for command in (run, show):
         command.add_argument("--results", type=Path, help="folder of the JSON files")
     return root
@@ -66,7 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
         results = report.load(parsed.results or report.RESULTS)
         if parsed.write:
             report.write(results)
-        else:
+        if parsed.charts:
+            from benchmarks import charts
+
+            for path in charts.write(results):
+                print(f"wrote {path}", file=sys.stderr)
+        if not (parsed.write or parsed.charts):
             print(report.render(results, full=True), end="")
         return 0
     except ValueError as error:

@@ -30,11 +30,14 @@ def write(results: list[dict[str, Any]], root: Path = ROOT) -> list[Path]:
     rows = next((result["rows"] for result in results if result["case"] == "diffusion"), None)
     if rows is None:
         raise ValueError("there is no result of the case diffusion to draw")
-    import matplotlib.pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
-    temperatures = sorted({row["temperature"] for row in rows if row.get("temperature") is not None})
-    size = 5.5 * len(temperatures), 5
-    figure, axes = plt.subplots(1, len(temperatures), figsize=size, layout="constrained")
+    temperatures = sorted(
+        {row["temperature"] for row in rows if row.get("temperature") is not None}
+    )
+    figure = Figure(figsize=(5.5 * len(temperatures), 5), layout="constrained")
+    axes = figure.subplots(1, len(temperatures), squeeze=False)[0]
     for ax, temperature in zip(axes, temperatures, strict=True):
         trade_off(curves(rows, temperature), ax=ax)
         ax.set_title(f"temperature {temperature:g}")
@@ -43,7 +46,6 @@ def write(results: list[dict[str, Any]], root: Path = ROOT) -> list[Path]:
     path = root / "docs" / "images" / "diffusion.svg"
     path.parent.mkdir(parents=True, exist_ok=True)
     # The same results give the same file.
-    with plt.rc_context({"svg.hashsalt": "jaxdec"}):
+    with rc_context({"svg.hashsalt": "jaxdec"}):
         figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
     return [path]

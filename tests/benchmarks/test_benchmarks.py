@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import cases, diffusion, report, workload
+from benchmarks import cases, charts, diffusion, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.runner import Method, interleave
@@ -204,15 +204,33 @@ def test_canvases_by_policy(results):
             assert any(row["best"] for row in same)
 
 
+def test_the_chart_is_drawn_from_the_results(results, tmp_path):
+    rows = results["diffusion"]["rows"]
+    found = charts.curves([*rows, {**rows[-1], "block": 4}], 0.0)
+    assert {name: len(curve) for name, curve in found.items()} == {
+        "left-to-right": 1,
+        "threshold": 2,
+    }
+    assert found["left-to-right"] == [(1.0, rows[1]["bits_per_byte"])]
+    (path,) = charts.write(list(results.values()), tmp_path)
+    assert path == tmp_path / "docs" / "images" / "diffusion.svg"
+    drawn = path.read_bytes()
+    assert drawn.count(b"</svg>") == 1
+    charts.write(list(results.values()), tmp_path)
+    assert path.read_bytes() == drawn
+    with pytest.raises(ValueError, match="no result of the case diffusion"):
+        charts.write([results["pair"]], tmp_path)
+
+
 def test_the_best_setting_is_the_fastest_that_is_not_much_worse():
     def row(speed, worse, method="threshold", entropy=0.0):
         found = {"method": method, "block": 8, "worse": worse, "less_varied": entropy}
         return {**found, "tokens_per_forward": speed}
 
     rows = [row(1, 0.0), row(3, 0.05), row(2, -0.1), row(9, 0.06), row(8, -0.2, entropy=0.3)]
-    rows += [row(1, 0.2, "saber")]
+    rows += [row(3, 0.0), row(1, 0.2, "saber")]
     found = diffusion._best(rows)
-    assert [row["best"] for row in found] == [False, True, False, False, False, False]
+    assert [row["best"] for row in found] == [False, True, *[False] * 5]
 
 
 def test_sweeps_come_after_their_baselines():
