@@ -30,7 +30,7 @@ def write(results: list[dict[str, Any]], root: Path = ROOT) -> list[Path]:
     rows = next((result["rows"] for result in results if result["case"] == "diffusion"), None)
     if rows is None:
         raise ValueError("there is no result of the case diffusion to draw")
-    from matplotlib import rc_context
+    from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 
     temperatures = sorted(
@@ -39,6 +39,7 @@ def write(results: list[dict[str, Any]], root: Path = ROOT) -> list[Path]:
     figure = Figure(figsize=(5.5 * len(temperatures), 5), layout="constrained")
     axes = figure.subplots(1, len(temperatures), squeeze=False)[0]
     for ax, temperature in zip(axes, temperatures, strict=True):
+        ax.set_prop_cycle(color=colormaps["tab20"].colors)  # the default has fewer than policies
         trade_off(curves(rows, temperature), ax=ax)
         ax.set_title(f"temperature {temperature:g}")
         ax.get_legend().remove()  # one is enough
