@@ -116,26 +116,16 @@ class KVCache:
             written=count > 0,
         )
 
-    def write(
-        self,
-        entries: KVEntries,
-        slots: jax.Array,
-        lives: jax.Array,
-        *,
-        index: jax.Array | None = None,
-    ) -> "KVCache":
+    def write(self, entries: KVEntries, slots: jax.Array, lives: jax.Array) -> "KVCache":
         """Overwrites chosen slots with new entries; lengths stay.
 
         Serves caches that refresh committed places (canvas decoding).
 
         Args:
           entries: of T new tokens.
-          slots: int32 `[B, A]`; a slot outside `[0, S)` is skipped. Slots of one row differ.
-          lives: int32 `[B, A, 2]`, the spans of the stored tokens.
-          index: int32 `[B, A]`, which new tokens; all T in order if not given.
+          slots: int32 `[B, T]`; a slot outside `[0, S)` is skipped. Slots of one row differ.
+          lives: int32 `[B, T, 2]`, the spans of the stored tokens.
         """
-        if index is not None:
-            entries = _gather(entries, index)
         # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
         past = self.capacity + jnp.arange(slots.shape[1])
         slots = jnp.where((slots < 0) | (slots >= self.capacity), past, slots)

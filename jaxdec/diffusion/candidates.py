@@ -34,6 +34,9 @@ Score = Literal[
 p is the model's own law; `warped_...` read the warped law q instead (temperature, top-p, ...). A score of the token
 that was drawn looks at the noise of the draw: even one token a step then no longer samples the model's law. All others
 do not, and fix which positions are committed independently of what stands there.
+
+At temperature 0 the warped law has all its mass on one token: `token_prob` and `warped_...` are then 1 everywhere,
+which orders positions from left to right and exceeds any threshold below 1.
 """
 
 VALUE_DEPENDENT = ("token_prob",)
@@ -91,7 +94,7 @@ class Candidates:
             return jnp.exp(self.log_probs)
         law = self.law if kind.startswith("warped") else jax.nn.log_softmax(self.logits)
         if kind == "entropy":
-            return jnp.where(law > -jnp.inf, jnp.exp(law) * law, 0).sum(-1)
+            return jnp.where(law == -jnp.inf, 0, jnp.exp(law) * law).sum(-1)
         top = jnp.exp(jax.lax.top_k(law, 2)[0])
         return top[..., 0] - top[..., 1] if kind.endswith("margin") else top[..., 0]
 

@@ -134,7 +134,7 @@ class Board(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    """What a forward over branches returns: logits `[B, D, W, V]`, and what a cache would store of each branch."""
+    """What a forward returns: logits `[B, D, W, V]` of all branches, and what a cache would store, T entries a row."""
 
     logits: jax.Array
     entries: Any
@@ -243,7 +243,7 @@ class Denoise:
         if fresh is not None:
             width = min(request.prompt.shape[1], length)
             scored = self._score(target_params(params), state, facts, fresh, width, 1)
-            state = dataclasses.replace(state, cache=self._store(state, scored, zero))
+            state = dataclasses.replace(state, cache=self._store(state, scored))
         return state
 
     @property
@@ -358,8 +358,9 @@ class Denoise:
             given, alone = logits[:batch], logits[batch:]
             logits = jnp.where(jnp.isneginf(given), given, alone + (scale + 1) * (given - alone))
         logits = logits.reshape(batch, branches, window, -1)
-        entries = output.entries.first(branches * size)
-        return _Scored(logits, entries, jnp.where(there, at, -1), stored)
+        # Those of the first branch, the canvas as it is: without branches the same would be stored.
+        entries = output.entries.first(size)
+        return _Scored(logits, entries, jnp.where(there, at, -1), stored[:, 0])
 
     def _without_prompt(self, inputs: Inputs, prompt: jax.Array) -> Inputs:
         """The rows, and again with the prompt masked."""
@@ -370,16 +371,11 @@ class Denoise:
             return dataclasses.replace(twice, lives=lives)
         return dataclasses.replace(twice, tokens=jnp.where(none, self._mask, twice.tokens))
 
-    def _store(self, state: DenoiseState, scored: _Scored, branch: jax.Array) -> Any:
-        """The cache with the entries of one branch a row."""
-        size = scored.slots.shape[1]
-        index = branch[:, None] * size + jnp.arange(size)
+    def _store(self, state: DenoiseState, scored: _Scored) -> Any:
+        """The cache with what was computed."""
         slots = jnp.where(state.rows.running[:, None], scored.slots, -1)
-        lives = jnp.take_along_axis(
-            scored.lives.reshape(*index.shape[:1], -1, 2), index[..., None], axis=1
-        )
         again = lambda x: jnp.tile(x, (1 + self.guided, *(1,) * (x.ndim - 1)))
-        return state.cache.write(scored.entries, again(slots), again(lives), index=again(index))
+        return state.cache.write(scored.entries, again(slots), again(scored.lives))
 
     def _forward(self, params: Params, state: DenoiseState, facts: Facts, wide: jax.Array):
         """Narrow or wide, as the rows need it; a row that does not need a wide forward has its narrow share of one."""
@@ -393,22 +389,10 @@ class Denoise:
         like = jax.eval_shape(large)
 
         def padded():
-            scored = score(small, narrow)
-
-            # Branch after branch: each gets its own padding, so that rows are found at the same places.
-            def fill(x, full):
-                axis = next(
-                    (i for i, (n, m) in enumerate(zip(x.shape, full.shape, strict=True)) if n != m),
-                    None,
-                )
-                if axis is None:
-                    return x
-                apart = x.reshape(*x.shape[:axis], -1, narrow, *x.shape[axis + 1 :])
-                pads = [(0, 0)] * apart.ndim
-                pads[axis + 1] = (0, most - narrow)
-                return jnp.pad(apart, pads).reshape(full.shape)
-
-            filled = jax.tree.map(fill, scored, like)
+            fill = lambda x, full: jnp.pad(
+                x, [(0, m - n) for n, m in zip(x.shape, full.shape, strict=True)]
+            )
+            filled = jax.tree.map(fill, score(small, narrow), like)
             outside = jnp.arange(most) >= narrow
             return filled._replace(slots=jnp.where(outside, -1, filled.slots))
 
@@ -519,7 +503,7 @@ class Denoise:
             since=jnp.where(wide, 0, progress.since + 1),
         )
         progress = pick(state.rows.running, moved, progress)
-        cache = None if state.cache is None else self._store(state, scored, best)
+        cache = None if state.cache is None else self._store(state, scored)
         return DenoiseState(rows, settings, canvas, progress, parts, ahead, cache, state.room), info
 
     def _static_step(
@@ -625,7 +609,8 @@ def denoise(
       ValueError: for parts that do not fit together.
 
     Exactness: that of the policy, heuristic for most; see there. Branches change nothing but the number of forwards,
-    token for token, greedy or sampled. Exact caches change nothing; approximate ones nothing at a refresh period of 1.
+    token for token, greedy or sampled (a refresh period counts forwards, so it should be left alone with them). Exact
+    caches change nothing; approximate ones nothing at a refresh period of 1.
 
     Source: LLaDA 2502.09992, Fast-dLLM 2505.22618, SDAR 2510.06303; FreeDave 2510.00294 with equality of whole
     canvases, and fixed noise a position, so that it is lossless above temperature 0 as well.

@@ -108,17 +108,17 @@ class Prophet(Stop):
         return {name: Knob(value) for name, value in gaps.items()}
 
     def now(self, seen: Candidates, knobs: Knobs) -> jax.Array:
-        """Where the mean gap exceeds the limit of the progress made."""
+        """Where the mean gap reaches the limit of the progress made."""
         first = jax.lax.top_k(seen.logits, 2)[0]
         gap = jnp.where(seen.allowed, first[..., 0] - first[..., 1], 0).sum(-1)
         gap = gap / jnp.maximum(seen.left, 1)
-        progress = 1 - seen.left / jnp.maximum(seen.opened, 1)
+        thirds = 3 * (seen.opened - seen.left)  # in integers: a third of the group is exact
         limit = jnp.select(
-            [progress < 1 / 3, progress < 2 / 3],
+            [thirds < seen.opened, thirds < 2 * seen.opened],
             [knobs["early_gap"], knobs["middle_gap"]],
             knobs["late_gap"],
         )
-        return gap >= limit
+        return (gap >= limit) & (limit < jnp.inf)  # a gap is infinite where one token is possible
 
 
 def prophet(early: float = 7.5, middle: float = 5.0, late: float = 2.5) -> Prophet:

@@ -134,13 +134,15 @@ def diagonals(height: int, width: int, slope: int = 1) -> Schedule:
     With slope 2 the upper right neighbour of a position is decoded before it.
     """
     h, w = _grid(height, width)
+    if slope < 1:
+        raise ValueError(f"slope must be at least 1, got {slope}")
     return partition(np.unique(slope * h + w, return_inverse=True)[1])
 
 
 def cells(height: int, width: int, size: int) -> Schedule:
     """A picture by square cells of `size` by `size`, cell after cell in raster order."""
     h, w = _grid(height, width)
-    if height % size or width % size:
+    if size < 1 or height % size or width % size:
         raise ValueError(f"cells of {size} do not divide {height} by {width}")
     return partition(h // size * (width // size) + w // size)
 
@@ -148,7 +150,7 @@ def cells(height: int, width: int, size: int) -> Schedule:
 def subsample(height: int, width: int, stride: int) -> Schedule:
     """A picture by interleaved grids: `group = (h mod s) s + w mod s`, coarse structure first."""
     h, w = _grid(height, width)
-    if stride > min(height, width):
+    if not 1 <= stride <= min(height, width):
         raise ValueError(f"a stride of {stride} does not fit {height} by {width}")
     return partition(h % stride * stride + w % stride)
 
@@ -162,7 +164,8 @@ def scales(sides: Sequence[int]) -> Schedule:
 
 def coarse_to_fine(length: int) -> Schedule:
     """`length` coarse tokens one by one, then all fine ones together."""
-    return partition(np.concatenate([np.arange(length), np.full(length, length)]))
+    (coarse,) = _grid(length)
+    return partition(np.concatenate([coarse, np.full(length, length)]))
 
 
 def depth(steps: int, levels: int) -> Schedule:

@@ -9,7 +9,7 @@ Legend: B rows, W positions of the active group, m positions that the group had 
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from jaxdec.diffusion.candidates import (
 )
 
 Knobs = Mapping[str, jax.Array]
+Spread = Literal["even", "linear_time", "cosine"]
+"""How the positions of a group are spread over its steps; see `quota`."""
 _default = lambda: dataclasses.field(
     compare=False
 )  # the value is traced, so equal programs stay equal
@@ -67,7 +69,7 @@ class Quota(Unmask):
 
     by: Score
     steps: int = _default()
-    spread: Literal["even", "linear_time", "cosine"] = "even"
+    spread: Spread = "even"
     position_temperature: float = dataclasses.field(default=0.0, compare=False)
     jittered: bool = False
 
@@ -99,7 +101,7 @@ class Quota(Unmask):
         if self.spread == "even":
             count = m // steps + (step < m % steps)
         elif self.spread == "linear_time":
-            count = (m - m * step // steps) // jnp.maximum(steps - step, 1)
+            count = seen.left // jnp.maximum(steps - step, 1)
         else:
             done = (step + 1) / steps
             left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
@@ -122,7 +124,7 @@ def quota(
     by: Score = "max_prob",
     *,
     steps: int = 0,
-    spread: Literal["even", "linear_time", "cosine"] = "even",
+    spread: Spread = "even",
     position_temperature: float | None = None,
 ) -> Quota:
     """A fixed number of positions a step, those of the highest score.
@@ -139,7 +141,7 @@ def quota(
         (knob) rather than ranked.
 
     Raises:
-      ValueError: for an unknown score.
+      ValueError: for an unknown score or spread.
 
     Exactness: one position a step from left to right is sequential decoding, token for token; with any score that
     does not look at the drawn token, one position a step draws from the model's own sequential law along an order that
@@ -149,6 +151,8 @@ def quota(
     entropy; its `alg_temp` is the position temperature).
     """
     check_score(by)
+    if spread not in get_args(Spread):
+        raise ValueError(f"spread must be one of {', '.join(get_args(Spread))}; got {spread!r}")
     return Quota(by, steps, spread, position_temperature or 0.0, position_temperature is not None)
 
 
@@ -354,7 +358,7 @@ def dynamic_threshold(
       threshold: tau (knob); 1 gives `quota(by, steps=steps)`.
       steps: S, of each group (knob); 0 for a quota of one.
       by: what is compared. The published score is that of the drawn token, which looks at the draw; `"max_prob"` does
-        not.
+        not, and is what to use at temperature 0, where the drawn token has probability 1 and all are committed at once.
 
     Exactness: heuristic.
 

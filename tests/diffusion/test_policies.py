@@ -1,0 +1,340 @@
+"""Unmasking policies against twins of the published rules, and the laws of the random ones."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import policy_twins as twins
+import pytest
+from policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of
+
+from jaxdec.diffusion import Candidates, unmask
+from jaxdec.sampling.noise import row_keys
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SHAPES = ((7, 6), (12, 9))
+STEPS = np.array([0, 1, 2, 3, 4, 2, 3, 20], np.int32)
+STEPS_AND_LIMITS = {"steps": STEPS, "threshold": np.array([0.3, 0.5, 0.7, 0.9, 0.4, 0.6, 0.5, 1.0])}
+CHANCES = np.array([0.0, 0.3, 0.5, 0.7, 0.9, 0.4, 0.5, 1.0])
+NATS = -np.array([2.0, 0.5, 1.0, 0.3, 0.8, 1.2, 0.5, 0.0])
+
+CASES = {
+    **{
+        f"quota-{by}": (unmask.quota(by), twins.quota(by), {"steps": STEPS})
+        for by in (
+            "left_to_right",
+            "max_prob",
+            "token_prob",
+            "margin",
+            "entropy",
+            "warped_max_prob",
+            "warped_margin",
+        )
+    },
+    **{
+        f"quota-{spread}": (
+            unmask.quota("margin", spread=spread),
+            twins.quota("margin", spread),
+            {"steps": STEPS},
+        )
+        for spread in ("linear_time", "cosine")
+    },
+    "left_to_right": (
+        unmask.left_to_right(),
+        lambda row: row.allowed[:1],
+        {},
+    ),
+    **{
+        f"threshold-{by}": (unmask.threshold(by=by), twins.threshold(by), {"threshold": limits})
+        for by, limits in (
+            ("max_prob", CHANCES),
+            ("margin", CHANCES),
+            ("token_prob", CHANCES),
+            ("entropy", NATS),
+        )
+    },
+    **{
+        f"factor-{by}": (
+            unmask.factor(by=by),
+            twins.factor(by),
+            {"factor": np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 1.0, 0.0])},
+        )
+        for by in ("max_prob", "token_prob")
+    },
+    **{
+        f"dynamic_threshold-{by}": (
+            unmask.dynamic_threshold(by=by),
+            twins.dynamic_threshold(by),
+            STEPS_AND_LIMITS,
+        )
+        for by in ("token_prob", "max_prob")
+    },
+    "entropy_bound": (
+        unmask.entropy_bound(),
+        twins.entropy_bound,
+        {"entropy_bound": np.array([0.0, 0.4, 0.9, 2.0, 3.0, 1.5, 1.0, 0.1])},
+    ),
+    "saber": (
+        unmask.saber(),
+        twins.saber,
+        {"minimum": np.array([1, 2, 3, 2, 1, 2, 3, 4], np.int32)},
+    ),
+}
+
+
+def traced(knobs):
+    """Knobs as `generate` gives them."""
+    dtype = lambda x: jnp.int32 if np.issubdtype(x.dtype, np.integer) else jnp.float32
+    return {name: jnp.asarray(value, dtype(value)) for name, value in knobs.items()}
+
+
+@pytest.mark.parametrize(("width", "vocab"), SHAPES)
+@pytest.mark.parametrize("name", CASES)
+def test_the_published_rule(name, width, vocab):
+    policy, twin, knobs = CASES[name]
+    assert set(knobs) == set(policy.knobs)
+    board = Board(width, vocab, seed=width)
+    state = policy.init(ROWS, width)
+    while board.allowed.any():
+        seen, rows = board.look()
+        chosen, state = policy.choose(seen, state, traced(knobs))
+        chosen = np.asarray(chosen)
+        assert chosen.shape == board.allowed.shape and chosen.dtype == bool
+        assert not (chosen & ~board.allowed).any()
+        for b, row in enumerate(rows):
+            expected = (
+                twin(row, **{k: v[b].item() for k, v in knobs.items()}) if row.allowed else []
+            )
+            assert places_of(chosen[b]) == sorted(set(expected)), (board.step, b)
+            assert len(expected) >= min(len(row.allowed), 1)
+        board.commit(chosen)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_guess_at_the_next_steps_begins_with_this_one(name):
+    policy, _, knobs = CASES[name]
+    board = Board(*SHAPES[0], seed=3)
+    seen, rows = board.look()
+    knobs = traced(knobs)
+    score, count = policy.ahead(seen, knobs)
+    assert score.shape == (ROWS, board.width) and jnp.issubdtype(score.dtype, jnp.floating)
+    assert count.shape == (ROWS,) and jnp.issubdtype(count.dtype, jnp.integer)
+    chosen, _ = policy.choose(seen, policy.init(ROWS, board.width), knobs)
+    for b, row in enumerate(rows):
+        best = twins.in_order({at: float(score[b, at]) for at in row.allowed})[: int(count[b])]
+        # The best by probability are no more than a guess where the policy ranks drawn tokens.
+        if name not in ("dynamic_threshold-token_prob", "factor-token_prob"):
+            assert set(best) <= set(places_of(chosen[b])), b
+
+
+@pytest.mark.parametrize("spread", ["even", "linear_time", "cosine"])
+def test_a_quota_takes_as_many_steps_as_asked_for(spread):
+    opened = np.arange(1, 41)
+    for steps in (1, 2, 3, 4, 7, 16):
+        left, step, taken = opened.copy(), 0, np.zeros_like(opened)
+        while left.any():
+            expected = [
+                min(twins.quota_size(spread, int(m), steps, step, int(n)), int(n))
+                for m, n in zip(opened, left, strict=True)
+            ]
+            seen = plain(len(opened), opened, left, step)
+            chosen, _ = unmask.quota("left_to_right", spread=spread).choose(
+                seen, None, {"steps": jnp.full(len(opened), steps, jnp.int32)}
+            )
+            count = np.asarray(chosen.sum(1))
+            np.testing.assert_array_equal(count, expected)
+            taken += left > 0
+            left, step = left - count, step + 1
+        np.testing.assert_array_equal(taken, np.minimum(steps, opened))
+
+
+def plain(rows, opened, left, step, width=40, logits=None):
+    """Candidates of which only the first `left [rows]` of a row are allowed."""
+    spot = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (rows, width))
+    allowed = spot < jnp.asarray(left)[:, None]
+    logits = jnp.zeros((1, width, 2)) if logits is None else logits
+    logits = jnp.broadcast_to(logits, (rows, *logits.shape[1:]))
+    steps = jnp.full((rows,), step, jnp.int32)
+    law = jax.nn.log_softmax(logits)
+    return Candidates(
+        logits=logits,
+        law=law,
+        tokens=jnp.zeros_like(spot),
+        log_probs=law[..., 0],
+        places=spot,
+        allowed=allowed,
+        committed=~allowed,
+        step=steps,
+        opened=jnp.broadcast_to(jnp.asarray(opened, jnp.int32), (rows,)),
+        steps=steps,
+        keys=row_keys(jax.random.key(7), rows),
+    )
+
+
+def test_certain_positions_at_the_edges_of_the_rules():
+    """Where every token has probability 1: `>` and `<` take one position, `<=` takes all."""
+    seen = plain(
+        1, 5, [5], 0, 5, jnp.where(jnp.arange(3) == 1, 0.0, -jnp.inf)[None, None].repeat(5, 1)
+    )
+    knobs = {
+        "threshold": jnp.ones(1),
+        "factor": jnp.zeros(1),
+        "entropy_bound": jnp.zeros(1),
+        "minimum": jnp.full(1, 2, jnp.int32),
+        "steps": jnp.zeros(1, jnp.int32),
+    }
+    size = lambda policy: int(policy.choose(seen, policy.init(1, 5), knobs)[0].sum())
+    assert size(unmask.threshold()) == 1
+    assert size(unmask.dynamic_threshold()) == 1
+    assert size(unmask.entropy_bound()) == 1
+    assert size(unmask.saber()) == 2
+    assert size(unmask.factor()) == 5
+    knobs["entropy_bound"] = jnp.full(1, 1e-6)
+    assert size(unmask.entropy_bound()) == 5
+
+
+def test_saber_remembers_each_row():
+    policy = unmask.saber()
+    total, count = policy.init(ROWS, 7)
+    np.testing.assert_array_equal(total, np.zeros(ROWS))
+    board = Board(*SHAPES[0], seed=11)
+    seen, rows = board.look()
+    chosen, (total, count) = policy.choose(
+        seen, (total, count), {"minimum": jnp.full(ROWS, 2, jnp.int32)}
+    )
+    np.testing.assert_array_equal(count, np.asarray(chosen).sum(1))
+    assert count[NOTHING] == 0 and total[NOTHING] == 0
+    sure = [rows[CERTAIN].score("max_prob", at) for at in places_of(chosen[CERTAIN])]
+    np.testing.assert_allclose(total[CERTAIN], sum(sure), rtol=1e-6)
+
+
+def assert_law(counts, law):
+    """Whether counts of independent draws agree with probabilities, within 4.5 standard errors each."""
+    counts, law = np.asarray(counts), np.asarray(law)
+    number = counts.sum()
+    error = np.sqrt(law * (1 - law) / number)
+    np.testing.assert_array_less(np.abs(counts / number - law), 4.5 * error + 1e-12)
+
+
+def commit_steps(policy, knobs, rows, width, logits=None):
+    """Plays `rows` rows of `width` positions to the end: the step of each, int `[rows, width]`."""
+    found = np.full((rows, width), -1)
+    choose = jax.jit(policy.choose)
+    seen = plain(rows, width, np.full(rows, width), 0, width, logits)
+    knobs = {name: jnp.broadcast_to(value, (rows,)) for name, value in knobs.items()}
+    for step in range(width + 8):
+        steps = jnp.full((rows,), step, jnp.int32)
+        fields = {**vars(seen), "allowed": jnp.asarray(found < 0), "step": steps, "steps": steps}
+        chosen = np.asarray(choose(Candidates(**fields), None, knobs)[0])
+        assert not (chosen & (found >= 0)).any()
+        found[chosen] = step
+        if (found >= 0).all():
+            return found
+    raise AssertionError("not filled")
+
+
+def orders(found):
+    """How often each order of three positions occurs, in the order of `itertools.permutations`."""
+    order = np.argsort(found, axis=1)
+    return [(order == p).all(1).sum() for p in itertools.permutations(range(found.shape[1]))]
+
+
+def test_first_hitting_takes_every_order_alike():
+    policy = unmask.first_hitting()
+    assert policy == unmask.quota("random")
+    found = commit_steps(policy, {"steps": jnp.int32(0)}, 6000, 3)
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.tile(np.arange(3), (6000, 1)))
+    assert_law(orders(found), np.full(6, 1 / 6))
+
+
+def test_random_positions_do_not_look_at_the_logits():
+    board = Board(*SHAPES[0], seed=5)
+    first, again = board.look()[0], board.look()[0]
+    np.testing.assert_array_equal(first.score("random"), again.score("random"))
+    assert len(np.unique(np.asarray(first.score("random")))) == ROWS * board.width
+
+
+def test_ancestral_tosses_coins():
+    """Each position is committed in step i with probability 1 / (S - i), apart from all others."""
+    size = 4
+    found = commit_steps(unmask.ancestral(size), {"steps": jnp.int32(size)}, 8000, 2)
+    assert found.max() == size - 1  # the last step takes all
+    for step in range(size):
+        open_ = found >= step
+        now = (found == step).sum()
+        chance = 1 / (size - step)
+        assert_law([now, open_.sum() - now], [chance, 1 - chance])
+    pairs = np.bincount(found[:, 0] * size + found[:, 1], minlength=size**2)
+    assert_law(pairs, np.full(size**2, 1 / size**2))
+
+
+def test_ancestral_coins_of_all_rows():
+    """Ragged rows: never a position that is not allowed, and all of them in the last step."""
+    board = Board(*SHAPES[1], seed=2)
+    policy = unmask.ancestral()
+    for _ in range(5):
+        seen, _ = board.look()
+        chosen = np.asarray(policy.choose(seen, None, {"steps": jnp.full(ROWS, 5, jnp.int32)})[0])
+        assert not (chosen & ~board.allowed).any()
+        board.commit(chosen)
+    assert not board.allowed.any()
+
+
+def test_position_temperature_draws_positions():
+    """One a step: the order is drawn from softmax(score / temperature) without replacement."""
+    probs = np.array([0.9, 0.7, 0.55])
+    logits = jnp.log(jnp.asarray([[[p, 1 - p] for p in probs]]))
+    policy = unmask.quota("max_prob", position_temperature=0.2)
+    assert set(policy.knobs) == {"steps", "position_temperature"}
+    knobs = {"steps": jnp.int32(0), "position_temperature": jnp.float32(0.2)}
+    weights = np.exp(probs / 0.2)
+
+    def chance(order):
+        left = [weights[list(order[n:])].sum() for n in range(len(order))]
+        return math.prod(weights[at] / sum_ for at, sum_ in zip(order, left, strict=True))
+
+    law = [chance(order) for order in itertools.permutations(range(3))]
+    assert_law(orders(commit_steps(policy, knobs, 6000, 3, logits)), law)
+    # Two steps of two and one: which one is left.
+    found = commit_steps(policy, {**knobs, "steps": jnp.int32(2)}, 6000, 3, logits)
+    last = np.bincount(found.argmax(1), minlength=3)
+    assert_law(last, [law[3] + law[5], law[1] + law[4], law[0] + law[2]])
+
+
+def test_position_temperature_zero_ranks():
+    board = Board(*SHAPES[0], seed=4)
+    seen, _ = board.look()
+    knobs = {"steps": jnp.asarray(STEPS), "position_temperature": jnp.zeros(ROWS)}
+    policy = unmask.quota("entropy", position_temperature=0.0)
+    chosen, _ = policy.choose(seen, None, knobs)
+    ranked, _ = unmask.quota("entropy").choose(seen, None, knobs)
+    np.testing.assert_array_equal(chosen, ranked)
+
+
+def test_what_looks_at_the_drawn_token():
+    for make in (unmask.quota, lambda by: unmask.threshold(by=by), lambda by: unmask.factor(by=by)):
+        assert make("token_prob").value_dependent
+        assert not make("max_prob").value_dependent
+        assert not make("warped_max_prob").value_dependent
+    assert unmask.dynamic_threshold().value_dependent
+    assert not unmask.first_hitting().value_dependent
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: unmask.quota("best"), "score must be one of .*; got 'best'"),
+        (lambda: unmask.quota(spread="odd"), "spread must be one of .*; got 'odd'"),
+        (lambda: unmask.threshold(by="best"), "got 'best'"),
+        (lambda: unmask.factor(by="best"), "got 'best'"),
+        (lambda: unmask.dynamic_threshold(by="best"), "got 'best'"),
+        (lambda: unmask.ancestral(0), "at least 1 step, got 0"),
+        (lambda: unmask.saber(0), "at least 1 position .* got 0"),
+    ],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
