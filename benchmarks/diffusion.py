@@ -86,10 +86,10 @@ SWEEPS = (
 """Each after its baseline."""
 
 
-def split(setting: Setting, length: int) -> tuple[Prompts, np.ndarray]:
+def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarray]:
     """Held-out windows of `length` bytes: first halves as prompts, and the second halves `[N, length // 2]`."""
     half = length // 2
-    windows = prompts(setting.corpus.held_out, setting.scale.canvases, length, length).tokens
+    windows = prompts(setting.corpus.held_out, count, length, length).tokens
     held = Prompts(windows[:, :half], np.full(len(windows), half))
     return held, windows[:, half:]
 
@@ -179,7 +179,7 @@ def diffusion(setting: Setting) -> list[Row]:
     Held-out Python files are continued in blocks, with the exact cache. Another model, which is causal, judges.
     """
     scale, target = setting.scale, setting.target
-    held, true = split(setting, scale.canvas)
+    held, true = split(setting, scale.canvases, scale.canvas)
     judge = Judge(setting, held)
     cache = "block" if target.fills == "blocks" else "none"
     common = {"prompts": len(held), "new_tokens": true.shape[1]}
@@ -212,6 +212,7 @@ def diffusion(setting: Setting) -> list[Row]:
                         **counted,
                         "rows_per_token": counted["target_rows"] / counted["tokens"],
                         **judge.worth(written, slowest),
+                        "bar": 3.0 if sweep.method == "threshold" else None,
                     }
                 )
         rows += _best(found)
@@ -253,7 +254,7 @@ def diffusion_cache(setting: Setting) -> list[Row]:
     Text quality and agreement are those of more rows.
     """
     scale = setting.scale
-    held, true = split(setting, scale.long_canvas)
+    held, true = split(setting, scale.long_canvases, scale.long_canvas)
     judge = Judge(setting, held)
     pairs = list(cached(setting))[: scale.policies]
     variants = [variant for variant, _ in pairs]

@@ -213,6 +213,7 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
         ],
         [
             ("best within 5%", lambda row: "yes" if row["best"] else ""),
+            ("bar of the best", number("bar", ".0f")),
             ("standard error of bits", number("bits_error", ".2f")),
             ("of worse", number("worse_error", ".1%")),
             ("identical", number("identical", ".2%")),

@@ -39,9 +39,9 @@ class Scale:
       forms: of any-subset speculation, the first ones; None for all.
       policies: of canvas decoding, and caches, the first ones; None for all.
       points: settings of each policy, the first ones; None for all.
-      canvases: rows decoded at once.
+      canvases: prompts in `diffusion`, decoded at once.
       canvas: positions of a canvas, one half of them prompt.
-      long_canvas: the same, where caches are measured.
+      long_canvases, long_canvas: the same, where caches are measured.
       windows: with gaps, in `any_subset`.
       window: bytes in such a window.
       long_window: the same, where the cache is measured.
@@ -67,8 +67,9 @@ class Scale:
     forms: int | None = None
     policies: int | None = None
     points: int | None = None
-    canvases: int = 16
+    canvases: int = 32
     canvas: int = 256
+    long_canvases: int = 8
     long_canvas: int = 512
     windows: int = 16
     window: int = 256
@@ -94,6 +95,7 @@ QUICK = Scale(
     points=2,
     canvases=2,
     canvas=32,
+    long_canvases=2,
     long_canvas=64,
     windows=2,
     window=32,
