@@ -19,10 +19,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--quick", action="store_true", help="a smoke test; writes only with --results"
     )
-    for role in ("target", "draft"):
+    for role in ("target", "draft", "judge"):
         run.add_argument(f"--{role}", help="checkpoint, by name or path (default: the case's own)")
     show = commands.add_parser("report", help="print the report of the results")
     show.add_argument("--write", action="store_true", help="rewrite README.md and docs/")
+    show.add_argument("--charts", action="store_true", help="draw the charts of docs/images/")
     for command in (run, show):
         command.add_argument("--results", type=Path, help="folder of the JSON files")
     return root
@@ -39,13 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
     pairs = {}
     for name in report.ORDER if arguments.case == "all" else [arguments.case]:
         models = cases.CASES[name].models
-        pairs[name] = load(arguments.target or models.target), load(arguments.draft or models.draft)
+        second = getattr(arguments, models.role) or models.second
+        pairs[name] = load(arguments.target or models.target), load(second)
         cases.check(name, *pairs[name])  # of every case, before the first one takes its time
     corpus, scale = python_sources(), QUICK if arguments.quick else FULL
     folder = arguments.results or (None if arguments.quick else report.RESULTS)
-    for name, (target, draft) in pairs.items():
+    for name, (target, second) in pairs.items():
         start = time.perf_counter()
-        result = cases.run_case(name, target, draft, corpus, scale)
+        result = cases.run_case(name, target, second, corpus, scale)
         print(report.section(result, full=True), flush=True)
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         if folder is not None:
@@ -65,7 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
         results = report.load(parsed.results or report.RESULTS)
         if parsed.write:
             report.write(results)
-        else:
+        if parsed.charts:
+            from benchmarks import charts
+
+            for path in charts.write(results):
+                print(f"wrote {path}", file=sys.stderr)
+        if not (parsed.write or parsed.charts):
             print(report.render(results, full=True), end="")
         return 0
     except ValueError as error:

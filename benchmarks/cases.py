@@ -14,6 +14,7 @@ import jaxdec
 from benchmarks import costs, machine
 from benchmarks.agreement import tokens_per_forward
 from benchmarks.any_subset import any_subset_cache, any_subset_forwards, any_subset_grown
+from benchmarks.diffusion import diffusion, diffusion_cache
 from benchmarks.infilling import infilling
 from benchmarks.runner import Timing, interleave, quartiles, ratios
 from benchmarks.setting import (
@@ -230,17 +231,20 @@ class Models:
 
     Attributes:
       target: is decoded.
-      draft: drafts.
-      any_subset: whether both fill gaps, rather than predict the next token.
+      second: drafts, or judges what was written.
+      kinds: of the two models, see `kind`.
+      role: of the second one, `"draft"` or `"judge"`.
     """
 
     target: str
-    draft: str
-    any_subset: bool
+    second: str
+    kinds: tuple[str, str]
+    role: str = "draft"
 
 
-CAUSAL = Models("code-target", "code-draft", any_subset=False)
-ANY_SUBSET = Models("code-infill", "code-infill-draft", any_subset=True)
+CAUSAL = Models("code-target", "code-draft", ("causal", "causal"))
+ANY_SUBSET = Models("code-infill", "code-infill-draft", ("any-subset", "any-subset"))
+CANVAS = Models("code-block", "code-target", ("canvas", "causal"), role="judge")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,37 +264,49 @@ CASES = {
     "any_subset_grown": Case(any_subset_grown, ANY_SUBSET),
     "any_subset_cache": Case(any_subset_cache, ANY_SUBSET),
     "infilling": Case(infilling, ANY_SUBSET),
+    "diffusion": Case(diffusion, CANVAS),
+    "diffusion_cache": Case(diffusion_cache, CANVAS),
 }
 
 
-def check(name: str, target: Checkpoint, draft: Checkpoint) -> None:
+def kind(model: jaxdec.Model) -> str:
+    """What a model predicts: the next token, any subset, or a canvas."""
+    if model.any_subset:
+        return "any-subset"
+    return "canvas" if model.canvas else "causal"
+
+
+def check(name: str, target: Checkpoint, second: Checkpoint) -> None:
     """Raises `ValueError` if there is no such case, or the checkpoints are not for it or not for each other."""
     if name not in CASES:
         raise ValueError(f"no case {name!r}; there are {', '.join(CASES)}")
-    wanted = CASES[name].models.any_subset
-    for held in (target, draft):
-        if held.model.any_subset != wanted:
-            needed = "any-subset checkpoints" if wanted else "causal checkpoints"
-            raise ValueError(f"the case {name} needs {needed}; {held.name!r} is none")
-    if target.model.vocab_size != draft.model.vocab_size:
+    models = CASES[name].models
+    pair = zip(("target", models.role), (target, second), models.kinds, strict=True)
+    for role, held, wanted in pair:
+        if kind(held.model) != wanted:
+            raise ValueError(
+                f"the case {name} needs a model of kind {wanted} as its {role}; "
+                f"{held.name!r} is of kind {kind(held.model)}"
+            )
+    if target.model.vocab_size != second.model.vocab_size:
         raise ValueError(
-            f"the draft has a vocabulary of {draft.model.vocab_size}, "
+            f"the {models.role} has a vocabulary of {second.model.vocab_size}, "
             f"the target of {target.model.vocab_size}"
         )
 
 
 def run_case(
-    name: str, target: Checkpoint, draft: Checkpoint, corpus: Corpus, scale: Scale
+    name: str, target: Checkpoint, second: Checkpoint, corpus: Corpus, scale: Scale
 ) -> dict[str, Any]:
     """Runs a case: everything that its results file holds.
 
     Raises:
       ValueError: as `check`, or if the data of the case is missing.
     """
-    check(name, target, draft)
-    run = CASES[name].run
+    check(name, target, second)
+    run, role = CASES[name].run, CASES[name].models.role
     bandwidth = costs.copy_bandwidth(scale.copied, repeats=scale.repeats)
-    setting = Setting(target, draft, corpus, scale, bandwidth)
+    setting = Setting(target, second, corpus, scale, bandwidth)
     start = time.perf_counter()
     rows = run(setting)
     return {
@@ -305,7 +321,7 @@ def run_case(
                 "dtype": "float32",
                 "config": dataclasses.asdict(held.config),
             }
-            for role, held in (("target", target), ("draft", draft))
+            for role, held in (("target", target), (role, second))
         },
         "corpus": {"fingerprint": corpus.fingerprint(), "held_out_files": len(corpus.held_out)},
         "scale": dataclasses.asdict(scale),

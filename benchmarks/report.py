@@ -198,6 +198,51 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
             ("exactness", word("exactness")),
         ],
     ),
+    "diffusion": (
+        [
+            ("temperature", number("temperature", ".1f")),
+            ("block", word("block")),
+            METHOD,
+            ("setting", word("setting")),
+            ("tokens/forward", number("tokens_per_forward", ".2f")),
+            ("rows/token", number("rows_per_token", ".1f")),
+            ("bits/byte", number("bits_per_byte", ".2f")),
+            ("worse than one a step", number("worse", "+.1%")),
+            ("entropy", number("entropy", ".2f")),
+            ("identical rows", number("identical_rows", ".0%")),
+        ],
+        [
+            ("best within 5%", lambda row: "yes" if row["best"] else ""),
+            ("bar of the best", number("bar", ".0f")),
+            ("standard error of bits", number("bits_error", ".2f")),
+            ("of worse", number("worse_error", ".1%")),
+            ("identical", number("identical", ".2%")),
+            ("acceptance", number("acceptance", ".1%")),
+            ("exactness", word("exactness")),
+        ],
+    ),
+    "diffusion_cache": (
+        [
+            ("positions", word("positions")),
+            ("cache", method),
+            ("tokens/forward", number("tokens_per_forward", ".2f")),
+            ("rows/forward", number("rows_per_forward", ".1f")),
+            ("forward ms", number("forward_seconds", ".2f", 1e3)),
+            ("tokens/s", number("tokens_per_second", ".0f")),
+            ("times no cache", spread("wall_ratio", ".2f")),
+            ("bar", number("bar", ".0f")),
+            ("bits/byte", number("bits_per_byte", ".2f")),
+            ("entropy", number("entropy", ".2f")),
+            ("identical", number("identical", ".2%")),
+        ],
+        [
+            ("to", word("reference")),
+            ("identical rows", number("identical_rows", ".0%")),
+            ("worse", number("worse", "+.1%")),
+            ("of worse", number("worse_error", ".1%")),
+            *COST[3:],
+        ],
+    ),
 }
 """Columns of each case: those of the README, and those that only the full report has."""
 
@@ -216,6 +261,7 @@ HIGHLIGHTS: dict[str, Callable[[Row], bool]] = {
         row["temperature"] != 0
         and row["method"] not in ("ASSD 6", "ASSD n-gram 6", "draft 6")  # the text of sequential
     ),
+    "diffusion": lambda row: bool(row["best"] or row["about"]),
 }
 """Rows of each case that the README shows; all of a case that is not named."""
 
@@ -238,6 +284,16 @@ Python; *passes*: and passes the function's own tests in a sandbox. *bits/byte*:
 law. *entropy*: of the byte frequencies, in bits: of all that was written in *any_subset*; of one fill, the mean over
 fills, in *infilling*. *rows*: tokens and queries that the target scored. *identical*: share of bytes equal to those of
 *sequential*.
+"""
+ABOUT_CANVASES = ("diffusion", "diffusion_cache")
+DIFFUSION_LEGEND = """
+*diffusion*: each policy of canvas decoding over its knob. *bits/byte*: of what was written, under the law of a causal
+model that judges, given the prompt and the text so far. *entropy*: of the byte frequencies of one text, in bits, the
+mean over texts: it falls where a text repeats itself, which bits alone reward. *worse than one a step*: bits over those
+of the same policy at one token a forward; *best within 5%*: the setting of most tokens a forward that has at most 5%
+more bits and at most 5% less entropy. *identical rows*: texts that are those of one token a forward. *true text*: what
+the files go on with. *diffusion_cache*: threshold decoding; *times no cache*: seconds without a cache over seconds with
+it; quality and *identical*, which is to the same schedule without a cache, are those of more rows than are timed.
 """
 
 
@@ -276,6 +332,8 @@ def render(results: list[dict[str, Any]], *, full: bool) -> str:
     legend = LEGEND
     if any(result["case"] in ABOUT_GAPS for result in results):
         legend += INFILLING_LEGEND
+    if any(result["case"] in ABOUT_CANVASES for result in results):
+        legend += DIFFUSION_LEGEND
     return "\n".join([*(section(result, full=full) for result in results), legend])
 
 

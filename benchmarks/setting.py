@@ -37,6 +37,11 @@ class Scale:
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
       copied: megabytes of the array that measures the bandwidth.
       forms: of any-subset speculation, the first ones; None for all.
+      policies: of canvas decoding, and caches, the first ones; None for all.
+      points: settings of each policy, the first ones; None for all.
+      canvases: prompts in `diffusion`, decoded at once.
+      canvas: positions of a canvas, one half of them prompt.
+      long_canvases, long_canvas: the same, where caches are measured.
       windows: with gaps, in `any_subset`.
       window: bytes in such a window.
       long_window: the same, where the cache is measured.
@@ -60,6 +65,12 @@ class Scale:
     )
     copied: int = 256
     forms: int | None = None
+    policies: int | None = None
+    points: int | None = None
+    canvases: int = 32
+    canvas: int = 256
+    long_canvases: int = 8
+    long_canvas: int = 512
     windows: int = 16
     window: int = 256
     long_window: int = 512
@@ -80,6 +91,12 @@ QUICK = Scale(
     grown=None,
     copied=4,
     forms=3,
+    policies=2,
+    points=2,
+    canvases=2,
+    canvas=32,
+    long_canvases=2,
+    long_canvas=64,
     windows=2,
     window=32,
     long_window=48,
@@ -112,7 +129,7 @@ class Setting:
 
     Attributes:
       target: the checkpoint that is decoded.
-      draft: the checkpoint that drafts.
+      draft: the checkpoint that drafts; for canvases, the one that judges what was written.
       corpus: its held-out files give the prompts.
       scale: how much is run.
       bandwidth: bytes a second that the machine copies.

@@ -1,6 +1,7 @@
 """What is decoded, and by what: held-out prompts, decoders with their parameters, and the facts of a decode."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ class Prompts:
     """Windows of text.
 
     Attributes:
-      tokens: int32 `[N, LONGEST]`, right-padded.
+      tokens: int32 `[N, longest]`, right-padded.
       lengths: int32 `[N]`.
     """
 
@@ -38,24 +39,26 @@ class Prompts:
         return len(self.tokens)
 
 
-def prompts(sources: tuple[Source, ...], count: int) -> Prompts:
+def prompts(
+    sources: tuple[Source, ...], count: int, shortest: int = SHORTEST, longest: int = LONGEST
+) -> Prompts:
     """Windows from the middle of files, in the files' order; a file gives a second one only after all gave one.
 
-    Each starts with a line and is cut anywhere; the lengths spread over [SHORTEST, LONGEST].
+    Each starts with a line and is cut anywhere; the lengths spread over [shortest, longest].
 
     Raises:
       ValueError: if no file is long enough.
     """
-    long = [source.content for source in sources if len(source.content) >= 4 * LONGEST]
+    long = [source.content for source in sources if len(source.content) >= 4 * longest]
     if not long:
-        raise ValueError(f"no file of at least {4 * LONGEST} bytes among {len(sources)}")
+        raise ValueError(f"no file of at least {4 * longest} bytes among {len(sources)}")
     rounds = -(-count // len(long))
-    tokens = np.full((count, LONGEST), text.PAD, np.int32)
-    lengths = SHORTEST + np.arange(count) * 37 % (LONGEST - SHORTEST + 1)
+    tokens = np.full((count, longest), text.PAD, np.int32)
+    lengths = shortest + np.arange(count) * 37 % (longest - shortest + 1)
     for row, length in enumerate(lengths):
         content = long[row % len(long)]
         middle = len(content) * (row // len(long) + 1) // (rounds + 1)
-        start = min(content.find(b"\n", middle) + 1, len(content) - LONGEST)
+        start = min(content.find(b"\n", middle) + 1, len(content) - longest)
         tokens[row, :length] = text.to_ids(content[start : start + length])
     return Prompts(tokens, lengths)
 
@@ -123,6 +126,7 @@ class Variant:
       params: of its parts.
       length: drafts a step.
       about: what a control should show, or how the method came about.
+      knobs: settings of prompts' requests that are its own: those that the decoder declares, or of the sampling.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Variant:
     params: Any
     length: int = 0
     about: str = ""
+    knobs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +173,7 @@ class Workload:
             max_new_tokens=self.new_tokens,
             temperature=self.temperature,
             eos=(),
+            **variant.knobs,
         )
 
     def banned(self, model: Model) -> np.ndarray:

@@ -3,6 +3,7 @@
 Legend: L positions.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ LETTERED = 1024
 
 _VISIBLE, _BAR = "#e4e4e4", "#d62728"
 _NEWLINE = ord("\n")
+_KINDS: dict[type, str] = {np.integer: "int", np.floating: "float", np.bool_: "bool"}
 
 
 def commit_map(
@@ -48,40 +50,131 @@ def commit_map(
     """
     tokens, steps = _row("tokens", tokens, np.integer), _row("steps", steps, np.integer)
     visible = _row("visible", visible, np.bool_)
-    marked = np.zeros_like(visible) if drafted is None else _row("drafted", drafted, np.bool_)
-    for name, values in [("visible", visible), ("steps", steps), ("drafted", marked)]:
-        if values.shape != tokens.shape:
-            raise ValueError(
-                f"{name} must have the length {len(tokens)} of tokens, got {len(values)}"
-            )
+    marked = None if drafted is None else _row("drafted", drafted, np.bool_)
+    _same_length(tokens, visible=visible, steps=steps, drafted=marked)
     if steps.min() < -1:
         raise ValueError(f"steps must be at least -1, got {steps.min()}")
     if (visible & (steps >= 0)).any():
         place = int(np.argmax(visible & (steps >= 0)))
         raise ValueError(f"position {place} is visible but has step {steps[place]}; it must be -1")
+    values = np.ma.masked_array(steps, steps < 0)
+    return _map(tokens, visible, values, max(steps.max(), 1), "step", marked, columns, ax)
+
+
+def confidence_map(
+    tokens: Any,
+    visible: Any,
+    confidence: Any,
+    *,
+    columns: int = 64,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws how sure the model was of each position of a row of bytes: as `commit_map`, coloured by the probability.
+
+    Args:
+      tokens: int `[L]`; bytes, and special tokens from 256 on, which are drawn without a character.
+      visible: bool `[L]`, positions that were given.
+      confidence: float `[L]`, the probability of each token when it was committed, such as `exp(raw_log_probs)`; NaN
+        at positions that are not filled. What stands at visible ones is not read.
+      columns: cells in a line at most.
+      ax: where to draw; a new figure of a fitting size if not given.
+
+    Returns:
+      The axes. `ax.images[0]` holds the probabilities, as an array `[lines, columns]` that is masked elsewhere.
+
+    Raises:
+      ValueError: if shapes or probabilities do not fit.
+    """
+    tokens, visible = _row("tokens", tokens, np.integer), _row("visible", visible, np.bool_)
+    confidence = _row("confidence", confidence, np.floating)
+    _same_length(tokens, visible=visible, confidence=confidence)
+    bad = ~visible & ((confidence < 0) | (confidence > 1))
+    if bad.any():
+        place = int(np.argmax(bad))
+        raise ValueError(
+            f"confidence must lie in [0, 1], got {confidence[place]:g} at position {place}"
+        )
+    values = np.ma.masked_array(confidence, visible | np.isnan(confidence))
+    label = "probability when committed"
+    return _map(tokens, visible, values, 1, label, None, columns, ax)
+
+
+def trade_off(
+    points: Mapping[str, Sequence[tuple[float, float]]], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws what parallel decoding costs: tokens per forward to the right, quality in bits per byte upwards.
+
+    Args:
+      points: for each policy `(tokens per forward, bits per byte)` at values of its knob, which a line joins in this
+        order; lower bits are better.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes, with one line a policy.
+
+    Raises:
+      ValueError: if there is no policy, one has no points, or a point is not two finite numbers.
+    """
+    if not points:
+        raise ValueError("points hold no policy; at least 1 is needed")
+    curves = {name: np.asarray(curve, float) for name, curve in points.items()}
+    for name, curve in curves.items():
+        if curve.ndim != 2 or curve.shape[1] != 2 or not len(curve):
+            raise ValueError(
+                f"points of {name!r} must be pairs [N, 2], N at least 1, got {list(curve.shape)}"
+            )
+        if not np.isfinite(curve).all():
+            raise ValueError(f"points of {name!r} must be finite, got {curve.tolist()}")
+
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, curve in curves.items():
+        ax.plot(*curve.T, "o-", label=name)
+    ax.set(xlabel="tokens per forward", ylabel="bits per byte")
+    ax.margins(0.08)
+    ax.legend()
+    return ax
+
+
+def _map(
+    tokens: np.ndarray,
+    visible: np.ndarray,
+    values: np.ma.MaskedArray,
+    largest: float,
+    label: str,
+    marked: np.ndarray | None,
+    columns: int,
+    ax: "Axes | None",
+) -> "Axes":
+    """A cell a byte, coloured by `values [L]` between 0 and `largest`, which are masked where there are none."""
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
 
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
-    known = visible | (steps >= 0)
+    filled = ~np.ma.getmaskarray(values)
+    known = visible | filled
     lines, cells = _layout(np.where(known, tokens, -1), columns)
     height, width = int(lines.max()) + 1, int(cells.max()) + 1
     if ax is None:
         size = (max(0.17 * width, 4) + 1.2, 0.25 * height + 0.7)  # the legend has room
         _, ax = plt.subplots(figsize=size, layout="constrained")
 
-    grid = np.ma.masked_all((height, width), int)
-    filled = steps >= 0
-    grid[lines[filled], cells[filled]] = steps[filled]
-    image = ax.imshow(grid, cmap="viridis", vmin=0, vmax=max(steps.max(), 1), aspect="auto")
+    grid = np.ma.masked_all((height, width), values.dtype)
+    grid[lines[filled], cells[filled]] = values[filled]
+    image = ax.imshow(grid, cmap="viridis", vmin=0, vmax=largest, aspect="auto")
     ax.bar(  # cells are one unit wide and high, line 0 on top
         cells[visible], 1, width=1, bottom=lines[visible] - 0.5, color=_VISIBLE, zorder=0.5
     )
-    ax.bar(cells[marked], 0.14, width=0.9, bottom=lines[marked] + 0.34, color=_BAR)
+    legend = [Patch(color=_VISIBLE, label="visible")]
+    if marked is not None:
+        ax.bar(cells[marked], 0.14, width=0.9, bottom=lines[marked] + 0.34, color=_BAR)
+        legend.append(Patch(color=_BAR, label="drafted and accepted"))
     if len(tokens) <= LETTERED:
-        dark = filled & (steps < 0.6 * max(steps.max(), 1))
+        dark = (values < 0.6 * largest).filled(False)
         for place in np.flatnonzero(known).tolist():
             ax.text(
                 cells[place],
@@ -97,10 +190,7 @@ def commit_map(
     ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     for side in ax.spines.values():
         side.set_visible(False)
-    ax.figure.colorbar(image, ax=ax, label="step", pad=0.01)
-    legend = [Patch(color=_VISIBLE, label="visible")]
-    if drafted is not None:
-        legend.append(Patch(color=_BAR, label="drafted and accepted"))
+    ax.figure.colorbar(image, ax=ax, label=label, pad=0.01)
     ax.legend(
         handles=legend, loc="upper left", bbox_to_anchor=(0, 0), ncols=len(legend), frameon=False
     )
@@ -110,11 +200,18 @@ def commit_map(
 def _row(name: str, values: Any, kind: type) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or not values.size or not np.issubdtype(values.dtype, kind):
-        wanted = "bool" if kind is np.bool_ else "int"
         raise ValueError(
-            f"{name} must be {wanted} [L] with L of at least 1, got {values.dtype} {list(values.shape)}"
+            f"{name} must be {_KINDS[kind]} [L] with L of at least 1, got {values.dtype} {list(values.shape)}"
         )
     return values
+
+
+def _same_length(tokens: np.ndarray, **others: np.ndarray | None) -> None:
+    for name, values in others.items():
+        if values is not None and values.shape != tokens.shape:
+            raise ValueError(
+                f"{name} must have the length {len(tokens)} of tokens, got {len(values)}"
+            )
 
 
 def _layout(tokens: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The map of commits, drawn without a screen."""
+"""Maps of commits and confidences, and trade-off curves, drawn without a screen."""
 
 import subprocess
 import sys
@@ -91,6 +91,63 @@ def test_it_draws_where_it_is_told():
 def test_impossible_maps(options, message):
     with pytest.raises(ValueError, match=message):
         draw(**options)
+
+
+CONFIDENCE = np.array([0.3, 0.9, np.nan, 0.5, 1, 0, np.nan, 1, 0.25])
+
+
+def test_confidences_are_laid_out_as_steps_are():
+    ax = plotting.confidence_map(TOKENS, VISIBLE, CONFIDENCE, columns=4)
+    ax.figure.canvas.draw()
+    (image,) = ax.images
+    grid = [[-1, 0.9, -1, 0.5], [-1, 0, -1, 1], [0.25, -1, -1, -1]]  # none at visible positions
+    np.testing.assert_array_equal(image.get_array().filled(-1), grid)
+    assert image.get_clim() == (0, 1)
+    assert image.colorbar.ax.get_ylabel() == "probability when committed"
+    commits = draw(columns=4)
+    assert letters(ax) == letters(commits)
+    assert (ax.get_xlim(), ax.get_ylim()) == (commits.get_xlim(), commits.get_ylim())
+    colors = {label.get_text(): label.get_color() for label in ax.texts}
+    assert (colors["a"], colors["d"]) == ("black", "white")  # readable on light and on dark
+
+
+@pytest.mark.parametrize(
+    ("confidence", "message"),
+    [
+        (STEPS, r"confidence must be float \[L\].* got int64 \[9\]"),
+        (CONFIDENCE[1:], "confidence must have the length 9 of tokens, got 8"),
+        (np.full(9, 1.5), r"confidence must lie in \[0, 1\], got 1.5 at position 1"),
+        (np.full(9, -0.5), r"got -0.5 at position 1"),
+    ],
+)
+def test_impossible_confidences(confidence, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.confidence_map(TOKENS, VISIBLE, confidence)
+
+
+def test_a_trade_off_has_a_line_a_policy():
+    points = {"threshold": [(1.0, 2.0), (3.0, 2.5), (2.0, 2.2)], "quota": [(4, 3)]}
+    ax = plotting.trade_off(points)
+    ax.figure.canvas.draw()
+    drawn = {line.get_label(): [tuple(xy) for xy in line.get_xydata()] for line in ax.lines}
+    assert drawn == points  # in the order of the knob's values
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("tokens per forward", "bits per byte")
+    _, other = plt.subplots()
+    assert plotting.trade_off(points, ax=other) is other
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({}, "no policy"),
+        ({"none": []}, r"'none' must be pairs \[N, 2\], N at least 1, got \[0\]"),
+        ({"three": [(1, 2, 3)]}, r"'three' must be pairs .* got \[1, 3\]"),
+        ({"far": [(1, float("inf"))]}, "'far' must be finite"),
+    ],
+)
+def test_impossible_trade_offs(points, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.trade_off(points)
 
 
 def test_matplotlib_is_imported_by_the_call():

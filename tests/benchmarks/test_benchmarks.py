@@ -1,6 +1,8 @@
 """The harness: every case runs on tiny checkpoints, and the report says what the JSON files say."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import humaneval_files
 import jax
@@ -9,12 +11,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import cases, report, workload
+from benchmarks import cases, charts, diffusion, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.runner import Method, interleave
 from benchmarks.setting import plain
 from jaxdec import checkpoints, text
+from jaxdec.catalogue import CACHES, DENOISING
+from jaxdec.diffusion import canvas_model
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.testing.oracles import hash_oracle
@@ -22,7 +26,8 @@ from jaxdec.training.corpus import Source
 
 CAUSAL = ["pair", "grown", "step_overhead", "tokens_per_forward"]
 INFILLING = ["any_subset", "any_subset_grown", "any_subset_cache", "infilling"]
-CASES = [*CAUSAL, *INFILLING]
+CANVAS = ["diffusion", "diffusion_cache"]
+CASES = [*CAUSAL, *INFILLING, *CANVAS]
 MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
 TIMED = {
     *("method", "exactness", "batch", "temperature", "draft_length", "prompt_tokens", "new_tokens"),
@@ -33,7 +38,7 @@ TIMED = {
 }
 
 
-def save(path, width, layers, mask_token=None):
+def save(path, width, layers, fills=None):
     config = TransformerConfig(
         vocab_size=text.VOCAB_SIZE,
         width=width,
@@ -44,29 +49,35 @@ def save(path, width, layers, mask_token=None):
         hidden=64,
     )
     _, params = from_nnx(Transformer(config, rngs=nnx.Rngs(layers)))
-    fills = None if mask_token is None else "subsets"
-    checkpoints.save(path, config, params, eos=[text.EOS], fills=fills, mask_token=mask_token)
+    block = 8 if fills == "blocks" else None
+    mask = None if fills is None else text.MASK
+    checkpoints.save(
+        path, config, params, eos=[text.EOS], fills=fills, mask_token=mask, block_size=block
+    )
     return str(path)
 
 
-def pair(root, mask_token=None):
+def pair(root, fills=None, role="draft"):
     """The options that name a tiny pair."""
-    target, draft = save(root / "t", 32, 2, mask_token), save(root / "d", 16, 1, mask_token)
-    return ["--target", target, "--draft", draft]
+    target = save(root / "t", 32, 2, fills)
+    second = save(root / "d", 16, 1, fills if role == "draft" else None)
+    return ["--target", target, f"--{role}", second]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Every case's result, run as a user runs it."""
     root = tmp_path_factory.mktemp("benchmarks")
-    causal, infills = pair(root / "causal"), pair(root / "infills", text.MASK)
+    causal, infills = pair(root / "causal"), pair(root / "infills", "subsets")
+    models = dict.fromkeys(CAUSAL, causal) | dict.fromkeys(INFILLING, infills)
+    models |= dict.fromkeys(CANVAS, pair(root / "canvas", "blocks", "judge"))
     humaneval_files.write(root)
     jax.config.update("jax_disable_most_optimizations", True)  # these programs run for a moment
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXDEC_DATA", str(root))
         for case in CASES:
-            models = infills if case in INFILLING else causal
-            assert main(["run", case, "--quick", *models, "--results", str(root / "results")]) == 0
+            options = ["--quick", *models[case], "--results", str(root / "results")]
+            assert main(["run", case, *options]) == 0
     jax.config.update("jax_disable_most_optimizations", False)
     found = report.load(root / "results")
     assert [result["case"] for result in found] == CASES
@@ -78,7 +89,9 @@ def test_a_result_says_where_it_comes_from(results, case):
     result = results[case]
     assert set(result["machine"]) >= MACHINE
     assert result["quick"] and result["rows"]
-    assert result["models"]["target"]["parameters"] > result["models"]["draft"]["parameters"]
+    assert list(result["models"]) == ["target", "judge" if case in CANVAS else "draft"]
+    target, second = result["models"].values()
+    assert target["parameters"] > second["parameters"]
 
 
 @pytest.mark.parametrize("case", INFILLING[:3])
@@ -171,6 +184,109 @@ def test_filled_gaps(results):
     assert len(worth) == 6 and all(len(found) == 1 for found in worth.values())
 
 
+def test_canvases_by_policy(results):
+    true, *rows = results["diffusion"]["rows"]
+    assert true["method"] == "true text" and true["bits_per_byte"] > 0
+    assert len(rows) == 2 * (1 + 2)
+    for row in rows:
+        assert row["tokens"] == row["prompts"] * row["new_tokens"] == 2 * 16
+        assert 1 <= row["tokens_per_forward"] <= row["block"] == 8
+        assert row["rows_per_token"] * row["tokens"] == row["target_rows"]
+        # A block of 8 positions in each forward, and the block before it in the first of the second block.
+        assert row["target_rows"] == 8 * (row["target_forwards"] + row["prompts"])
+        assert row["bits_per_byte"] > 0 and 0 <= row["entropy"] <= 4
+        if row["setting"] in ("", "threshold 1"):
+            assert row["tokens_per_forward"] == 1
+            assert row["worse"] == 0 and row["identical_rows"] == row["identical"] == 1
+    for temperature in (0.0, 1.0):
+        for method in ("left-to-right", "threshold"):
+            same = [r for r in rows if (r["method"], r["temperature"]) == (method, temperature)]
+            assert any(row["best"] for row in same)
+
+
+def test_the_chart_is_drawn_from_the_results(results, tmp_path):
+    rows = results["diffusion"]["rows"]
+    found = charts.curves([*rows, {**rows[-1], "block": 4}], 0.0)
+    assert {name: len(curve) for name, curve in found.items()} == {
+        "left-to-right": 1,
+        "threshold": 2,
+    }
+    assert found["left-to-right"] == [(1.0, rows[1]["bits_per_byte"])]
+    (path,) = charts.write(list(results.values()), tmp_path)
+    assert path == tmp_path / "docs" / "images" / "diffusion.svg"
+    drawn = path.read_bytes()
+    assert drawn.count(b"</svg>") == 1
+    charts.write(list(results.values()), tmp_path)
+    assert path.read_bytes() == drawn
+    with pytest.raises(ValueError, match="no result of the case diffusion"):
+        charts.write([results["pair"]], tmp_path)
+
+
+def test_the_best_setting_is_the_fastest_that_is_not_much_worse():
+    def row(speed, worse, method="threshold", entropy=0.0):
+        found = {"method": method, "block": 8, "worse": worse, "less_varied": entropy}
+        return {**found, "tokens_per_forward": speed}
+
+    rows = [row(1, 0.0), row(3, 0.05), row(2, -0.1), row(9, 0.06), row(8, -0.2, entropy=0.3)]
+    rows += [row(3, 0.0), row(1, 0.2, "saber")]
+    found = diffusion._best(rows)
+    assert [row["best"] for row in found] == [False, True, *[False] * 5]
+
+
+def test_sweeps_come_after_their_baselines():
+    seen = set()
+    for sweep in diffusion.SWEEPS:
+        assert sweep.baseline is None or sweep.baseline in seen
+        seen.add(sweep.method)
+    assert seen == set(DENOISING)
+
+
+def test_a_judge_scores_given_the_prompt_and_the_text_so_far(quick_compilation):
+    model, params = hash_oracle(text.VOCAB_SIZE)
+    setting = SimpleNamespace(draft=SimpleNamespace(model=model, params=params))
+    tokens = np.array([[97, 98, 99, 100, 101], [97, 98, 99, 97, 97]])
+    held = workload.Prompts(tokens[:, :2], np.array([2, 2]))
+    judge = diffusion.Judge(setting, held)
+    law = jax.nn.log_softmax(model.forward(params, Inputs.causal(jnp.asarray(tokens)), None).logits)
+    chosen = [[law[row, i - 1, tokens[row, i]] for i in (2, 3, 4)] for row in range(2)]
+    expected = -np.mean(chosen, axis=1) / np.log(2)
+    np.testing.assert_allclose(judge.bits(tokens[:, 2:]), expected, rtol=1e-5)
+    found = judge.worth(tokens[:, 2:], tokens[[0, 0], 2:])
+    assert found["worse"] == pytest.approx(expected.mean() / expected[0] - 1, rel=1e-4)
+    assert (found["identical"], found["identical_rows"]) == (4 / 6, 1 / 2)
+    assert found["entropy"] == pytest.approx(np.log2(3) - 1 / 3)
+    assert found["less_varied"] == pytest.approx(1 / 3 / np.log2(3))
+
+
+def test_caches_of_canvases(results):
+    rows = {row["method"]: row for row in results["diffusion_cache"]["rows"]}
+    none, block = rows.values()
+    assert list(rows) == ["none", "block"]
+    assert block["identical"] == block["identical_rows"] == 1 and block["worse"] == 0
+    assert block["target_forwards"] == none["target_forwards"]
+    assert block["rows_per_forward"] < none["rows_per_forward"] / 2
+    assert block["seconds"] > 0 and block["wall_ratio"] > 0 and none["wall_ratio"] is None
+
+
+def test_every_cache_has_its_reference():
+    target = SimpleNamespace(
+        model=canvas_model(hash_oracle(text.VOCAB_SIZE)[0], text.MASK),
+        params=None,
+        fills="blocks",
+        block_size=8,
+    )
+    found = {
+        v.name: (v, reference) for v, reference in diffusion.cached(SimpleNamespace(target=target))
+    }
+    assert set(found) == {*CACHES, "none, sub-blocks"}
+    for variant, reference in found.values():
+        plain = found[reference][0].decoder
+        assert dataclasses.replace(variant.decoder, cache=plain.cache) == plain
+    target.fills = "canvas"
+    names = [variant.name for variant, _ in diffusion.cached(SimpleNamespace(target=target))]
+    assert names == ["none", "prefix", "dual", "frozen"]
+
+
 def test_the_legend_of_infilling_comes_with_its_rows(results):
     alone, others = [results["infilling"]], [results["pair"], results["grown"]]
     assert "*sequential*" in report.render(alone, full=False)
@@ -229,29 +345,44 @@ def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
 
 
 def test_checkpoints_of_the_wrong_kind(tmp_path, capsys):
-    causal, infills = pair(tmp_path / "causal"), pair(tmp_path / "infills", text.MASK)
+    causal, infills = pair(tmp_path / "causal"), pair(tmp_path / "infills", "subsets")
     for case, models, needed in [
-        ("pair", infills, "the case pair needs causal checkpoints; 't' is none"),
-        ("infilling", causal, "the case infilling needs any-subset checkpoints; 't' is none"),
-        ("all", causal, "the case any_subset needs any-subset checkpoints; 't' is none"),
-        ("pair", [*causal[:2], *infills[2:]], "needs causal checkpoints; 'd' is none"),
+        ("pair", infills, "pair needs a model of kind causal as its target; 't' is of kind any-s"),
+        ("infilling", causal, "needs a model of kind any-subset as its target; 't' is of kind ca"),
+        ("all", causal, "any_subset needs a model of kind any-subset as its target; 't' is of"),
+        ("pair", [*causal[:2], *infills[2:]], "kind causal as its draft; 'd' is of kind any-su"),
     ]:
         assert main(["run", case, "--quick", *models]) == 2
         error = capsys.readouterr().err
         assert needed in error and error.count("\n") == 1
 
 
+def test_canvases_need_a_canvas_and_a_causal_judge():
+    model = dataclasses.replace(hash_oracle(text.VOCAB_SIZE)[0], any_subset=False)
+    causal = SimpleNamespace(name="next", model=model)
+    canvas = SimpleNamespace(name="canvas", model=canvas_model(causal.model, text.MASK))
+    cases.check("diffusion", canvas, causal)
+    for case, target, second, needed in [
+        ("diffusion", causal, causal, "kind canvas as its target; 'next' is of kind causal"),
+        ("diffusion", canvas, canvas, "kind causal as its judge; 'canvas' is of kind canvas"),
+        ("pair", canvas, causal, "kind causal as its target; 'canvas' is of kind canvas"),
+    ]:
+        with pytest.raises(ValueError, match=needed):
+            cases.check(case, target, second)
+
+
 def test_each_case_names_its_own_checkpoints():
     assert list(cases.CASES) == report.ORDER == CASES
-    for name, case in cases.CASES.items():
-        infills = name in INFILLING
-        assert case.models == (cases.ANY_SUBSET if infills else cases.CAUSAL)
-    assert (cases.ANY_SUBSET.target, cases.ANY_SUBSET.draft) == ("code-infill", "code-infill-draft")
+    kinds = {"CAUSAL": CAUSAL, "ANY_SUBSET": INFILLING, "CANVAS": CANVAS}
+    for kind, names in kinds.items():
+        assert all(cases.CASES[name].models is getattr(cases, kind) for name in names)
+    names = [(models.target, models.second) for models in (cases.ANY_SUBSET, cases.CANVAS)]
+    assert names == [("code-infill", "code-infill-draft"), ("code-block", "code-target")]
 
 
 def test_data_that_is_missing_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAXDEC_DATA", str(tmp_path / "nowhere"))
-    assert main(["run", "infilling", "--quick", *pair(tmp_path, text.MASK)]) == 2
+    assert main(["run", "infilling", "--quick", *pair(tmp_path, "subsets")]) == 2
     error = capsys.readouterr().err
     assert "HumanEval-SingleLineInfilling" in error and error.count("\n") == 1
 
