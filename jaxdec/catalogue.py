@@ -15,6 +15,7 @@ from jaxdec.diffusion import (
     caches,
     credit,
     denoise,
+    diffuspec,
     prophet,
     schedules,
 )
@@ -98,6 +99,17 @@ def _with_draft_model(
             raise ValueError("drafting with a model needs a draft model, got none")
         length = 6 if parts.length is None else parts.length
         drafter = drafters.model(parts.draft, length=length)
+        return speculative(parts.target, drafter=drafter, verifier=verifier())
+
+    return make
+
+
+def _with_canvas(verifier: Callable[[], Verifier]) -> Callable[[Parts], Decoder]:
+    def make(parts: Parts) -> Decoder:
+        if parts.draft is None:
+            raise ValueError("drafting with a model needs a draft model, got none")
+        length = 16 if parts.length is None else parts.length
+        drafter = diffuspec(parts.draft, length=length, shortest=min(4, length), block=parts.block)
         return speculative(parts.target, drafter=drafter, verifier=verifier())
 
     return make
@@ -239,6 +251,15 @@ METHODS = {
             make=_with_lookup(verifiers.BlockVerification),
             tests="tests/conformance/test_decoders.py",
             benchmark="tokens_per_forward",
+        ),
+        Method(
+            name="diffuspec",
+            title="speculation with a masked model as the drafter, shared-noise walk",
+            paper="2510.02358",
+            exactness=Exactness.TOKEN_IDENTICAL,
+            make=_with_canvas(verifiers.SharedNoiseWalk),
+            tests="tests/diffusion/test_diffuspec.py",
+            benchmark="diffuspec",
         ),
         _infilling(
             "any-order",

@@ -3,6 +3,7 @@
 from jaxdec.diffusion import caches, schedules, unmask
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.decoder import Canvas, Denoise, DenoiseState, denoise
+from jaxdec.diffusion.diffuspec import DiffuSpec, diffuspec
 from jaxdec.diffusion.models import canvas_model, next_token
 from jaxdec.diffusion.parts import Fuse, Remask, Stop, backtracking, credit, prophet
 from jaxdec.diffusion.unmask import Unmask
@@ -12,6 +13,7 @@ __all__ = [
     "Canvas",
     "Denoise",
     "DenoiseState",
+    "DiffuSpec",
     "Fuse",
     "Remask",
     "Stop",
@@ -21,6 +23,7 @@ __all__ = [
     "canvas_model",
     "credit",
     "denoise",
+    "diffuspec",
     "next_token",
     "prophet",
     "schedules",

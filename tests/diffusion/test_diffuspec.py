@@ -1,0 +1,167 @@
+"""A masked model drafts for a causal target: lossless, whatever it proposes."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from canvases import VOCAB, decode, oracle, same, transformer
+
+import jaxdec
+from jaxdec.decoding import Settings, Stops
+from jaxdec.diffusion import diffuspec
+from jaxdec.sampling import Warp
+from jaxdec.speculative import Committed, Context, Outcome
+from jaxdec.testing import battery, oracles
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def pair():
+    """A masked drafter, and a causal target of the same oracle that never draws the mask token."""
+    draft, params = oracle(canvas=True)
+    target = dataclasses.replace(oracle()[0], vocab_size=VOCAB + 1, any_subset=False)
+    table = np.pad(np.asarray(params), ((0, 0), (0, 1)), constant_values=-1e9)
+    return target, draft, {"target": jnp.asarray(table), "draft": params}
+
+
+@pytest.mark.parametrize(
+    "verifier", [jaxdec.verifiers.SharedNoiseWalk(), jaxdec.verifiers.TokenRatio()]
+)
+def test_greedy_tokens_are_those_of_plain_decoding(verifier):
+    target, draft, params = pair()
+    drafter = diffuspec(draft, length=6, shortest=2, growth=3)
+    plain = decode(jaxdec.autoregressive(target), params, temperature=0.0)
+    fast = decode(
+        jaxdec.speculative(target, drafter=drafter, verifier=verifier), params, temperature=0.0
+    )
+    same(plain, fast, steps=False)
+    assert int(fast.stats.accepted.sum()) > 0
+
+
+@pytest.mark.parametrize("block", [None, 4])
+def test_sampled_tokens_are_those_of_plain_decoding(block):
+    target, draft, params = pair()
+    drafter = diffuspec(draft, length=6, shortest=2, growth=3, block=block)
+    plain = decode(jaxdec.autoregressive(target), params, temperature=0.9)
+    fast = decode(jaxdec.speculative(target, drafter=drafter), params, temperature=0.9)
+    same(plain, fast, steps=False)
+    counted = np.asarray(fast.stats.draft_forwards), np.asarray(fast.stats.target_forwards)
+    np.testing.assert_array_equal(*counted)
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    def make(target, draft):
+        return jaxdec.speculative(target, drafter=diffuspec(draft, length=4, shortest=2, candidates=4))
+
+    model, _ = battery.pair()
+    masked = oracles.canvas(dataclasses.replace(model, vocab_size=battery.VOCAB - 1))
+    battery.check_row_alone(lambda target, _: make(target, masked))
+
+
+def context_of(rows, eos=()):
+    """A context that holds committed rows alone."""
+    tokens = np.zeros((len(rows), 40), np.int32)
+    for row, text in zip(tokens, rows, strict=True):
+        row[: len(text)] = text
+    lengths = jnp.asarray([len(text) for text in rows])
+    held = jaxdec.decoding.Rows(
+        jnp.asarray(tokens), lengths, lengths, lengths * 0, lengths * 0, None
+    )
+    settings = Settings(Warp(), lengths * 0 + 30, Stops.create(eos))
+    return Context(held, settings, jax.random.split(jax.random.key(0), len(rows)), jnp.zeros(()))
+
+
+def start(drafter, batch):
+    return drafter.init({}, jaxdec.decoding.Request(None, jnp.full(batch, 3), None))
+
+
+def test_the_path_is_the_best_one():
+    """With beams enough the search is exhaustive: the same path as over all products of candidates."""
+    model, params = transformer()
+    drafter = diffuspec(model, length=3, shortest=1, candidates=4, beams=4, mass=0.7, weight=0.4)
+    wide = dataclasses.replace(drafter, beams=16)
+    texts = [[1, 2, 1, 2, 3, 1], [5, 5, 5, 6, 5, 5]]
+    context = context_of(texts)
+    law = np.asarray(drafter._fill({"draft": params}, context))
+    found = np.asarray(wide._search(jnp.asarray(law), context))
+    for row, text in enumerate(texts):
+
+        def bigram(a, b, text=text):
+            follow = [y for x, y in itertools.pairwise(text) if x == a]
+            return np.log((follow.count(b) + 1) / (len(follow) + VOCAB + 1))
+
+        choices = []
+        for place in range(3):
+            order = np.argsort(-law[row, place], kind="stable")[:4]
+            before = np.cumsum(np.exp(law[row, place, order])) - np.exp(law[row, place, order])
+            choices.append([int(t) for t, b in zip(order, before, strict=True) if b < 0.7])
+        best, score = None, -np.inf
+        for path in itertools.product(*choices):
+            total = sum(
+                0.4 * law[row, i, t] + 0.6 * bigram((text[-1], *path)[i], t)
+                for i, t in enumerate(path)
+            )
+            if total > score:
+                best, score = path, total
+        assert tuple(found[row].tolist()) == best
+
+
+def test_the_draft_length_follows_the_acceptance():
+    model, params = transformer()
+    drafter = diffuspec(model, length=12, shortest=2, growth=5, memory=0.5)
+    context = context_of([[1, 2, 3], [4, 5, 6]])
+    state = start(drafter, 2)
+    lengths, proposed, accepted = [12.0, 12.0], np.zeros(2), np.zeros(2)
+    for count in ([12, 1], [12, 0], [9, 0], [12, 3]):
+        _, made = drafter.propose({"draft": params}, state, context)
+        np.testing.assert_array_equal(made, lengths)
+        counts = jnp.minimum(jnp.asarray(count), made)
+        state = drafter.update(
+            state, made, Committed(context.rows, Outcome(None, counts, None), None, None)
+        )
+        proposed = (proposed + np.asarray(made)) / 2
+        accepted = (accepted + np.asarray(counts)) / 2
+        lengths = np.clip(np.floor(proposed) + 5 * (accepted >= proposed), 2, 12)
+        np.testing.assert_array_equal(state.length, lengths)
+
+
+def test_drafts_end_with_the_sequence():
+    model, params = transformer()
+    drafter = diffuspec(model, length=8, shortest=8)
+    context = context_of([[1, 2, 3]])
+    tree, made = drafter.propose({"draft": params}, start(drafter, 1), context)
+    assert tree.mask.all() and int(made[0]) == 8 and tree.q is None
+    path = np.asarray(tree.tokens)[0]
+    eos = int(path[3])
+    cut, _ = drafter.propose(
+        {"draft": params},
+        start(drafter, 1),
+        context_of([[1, 2, 3]], [eos]),
+    )
+    assert np.asarray(cut.mask)[0].sum() == path.tolist().index(eos) + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(length=0), "length must be at least 1, got 0"),
+        (dict(length=3, shortest=4), "shortest must be 1 to 3, got 4"),
+        (dict(beams=9), "beams must be 1 to 8, got 9"),
+        (dict(mass=1.5), r"mass must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_bad_sizes(options, message):
+    with pytest.raises(ValueError, match=message):
+        diffuspec(transformer()[0], **options)
+
+
+def test_a_causal_drafter_and_missing_parts():
+    target, draft, params = pair()
+    with pytest.raises(ValueError, match="canvas model"):
+        diffuspec(target)
+    decoder = jaxdec.speculative(target, drafter=diffuspec(draft))
+    with pytest.raises(ValueError, match="no part 'draft'"):
+        decode(decoder, {"target": params["target"]})
