@@ -1,4 +1,4 @@
-"""The command line: `jaxdec demo`, `generate`, `infill`, `train` and `info`.
+"""The command line: `jaxdec demo`, `generate`, `infill`, `denoise`, `train` and `info`.
 
 Bad input ends with one line on stderr and exit code 2.
 """
@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jaxdec
-from jaxdec.cli import demo, generate, infill, info, train
+from jaxdec.cli import demo, denoise, generate, infill, info, train
 
 COMMANDS = {
     "demo": demo,
     "generate": generate,
     "infill": infill,
+    "denoise": denoise,
     "train": train,
     "info": info,
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from jaxdec.decoding import Decoder, Request, Status, init, run, stream
+from jaxdec.decoding import Decoder, DecoderState, Request, Status, init, run, stream
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
 
@@ -19,6 +19,7 @@ class Decoded:
     Attributes:
       tokens: the new tokens of each row.
       drafted: for each of them, whether a drafter proposed it.
+      steps: for each of them, the step of its row that chose it, from 0 on.
       forwards: forwards of the target a row, the prompt's not counted.
       proposed: draft tokens that were verified, a row.
       accepted: those that were accepted.
@@ -30,6 +31,7 @@ class Decoded:
 
     tokens: list[list[int]]
     drafted: list[list[bool]]
+    steps: list[list[int]]
     forwards: list[int]
     proposed: list[int]
     accepted: list[int]
@@ -66,6 +68,7 @@ def live(
     request: Request,
     rng: jax.Array,
     show: Callable[[int, Sequence[int], Sequence[bool], bool], None],
+    look: Callable[[DecoderState], None] = lambda state: None,
 ) -> Decoded:
     """Decodes step by step. The first step, which compiles, is not timed.
 
@@ -75,25 +78,29 @@ def live(
       request: from `jaxdec.prepare`.
       rng: one key, or one a row.
       show: called with (row, new tokens, which of them were drafted, whether the row has ended) after each step.
+      look: called with the state after each step, which must not be kept.
     """
     batch = request.prompt.shape[0]
     tokens: list[list[int]] = [[] for _ in range(batch)]
     drafted: list[list[bool]] = [[] for _ in range(batch)]
+    steps: list[list[int]] = [[] for _ in range(batch)]
     counts = np.zeros((3, batch), int)
     began = time.perf_counter()
-    state = init(decoder, params, request)
-    status = np.asarray(state.rows.status)
+    start = init(decoder, params, request)
+    status = np.asarray(start.rows.status)
     for row, code in enumerate(status):
         if code != Status.RUNNING:  # no token was asked for
             show(row, [], [], True)
     started, before = began, 0
-    for step, (_, info) in enumerate(stream(decoder, params, state, rng)):
+    for step, (state, info) in enumerate(stream(decoder, params, start, rng)):
+        look(state)
         info = jax.device_get(info)
         for row, count in enumerate(info.count.tolist()):
             new = info.tokens[row, :count].tolist()
             marks = info.drafted[row, :count].tolist()
             tokens[row] += new
             drafted[row] += marks
+            steps[row] += info.steps[row, :count].tolist()
             show(row, new, marks, info.status[row] != Status.RUNNING)
         counts += np.stack([info.target_forwards, info.proposed, info.accepted])
         status = info.status
@@ -103,6 +110,7 @@ def live(
     return Decoded(
         tokens,
         drafted,
+        steps,
         forwards,
         proposed,
         accepted,
@@ -130,6 +138,7 @@ def whole(decoder: Decoder, params: Params, request: Request, rng: jax.Array) ->
     return Decoded(
         [rows.tokens[row, place].tolist() for row, place in enumerate(places)],
         [record.drafted[row, place].tolist() for row, place in enumerate(places)],
+        [record.steps[row, place].tolist() for row, place in enumerate(places)],
         stats.target_forwards.tolist(),
         stats.proposed.tolist(),
         stats.accepted.tolist(),

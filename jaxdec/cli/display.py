@@ -2,16 +2,22 @@
 
 import bisect
 import codecs
+import contextlib
 import itertools
 import string
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 PROMPT, DRAFTED, OWN = "dim", "green", "bright_magenta"
 UNFILLED = "·"
 DIGITS = string.digits + string.ascii_lowercase
+STEPS = ("blue", "cyan", "green", "yellow", "red", "magenta")
+"""Styles of steps, in turn."""
+FRESH = "reverse"
+"""Beside the style of its step, that of a position which has just been filled."""
 
 WRITERS = Text.assemble(("drafted and accepted", DRAFTED), "  ", ("the target's own", OWN))
 LEGEND = Text.assemble(("prompt", PROMPT), "  ", WRITERS)
@@ -90,8 +96,8 @@ class Sheet:
         self._styles = [PROMPT] * len(pairs)
         self._last = next((i for i, (_, there) in enumerate(pairs) if not there), 0)
 
-    def put(self, place: int, token: int, style: str) -> None:
-        """Fills a place."""
+    def put(self, place: int, token: int | None, style: str) -> None:
+        """Fills a place, or empties it."""
         self._styles[place] = style  # before the token: a live view reads from another thread
         self._tokens[place] = token
         self._last = place
@@ -131,6 +137,21 @@ def paint(tokens: Iterable[int | None], styles: Iterable[str]) -> Text:
     return text
 
 
+@contextlib.contextmanager
+def watched(console: Console, sheet: Sheet) -> Iterator[None]:
+    """Shows a sheet while it fills, in a terminal; then it is gone, and the whole text can be printed in its place."""
+    view = Live(
+        get_renderable=lambda: sheet.excerpt(console.height - 2),
+        console=console,
+        refresh_per_second=15,
+        transient=True,
+        vertical_overflow="crop",
+    )
+    with view:
+        view.refresh()  # what is known is seen while the first step compiles
+        yield
+
+
 def order_lines(
     tokens: Sequence[int], steps: Sequence[int], width: int = 64
 ) -> Iterator[tuple[str, str]]:
@@ -144,6 +165,21 @@ def order_lines(
             chr(t) if 32 <= t < 127 else chr(0x2400 + t) if t < 32 else "." for t in tokens[part]
         )
         yield "".join(shown), "".join(DIGITS[step % len(DIGITS)] for step in steps[part])
+
+
+def print_order(console: Console, what: str, tokens: Sequence[int], steps: Sequence[int]) -> None:
+    """Prints a heat map of `order_lines` under a title."""
+    console.print(Text(f"{what}: below each byte the step that wrote it", "dim"))
+    shown = iter(steps)
+    for line, digits in order_lines(tokens, steps):
+        console.print(Text(line))
+        styles = (step_style(next(shown)) for _ in digits)
+        console.print(Text.assemble(*zip(digits, styles, strict=True)))
+
+
+def step_style(step: int) -> str:
+    """The style of what a step wrote."""
+    return STEPS[step % len(STEPS)]
 
 
 def _visible(character: str) -> str:

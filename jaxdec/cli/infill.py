@@ -19,15 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 import jaxdec
 from jaxdec import catalogue, text
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import gaps, options
 from jaxdec.cli.decode import Decoded, live, whole
-from jaxdec.cli.display import DRAFTED, OWN, WRITERS, Sheet, order_lines
+from jaxdec.cli.display import DRAFTED, OWN, WRITERS, Sheet, print_order, watched
 from jaxdec.decoding import Decoder, Request, Status
 from jaxdec.gap_length import Choice
 from jaxdec.model import Params
@@ -98,9 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
       FloatingPointError: if the model's law is not finite; nothing is written then.
     """
     output = _output(arguments)
-    content = (
-        sys.stdin.buffer.read() if arguments.file == "-" else Path(arguments.file).read_bytes()
-    )
+    content = options.read(arguments.file)
     gapped = gaps.parse(content, options.argument_bytes(arguments.marker))
     target = options.load(arguments.target)
     method, decoder, params = _decoder(arguments, target)
@@ -281,15 +277,7 @@ def _decode(
 ) -> Decoded:
     """Decodes step by step if somebody looks on, or if the steps are asked for; else in one loop."""
     if console is not None:
-        view = Live(
-            get_renderable=lambda: fill.sheet.excerpt(console.height - 2),
-            console=console,
-            refresh_per_second=15,
-            transient=True,  # the whole text is printed in its place
-            vertical_overflow="crop",
-        )
-        with view:
-            view.refresh()  # the gaps are seen while the first step compiles
+        with watched(console, fill.sheet):
             return live(decoder, params, request, rng, fill)
     if arguments.order:
         return live(decoder, params, request, rng, fill)
@@ -314,11 +302,8 @@ def _write(path: Path, content: bytes) -> None:
 
 def _print_order(console: Console, canvas: gaps.Canvas, fill: _Fill) -> None:
     for gap, place in enumerate(canvas.gaps):
-        console.print(Text(f"gap {gap + 1}: below each byte the step that wrote it", "dim"))
-        steps = fill.steps[place].tolist()
-        for shown, digits in order_lines(fill.tokens[place].tolist(), steps):
-            console.print(Text(shown))
-            console.print(Text(digits, "dim"))
+        tokens, steps = fill.tokens[place].tolist(), fill.steps[place].tolist()
+        print_order(console, f"gap {gap + 1}", tokens, steps)
 
 
 def _report(

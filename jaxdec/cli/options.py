@@ -1,6 +1,7 @@
 """Values of options, checked as they are parsed."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,15 +53,25 @@ def argument_bytes(argument: str) -> bytes:
     return argument.encode("utf-8", "surrogateescape")
 
 
+def read(name: str) -> bytes:
+    """The bytes of a file, or of stdin for `-`."""
+    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+
+
 def add_models(
     parser: argparse.ArgumentParser, target: str = "code-target", draft: str = "code-draft"
 ) -> None:
     """The options that choose the pair of models."""
-    parser.add_argument(
-        "--target", default=target, metavar="NAME", help="checkpoint: a shipped name or a folder"
-    )
+    add_target(parser, target)
     parser.add_argument(
         "--draft", default=draft, metavar="NAME", help="checkpoint of the draft model"
+    )
+
+
+def add_target(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option that chooses the model."""
+    parser.add_argument(
+        "--target", default=default, metavar="NAME", help="checkpoint: a shipped name or a folder"
     )
 
 

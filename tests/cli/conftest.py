@@ -27,7 +27,8 @@ def quickly(quick_compilation):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """A folder with tiny checkpoints: a pair that is alike, the same pair with masks, another vocabulary."""
+    """A folder with tiny checkpoints: a pair that is alike, the same pair with masks, a model of blocks,
+    another vocabulary."""
     folder = tmp_path_factory.mktemp("checkpoints")
     _, params = build(TINY, seed=0)
     params = jax.tree.map(lambda x: 3 * x, params)  # laws that are far from flat
@@ -39,6 +40,8 @@ def models(tmp_path_factory):
         checkpoints.save(
             folder / name, TINY, weights, eos=[text.EOS], fills="subsets", mask_token=text.MASK
         )
+    blocks = dict(fills="blocks", mask_token=text.MASK, block_size=8)
+    checkpoints.save(folder / "blocks", TINY, params, eos=[text.EOS], **blocks)
     other = dataclasses.replace(TINY, vocab_size=300)
     checkpoints.save(folder / "other", other, build(other)[1])
     return folder

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from processes import start
 
-from jaxdec import any_subset, catalogue, checkpoints
+from jaxdec import any_subset, catalogue, checkpoints, diffusion
 
 
 def test_demo(jaxdec, pair):
@@ -63,6 +63,10 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
         with pytest.raises(ValueError, match="causal"):
             method.make(catalogue.Parts(target, draft=target))
         target = any_subset.two_stream(target, mask_token=target.vocab_size - 1)
+    if method.denoises:
+        with pytest.raises(ValueError, match="causal"):
+            method.make(catalogue.Parts(target))
+        target = diffusion.canvas_model(target, mask_token=target.vocab_size - 1)
     decoder = method.make(catalogue.Parts(target, draft=target, length=3))
     assert decoder.exactness is method.exactness
     assert f"| `{name}`: {method.title}" in catalogue.markdown()
@@ -72,6 +76,6 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
 def test_every_pairing_is_in_the_catalogue():
     assert {catalogue.find(f, v).name for f in ("draft", "lookup") for v in catalogue.VERIFIERS} | {
         catalogue.find("autoregressive").name
-    } == set(catalogue.METHODS) - set(catalogue.INFILLING)
+    } == set(catalogue.METHODS) - {*catalogue.INFILLING, *catalogue.DENOISING}
     with pytest.raises(ValueError, match="draft model"):
         catalogue.find("draft").make(catalogue.Parts(None))

@@ -2,7 +2,17 @@ import io
 
 from rich.console import Console
 
-from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page, Sheet, order_lines, paint
+from jaxdec.cli.display import (
+    DRAFTED,
+    OWN,
+    PROMPT,
+    STEPS,
+    Page,
+    Sheet,
+    order_lines,
+    paint,
+    print_order,
+)
 
 
 def written(rows, terminal=False):
@@ -83,6 +93,8 @@ def test_a_sheet_fills_in_any_order():
     assert spans(sheet.text()) == [("a·", PROMPT), ("y", OWN), ("b", PROMPT)]
     sheet.put(1, ord("x"), DRAFTED)
     assert spans(sheet.text())[1] == ("x", DRAFTED)
+    sheet.put(2, None, PROMPT)
+    assert spans(sheet.text()) == [("a", PROMPT), ("x", DRAFTED), ("·b", PROMPT)]
 
 
 def test_an_excerpt_shows_the_lines_about_the_last_byte():
@@ -101,3 +113,15 @@ def test_order_lines():
     (shown, digits), (rest, more) = order_lines(tokens, [0, 0, 9, 10, *range(20, 46)], width=20)
     assert (shown, digits) == ("ab\u240a.abcdefghijklmnop", "009aklmnopqrstuvwxyz")
     assert (rest, more) == ("qrstuvwxyz", "0123456789")
+
+
+def test_steps_have_colours_in_turn():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system="standard", width=80)
+    last = len(STEPS)
+    print_order(console, "gap 1", b"abc", [0, last - 1, last])
+    assert (STEPS[0], STEPS[-1]) == ("blue", "magenta")
+    title, letters, digits = file.getvalue().splitlines()
+    assert title == "\x1b[2mgap 1: below each byte the step that wrote it\x1b[0m"
+    assert letters == "abc"
+    assert digits == f"\x1b[34m0\x1b[0m\x1b[35m{last - 1}\x1b[0m\x1b[34m{last}\x1b[0m"

@@ -1,0 +1,245 @@
+"""Continues a prompt by canvas decoding, several bytes a forward in any order; shown as the canvas fills."""
+
+import argparse
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+import jaxdec
+from jaxdec import catalogue, text
+from jaxdec.checkpoints import Checkpoint
+from jaxdec.cli import options
+from jaxdec.cli.decode import Decoded, live, whole
+from jaxdec.cli.display import (
+    FRESH,
+    OWN,
+    PROMPT,
+    Page,
+    Sheet,
+    paint,
+    print_order,
+    step_style,
+    watched,
+)
+from jaxdec.decoding import DecoderState, Request
+from jaxdec.diffusion import Denoise, DenoiseState
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("prompt", nargs="?", metavar="TEXT", help="text to continue")
+    source.add_argument("--file", metavar="FILE", help="file to continue, - for stdin")
+    options.add_target(parser, "code-block")
+    add(
+        "--method",
+        choices=catalogue.DENOISING,
+        default="threshold",
+        metavar="NAME",
+        help=f"which positions to fill when: {', '.join(catalogue.DENOISING)} (default threshold)",
+    )
+    add(
+        "--block",
+        type=options.integer(1),
+        metavar="N",
+        help="bytes of a block (default: what a model of blocks was trained for, else the whole canvas)",
+    )
+    add(
+        "--cache",
+        choices=catalogue.CACHES,
+        help="what is not computed again in a step (default: block for a model of blocks, else none)",
+    )
+    add(
+        "--branches",
+        type=options.integer(1, options.LONGEST_DRAFT),
+        metavar="N",
+        help="canvases that freedave scores in a forward (default 4)",
+    )
+    add("--max-new-tokens", type=int, default=128, metavar="N", help="bytes at most (default 128)")
+    add(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="X",
+        help="0 is greedy, 1 is the model's own law (default 0.8)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a knob of the method or the cache, such as threshold=0.8; repeatable",
+    )
+    options.add_seed(parser)
+    add("--bos", action="store_true", help="the prompt starts a file; it may then be empty")
+    add(
+        "--show",
+        action="store_true",
+        help="show the canvas while it fills, and which step wrote each byte",
+    )
+    add("--json", action="store_true", help="print one JSON object")
+    add("--no-stream", action="store_true", help="print when all is done, decoded in one loop")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Decodes and prints: the text on stdout, figures on stderr.
+
+    Raises:
+      ValueError: for bad input.
+    """
+    prompt = _prompt(arguments)
+    if not prompt and not arguments.bos:
+        raise ValueError("the prompt is empty (0 bytes); at least 1 byte is needed")
+    target = options.load(arguments.target)
+    params = target.params
+    decoder = _decoder(arguments, target)
+    banned = np.arange(target.model.vocab_size) >= 256  # only bytes are filled in
+    banned[list(target.model.eos)] = False
+    request = jaxdec.prepare(
+        decoder,
+        params,
+        np.asarray(text.encode(prompt, bos=arguments.bos)),
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        banned=banned,
+        **_knobs(arguments, decoder),
+    )
+    rng = jax.random.key(arguments.seed)
+    if arguments.json:
+        decoded = whole(decoder, params, request, rng)
+        print(json.dumps(_report(arguments.method, decoder, prompt, decoded)))
+        return
+    console = Console(highlight=False, markup=False)
+    figures = Console(highlight=False, markup=False, stderr=True, soft_wrap=True)
+    if arguments.show and console.is_terminal and not arguments.no_stream:
+        canvas = _Canvas(request)
+        with watched(console, canvas.sheet):
+            decoded = live(decoder, params, request, rng, lambda *_: None, canvas)
+        styles = [PROMPT] * len(prompt) + [step_style(step) for step in decoded.steps[0]]
+        console.print(paint([*prompt, *decoded.tokens[0]], styles), soft_wrap=True)
+    else:
+        page = Page(console, 1)
+        page.add(0, prompt, [PROMPT] * len(prompt))
+
+        def show(row, new, drafted, ended):
+            page.add(row, new, [OWN] * len(new))
+            if ended:
+                page.end(row)
+
+        if arguments.no_stream:
+            decoded = whole(decoder, params, request, rng)
+            show(0, decoded.tokens[0], decoded.drafted[0], True)
+        else:
+            decoded = live(decoder, params, request, rng, show)
+    if arguments.show:
+        print_order(figures, "new bytes", decoded.tokens[0], decoded.steps[0])
+    figures.print(summary(decoded), style="dim")
+
+
+def summary(decoded: Decoded) -> str:
+    """One line of numbers."""
+    timed = f", {decoded.timed} tokens in {decoded.seconds:.2f} s" if decoded.timed else ""
+    return (
+        f"{decoded.total} tokens, {decoded.forwards[0]} forwards, {decoded.tokens_per_forward:.2f} tokens per forward"
+        f"{timed} (after {decoded.setup:.1f} s of compilation and prompt), {decoded.status[0].name}"
+    )
+
+
+class _Canvas:
+    """Follows the canvas of the only row for the eye.
+
+    Attributes:
+      sheet: bytes in the colour of their step, those of the last forward highlighted.
+    """
+
+    def __init__(self, request: Request):
+        prompt = int(request.lengths[0])
+        self._steps = np.full(prompt + int(request.settings.max_new_tokens[0]), -1)
+        places = np.arange(len(self._steps))
+        tokens = np.pad(np.asarray(request.prompt[0, :prompt]), (0, len(places) - prompt))
+        self.sheet = Sheet(tokens, places < prompt)
+        self._fresh = np.zeros(len(places), bool)
+
+    def __call__(self, state: DecoderState) -> None:
+        """Takes a state of the stream; see `decode.live`."""
+        assert isinstance(state, DenoiseState)
+        tokens, steps = jax.device_get((state.canvas.tokens[0], state.canvas.steps[0]))
+        steps = steps[: len(self._steps)]
+        changed = steps != self._steps  # -1 where a token was taken back
+        for place in np.flatnonzero(self._fresh & ~changed).tolist():
+            self.sheet.put(place, int(tokens[place]), step_style(int(steps[place])))
+        for place in np.flatnonzero(changed).tolist():
+            step = int(steps[place])
+            token, style = (
+                (None, PROMPT) if step < 0 else (int(tokens[place]), f"{step_style(step)} {FRESH}")
+            )
+            self.sheet.put(place, token, style)
+        self._steps, self._fresh = steps, changed & (steps >= 0)
+
+
+def _prompt(arguments: argparse.Namespace) -> bytes:
+    if arguments.file is not None:
+        return options.read(arguments.file)
+    return options.argument_bytes(arguments.prompt)
+
+
+def _decoder(arguments: argparse.Namespace, target: Checkpoint) -> Denoise:
+    blocks, block = target.fills == "blocks", arguments.block
+    if blocks and target.block_size is not None:
+        block = block or target.block_size
+        if block > target.block_size:
+            raise ValueError(
+                f"--block is {block}; the model was trained on blocks of up to {target.block_size}"
+            )
+    parts = catalogue.Parts(
+        target.model,
+        length=arguments.branches,
+        block=block,
+        causal=blocks,
+        cache=arguments.cache or ("block" if blocks else "none"),
+    )
+    decoder = catalogue.METHODS[arguments.method].make(parts)
+    assert isinstance(decoder, Denoise)
+    if arguments.branches not in (None, decoder.branches):
+        raise ValueError(
+            f"--branches is {arguments.branches}; method {arguments.method!r} has {decoder.branches}"
+        )
+    return decoder
+
+
+def _knobs(arguments: argparse.Namespace, decoder: Denoise) -> dict[str, Any]:
+    """The traced settings that were given."""
+    found: dict[str, Any] = {}
+    for pair in arguments.set:
+        name, _, value = pair.partition("=")
+        if name not in decoder.knobs:
+            raise ValueError(
+                f"method {arguments.method!r} has no knob {name!r}; it has {', '.join(decoder.knobs) or 'none'}"
+            )
+        kind = int if decoder.knobs[name].integer else float
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            raise ValueError(f"--set {pair!r} is not of the form NAME={kind.__name__}") from None
+    return found
+
+
+def _report(method: str, decoder: Denoise, prompt: bytes, decoded: Decoded) -> dict[str, Any]:
+    (tokens,), (steps,), (status,) = decoded.tokens, decoded.steps, decoded.status
+    return {
+        "method": method,
+        "exactness": decoder.exactness.value,
+        "prompt": prompt.decode("utf-8", "replace"),
+        "text": text.decode(tokens),
+        "tokens": tokens,
+        "steps": steps,
+        "status": status.name,
+        "target_forwards": decoded.forwards[0],
+        "tokens_per_forward": decoded.tokens_per_forward,
+        "tokens_per_second": decoded.speed,
+        "setup_seconds": decoded.setup,
+    }
