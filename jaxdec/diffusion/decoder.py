@@ -24,6 +24,7 @@ from jaxdec.decoding import (
     Request,
     Rows,
     Settings,
+    Status,
     target_params,
 )
 from jaxdec.diffusion import caches, schedules
@@ -211,7 +212,8 @@ class Denoise:
         places = jnp.arange(length)
         committed = jnp.broadcast_to(places, rows.tokens.shape) < rows.length[:, None]
         groups, units = self.schedule.assign(rows.length, length)
-        end = jnp.minimum(rows.length + request.settings.max_new_tokens, length)
+        room = length - request.prompt.shape[1]
+        end = rows.length + jnp.minimum(request.settings.max_new_tokens, room)
         zero = jnp.zeros((batch,), jnp.int32)
         nothing = jnp.zeros(rows.tokens.shape, jnp.float32)
         canvas = Canvas(
@@ -227,7 +229,6 @@ class Denoise:
         cache = None
         if self.cache.kept:
             cache = self.model.init_cache(batch * (1 + self.guided), length)
-        room = length - request.prompt.shape[1]
         state = DenoiseState(
             rows=rows,
             settings=request.settings,
@@ -429,8 +430,18 @@ class Denoise:
             raw_log_probs=_take(canvas.raw_log_probs, places),
         )
 
+        history = rows.history
+        if (
+            history is not None
+        ):  # penalties count what is committed, wherever on the canvas it stands
+            outside = canvas.committed & (facts.groups != facts.group)
+            outside &= jnp.arange(length) >= rows.prompt_length[:, None]
+            history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
+            history = history.add(canvas.tokens, outside)
+
         def see(logits: jax.Array, board: Board) -> Candidates:
-            law = settings.warp.log_probs(logits, rows.history)
+            counted = history and history.add(board.tokens, board.committed & ~given)
+            law = settings.warp.log_probs(logits, counted)
             # A policy that looks at the drawn tokens has looked at their noise, which must not be used again.
             again = (taken[:, None],) if self.unmask.value_dependent else ()
             keys = lambda: key_at(rng, Purpose.TOKEN, places, *again)
@@ -552,6 +563,10 @@ class Denoise:
         tokens, log_probs = _take(canvas.tokens, chunk), _take(canvas.log_probs, chunk)
         before = rows.length
         rows, count = rows.advance(settings, tokens, prefix - before, jnp.isfinite(log_probs))
+        # A full canvas that is smaller than what was asked for has no next step.
+        full = rows.running & (prefix == canvas.end)
+        status = jnp.where(full, int(Status.CACHE_FULL), rows.status)
+        rows = dataclasses.replace(rows, status=status)
         none = jnp.zeros_like(count)
         info = Info(
             tokens=tokens,

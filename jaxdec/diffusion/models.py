@@ -38,14 +38,15 @@ class _NextToken:
         width = inputs.tokens.shape[1]
         join = lambda a, b: jnp.concatenate([a, b], axis=1)
         looks, lives = 2 * inputs.looks, _doubled(inputs.lives)
-        between = (
-            looks + 1
-        )  # sees what the token sees, the token too, and among the masks itself alone
+        # A mask sees what the token sees, the token too, and among the masks itself alone.
+        between = looks + 1
+        # Padding may look from the place of a real token: its mask is as invisible as it is itself.
+        padding = inputs.lives[..., :1] > inputs.lives[..., 1:]
         asked = Inputs(
             tokens=join(inputs.tokens, jnp.full_like(inputs.tokens, self.mask_token)),
             positions=join(inputs.positions, inputs.positions + 1),
             looks=join(looks, between),
-            lives=join(lives, between),
+            lives=join(lives, jnp.where(padding, visibility.EMPTY, between)),
         )
         if cache is not None:
             cache = dataclasses.replace(cache, spans=_doubled(cache.spans))
