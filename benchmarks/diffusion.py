@@ -15,6 +15,7 @@ from benchmarks.runner import interleave, quartiles, ratios
 from benchmarks.setting import Row, Setting, compile_all, compiling
 from benchmarks.workload import Prompts, Variant, Workload, counts, identical, new_tokens, prompts
 from jaxdec import text
+from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue import CACHES, METHODS, Parts
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
@@ -23,7 +24,7 @@ from jaxdec.generation import Result
 from jaxdec.model import Inputs, Model, Params
 
 BLOCK = 32
-TEMPERATURES = (0.0, 1.0)
+TEMPERATURES = (0.0, 0.5, 1.0)
 WORSE = 0.05
 """What a faster setting may lose, as a share: more bits, or less entropy, which is how bits are won cheaply."""
 
@@ -216,7 +217,36 @@ def diffusion(setting: Setting) -> list[Row]:
                     }
                 )
         rows += _best(found)
+        rows += [
+            {**row, **common, "temperature": temperature}
+            for row in _drafting(setting, workload, judge)
+        ]
     return rows
+
+
+def _drafting(setting: Setting, workload: Workload, judge: Judge) -> Iterable[Row]:
+    """The same canvas model as a drafter of the causal one that judges: DiffuSpec."""
+    target, draft = setting.draft, setting.target
+    block = draft.block_size if draft.fills == "blocks" else None
+    decoder = METHODS["diffuspec"].make(Parts(target.model, draft=draft.model, block=block))
+    params = {"target": target.params, "draft": draft.params}
+    knobs = {"banned": np.arange(target.model.vocab_size) >= text.BOS}
+    write = lambda decoder: _decode(Variant("diffuspec", decoder, params, knobs=knobs), workload)
+    _, plain = write(autoregressive(target.model))
+    decoded, written = write(decoder)
+    counted = counts(decoded)
+    yield {
+        "method": "diffuspec",
+        "about": f"{target.name} is the target, {draft.name} drafts",
+        "exactness": decoder.exactness.value,
+        "block": block,
+        "cache": "none",
+        "setting": f"{decoder.drafter.depth} drafts at most",
+        **counted,
+        "rows_per_token": counted["target_rows"] / counted["tokens"],
+        **judge.worth(written, plain),
+        "best": True,
+    }
 
 
 def _best(rows: list[Row]) -> list[Row]:

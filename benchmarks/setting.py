@@ -67,9 +67,9 @@ class Scale:
     forms: int | None = None
     policies: int | None = None
     points: int | None = None
-    canvases: int = 32
+    canvases: int = 16
     canvas: int = 256
-    long_canvases: int = 8
+    long_canvases: int = 4
     long_canvas: int = 512
     windows: int = 16
     window: int = 256

@@ -259,7 +259,7 @@ METHODS = {
             exactness=Exactness.TOKEN_IDENTICAL,
             make=_with_canvas(verifiers.SharedNoiseWalk),
             tests="tests/diffusion/test_diffuspec.py",
-            benchmark="diffuspec",
+            benchmark="diffusion",
         ),
         _infilling(
             "any-order",

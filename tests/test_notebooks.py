@@ -30,6 +30,7 @@ def test_kept_clean(path):
         assert cell.outputs == [] and cell.execution_count is None, cell.source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")

@@ -23,7 +23,7 @@ def snippets():
 
 
 def test_gaps_are_filled_as_printed(capsys):
-    _, code = snippets()
+    _, code, _ = snippets()
     names = {"jax": jax, "jaxdec": jaxdec}
     exec(code, names)
     filled, before, after = names["filled"], names["before"], names["after"]
@@ -43,8 +43,18 @@ def test_gaps_are_filled_as_printed(capsys):
     np.testing.assert_array_equal(plain.tokens, filled.tokens)
 
 
+def test_canvases_are_filled_as_printed(capsys):
+    *_, code = snippets()
+    names = {"jax": jax, "jaxdec": jaxdec}
+    exec(code, names)
+    assert capsys.readouterr().out.startswith("def fibonacci(n):\n")
+    forwards = int(names["written"].stats.target_forwards[0])
+    assert forwards < 96
+    assert int(names["written"].steps.max()) == forwards - 1
+
+
 def test_quick_start_runs_as_printed(capsys):
-    code, _ = snippets()
+    code, _, _ = snippets()
     names = {}
     exec(code, names)
     printed = capsys.readouterr().out

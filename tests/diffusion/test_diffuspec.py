@@ -54,7 +54,9 @@ def test_sampled_tokens_are_those_of_plain_decoding(block):
 
 def test_a_row_does_not_depend_on_its_neighbours():
     def make(target, draft):
-        return jaxdec.speculative(target, drafter=diffuspec(draft, length=4, shortest=2, candidates=4))
+        return jaxdec.speculative(
+            target, drafter=diffuspec(draft, length=4, shortest=2, candidates=4)
+        )
 
     model, _ = battery.pair()
     masked = oracles.canvas(dataclasses.replace(model, vocab_size=battery.VOCAB - 1))
