@@ -2,7 +2,8 @@
 
 from jaxdec.diffusion import caches, schedules, unmask
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.decoder import Canvas, Denoise, DenoiseState, denoise
+from jaxdec.diffusion.canvas import Canvas
+from jaxdec.diffusion.decoder import Denoise, DenoiseState, denoise
 from jaxdec.diffusion.diffuspec import DiffuSpec, diffuspec
 from jaxdec.diffusion.models import canvas_model, next_token
 from jaxdec.diffusion.parts import Fuse, Remask, Stop, backtracking, credit, prophet

@@ -11,12 +11,11 @@ Legend: B rows, L positions of the canvas, W positions of a group, D branches, T
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxdec import visibility
 from jaxdec.decoding import (
     Exactness,
     Info,
@@ -30,49 +29,13 @@ from jaxdec.decoding import (
 from jaxdec.diffusion import caches, schedules
 from jaxdec.diffusion.caches import NEVER, CacheRule, Facts
 from jaxdec.diffusion.candidates import Candidates, ranked
+from jaxdec.diffusion.canvas import FAR, Board, Canvas, at_token, compact, put, take
+from jaxdec.diffusion.forward import Forward, Scored, View
 from jaxdec.diffusion.parts import Fuse, Remask, Stop
 from jaxdec.diffusion.schedules import Schedule
 from jaxdec.diffusion.unmask import Unmask, threshold
-from jaxdec.model import Inputs, Model, Params, Queries
+from jaxdec.model import Model, Params
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax
-
-_FAR = 2**30
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Canvas:
-    """All positions of each row, by rank.
-
-    Attributes:
-      tokens: int32 `[B, L]`; what stands at positions that are not committed means nothing.
-      committed: bool `[B, L]`.
-      steps: int32 `[B, L]`, the step of the row that committed each position; -1 for the prompt and masks.
-      log_probs: float32 `[B, L]`, of each token under the law that it was drawn from.
-      raw_log_probs: float32 `[B, L]`, under the model's own law (with guidance, but without fusion).
-      groups: int32 `[B, L]`, of the schedule.
-      units: int32 `[B, L]`, of the schedule.
-      end: int32 `[B]`, positions of the prompt and those that may be generated.
-    """
-
-    tokens: jax.Array
-    committed: jax.Array
-    steps: jax.Array
-    log_probs: jax.Array
-    raw_log_probs: jax.Array
-    groups: jax.Array
-    units: jax.Array
-    end: jax.Array
-
-    @property
-    def exists(self) -> jax.Array:
-        """bool `[B, L]`."""
-        return jnp.arange(self.tokens.shape[1]) < self.end[:, None]
-
-    @property
-    def masked(self) -> jax.Array:
-        """bool `[B, L]`."""
-        return self.exists & ~self.committed
 
 
 @jax.tree_util.register_dataclass
@@ -122,50 +85,6 @@ class DenoiseState:
     ahead: jax.Array | None
     cache: Any
     room: int = dataclasses.field(metadata={"static": True})
-
-
-class Board(NamedTuple):
-    """The positions of the active group, `[B, W]` each; as in `Canvas`."""
-
-    tokens: jax.Array
-    committed: jax.Array
-    steps: jax.Array
-    log_probs: jax.Array
-    raw_log_probs: jax.Array
-
-
-class _Scored(NamedTuple):
-    """What a forward returns: logits `[B, D, W, V]` of all branches, and what a cache would store, T entries a row."""
-
-    logits: jax.Array
-    entries: Any
-    slots: jax.Array
-    lives: jax.Array
-
-
-def _at_token(law: jax.Array, tokens: jax.Array) -> jax.Array:
-    """`law [B, W, V]` at `tokens [B, W]`."""
-    return jnp.take_along_axis(law, tokens[..., None], axis=-1)[..., 0]
-
-
-def _take(values: jax.Array, at: jax.Array) -> jax.Array:
-    """`values [B, L]` at `at [B, W]`."""
-    return jnp.take_along_axis(values, at, axis=1, mode="clip")
-
-
-def _put(values: jax.Array, at: jax.Array, new: jax.Array, where: jax.Array) -> jax.Array:
-    """`values [B, L]` with `new [B, W]` at `at [B, W]`, where asked for."""
-    at = jnp.where(where, at, values.shape[1] + jnp.arange(at.shape[1]))
-    put = lambda row, at, new: row.at[at].set(new, mode="drop", unique_indices=True)
-    return jax.vmap(put)(values, at, new)
-
-
-def _compact(chosen: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first `size` chosen positions of each row: places and whether they exist `[B, size]`; all ranks `[B, L]`."""
-    rank = jnp.cumsum(chosen, axis=1) - 1
-    at = jnp.where(chosen, rank, size)
-    put = lambda at: jnp.zeros(size, jnp.int32).at[at].set(jnp.arange(at.shape[0]), mode="drop")
-    return jax.vmap(put)(at), jnp.arange(size) < chosen.sum(1, keepdims=True), rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +154,7 @@ class Denoise:
             canvas=canvas,
             progress=Progress(zero - 2, zero - 2, zero, zero, zero, zero),
             parts=self._fresh(batch, self._window(room, length)),
-            ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, _FAR, jnp.int32),
+            ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             cache=cache,
             room=room,
         )
@@ -243,14 +162,9 @@ class Denoise:
         fresh = self.cache.prefill(facts)
         if fresh is not None:
             width = min(request.prompt.shape[1], length)
-            scored = self._score(target_params(params), state, facts, fresh, width, 1)
+            scored = self._score(params, state, facts, fresh, width)
             state = dataclasses.replace(state, cache=self._store(state, scored))
         return state
-
-    @property
-    def _mask(self) -> int:
-        assert self.model.mask_token is not None
-        return self.model.mask_token
 
     def _window(self, room: int, length: int) -> int:
         """W."""
@@ -263,7 +177,7 @@ class Denoise:
     def _facts(self, state: DenoiseState, first: jax.Array) -> Facts:
         """Where each row stands before a step."""
         canvas, progress = state.canvas, state.progress
-        active = lambda numbers: jnp.min(jnp.where(canvas.masked, numbers, _FAR), axis=1)
+        active = lambda numbers: jnp.min(jnp.where(canvas.masked, numbers, FAR), axis=1)
         group, unit = active(canvas.groups), active(canvas.units)
         period = state.settings.knobs.get("refresh_period", jnp.full_like(group, NEVER))
         return Facts(
@@ -285,100 +199,23 @@ class Denoise:
         facts: Facts,
         fresh: jax.Array,
         size: int,
-        branches: int,
-    ) -> _Scored:
-        """One forward over the fresh positions of all branches."""
-        canvas, rows, cache = state.canvas, state.rows, state.cache
-        batch, length = canvas.tokens.shape
-        window = self._window(state.room, length)
-        at, there, rank = _compact(fresh, size)
-        group_at, group_there, _ = _compact(facts.exists & (facts.groups == facts.group), window)
+        branches: int = 1,
+    ) -> Scored:
+        window = self._window(state.room, state.canvas.tokens.shape[1])
+        forward = Forward(self.model, window, self.causal)
+        view = View(state.rows, state.canvas, state.ahead, facts, state.cache)
+        guidance = state.settings.knobs["guidance"] if self.guided else None
+        return forward(target_params(params), view, fresh, size, branches, guidance)
 
-        branch = jnp.arange(branches)[:, None]  # of [B, D, T]
-        each = lambda x: jnp.broadcast_to(x[:, None], (batch, branches, *x.shape[1:]))
-        flat = lambda x: x.reshape(batch, -1, *x.shape[3:])
-        known = each(_take(canvas.committed, at))
-        if state.ahead is not None:
-            known |= each(_take(state.ahead, at)) <= branch
-        # Units are numbered with room for the branches between them.
-        unit = jnp.where(facts.units < 0, 0, facts.units + 1) if self.causal else facts.units * 0
-        own = each(_take(unit, at))
-        number = own * branches
-        forever = jnp.full_like(number, visibility.FOREVER)
-        span = lambda first, second: jnp.stack([first, second], axis=-1)
-        nobody = jnp.asarray(visibility.EMPTY)
-        stored = span(own, forever)
-        if branches == 1:
-            looks, lives = span(own, own), stored
-        else:
-            # As parallel branches: (x, -y) with y counted from the other end. What all branches share is there once.
-            turned = jnp.broadcast_to(branch - branches, own.shape)
-            looks = span(number + branch, turned)
-            lives = looks
-            if self.causal:
-                shared = jnp.where((branch == 0)[..., None], span(number, forever), nobody)
-                active = each(_take(facts.units, at) == facts.unit)
-                lives = jnp.where(active[..., None], looks, shared)
-        # A model of any subset reads committed tokens, and is asked for the others.
-        readable = each(there) & (known | (not self.model.any_subset))
-        lives = jnp.where(readable[..., None], lives, nobody)
-        stored = jnp.where(readable[..., None], stored, nobody)
-
-        tokens = each(_take(canvas.tokens, at))
-        if not self.model.any_subset:
-            tokens = jnp.where(known, tokens, self._mask)
-        place = (lambda x: x) if rows.order is None else rows.order.at
-        queries = None
-        if self.model.any_subset:
-            asked = each(_take(unit, group_at)) * branches
-            turned = jnp.broadcast_to(branch - branches, asked.shape)
-            asks = span(asked, asked) if branches == 1 else span(asked + branch, turned)
-            queries = Queries(flat(each(place(group_at))), flat(asks), canvas.end)
-        inputs = Inputs(flat(tokens), flat(each(place(at))), flat(looks), flat(lives), queries)
-        if cache is not None:
-            # What is computed again is not read from the cache; numbers there leave no room for branches.
-            hidden = jnp.tile(fresh, (1 + self.guided, 1))
-            starts = cache.spans[..., 0]
-            starts = jnp.where(starts < visibility.FOREVER, starts * branches, starts)
-            scaled = span(starts, cache.spans[..., 1])
-            spans = jnp.where(hidden[..., None], visibility.EMPTY, scaled)
-            cache = dataclasses.replace(cache, spans=spans)
-        if self.guided:
-            inputs = self._without_prompt(inputs, flat(each(at < rows.prompt_length[:, None])))
-        output = self.model.forward(params, inputs, cache)
-        logits = output.logits
-        if not self.model.any_subset:
-            rows_at = jnp.where(group_there, _take(rank, group_at), 0)
-            rows_at = flat(each(rows_at) + branch * size)
-            rows_at = jnp.tile(rows_at, (1 + self.guided, 1))
-            logits = jnp.take_along_axis(logits, rows_at[..., None], axis=1, mode="clip")
-            real = jnp.arange(logits.shape[-1]) != self._mask
-            logits = jnp.where(real, logits, -jnp.inf)
-        if self.guided:
-            scale = state.settings.knobs["guidance"][:, None, None]
-            given, alone = logits[:batch], logits[batch:]
-            logits = jnp.where(jnp.isneginf(given), given, alone + (scale + 1) * (given - alone))
-        logits = logits.reshape(batch, branches, window, -1)
-        # Those of the first branch, the canvas as it is: without branches the same would be stored.
-        entries = output.entries.first(size)
-        return _Scored(logits, entries, jnp.where(there, at, -1), stored[:, 0])
-
-    def _without_prompt(self, inputs: Inputs, prompt: jax.Array) -> Inputs:
-        """The rows, and again with the prompt masked."""
-        twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), inputs)
-        none = jnp.concatenate([jnp.zeros_like(prompt), prompt])
-        if self.model.any_subset:
-            lives = jnp.where(none[..., None], visibility.EMPTY, twice.lives)
-            return dataclasses.replace(twice, lives=lives)
-        return dataclasses.replace(twice, tokens=jnp.where(none, self._mask, twice.tokens))
-
-    def _store(self, state: DenoiseState, scored: _Scored) -> Any:
+    def _store(self, state: DenoiseState, scored: Scored) -> Any:
         """The cache with what was computed."""
         slots = jnp.where(state.rows.running[:, None], scored.slots, -1)
         again = lambda x: jnp.tile(x, (1 + self.guided, *(1,) * (x.ndim - 1)))
         return state.cache.write(scored.entries, again(slots), again(scored.lives))
 
-    def _forward(self, params: Params, state: DenoiseState, facts: Facts, wide: jax.Array):
+    def _forward(
+        self, params: Params, state: DenoiseState, facts: Facts, wide: jax.Array
+    ) -> Scored:
         """Narrow or wide, as the rows need it; a row that does not need a wide forward has its narrow share of one."""
         length = state.canvas.tokens.shape[1]
         narrow, most = self.cache.sizes(self.schedule, length, state.room)
@@ -409,25 +246,25 @@ class Denoise:
         window = self._window(state.room, length)
         facts = self._facts(state, rows.rounds == 0)
         wide = self.cache.refresh(facts)
-        scored = self._forward(target_params(params), state, facts, wide)
+        scored = self._forward(params, state, facts, wide)
 
-        places, there, _ = _compact(facts.exists & (facts.groups == facts.group), window)
+        places, there, _ = compact(facts.exists & (facts.groups == facts.group), window)
         entered = facts.entered
         pick = lambda condition, yes, no: jax.tree.map(
             lambda a, b: jnp.where(condition.reshape(-1, *(1,) * (a.ndim - 1)), a, b), yes, no
         )
         parts = pick(entered, self._fresh(batch, window), state.parts)
-        known = _take(canvas.committed, places) & there
+        known = take(canvas.committed, places) & there
         given = there & (places < rows.prompt_length[:, None])
         opened = jnp.where(entered, (there & ~known).sum(1), progress.opened)
         step = jnp.where(entered, 0, progress.step)
         taken, alive, best = progress.steps, rows.running, jnp.zeros_like(step)
         board = Board(
-            tokens=_take(canvas.tokens, places),
+            tokens=take(canvas.tokens, places),
             committed=known,
-            steps=_take(canvas.steps, places),
-            log_probs=_take(canvas.log_probs, places),
-            raw_log_probs=_take(canvas.raw_log_probs, places),
+            steps=take(canvas.steps, places),
+            log_probs=take(canvas.log_probs, places),
+            raw_log_probs=take(canvas.raw_log_probs, places),
         )
 
         history = rows.history
@@ -451,7 +288,7 @@ class Denoise:
                 logits=logits,
                 law=law,
                 tokens=tokens,
-                log_probs=_at_token(law, tokens),
+                log_probs=at_token(law, tokens),
                 places=places,
                 allowed=there & ~board.committed,
                 committed=board.committed & ~given,
@@ -465,8 +302,8 @@ class Denoise:
         for branch in range(self.branches):
             if branch:
                 assert state.ahead is not None
-                foreseen = known | (there & (_take(state.ahead, places) <= branch))
-                tokens = jnp.where(foreseen, _take(canvas.tokens, places), 0)
+                foreseen = known | (there & (take(state.ahead, places) <= branch))
+                tokens = jnp.where(foreseen, take(canvas.tokens, places), 0)
                 same = (foreseen == board.committed).all(1)
                 same &= (tokens == jnp.where(board.committed, board.tokens, 0)).all(1)
                 alive &= same & (there & ~board.committed).any(1)
@@ -481,17 +318,17 @@ class Denoise:
             seen = see(last, board)
             score, count = self.unmask.ahead(seen, knobs)
             filled = ranked(score, seen.allowed) // jnp.maximum(count, 1)[:, None] + 1
-            ahead = jnp.full_like(ahead, _FAR)
-            ahead = _put(ahead, places, jnp.where(seen.allowed, filled, _FAR), there)
+            ahead = jnp.full_like(ahead, FAR)
+            ahead = put(ahead, places, jnp.where(seen.allowed, filled, FAR), there)
             tokens = seen.tokens
-        put = lambda old, new: _put(old, places, new, there)
+        update = lambda old, new: put(old, places, new, there)
         canvas = dataclasses.replace(
             canvas,
-            tokens=put(canvas.tokens, tokens),
-            committed=put(canvas.committed, board.committed),
-            steps=put(canvas.steps, board.steps),
-            log_probs=put(canvas.log_probs, board.log_probs),
-            raw_log_probs=put(canvas.raw_log_probs, board.raw_log_probs),
+            tokens=update(canvas.tokens, tokens),
+            committed=update(canvas.committed, board.committed),
+            steps=update(canvas.steps, board.steps),
+            log_probs=update(canvas.log_probs, board.log_probs),
+            raw_log_probs=update(canvas.raw_log_probs, board.raw_log_probs),
         )
         fresh = jnp.where(wide[:, None], self.cache.wide(facts), self.cache.narrow(facts)).sum(1)
         if self.model.any_subset:
@@ -539,7 +376,7 @@ class Denoise:
         if self.remask is not None:
             back, taking = self.remask.take_back(seen, reveal, taking, knobs)
             back &= seen.committed | reveal
-        raw = _at_token(own, seen.tokens)
+        raw = at_token(own, seen.tokens)
         fill = lambda old, new: jnp.where(reveal, new, old)
         after = Board(
             tokens=fill(board.tokens, seen.tokens),
@@ -554,13 +391,13 @@ class Denoise:
         """Moves the finished prefix of the canvas into the rows."""
         final = canvas.committed
         if self.remask is not None:  # a token is final once its group is
-            active = jnp.min(jnp.where(canvas.masked, canvas.groups, _FAR), axis=1)
+            active = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
             final &= canvas.groups < active[:, None]
         open_ = canvas.exists & ~final
         places = jnp.arange(final.shape[1])
         prefix = jnp.min(jnp.where(open_, places, canvas.end[:, None]), axis=1)
         chunk = rows.length[:, None] + places
-        tokens, log_probs = _take(canvas.tokens, chunk), _take(canvas.log_probs, chunk)
+        tokens, log_probs = take(canvas.tokens, chunk), take(canvas.log_probs, chunk)
         before = rows.length
         rows, count = rows.advance(settings, tokens, prefix - before, jnp.isfinite(log_probs))
         # A full canvas that is smaller than what was asked for has no next step.
@@ -573,7 +410,7 @@ class Denoise:
             start=before,
             count=count,
             log_probs=log_probs,
-            raw_log_probs=_take(canvas.raw_log_probs, chunk),
+            raw_log_probs=take(canvas.raw_log_probs, chunk),
             drafted=jnp.zeros(tokens.shape, bool),
             proposed=none,
             accepted=none,
@@ -581,7 +418,7 @@ class Denoise:
             target_rows=none,
             draft_forwards=none,
             status=rows.status,
-            steps=_take(canvas.steps, chunk),
+            steps=take(canvas.steps, chunk),
         )
         return rows, info
 

@@ -1,0 +1,84 @@
+"""The canvas of a row, and how positions of it are read and written.
+
+Legend: B rows, L positions of the canvas, W positions of a group.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+FAR = 2**30
+"""A group, or a branch, that nothing reaches."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """All positions of each row, by rank.
+
+    Attributes:
+      tokens: int32 `[B, L]`; what stands at positions that are not committed means nothing.
+      committed: bool `[B, L]`.
+      steps: int32 `[B, L]`, the step of the row that committed each position; -1 for the prompt and masks.
+      log_probs: float32 `[B, L]`, of each token under the law that it was drawn from.
+      raw_log_probs: float32 `[B, L]`, under the model's own law (with guidance, but without fusion).
+      groups: int32 `[B, L]`, of the schedule.
+      units: int32 `[B, L]`, of the schedule.
+      end: int32 `[B]`, positions of the prompt and those that may be generated.
+    """
+
+    tokens: jax.Array
+    committed: jax.Array
+    steps: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+    groups: jax.Array
+    units: jax.Array
+    end: jax.Array
+
+    @property
+    def exists(self) -> jax.Array:
+        """bool `[B, L]`."""
+        return jnp.arange(self.tokens.shape[1]) < self.end[:, None]
+
+    @property
+    def masked(self) -> jax.Array:
+        """bool `[B, L]`."""
+        return self.exists & ~self.committed
+
+
+class Board(NamedTuple):
+    """The positions of the active group, `[B, W]` each; as in `Canvas`."""
+
+    tokens: jax.Array
+    committed: jax.Array
+    steps: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+
+
+def at_token(law: jax.Array, tokens: jax.Array) -> jax.Array:
+    """`law [B, W, V]` at `tokens [B, W]`."""
+    return jnp.take_along_axis(law, tokens[..., None], axis=-1)[..., 0]
+
+
+def take(values: jax.Array, at: jax.Array) -> jax.Array:
+    """`values [B, L]` at `at [B, W]`."""
+    return jnp.take_along_axis(values, at, axis=1, mode="clip")
+
+
+def put(values: jax.Array, at: jax.Array, new: jax.Array, where: jax.Array) -> jax.Array:
+    """`values [B, L]` with `new [B, W]` at `at [B, W]`, where asked for."""
+    at = jnp.where(where, at, values.shape[1] + jnp.arange(at.shape[1]))
+    put = lambda row, at, new: row.at[at].set(new, mode="drop", unique_indices=True)
+    return jax.vmap(put)(values, at, new)
+
+
+def compact(chosen: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first `size` chosen positions of each row: places and whether they exist `[B, size]`; all ranks `[B, L]`."""
+    rank = jnp.cumsum(chosen, axis=1) - 1
+    at = jnp.where(chosen, rank, size)
+    put = lambda at: jnp.zeros(size, jnp.int32).at[at].set(jnp.arange(at.shape[0]), mode="drop")
+    return jax.vmap(put)(at), jnp.arange(size) < chosen.sum(1, keepdims=True), rank
