@@ -286,11 +286,11 @@ def diffusion_cache(setting: Setting) -> list[Row]:
     scale = setting.scale
     held, true = split(setting, scale.long_canvases, scale.long_canvas)
     judge = Judge(setting, held)
-    pairs = list(cached(setting))[: scale.policies]
+    pairs = list(cached(setting))[: scale.caches]
     variants = [variant for variant, _ in pairs]
     single = Workload(held[:1], 1, true.shape[1], 0.0)
     compile_all(variants, single)
-    timings = interleave([single.method(v) for v in variants], repeats=scale.repeats)
+    timings = interleave([single.method(v) for v in variants], repeats=min(scale.repeats, 3))
     many = Workload(held, len(held), true.shape[1], 0.0)
     written = {variant.name: _decode(variant, many)[1] for variant in variants}
     rows = []

@@ -37,7 +37,8 @@ class Scale:
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
       copied: megabytes of the array that measures the bandwidth.
       forms: of any-subset speculation, the first ones; None for all.
-      policies: of canvas decoding, and caches, the first ones; None for all.
+      policies: of canvas decoding, the first ones; None for all.
+      caches: of a canvas, the first ones.
       points: settings of each policy, the first ones; None for all.
       canvases: prompts in `diffusion`, decoded at once.
       canvas: positions of a canvas, one half of them prompt.
@@ -66,10 +67,11 @@ class Scale:
     copied: int = 256
     forms: int | None = None
     policies: int | None = None
+    caches: int = 4
     points: int | None = None
     canvases: int = 16
     canvas: int = 256
-    long_canvases: int = 4
+    long_canvases: int = 2
     long_canvas: int = 512
     windows: int = 16
     window: int = 256
@@ -92,6 +94,7 @@ QUICK = Scale(
     copied=4,
     forms=3,
     policies=2,
+    caches=2,
     points=2,
     canvases=2,
     canvas=32,
