@@ -261,7 +261,7 @@ HIGHLIGHTS: dict[str, Callable[[Row], bool]] = {
         row["temperature"] != 0
         and row["method"] not in ("ASSD 6", "ASSD n-gram 6", "draft 6")  # the text of sequential
     ),
-    "diffusion": lambda row: bool(row["best"] or row["about"]),
+    "diffusion": lambda row: row.get("temperature", 0) == 0 and bool(row["best"] or row["about"]),
 }
 """Rows of each case that the README shows; all of a case that is not named."""
 
