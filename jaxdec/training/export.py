@@ -299,22 +299,23 @@ the compressors pack all held-out files as one."""
 
 def _bounds(facts: dict[str, Any]) -> str:
     """The table of a canvas model."""
-    names = ["diffusion bound", "`gzip -9`", "`xz -9e`"]
-    keys = ["held_out_bits_per_byte", "gzip_bits_per_byte", "xz_bits_per_byte"]
+    columns = {
+        "from left to right": "bits_per_byte_left_to_right",
+        "diffusion bound": "held_out_bits_per_byte",
+        "`gzip -9`": "gzip_bits_per_byte",
+        "`xz -9e`": "xz_bits_per_byte",
+    }
+    columns = {name: key for name, key in columns.items() if key in facts}
+    row = lambda cells: f"| {' | '.join(cells)} |"
+    exact = ""
     if "bits_per_byte_left_to_right" in facts:
-        names.insert(0, "from left to right")
-        keys.insert(0, "bits_per_byte_left_to_right")
-    rows = [names, ["---"] * len(names), [f"{facts[key]:.3f}" for key in keys]]
-    table = (
-        "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        .replace("| --- | ", "|---|")
-        .replace("--- |", "---|")
-    )
-    return f"""{table}
+        exact = "; from left to right, blocks of one token give the likelihood itself"
+    return f"""{row(columns)}
+|{"---|" * len(columns)}
+{row(f"{facts[key]:.3f}" for key in columns.values())}
 
 The model, as stored, is scored on windows of {facts["length"]} tokens. The bound is the expected cross-entropy over \
-masking rates, weighted by one over the rate; from left to right, blocks of one token give the likelihood itself. The \
-compressors pack all held-out files as one."""
+masking rates, weighted by one over the rate{exact}. The compressors pack all held-out files as one."""
 
 
 def _limits(config: TrainConfig) -> str:
