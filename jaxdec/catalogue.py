@@ -410,7 +410,7 @@ METHODS = {
     ]
 }
 
-FAMILIES = ("autoregressive", "draft", "lookup")
+FAMILIES = ("autoregressive", "draft", "lookup", "diffuspec")
 INFILLING = tuple(method.name for method in METHODS.values() if method.infills)
 DENOISING = tuple(method.name for method in METHODS.values() if method.denoises)
 

@@ -1,6 +1,7 @@
 """Continues prompts with any method; text is written as it is made."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -15,6 +16,9 @@ from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page
+
+DRAFTS = {"draft": "code-draft", "diffuspec": "code-block"}
+"""The methods that draft with a model, and the one that each takes if none is named."""
 
 _KNOBS = {
     "temperature": (float, "0 is greedy, 1 is the model's own law (default 0.8)"),
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="text to continue, - for stdin; repeat it for a batch",
     )
-    options.add_models(parser)
+    options.add_models(parser, draft=None)
     add(
         "--draft-length",
         type=options.integer(1, options.LONGEST_DRAFT),
@@ -88,11 +92,13 @@ def run(arguments: argparse.Namespace) -> None:
         if not prompt and not arguments.bos:
             raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
     target = options.load(arguments.target)
-    params, draft = target.params, None
-    if arguments.method == "draft":
-        drafter = options.load(arguments.draft)
-        draft, params = drafter.model, {"target": target.params, "draft": drafter.params}
-    decoder = method.make(catalogue.Parts(target.model, draft, arguments.draft_length))
+    params, parts = target.params, catalogue.Parts(target.model, length=arguments.draft_length)
+    if arguments.method in DRAFTS:
+        own = DRAFTS[arguments.method]
+        drafter = options.load(own if arguments.draft is None else arguments.draft)
+        params = {"target": target.params, "draft": drafter.params}
+        parts = dataclasses.replace(parts, draft=drafter.model, block=drafter.block_size)
+    decoder = method.make(parts)
     tokens, lengths = text.encode_batch(prompts, bos=arguments.bos)
     request = jaxdec.prepare(
         decoder,

@@ -59,7 +59,7 @@ def read(name: str) -> bytes:
 
 
 def add_models(
-    parser: argparse.ArgumentParser, target: str = "code-target", draft: str = "code-draft"
+    parser: argparse.ArgumentParser, target: str = "code-target", draft: str | None = "code-draft"
 ) -> None:
     """The options that choose the pair of models."""
     add_target(parser, target)

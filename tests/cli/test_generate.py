@@ -29,6 +29,15 @@ def test_methods_give_the_same_text(jaxdec, pair, temperature):
     assert others[0]["target_forwards"] < plain["target_forwards"] == plain["tokens"]
 
 
+def test_a_masked_model_drafts(jaxdec, pair, models):
+    argv = ["--temperature", 0.8, "--json", "--seed", 3]
+    plain = json.loads(decode(jaxdec, pair, *argv, "--method", "autoregressive"))
+    drafts = ["--method", "diffuspec", "--draft", models / "blocks"]
+    found = json.loads(decode(jaxdec, pair, *argv, *drafts))
+    assert [r["tokens"] for r in found["rows"]] == [r["tokens"] for r in plain["rows"]]
+    assert found["exactness"] == "token-identical"
+
+
 def test_block_verification_is_greedy_at_temperature_zero(jaxdec, pair):
     methods = [["autoregressive"], ["draft", "--verifier", "block"]]
     plain, block = (
