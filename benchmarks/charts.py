@@ -10,9 +10,9 @@ Row = dict[str, Any]
 
 
 def curves(rows: list[Row], temperature: float) -> dict[str, list[tuple[float, float]]]:
-    """Tokens per forward and bits per byte of each policy over its knob, at the largest block."""
+    """Tokens per forward and bits per byte of each policy over its knob, at the largest block; controls left out."""
     found: dict[str, list[tuple[float, float]]] = {}
-    held = [row for row in rows if row.get("temperature") == temperature]
+    held = [row for row in rows if row.get("temperature") == temperature and not row["about"]]
     largest = max(row["block"] for row in held)
     for row in held:
         if row["block"] == largest:

@@ -187,7 +187,13 @@ def test_filled_gaps(results):
 def test_canvases_by_policy(results):
     true, *rows = results["diffusion"]["rows"]
     assert true["method"] == "true text" and true["bits_per_byte"] > 0
-    assert len(rows) == 2 * (1 + 2)
+    drafting = [row for row in rows if row["method"] == "diffuspec"]
+    rows = [row for row in rows if row["method"] != "diffuspec"]
+    temperatures = (0.0, 0.5, 1.0)
+    assert [row["temperature"] for row in drafting] == list(temperatures)
+    for row in drafting:
+        assert row["identical_rows"] == 1 and row["exactness"] == "token-identical"
+    assert len(rows) == 3 * (1 + 2)
     for row in rows:
         assert row["tokens"] == row["prompts"] * row["new_tokens"] == 2 * 16
         assert 1 <= row["tokens_per_forward"] <= row["block"] == 8
@@ -198,7 +204,7 @@ def test_canvases_by_policy(results):
         if row["setting"] in ("", "threshold 1"):
             assert row["tokens_per_forward"] == 1
             assert row["worse"] == 0 and row["identical_rows"] == row["identical"] == 1
-    for temperature in (0.0, 1.0):
+    for temperature in temperatures:
         for method in ("left-to-right", "threshold"):
             same = [r for r in rows if (r["method"], r["temperature"]) == (method, temperature)]
             assert any(row["best"] for row in same)
@@ -206,7 +212,7 @@ def test_canvases_by_policy(results):
 
 def test_the_chart_is_drawn_from_the_results(results, tmp_path):
     rows = results["diffusion"]["rows"]
-    found = charts.curves([*rows, {**rows[-1], "block": 4}], 0.0)
+    found = charts.curves([*rows, {**rows[2], "block": 4}], 0.0)
     assert {name: len(curve) for name, curve in found.items()} == {
         "left-to-right": 1,
         "threshold": 2,
