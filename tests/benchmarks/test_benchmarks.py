@@ -315,11 +315,11 @@ def test_the_report_comes_from_the_files_alone(results, tmp_path, capsys):
 
 def test_markers_are_rewritten_idempotently(results, tmp_path):
     readme, page = tmp_path / "README.md", tmp_path / "docs" / "benchmarks.md"
-    readme.write_text(f"# Before\n{report.START}\nold\n{report.END}\nafter\n")
+    readme.write_text(f"# Before\n{report.START}\nlast run's rows\n{report.END}\nafter\n")
     report.write(list(results.values()), tmp_path)
     once = readme.read_text(), page.read_text()
     assert once[0].startswith("# Before\n") and once[0].endswith("\nafter\n")
-    assert "old" not in once[0] and "### grown" in once[0] and "compile s" in once[1]
+    assert "last run's rows" not in once[0] and "### grown" in once[0] and "compile s" in once[1]
     report.write(list(results.values()), tmp_path)
     assert (readme.read_text(), page.read_text()) == once
 
