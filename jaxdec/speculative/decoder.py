@@ -144,7 +144,8 @@ class Speculative:
 
         shape = (*rows.length.shape, self.width, self.model.vocab_size)
         noise = settings.warp.noise(keys, shape)
-        context = Context(rows, settings, rng, noise, state.cache)
+        shares = self.verifier.shares_noise
+        context = Context(rows, settings, rng, noise, state.cache, shares)
         tree, made = self.drafter.propose(params, state.draft, context)
         if limit is not None:
             mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])
