@@ -143,23 +143,26 @@ def tree_round(
       tests: how the tests are drawn.
     """
     drafts = law_of(drafting)
-    size, nodes = len(drafts), len(next(iter(drafts)))
-    vocab_size = len(target(()))
+    nodes, vocab_size = len(next(iter(drafts))), len(target(()))
+    size = (
+        1 << (len(drafts) - 1).bit_length()
+    )  # filled up with empty trees, so that few shapes are compiled
     tokens, parents = np.zeros((size, nodes), int), np.full((size, nodes), -1)
     mask, q = np.zeros((size, nodes), bool), np.zeros((size, nodes, vocab_size))
-    prefixes: list[list[Prefix]] = []
+    p = np.zeros((size, nodes + 1, vocab_size))
+    prefixes: list[list[Prefix]] = [[()] for _ in drafts]
     for b, draft in enumerate(drafts):
-        prefixes.append([()])
         for n, node in enumerate(draft):
             if node is not None:
                 tokens[b, n], parents[b, n], q[b, n] = node
                 mask[b, n] = True
-            prefixes[b].append((*prefixes[b][parents[b, n] + 1], *(tokens[b, n : n + 1].tolist())))
-    p = np.array([[target(prefix) for prefix in row] for row in prefixes])
+            prefixes[b].append((*prefixes[b][parents[b, n] + 1], int(tokens[b, n])))
+        p[b] = [target(prefix) for prefix in prefixes[b]]
 
     judge, last = _compiled(verifier)
     with jax.enable_x64(True):
-        tree = DraftTree(*(jnp.asarray(x) for x in (tokens, parents, mask)), None, depth=nodes)
+        shape = (jnp.asarray(tokens), jnp.asarray(parents), jnp.asarray(mask))
+        tree = DraftTree(*shape, q=None, depth=nodes)
         law = judge(p, q, tree)
         closing, (passed, chances) = np.asarray(law.closing), tests(np.asarray(law.passing))
         ends = np.asarray(last(passed, tree))  # [M, B]
@@ -169,7 +172,7 @@ def tree_round(
     emitted: Law = defaultdict(float)
     accepted = 0.0
     for b, probability in enumerate(drafts.values()):
-        for n in np.flatnonzero(stops[b]):
+        for n in np.flatnonzero(stops[b]).tolist():
             mass = probability * stops[b, n]
             accepted += mass * len(prefixes[b][n])
             for token in range(vocab_size):
