@@ -95,6 +95,7 @@ class Drafter(abc.ABC):
       target_rows: tokens and queries that these score.
       rides_along: R, queries that it sends along with the target's forward.
       settled: leading drafts that are the target's own draws (`DraftTree.known`).
+      independent: whether siblings are independent draws from one law, as those of several chains are.
     """
 
     depth: int
@@ -128,6 +129,11 @@ class Drafter(abc.ABC):
     def settled(self) -> int:
         """See above."""
         return 0
+
+    @property
+    def independent(self) -> bool:
+        """True for a single chain, which has no siblings."""
+        return self.nodes == self.depth
 
     def check(self, request: Request, params: Params, vocab_size: int) -> None:  # noqa: B027
         """Raises `ValueError` for a request or target that the drafter cannot serve."""
@@ -166,6 +172,13 @@ class Verifier(Protocol):
     def chains_only(self) -> bool:
         """Whether trees must be chains."""
         ...
+
+    @property
+    def needs_independence(self) -> bool:
+        """Whether siblings must be independent draws from one law (`Drafter.independent`)."""
+        ...
+
+    # `knobs` is optional: a dict of `Knob` by name, the traced settings that the verifier takes.
 
     def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
         """Judges a tree; `log_probs` float32 `[B, T, V]` are the target's warped laws after each scored token."""

@@ -20,12 +20,16 @@ from jaxdec import visibility
 class DraftTree:
     """Proposed continuations of each row.
 
+    Siblings stand in the order in which they were drawn, and are judged in that order. They may carry the same token,
+    as those of independent chains do; then the children of all of them hang off the first.
+
     Attributes:
       tokens: int32 `[B, N]`.
       parents: int32 `[B, N]`; -1 hangs off the pending token, and every other parent comes before its child.
       mask: bool `[B, N]`, which nodes exist; a child of a node that does not exist does not exist.
-      q: float32 `[B, N, V]`, log-probabilities of the law that each node was *really drawn from*; None for
-        nodes chosen deterministically (argmax, n-gram, table), whose law is one-hot.
+      q: float32 `[B, N, V]`, log-probabilities of the law that each node was *really drawn from* given its earlier
+        siblings: the same for all siblings that were drawn with replacement; without, that of the k-th lacks those
+        before it. The law of a node chosen deterministically (argmax, n-gram, table) is one-hot; None if all are.
       known: float32 `[B, K, V]`, the target's own logits after the first K scored tokens, where the drafter has asked
         the target: node i <= K is then a draw from the target's law and is accepted as it stands. None for K = 0.
       depth: D, the longest path, static.
