@@ -7,6 +7,7 @@ position a step, except `ancestral`, whose last step commits all that is left.
 Legend: B rows, W positions of the active group, m positions that the group had to fill, S steps a group.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -32,7 +33,7 @@ _default = lambda: dataclasses.field(
 )  # the value is traced, so equal programs stay equal
 
 
-class Unmask:
+class Unmask(abc.ABC):
     """A policy. Subclasses are frozen dataclasses; all methods are pure."""
 
     @property
@@ -54,9 +55,9 @@ class Unmask:
         """The state at the beginning of a group."""
         return None
 
+    @abc.abstractmethod
     def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
         """Which allowed positions are committed, bool `[B, W]`, and the next state."""
-        raise NotImplementedError
 
     def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """A guess at the steps to come, this one first: a score `[B, W]`, and positions that each commits, `[B]`."""
