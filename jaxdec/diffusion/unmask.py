@@ -28,9 +28,8 @@ from jaxdec.diffusion.candidates import (
 Knobs = Mapping[str, jax.Array]
 Spread = Literal["even", "linear_time", "cosine"]
 """How the positions of a group are spread over its steps; see `quota`."""
-_default = lambda: dataclasses.field(
-    compare=False
-)  # the value is traced, so equal programs stay equal
+# The value of a knob is traced, so equal programs stay equal.
+_default = lambda: dataclasses.field(compare=False)
 
 
 class Unmask(abc.ABC):
@@ -64,6 +63,22 @@ class Unmask(abc.ABC):
         return seen.score("max_prob"), jnp.ones_like(seen.step)
 
 
+def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> jax.Array:
+    """Positions that the step commits, int32 `[B]`; see `quota`."""
+    m, step = seen.opened, seen.step
+    steps = jnp.where(steps == 0, m, steps)
+    steps = jnp.clip(steps, 1, jnp.maximum(m, 1))
+    if spread == "even":
+        count = m // steps + (step < m % steps)
+    elif spread == "linear_time":
+        count = seen.left // jnp.maximum(steps - step, 1)
+    else:
+        done = (step + 1) / steps
+        left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
+        count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
+    return jnp.maximum(count, 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Quota(Unmask):
     """See `quota`."""
@@ -94,31 +109,16 @@ class Quota(Unmask):
             return Exactness.APPROXIMATE
         return Exactness.HEURISTIC
 
-    def _count(self, seen: Candidates, knobs: Knobs, step: jax.Array) -> jax.Array:
-        """Positions that step `step [B]` of the group commits."""
-        m, steps = seen.opened, knobs["steps"]
-        steps = jnp.where(steps == 0, m, steps)
-        steps = jnp.clip(steps, 1, jnp.maximum(m, 1))
-        if self.spread == "even":
-            count = m // steps + (step < m % steps)
-        elif self.spread == "linear_time":
-            count = seen.left // jnp.maximum(steps - step, 1)
-        else:
-            done = (step + 1) / steps
-            left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
-            count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
-        return jnp.maximum(count, 1)
-
     def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
         """The best of the group, as many as the step's quota."""
         score = seen.score(self.by)
         if self.jittered:
             score = score + knobs["position_temperature"][:, None] * seen.jitter()
-        return top(score, seen.allowed, self._count(seen, knobs, seen.step)), state
+        return top(score, seen.allowed, quota_size(seen, knobs["steps"], self.spread)), state
 
     def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The same score again, and the quota of the step."""
-        return seen.score(self.by), self._count(seen, knobs, seen.step)
+        return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
 
 
 def quota(
@@ -344,7 +344,7 @@ class DynamicThreshold(Unmask):
     def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
         """All above the threshold if they are enough, else the quota."""
         score = seen.score(self.by)
-        count = Quota(self.by, 0)._count(seen, knobs, seen.step)
+        count = quota_size(seen, knobs["steps"])
         high = seen.allowed & (score > knobs["threshold"][:, None])
         enough = high.sum(-1) >= count
         return jnp.where(enough[:, None], high, top(score, seen.allowed, count)), state
