@@ -148,8 +148,9 @@ def quota(
     does not look at the drawn token, one position a step draws from the model's own sequential law along an order that
     the model picks. With more than one, tokens of a step are drawn as if independent.
 
-    Source: LLaDA 2502.09992 (even; max_prob, random), Dream 2508.15487 (linear_time; warped_max_prob, warped_margin,
-    entropy; its `alg_temp` is the position temperature).
+    Source: LLaDA 2502.09992 (even; token_prob, random), Dream 2508.15487 (linear_time; warped_token_prob,
+    warped_margin, warped_entropy; its `alg_temp` is the position temperature). At temperature 0 both score the model's
+    own law: max_prob, margin, entropy.
     """
     check_score(by)
     if spread not in get_args(Spread):
@@ -275,7 +276,7 @@ def threshold(threshold: float = 0.9, *, by: Score = "max_prob") -> Threshold:
     Exactness: heuristic. If each of n tokens has a probability of at least 1 - e, and (n + 1) e <= 1, the most
     probable tokens one by one are the most probable joint ones; nothing is promised for sampling.
 
-    Source: Fast-dLLM 2505.22618; dParallel 2509.26488 (entropy).
+    Source: Fast-dLLM 2505.22618 (token_prob, which is max_prob at temperature 0); dParallel 2509.26488 (entropy).
     """
     check_score(by)
     return Threshold(threshold, by)
@@ -317,7 +318,7 @@ def factor(factor: float = 1.0, *, by: Score = "max_prob") -> Factor:
 
     Exactness: heuristic; see `threshold` for what the bound means.
 
-    Source: Fast-dLLM 2505.22618.
+    Source: Fast-dLLM 2505.22618 (token_prob, which is max_prob at temperature 0).
     """
     check_score(by)
     return Factor(factor, by)
@@ -329,7 +330,7 @@ class DynamicThreshold(Unmask):
 
     threshold: float = _default()
     steps: int = _default()
-    by: Score = "token_prob"
+    by: Score = "warped_token_prob"
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -351,15 +352,15 @@ class DynamicThreshold(Unmask):
 
 
 def dynamic_threshold(
-    threshold: float = 0.9, *, steps: int = 0, by: Score = "token_prob"
+    threshold: float = 0.9, *, steps: int = 0, by: Score = "warped_token_prob"
 ) -> DynamicThreshold:
     """Every position above a threshold if they are at least the step's even quota, else the best of that quota.
 
     Args:
       threshold: tau (knob); 1 gives `quota(by, steps=steps)`.
       steps: S, of each group (knob); 0 for a quota of one.
-      by: what is compared. The published score is that of the drawn token, which looks at the draw; `"max_prob"` does
-        not, and is what to use at temperature 0, where the drawn token has probability 1 and all are committed at once.
+      by: what is compared. The published score is the warped probability of the drawn token. That looks at the draw,
+        and is 1 at temperature 0, where all would be committed at once: use `"max_prob"` there.
 
     Exactness: heuristic.
 
