@@ -268,9 +268,8 @@ class Denoise:
         )
 
         history = rows.history
-        if (
-            history is not None
-        ):  # penalties count what is committed, wherever on the canvas it stands
+        if history is not None:
+            # Penalties count what is committed, wherever on the canvas it stands.
             outside = canvas.committed & (facts.groups != facts.group)
             outside &= jnp.arange(length) >= rows.prompt_length[:, None]
             history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))

@@ -441,7 +441,7 @@ def saber(minimum: int = 2) -> Saber:
     Args:
       minimum: n (knob).
 
-    Together with `remask.backtracking` this is Saber; alone it never takes a token back.
+    Together with `diffusion.backtracking` this is Saber; alone it never takes a token back.
 
     Exactness: heuristic.
 
