@@ -102,7 +102,7 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
-    paints = True
+    fills_canvas = True
 
     @property
     def exactness(self) -> Exactness:

@@ -269,6 +269,8 @@ def test_requests_that_cannot_be_served():
         decode(denoise(model, unmask=unmask.quota()), params, steps=0.5)
     with pytest.raises(TypeError):
         decode(denoise(model), params, factor=1.0)
+    with pytest.raises(ValueError, match=r"jaxdec\.denoise, or .* diffusion\.next_token"):
+        decode(jaxdec.autoregressive(oracle(True)[0]), params)
 
 
 def test_a_model_without_a_law_ends_its_row():
