@@ -42,6 +42,20 @@ _DRAFT = TransformerConfig(
     head_dim=32,
     hidden=160,
 )
+# Adaptations of the causal target, in turn: to any subset, and from there to canvases.
+_ADAPTED = TrainConfig(
+    _TARGET,
+    steps=2000,
+    batch=8,
+    rows_at_once=1,
+    learning_rate=0.01,
+    adam_learning_rate=2e-3,
+    start="code-target",
+    masking=Masking(),
+)
+_CANVAS = dataclasses.replace(
+    _ADAPTED, steps=1000, length=256, start="code-infill", masking=Noising()
+)
 
 PRESETS = {
     "code-target": Preset(
@@ -59,16 +73,7 @@ PRESETS = {
         about="a drafter for code-target, distilled from it",
     ),
     "code-infill": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=2000,
-            batch=8,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-target",
-            masking=Masking(),
-        ),
+        _ADAPTED,
         about="an any-subset byte model of Python source, adapted from code-target",
     ),
     "code-infill-draft": Preset(
@@ -84,31 +89,14 @@ PRESETS = {
         about="a drafter for code-infill, distilled from it",
     ),
     "code-block": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=1000,
-            batch=8,
-            length=256,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-infill",
+        dataclasses.replace(
+            _CANVAS,
             masking=Noising(blocks=(1, 8, 16, 32), shares=(0.25, 0.125, 0.125, 0.5)),
         ),
         about="a block-diffusion byte model of Python source for blocks of 1 to 32, adapted from code-infill",
     ),
     "code-mdm": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=1000,
-            batch=8,
-            length=256,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-infill",
-            masking=Noising(),
-        ),
+        _CANVAS,
         about="a masked-diffusion byte model of Python source, adapted from code-infill",
     ),
 }
