@@ -480,7 +480,7 @@ class Decoder(Protocol[State]):
         ...
 
     # Two more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside those
-    # of `Warp`; and `paints`, whether it fills a canvas of masks, so that its model need not predict next tokens.
+    # of `Warp`; and `fills_canvas`, whether it fills a canvas of masks, so that its model need not predict next tokens.
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""

@@ -21,7 +21,6 @@ DRAFTS = {"draft": "code-draft", "diffuspec": "code-block"}
 """The methods that draft with a model, and the one that each takes if none is named."""
 
 _KNOBS = {
-    "temperature": (float, "0 is greedy, 1 is the model's own law (default 0.8)"),
     "top_k": (int, "keep the k most probable tokens"),
     "top_p": (float, "keep the most probable tokens up to this mass"),
     "min_p": (float, "keep tokens at least this probable relative to the best"),
@@ -56,10 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-new-tokens", type=int, default=128, metavar="N", help="tokens a prompt (default 128)"
     )
+    options.add_temperature(parser)
     for name, (kind, what) in _KNOBS.items():
-        default = 0.8 if name == "temperature" else None
-        flag = "--" + name.replace("_", "-")
-        add(flag, type=kind, default=default, metavar="X", help=what)
+        add("--" + name.replace("_", "-"), type=kind, metavar="X", help=what)
     add("--ban", type=int, action="append", metavar="TOKEN", help="never emit this token")
     add(
         "--logit-bias",
@@ -147,9 +145,8 @@ def summary(decoded: Decoded) -> str:
 def _knobs(arguments: argparse.Namespace, target: Checkpoint) -> dict[str, Any]:
     """The settings of the warp pipeline that were given."""
     size = target.model.vocab_size
-    knobs: dict[str, object] = {
-        name: getattr(arguments, name) for name in _KNOBS if getattr(arguments, name) is not None
-    }
+    given = {name: getattr(arguments, name) for name in ("temperature", *_KNOBS)}
+    knobs: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if arguments.ban:
         banned = np.zeros(size, bool)
         for token in arguments.ban:

@@ -75,6 +75,17 @@ def add_target(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def add_temperature(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses how random the text is."""
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="X",
+        help="0 is greedy, 1 is the model's own law (default 0.8)",
+    )
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """The option that chooses the random key."""
     parser.add_argument("--seed", type=integer(0, LARGEST_SEED), default=0, help="random key")

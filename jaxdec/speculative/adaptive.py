@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Info, Request, Rows
+from jaxdec.decoding import Exactness, Info, Knob, Request, Rows
 from jaxdec.model import Model, Params
 from jaxdec.speculative.decoder import Speculative, SpeculativeState
 
@@ -52,6 +52,11 @@ class Adaptive:
     def width(self) -> int:
         """W, of the longest draft."""
         return self.decoders[-1].width
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """The verifier's."""
+        return self.decoders[-1].knobs
 
     @property
     def model(self) -> Model:

@@ -13,6 +13,7 @@ from jaxdec import visibility
 from jaxdec.decoding import (
     Exactness,
     Info,
+    Knob,
     Request,
     Rows,
     Settings,
@@ -100,6 +101,11 @@ class Speculative:
         """Tokens that a step commits at most: a whole path and the token after it."""
         return self.drafter.depth + 1
 
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """The verifier's."""
+        return getattr(self.verifier, "knobs", {})
+
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for what the drafter cannot serve."""
         self.drafter.check(request, params, self.model.vocab_size)
@@ -145,7 +151,8 @@ class Speculative:
 
         shape = (*rows.length.shape, self.width, self.model.vocab_size)
         noise = settings.warp.noise(keys, shape)
-        context = Context(rows, settings, rng, noise, state.cache)
+        shares = self.verifier.shares_noise
+        context = Context(rows, settings, rng, noise, state.cache, shares)
         tree, made = self.drafter.propose(params, state.draft, context)
         if limit is not None:
             mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])
@@ -285,7 +292,8 @@ def speculative(
       bonus: whether a path that is accepted whole is followed by one more token, whose law the forward gives for free.
 
     Raises:
-      ValueError: if the verifier judges only chains, or there is no bonus, and the drafter proposes trees.
+      ValueError: if the verifier judges only chains, or there is no bonus, and the drafter proposes trees; or if the
+        verifier needs siblings that were drawn independently, and the drafter's were not.
 
     Exactness: the verifier's; token-identical to `autoregressive` with the same key for the default.
     Source: Leviathan et al. (2211.17192) and Chen et al. (2302.01318) for chains; here drafter, tree and law of
@@ -296,6 +304,11 @@ def speculative(
         raise ValueError(
             f"{type(verifier).__name__} verifies chains, but the drafter proposes trees of "
             f"{drafter.nodes} nodes and depth {drafter.depth}"
+        )
+    if verifier.needs_independence and not drafter.independent:
+        raise ValueError(
+            f"{type(verifier).__name__} needs siblings that are independent draws from one law, but those of "
+            f"{type(drafter).__name__} are not"
         )
     if not bonus and drafter.nodes != drafter.depth:
         raise ValueError(f"a tree of {drafter.nodes} nodes cannot be decoded without the bonus")

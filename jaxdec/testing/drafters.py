@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.drafters.model import ModelDrafter
+from jaxdec.speculative import drafters
+from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.parts import Committed, Context, Drafter
 from jaxdec.speculative.tree import DraftTree
 
@@ -64,4 +65,4 @@ class CombDrafter(Drafter):
 
 def comb(model: Model, *, length: int = 4) -> CombDrafter:
     """A `CombDrafter` over a model."""
-    return CombDrafter(length, ModelDrafter(model, length))
+    return CombDrafter(length, drafters.model(model, length=length))

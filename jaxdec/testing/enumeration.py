@@ -6,19 +6,35 @@ probabilities: no sampling, no tolerance beyond float64 rounding. This proves ac
 much a wrong one is wrong.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.speculative.verifiers.ratio import ChainLaw
+from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.verifiers import RatioVerifier
 
 Law = dict[Any, float]
 Prefix = tuple[int, ...]
 Conditional = Callable[[Prefix], np.ndarray]
+
+
+class Node(NamedTuple):
+    """A draft as a program states it: its token, its parent (-1 for the pending token), and the law claimed for it."""
+
+    token: int
+    parent: int
+    q: tuple[float, ...]
+
+
+Draft = tuple[Node | None, ...]
+"""The nodes of a tree in the order in which siblings are judged; None for one that does not exist."""
+Tests = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From the passing probabilities `[B, N]`: what the tests may show, bool `[M, B, N]`, and how probably, `[M, B]`."""
 
 
 class Chooser:
@@ -97,83 +113,118 @@ def plain_law(target: Conditional, length: int) -> Law:
     return law_of(lambda chooser: complete(chooser, (), target, length))
 
 
-def chain_round_law(
-    rule: Callable[..., ChainLaw],
-    counted: Callable[[jax.Array], jax.Array],
-    target: Conditional,
-    draft: Conditional,
-    *,
-    drafts: int,
-    vocab_size: int,
-    chosen: bool = False,
-    real: int | None = None,
-) -> Law:
-    """The exact law of `drafts + 1` tokens after one round of a chain verifier, completed by the target.
+def independent_tests(passing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every outcome of tests that draw a uniform each."""
+    nodes = passing.shape[1]
+    passed = (np.arange(2**nodes)[:, None, None] >> np.arange(nodes)) & 1 == 1
+    chances = np.where(passed, passing, 1 - passing).prod(-1)
+    return np.broadcast_to(passed, (2**nodes, *passing.shape)), chances
 
-    Calls the very functions that the verifier samples from, in float64.
+
+@functools.cache
+def _compiled(verifier: RatioVerifier) -> tuple[Callable, Callable]:
+    return jax.jit(verifier.law), jax.jit(jax.vmap(verifier.last, (0, None)))
+
+
+def tree_round(
+    verifier: RatioVerifier,
+    target: Conditional,
+    drafting: Callable[[Chooser], Draft],
+    tests: Tests = independent_tests,
+) -> tuple[Law, float]:
+    """The exact law of the tokens that one round emits, and the expected number of accepted drafts.
+
+    Calls the very functions that the verifier samples from, in float64, on all trees at once.
 
     Args:
-      rule: `token_law`, `block_law`, or one of the same signature.
-      counted: how tests become a number of accepted drafts: `first_failure` or `last_success`.
+      verifier: its `law` and `last` are called.
       target: laws of the target.
+      drafting: a program that draws a tree; all trees have as many nodes.
+      tests: how the tests are drawn.
+    """
+    drafts = law_of(drafting)
+    nodes, vocab_size = len(next(iter(drafts))), len(target(()))
+    size = (
+        1 << (len(drafts) - 1).bit_length()
+    )  # filled up with empty trees, so that few shapes are compiled
+    tokens, parents = np.zeros((size, nodes), int), np.full((size, nodes), -1)
+    mask, q = np.zeros((size, nodes), bool), np.zeros((size, nodes, vocab_size))
+    p = np.zeros((size, nodes + 1, vocab_size))
+    prefixes: list[list[Prefix]] = [[()] for _ in drafts]
+    for b, draft in enumerate(drafts):
+        for n, node in enumerate(draft):
+            if node is not None:
+                tokens[b, n], parents[b, n], q[b, n] = node
+                mask[b, n] = True
+            prefixes[b].append((*prefixes[b][parents[b, n] + 1], int(tokens[b, n])))
+        p[b] = [target(prefix) for prefix in prefixes[b]]
+
+    judge, last = _compiled(verifier)
+    with jax.enable_x64(True):
+        shape = (jnp.asarray(tokens), jnp.asarray(parents), jnp.asarray(mask))
+        tree = DraftTree(*shape, q=None, depth=nodes)
+        law = judge(p, q, tree)
+        closing, (passed, chances) = np.asarray(law.closing), tests(np.asarray(law.passing))
+        ends = np.asarray(last(passed, tree))  # [M, B]
+    stops = np.zeros((size, nodes + 1))
+    np.add.at(stops, (np.arange(size), ends), chances)
+
+    emitted: Law = defaultdict(float)
+    accepted = 0.0
+    for b, probability in enumerate(drafts.values()):
+        for n in np.flatnonzero(stops[b]).tolist():
+            mass = probability * stops[b, n]
+            accepted += mass * len(prefixes[b][n])
+            for token in range(vocab_size):
+                emitted[*prefixes[b][n], token] += mass * closing[b, n, token]
+    return dict(emitted), float(accepted)
+
+
+def completed(emitted: Law, target: Conditional, length: int) -> Law:
+    """The law of sequences of `length` tokens whose first are emitted and whose others are drawn from the target."""
+    law: Law = defaultdict(float)
+    for prefix, mass in emitted.items():
+        law[prefix] += mass
+    for size in range(1, length):
+        for prefix in [prefix for prefix in law if len(prefix) == size]:
+            mass = law.pop(prefix)
+            for token, probability in enumerate(target(prefix)):
+                law[*prefix, token] += mass * float(probability)
+    return dict(law)
+
+
+def tree_round_law(
+    verifier: RatioVerifier,
+    target: Conditional,
+    drafting: Callable[[Chooser], Draft],
+    length: int,
+    tests: Tests = independent_tests,
+) -> Law:
+    """The exact law of `length` tokens, at least one more than the depth, after one round; see `tree_round`."""
+    return completed(tree_round(verifier, target, drafting, tests)[0], target, length)
+
+
+def chain(
+    draft: Conditional, drafts: int, *, chosen: bool = False, real: int | None = None
+) -> Callable[[Chooser], Draft]:
+    """A program that drafts a chain.
+
+    Args:
       draft: laws of the drafter.
       drafts: N.
-      vocab_size: V.
       chosen: drafts are the argmax of the draft law, with a one-hot q, instead of draws from it.
       real: how many of the N drafts exist; all if not given.
     """
-    real = drafts if real is None else real
-    laws: dict[Prefix, tuple[np.ndarray, np.ndarray]] = {}
 
-    def judge(x: Prefix) -> tuple[np.ndarray, np.ndarray]:
-        if x not in laws:
-            p = np.stack([target(x[:i]) for i in range(drafts + 1)])
-            q = np.stack([draft(x[:i]) for i in range(drafts)])
-            if chosen:
-                q = np.eye(vocab_size)[list(x)]
-            with jax.enable_x64(True):
-                mask = (np.arange(drafts) < real)[None]
-                law = rule(
-                    jnp.asarray(p[None]), jnp.asarray(q[None]), jnp.asarray([x]), jnp.asarray(mask)
-                )
-                laws[x] = np.asarray(law.passing)[0], np.asarray(law.closing)[0]
-        return laws[x]
-
-    def program(chooser: Chooser) -> Prefix:
+    def program(chooser: Chooser) -> Draft:
+        nodes: list[Node | None] = []
         x: Prefix = ()
-        for _ in range(drafts):
+        for i in range(drafts if real is None else real):
             law = draft(x)
-            x = (*x, int(np.argmax(law)) if chosen else chooser.choose(law))
-        passing, closing = judge(x)
-        passed = np.array([chooser.flip(probability) for probability in passing])
-        count = int(counted(jnp.asarray(passed)))
-        emitted = (*x[:count], chooser.choose(closing[count]))
-        return complete(chooser, emitted, target, drafts + 1)
+            if chosen:
+                law = np.eye(len(law))[np.argmax(law)]
+            x = (*x, chooser.choose(law))
+            nodes.append(Node(x[-1], i - 1, tuple(law)))
+        return (*nodes, *[None] * (drafts - len(nodes)))
 
-    return law_of(program)
-
-
-def expected_accepted(
-    rule: Callable[..., ChainLaw],
-    counted: Callable[[jax.Array], jax.Array],
-    target: Conditional,
-    draft: Conditional,
-    *,
-    drafts: int,
-) -> float:
-    """The exact expected number of accepted drafts of a chain verifier in one round."""
-
-    def program(chooser: Chooser) -> int:
-        x: Prefix = ()
-        for _ in range(drafts):
-            x = (*x, chooser.choose(draft(x)))
-        p = np.stack([target(x[:i]) for i in range(drafts + 1)])
-        q = np.stack([draft(x[:i]) for i in range(drafts)])
-        with jax.enable_x64(True):
-            mask = jnp.ones((1, drafts), bool)
-            law = rule(jnp.asarray(p[None]), jnp.asarray(q[None]), jnp.asarray([x]), mask)
-            passing = np.asarray(law.passing)[0]
-        passed = np.array([chooser.flip(probability) for probability in passing])
-        return int(counted(jnp.asarray(passed)))
-
-    return sum(count * probability for count, probability in law_of(program).items())
+    return program

@@ -45,6 +45,20 @@ _DRAFT = TransformerConfig(
     hidden=160,
 )
 _HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
+# Adaptations of the causal target, in turn: to any subset, and from there to canvases.
+_ADAPTED = TrainConfig(
+    _TARGET,
+    steps=2000,
+    batch=8,
+    rows_at_once=1,
+    learning_rate=0.01,
+    adam_learning_rate=2e-3,
+    start="code-target",
+    masking=Masking(),
+)
+_CANVAS = dataclasses.replace(
+    _ADAPTED, steps=1000, length=256, start="code-infill", masking=Noising()
+)
 
 PRESETS = {
     "code-target": Preset(
@@ -62,16 +76,7 @@ PRESETS = {
         about="a drafter for code-target, distilled from it",
     ),
     "code-infill": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=2000,
-            batch=8,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-target",
-            masking=Masking(),
-        ),
+        _ADAPTED,
         about="an any-subset byte model of Python source, adapted from code-target",
     ),
     "code-infill-draft": Preset(
@@ -87,31 +92,14 @@ PRESETS = {
         about="a drafter for code-infill, distilled from it",
     ),
     "code-block": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=1000,
-            batch=8,
-            length=256,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-infill",
+        dataclasses.replace(
+            _CANVAS,
             masking=Noising(blocks=(1, 8, 16, 32), shares=(0.25, 0.125, 0.125, 0.5)),
         ),
         about="a block-diffusion byte model of Python source for blocks of 1 to 32, adapted from code-infill",
     ),
     "code-mdm": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=1000,
-            batch=8,
-            length=256,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-infill",
-            masking=Noising(),
-        ),
+        _CANVAS,
         about="a masked-diffusion byte model of Python source, adapted from code-infill",
     ),
     "code-medusa": Preset(

@@ -1,4 +1,6 @@
-"""Acceptance rules, proved by enumeration; each violation of the law of lossless drafting is caught."""
+"""Acceptance rules of chains, proved by enumeration; each violation of the law of lossless drafting is caught."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,26 +10,24 @@ import pytest
 from jaxdec.speculative import verifiers
 from jaxdec.testing.enumeration import (
     Chooser,
-    chain_round_law,
+    chain,
     complete,
-    expected_accepted,
     law_of,
     plain_law,
     random_conditional,
     total_variation,
+    tree_round,
+    tree_round_law,
 )
 
-RULES = {
-    "token": (verifiers.token_law, verifiers.first_failure),
-    "block": (verifiers.block_law, verifiers.last_success),
-}
+RULES = {"token": verifiers.TokenRatio(), "block": verifiers.BlockVerification()}
 V = 3
 
 
-def distance(rule, counted, drafts, seed, **options):
+def distance(verifier, drafts, seed, **options):
     target = random_conditional(V, drafts + 1, seed)
     draft = random_conditional(V, drafts + 1, seed + 1000)
-    law = chain_round_law(rule, counted, target, draft, drafts=drafts, vocab_size=V, **options)
+    law = tree_round_law(verifier, target, chain(draft, drafts, **options), drafts + 1)
     return total_variation(law, plain_law(target, drafts + 1))
 
 
@@ -36,13 +36,13 @@ def distance(rule, counted, drafts, seed, **options):
 @pytest.mark.parametrize("chosen", [False, True])
 def test_chain_rules_are_exact(name, drafts, chosen):
     for seed in range(3):
-        assert distance(*RULES[name], drafts, seed, chosen=chosen) < 1e-12
+        assert distance(RULES[name], drafts, seed, chosen=chosen) < 1e-12
 
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("real", [0, 1, 2])
 def test_chain_rules_are_exact_on_short_drafts(name, real):
-    assert distance(*RULES[name], 3, 5, real=real) < 1e-12
+    assert distance(RULES[name], 3, 5, real=real) < 1e-12
 
 
 def test_worked_example_of_the_token_rule():
@@ -73,16 +73,14 @@ def test_equal_laws_accept_everything_and_fall_back_to_p():
 def test_expected_acceptance_of_the_toy_pair(drafts, token, block):
     target, draft = (lambda prefix: np.array([1, 2]) / 3), (lambda prefix: np.array([2, 1]) / 3)
     for name, expected in (("token", token), ("block", block)):
-        mean = expected_accepted(*RULES[name], target, draft, drafts=drafts)
+        _, mean = tree_round(RULES[name], target, chain(draft, drafts))
         assert mean == pytest.approx(expected, abs=1e-12)
 
 
 def test_block_verification_accepts_at_least_as_much():
     for seed in range(3):
         target, draft = random_conditional(V, 3, seed), random_conditional(V, 3, seed + 50)
-        means = [
-            expected_accepted(*RULES[name], target, draft, drafts=2) for name in ("token", "block")
-        ]
+        means = [tree_round(RULES[name], target, chain(draft, 2))[1] for name in RULES]
         assert means[1] >= means[0] - 1e-12
         assert means[1] > means[0]  # strictly on random tables
 
@@ -90,7 +88,7 @@ def test_block_verification_accepts_at_least_as_much():
 def test_a_token_of_probability_zero_never_passes():
     p = jnp.asarray([[[0.0, 1.0], [0.5, 0.5]]])
     q = jnp.asarray([[[1.0, 0.0]]])
-    for rule, _ in RULES.values():
+    for rule in (verifiers.token_law, verifiers.block_law):
         law = rule(p, q, jnp.asarray([[0]]), jnp.ones((1, 1), bool))
         assert not bool(0.0 * law.denominator[0, 0] < law.numerator[0, 0])  # u = 0 exactly
 
@@ -123,26 +121,6 @@ def token_round(
     return (*x, chooser.choose(target(x)))
 
 
-def rrs_round(
-    chooser, target, draft, children, *, order=lambda draws: draws, keep=lambda draws, law: draws
-):
-    """One level of recursive rejection without replacement over `children` siblings, in draw order."""
-    p, q = target(()), draft(())
-    draws, law = [], q
-    for _ in range(children):
-        draws.append(chooser.choose(law))
-        law = np.where(np.arange(V) == draws[-1], 0, law)
-        law = law / law.sum() if law.sum() > 0 else law
-    law = q
-    for token in order(keep(draws, q)):
-        if law[token] > 0 and chooser.flip(p[token] / law[token]):
-            return (token,)
-        p = residual(p, law)
-        law = np.where(np.arange(V) == token, 0, law)
-        law = law / law.sum() if law.sum() > 0 else law
-    return (chooser.choose(p),)
-
-
 def far(program, seeds=range(4), length=3):
     worst = 0.0
     for seed in seeds:
@@ -158,10 +136,8 @@ def far(program, seeds=range(4), length=3):
     return worst
 
 
-def test_the_programs_without_a_violation_are_exact():
+def test_the_program_without_a_violation_is_exact():
     assert far(lambda c, p, q: token_round(c, p, q, 2)) < 1e-12
-    assert far(lambda c, p, q: rrs_round(c, p, q, 2)) < 1e-12
-    assert far(lambda c, p, q: rrs_round(c, p, q, 3)) < 1e-12
 
 
 def test_stopping_after_a_low_confidence_draft_is_exact():
@@ -204,38 +180,13 @@ def bonus_from_a_residual(c, p, q):
     return (c.choose(residual(p(()), q(()))),)
 
 
-def path_probability_threshold_in_a_tree(c, p, q):
-    drawn = []
-    law = q(())
-    for _ in range(2):
-        drawn.append(c.choose(law))
-        law = np.where(np.arange(V) == drawn[-1], 0, law)
-        law = law / law.sum()
-    kept = [t for t in drawn if q(())[t] >= 0.3]
-    rest, law = p(()), q(())
-    for token in kept:
-        if law[token] > 0 and c.flip(rest[token] / law[token]):
-            return (token,)
-        rest = residual(rest, law)
-        law = np.where(np.arange(V) == token, 0, law)
-        law = law / law.sum()
-    return (c.choose(rest),)
-
-
 VIOLATIONS = {
     "drop a draft because q is small": lambda c, p, q: token_round(
         c, p, q, 2, stop=lambda law, x: law[x] < 0.4
     ),
-    "keep nodes by their path probability": path_probability_threshold_in_a_tree,
-    "re-rank after sampling": lambda c, p, q: rrs_round(
-        c, p, q, 3, keep=lambda draws, law: sorted(draws, key=lambda t: -law[t])[:2]
-    ),
     "argmax draft with soft q": soft_q_for_argmax,
     "re-test of an accepted token": retest_of_an_accepted_token,
     "one uniform for two tests": one_uniform_for_two_tests,
-    "siblings in the wrong order": lambda c, p, q: rrs_round(
-        c, p, q, 2, order=lambda draws: draws[::-1]
-    ),
     "bonus token from a residual": bonus_from_a_residual,
 }
 
@@ -245,25 +196,30 @@ def test_violations_are_caught(name):
     assert far(VIOLATIONS[name]) > 0.01
 
 
+@dataclasses.dataclass(frozen=True)
+class ContiguousBlock(verifiers.BlockVerification):
+    def last(self, passed, tree):
+        return verifiers.first_failure(passed)
+
+
 def test_block_verification_as_a_contiguous_scan_is_caught():
-    distances = [
-        distance(verifiers.block_law, verifiers.first_failure, 3, seed) for seed in range(3)
-    ]
-    assert max(distances) > 0.05
+    assert max(distance(ContiguousBlock(), 3, seed) for seed in range(3)) > 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftLaw(verifiers.TokenRatio):
+    """Ignores that the draft was chosen."""
+
+    def law(self, p, q, tree):
+        return super().law(p, jnp.broadcast_to(jnp.asarray([0.6, 0.3, 0.1]), q.shape), tree)
 
 
 def test_a_one_hot_draft_with_the_draft_law_as_q_is_caught():
-    def lie(p, q, tokens, mask):  # ignores that the draft was chosen
-        soft = jnp.broadcast_to(jnp.asarray([0.6, 0.3, 0.1]), q.shape)
-        return verifiers.token_law(p, soft, tokens, mask)
-
     target, draft = (
         (lambda prefix: np.array([0.3, 0.5, 0.2])),
         (lambda prefix: np.array([0.6, 0.3, 0.1])),
     )
-    law = chain_round_law(
-        lie, verifiers.first_failure, target, draft, drafts=1, vocab_size=V, chosen=True
-    )
+    law = tree_round_law(SoftLaw(), target, chain(draft, 1, chosen=True), 2)
     first = np.zeros(V)
     for tokens, probability in law.items():
         first[tokens[0]] += probability

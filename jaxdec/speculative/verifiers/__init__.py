@@ -2,24 +2,31 @@
 
 from jaxdec.speculative.verifiers.ratio import (
     BlockVerification,
-    ChainLaw,
+    RatioVerifier,
     TokenRatio,
+    TreeLaw,
     block_law,
     first_failure,
     last_success,
     residual,
     token_law,
 )
+from jaxdec.speculative.verifiers.trees import KSeq, RecursiveRejection, kseq_law, recursive_law
 from jaxdec.speculative.verifiers.walk import SharedNoiseWalk
 
 __all__ = [
     "BlockVerification",
-    "ChainLaw",
+    "KSeq",
+    "RatioVerifier",
+    "RecursiveRejection",
     "SharedNoiseWalk",
     "TokenRatio",
+    "TreeLaw",
     "block_law",
     "first_failure",
+    "kseq_law",
     "last_success",
+    "recursive_law",
     "residual",
     "token_law",
 ]
