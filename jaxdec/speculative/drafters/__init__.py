@@ -1,5 +1,7 @@
 """Drafters: what is proposed."""
 
+from jaxdec.speculative.drafters.eagle import EagleDrafter, eagle
+from jaxdec.speculative.drafters.heads import HeadDrafter, heads
 from jaxdec.speculative.drafters.model import ModelDrafter, model
 from jaxdec.speculative.drafters.prompt_lookup import (
     PromptLookup,
@@ -7,4 +9,14 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     prompt_lookup,
 )
 
-__all__ = ["ModelDrafter", "PromptLookup", "find_continuation", "model", "prompt_lookup"]
+__all__ = [
+    "EagleDrafter",
+    "HeadDrafter",
+    "ModelDrafter",
+    "PromptLookup",
+    "eagle",
+    "find_continuation",
+    "heads",
+    "model",
+    "prompt_lookup",
+]
