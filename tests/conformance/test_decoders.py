@@ -23,6 +23,20 @@ def speculative(drafter, verifier):
     )
 
 
+# Drafters without a model: what they draft is the matter of `tests/speculative`.
+MODEL_FREE = {
+    "recycling": lambda target: jaxdec.drafters.token_recycling(
+        target, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)
+    ),
+}
+
+
+def model_free(drafter, verifier="walk"):
+    return lambda target, draft: jaxdec.speculative(
+        target, drafter=MODEL_FREE[drafter](target), verifier=VERIFIERS[verifier]
+    )
+
+
 FACTORIES = {
     "autoregressive": lambda target, draft: jaxdec.autoregressive(target),
     **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in VERIFIERS},
@@ -36,9 +50,16 @@ FACTORIES = {
         (1, 4),
     ),
     "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
+    **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
-BRIEF = {"adaptive-walk", "lookup-token", "lookup-block", "one draft-walk"}
+BRIEF = {
+    "adaptive-walk",
+    "lookup-token",
+    "lookup-block",
+    "one draft-walk",
+    *(f"{drafter}-walk" for drafter in MODEL_FREE),
+}
 
 
 def cases():
