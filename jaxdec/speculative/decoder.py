@@ -17,7 +17,7 @@ from jaxdec.decoding import (
     Request,
     Rows,
     Settings,
-    prefill,
+    read_prompts,
     target_params,
 )
 from jaxdec.model import Inputs, Model, Output, Params
@@ -112,11 +112,12 @@ class Speculative:
 
     def init(self, params: Params, request: Request) -> SpeculativeState:
         """Reads the prompts with the target and the drafter."""
+        cache, output = read_prompts(self.model, target_params(params), request)
         return SpeculativeState(
             rows=Rows.start(request, self.model.vocab_size),
             settings=request.settings,
-            cache=prefill(self.model, target_params(params), request),
-            draft=self.drafter.init(params, request),
+            cache=cache,
+            draft=self.drafter.init(params, request, output),
         )
 
     def step(

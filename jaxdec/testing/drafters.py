@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Request
-from jaxdec.model import Model, Params
+from jaxdec.model import Model, Output, Params
 from jaxdec.speculative import drafters
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.parts import Committed, Context, Drafter
@@ -38,9 +38,9 @@ class CombDrafter(Drafter):
         """The chain's."""
         self.chain.check(request, params, vocab_size)
 
-    def init(self, params: Params, request: Request):
+    def init(self, params: Params, request: Request, output: Output):
         """The chain's."""
-        return self.chain.init(params, request)
+        return self.chain.init(params, request, output)
 
     def propose(self, params: Params, state, context: Context):
         """The chain and its siblings; every third position has no sibling."""
