@@ -118,6 +118,11 @@ class Independent(Growth):
         """One node a chain."""
         return self.chains
 
+    @property
+    def independent(self) -> bool:
+        """They are."""
+        return True
+
     def children(
         self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
