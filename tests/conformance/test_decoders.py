@@ -3,14 +3,18 @@
 import pytest
 
 import jaxdec
+from jaxdec import growths
+from jaxdec.speculative import RankTree
 from jaxdec.testing import battery
-from jaxdec.testing.drafters import comb
 
 VERIFIERS = {
     "walk": jaxdec.verifiers.SharedNoiseWalk(),
     "token": jaxdec.verifiers.TokenRatio(),
     "block": jaxdec.verifiers.BlockVerification(),
+    "recursive": jaxdec.verifiers.RecursiveRejection(),
+    "kseq": jaxdec.verifiers.KSeq(),
 }
+CHAIN_VERIFIERS = ("walk", "token", "block")
 DRAFTERS = {
     "draft": lambda draft: jaxdec.drafters.model(draft, length=4),
     "lookup": lambda draft: jaxdec.drafters.prompt_lookup(length=5, max_ngram=3),
@@ -37,9 +41,27 @@ def model_free(drafter, verifier="walk"):
     )
 
 
+# One rule is tested in full; of the others, what their verifier promises. Nodes have children of unequal number.
+GROWTHS = {
+    "fixed": growths.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))),
+    "beam": growths.stochastic_beam(3, 3),
+    "threshold": growths.threshold(7, 3, width=2, siblings=2, least=0.05),
+    "best first": growths.best_first(6, 3, width=2, siblings=3),
+    "independent": growths.independent(3, 2),
+}
+
+
+def grown(growth, verifier):
+    return lambda target, draft: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.model(draft, growth=GROWTHS[growth]),
+        verifier=VERIFIERS[verifier],
+    )
+
+
 FACTORIES = {
     "autoregressive": lambda target, draft: jaxdec.autoregressive(target),
-    **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in VERIFIERS},
+    **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in CHAIN_VERIFIERS},
     "one draft-walk": lambda target, draft: jaxdec.speculative(
         target, drafter=jaxdec.drafters.model(draft, length=1)
     ),
@@ -49,7 +71,8 @@ FACTORIES = {
         ),
         (1, 4),
     ),
-    "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
+    **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
+    "independent-kseq": grown("independent", "kseq"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
@@ -59,6 +82,7 @@ BRIEF = {
     "lookup-block",
     "one draft-walk",
     *(f"{drafter}-walk" for drafter in MODEL_FREE),
+    *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
 }
 
 
