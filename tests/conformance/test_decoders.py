@@ -48,6 +48,7 @@ GROWTHS = {
     "threshold": growths.threshold(7, 3, width=2, siblings=2, least=0.05),
     "best first": growths.best_first(6, 3, width=2, siblings=3),
     "independent": growths.independent(3, 2),
+    "greedy siblings": growths.greedy_siblings(RankTree.branching((3, 1))),
 }
 
 
@@ -71,8 +72,14 @@ FACTORIES = {
         ),
         (1, 4),
     ),
-    **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
+    **{
+        f"{growth}-{v}": grown(growth, v)
+        for growth in GROWTHS
+        if growth != "greedy siblings"
+        for v in ("walk", "recursive")
+    },
     "independent-kseq": grown("independent", "kseq"),
+    "greedy siblings-recursive": grown("greedy siblings", "recursive"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
