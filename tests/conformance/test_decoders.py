@@ -32,6 +32,8 @@ MODEL_FREE = {
     "recycling": lambda target: jaxdec.drafters.token_recycling(
         target, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)
     ),
+    "lookup tree": lambda target: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
+    "input copy": lambda target: jaxdec.drafters.input_copy(length=4, max_ngram=3),
 }
 
 
@@ -81,6 +83,7 @@ FACTORIES = {
     "independent-kseq": grown("independent", "kseq"),
     "greedy siblings-recursive": grown("greedy siblings", "recursive"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
+    "input copy-token": model_free("input copy", "token"),
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
 BRIEF = {
@@ -88,8 +91,8 @@ BRIEF = {
     "lookup-token",
     "lookup-block",
     "one draft-walk",
-    *(f"{drafter}-walk" for drafter in MODEL_FREE),
     *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
+    *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
 }
 
 

@@ -1,18 +1,24 @@
 """Drafters: what is proposed."""
 
+from jaxdec.speculative.drafters.input_copy import InputCopy, input_copy
+from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree
 from jaxdec.speculative.drafters.model import ModelDrafter, model
 from jaxdec.speculative.drafters.prompt_lookup import (
     PromptLookup,
-    find_continuation,
+    find_continuations,
     prompt_lookup,
 )
 from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
 
 __all__ = [
+    "InputCopy",
+    "LookupTree",
     "ModelDrafter",
     "PromptLookup",
     "TokenRecycling",
-    "find_continuation",
+    "find_continuations",
+    "input_copy",
+    "lookup_tree",
     "model",
     "prompt_lookup",
     "token_recycling",
