@@ -4,7 +4,7 @@ import pytest
 
 import jaxdec
 from jaxdec.testing import battery
-from jaxdec.testing.drafters import comb
+from jaxdec.testing.drafters import branching, comb
 
 VERIFIERS = {
     "walk": jaxdec.verifiers.SharedNoiseWalk(),
@@ -36,14 +36,22 @@ FACTORIES = {
         (1, 4),
     ),
     "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
+    "tree-recursive": lambda target, draft: jaxdec.speculative(
+        target, drafter=branching(draft, 2, 1), verifier=jaxdec.verifiers.RecursiveRejection()
+    ),
+    "tree-kseq": lambda target, draft: jaxdec.speculative(
+        target, drafter=branching(draft, 3, replacement=True), verifier=jaxdec.verifiers.KSeq()
+    ),
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
 BRIEF = {"adaptive-walk", "lookup-token", "lookup-block", "one draft-walk"}
+BRIEF |= {"tree-recursive", "tree-kseq"}
 
 
 def cases():
     # Decoders that are token-identical to plain decoding have its law; plain decoding itself must show it.
     yield "autoregressive", battery.check_law
+    yield "tree-recursive", battery.check_row_alone
     for name, make in FACTORIES.items():
         for check in battery.checks(make):
             if name not in BRIEF or check not in battery.ALWAYS:
