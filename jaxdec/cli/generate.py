@@ -17,9 +17,6 @@ from jaxdec.cli import options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page
 
-DRAFTS = {"draft": "code-draft", "diffuspec": "code-block"}
-"""The methods that draft with a model, and the one that each takes if none is named."""
-
 _KNOBS = {
     "top_k": (int, "keep the k most probable tokens"),
     "top_p": (float, "keep the most probable tokens up to this mass"),
@@ -49,7 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draft-length",
         type=options.integer(1, options.LONGEST_DRAFT),
         metavar="N",
-        help="tokens drafted a step (default: 6 by a model, 8 by lookup)",
+        help="tokens drafted a step, or the depth of a tree (default: 6 by a model, 8 by lookup)",
+    )
+    add(
+        "--nodes",
+        type=options.integer(1, options.MOST_NODES),
+        metavar="N",
+        help="nodes of a draft tree (default 64)",
     )
     add("--verifier", choices=catalogue.VERIFIERS, default="walk", help="which drafts are kept")
     add(
@@ -90,9 +93,12 @@ def run(arguments: argparse.Namespace) -> None:
         if not prompt and not arguments.bos:
             raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
     target = options.load(arguments.target)
-    params, parts = target.params, catalogue.Parts(target.model, length=arguments.draft_length)
-    if arguments.method in DRAFTS:
-        own = DRAFTS[arguments.method]
+    params, parts = (
+        target.params,
+        catalogue.Parts(target.model, length=arguments.draft_length, nodes=arguments.nodes),
+    )
+    if arguments.method in catalogue.DRAFTS:
+        own = catalogue.DRAFTS[arguments.method]
         drafter = options.load(own if arguments.draft is None else arguments.draft)
         params = {"target": target.params, "draft": drafter.params}
         parts = dataclasses.replace(parts, draft=drafter.model, block=drafter.block_size)

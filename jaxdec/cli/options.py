@@ -12,6 +12,7 @@ from jaxdec.checkpoints import Checkpoint
 
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
+MOST_NODES = 256  # of a draft tree
 LONGEST_GAP = 1024  # that a length is chosen from
 
 

@@ -67,6 +67,11 @@ class ModelDrafter(Drafter):
         return self.growth.nodes
 
     @property
+    def independent(self) -> bool:
+        """Whether the growth rule draws siblings independently."""
+        return self.growth.independent
+
+    @property
     def forwards(self) -> int:
         """One forward a level."""
         return self.depth
