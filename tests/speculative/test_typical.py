@@ -4,20 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxdec.testing.drafters import branching, comb
 
 import jaxdec
+from jaxdec import growths
 from jaxdec.decoding import Rows, Settings, Stops
 from jaxdec.sampling import Warp, row_keys
-from jaxdec.speculative import Context, DraftTree, verifiers
+from jaxdec.speculative import Context, DraftTree, RankTree, verifiers
 from jaxdec.testing import battery
 
 THRESHOLD, ALPHA = 0.2, 0.5
+TREE = growths.fixed(RankTree.branching((2, 1)))
 
 
 def decoder(target, draft):
     return jaxdec.speculative(
-        target, drafter=branching(draft, 2, 1), verifier=verifiers.TypicalAcceptance()
+        target,
+        drafter=jaxdec.drafters.model(draft, growth=TREE),
+        verifier=verifiers.TypicalAcceptance(),
     )
 
 
@@ -90,4 +93,6 @@ def test_limits(quick_compilation):
     with pytest.raises(ValueError, match="posterior_alpha"):
         battery._generate(decoder(model, model), params, posterior_alpha=-0.1)
     with pytest.raises(ValueError, match="KSeq needs siblings"):
-        jaxdec.speculative(model, drafter=comb(model), verifier=verifiers.KSeq())
+        jaxdec.speculative(
+            model, drafter=jaxdec.drafters.model(model, growth=TREE), verifier=verifiers.KSeq()
+        )
