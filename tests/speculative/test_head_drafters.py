@@ -1,6 +1,8 @@
 """Heads and EAGLE draft from the right states: whatever their weights, the tokens are those of plain decoding."""
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from jaxdec.decoding import init, stream
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.speculative import Context, growths
+from jaxdec.testing import battery
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -87,11 +90,26 @@ def states(kind):
         yield copy(state)
 
 
+# Whole buffers, of which later tokens do not change what comes before: every length shares a program.
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, params, tokens, features=None):
+    start = 0 if features is None else 1
+    inputs = Inputs.causal(tokens[None], start, features=features)
+    output = model.forward(params, inputs, None)
+    return output.hidden[0], output.logits[0], output.entries.layers[0]
+
+
 def truth(rows, row):
     """The target's hidden states over the scored tokens of a row."""
-    model, params = target()
-    tokens = jnp.asarray(rows.tokens[row : row + 1, : rows.length[row] - 1])
-    return np.asarray(model.forward(params, Inputs.causal(tokens), None).hidden)[0]
+    return np.asarray(forward(*target(), rows.tokens[row])[0])[: rows.length[row] - 1]
+
+
+def read_pairs(decoder, params, tokens, features):
+    """What the drafter makes of pairs: `(hidden, logits, entries)`, of a buffer that starts with them."""
+    width = 48
+    tokens = np.pad(tokens, (0, width - len(tokens))).astype(np.int32)
+    features = np.pad(features, ((0, width - len(features)), (0, 0)))
+    return forward(decoder.drafter.model, params["draft"], tokens, features[None])
 
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -110,17 +128,15 @@ def test_heads_read_the_state_before_the_pending_token():
 def test_eagle_caches_true_pairs():
     """The cache is that of a forward over the committed pairs from scratch; the rest of them wait as features."""
     decoder, params = drafting("eagle")
-    model = decoder.drafter.model
     for rows, draft in states("eagle"):
         for row in np.flatnonzero((rows.status == 0) & (rows.length > 1)):
             features, stored = truth(rows, row), int(draft.cache.length[row])
             waiting = int(rows.length[row]) - 1 - stored
             assert waiting > 0
             np.testing.assert_allclose(draft.features[row, :waiting], features[stored:], **CLOSE)
-            tokens = jnp.asarray(rows.tokens[row : row + 1, 1 : rows.length[row]])
-            inputs = Inputs.causal(tokens, 1, features=jnp.asarray(features)[None])
-            entries = model.forward(params["draft"], inputs, None).entries
-            for held, true in zip(draft.cache.layers[0], entries.layers[0], strict=True):
+            tokens = rows.tokens[row, 1 : rows.length[row]]
+            entries = read_pairs(decoder, params, tokens, features)[2]
+            for held, true in zip(draft.cache.layers[0], entries, strict=True):
                 np.testing.assert_allclose(held[row, :, :stored], true[0, :, :stored], **CLOSE)
             np.testing.assert_array_equal(draft.cache.spans[row, :stored, 0], 1 + np.arange(stored))
             assert (draft.cache.spans[row, stored:, 1] < 0).all()
@@ -131,7 +147,7 @@ def test_eagle_drafts_what_it_predicts_from_its_own_features():
     decoder, params = drafting("eagle", growths.chain(3))
     request = jaxdec.prepare(decoder, params, PROMPT[:1], max_new_tokens=8, temperature=0.0)
     start = init(decoder, params, request)
-    model = decoder.drafter.model
+    propose = jax.jit(decoder.drafter.propose)
     for state, _ in stream(decoder, params, start, jax.random.key(0)):
         rows = jax.tree.map(np.array, state.rows)
         if rows.status[0]:
@@ -140,16 +156,13 @@ def test_eagle_drafts_what_it_predicts_from_its_own_features():
         tokens = rows.tokens[0, 1 : rows.length[0]].tolist()
         expected = []
         for _ in range(3):
-            inputs = Inputs.causal(
-                jnp.asarray([tokens], jnp.int32), 1, features=jnp.asarray(features)[None]
-            )
-            output = model.forward(params["draft"], inputs, None)
-            expected.append(int(output.logits[0, -1].argmax()))
+            hidden, logits, _ = read_pairs(decoder, params, np.array(tokens), features)
+            expected.append(int(logits[len(tokens) - 1].argmax()))
+            features = np.concatenate([features, hidden[None, len(tokens) - 1]])
             tokens.append(expected[-1])
-            features = np.concatenate([features, np.asarray(output.hidden[0, -1:])])
         noise = jnp.zeros((1, 4, V))
         context = Context(state.rows, state.settings, jax.random.split(jax.random.key(0), 1), noise)
-        tree, _ = decoder.drafter.propose(params, state.draft, context)
+        tree, _ = propose(params, state.draft, context)
         assert tree.tokens[0].tolist() == expected
 
 
@@ -165,3 +178,31 @@ def test_refusals():
     decoder = jaxdec.speculative(target()[0], drafter=jaxdec.drafters.heads(other))
     with pytest.raises(ValueError, match="vocabulary of 7, the target of 6"):
         jaxdec.prepare(decoder, params, PROMPT)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Featured:
+    """A forward whose law is that of an oracle, shifted by the features: those predicted are laws as well."""
+
+    inner: Any
+
+    def __call__(self, params, inputs, cache=None):
+        output = self.inner(params, inputs, cache)
+        logits = 0.8 * output.logits + 0.2 * inputs.features
+        return dataclasses.replace(output, logits=logits, hidden=logits)
+
+
+def featured(target, draft):
+    """EAGLE over oracles, whose hidden states are their logits."""
+    model = dataclasses.replace(draft, forward=_Featured(draft.forward))
+    growth = growths.best_first(9, 3, width=3, siblings=3)
+    return jaxdec.speculative(target, drafter=jaxdec.drafters.eagle(model, growth=growth))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [battery.check_full_cache, battery.check_broken_model, battery.check_compiled_once],
+    ids=lambda check: check.__name__,
+)
+def test_eagle_over_oracles(check):
+    check(featured)
