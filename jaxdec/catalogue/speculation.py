@@ -108,9 +108,9 @@ def _grown(growth: Callable[[int, int], Growth], length: int = 8) -> Callable[[P
     return make
 
 
-def _branching(depth: int, nodes: int) -> Growth:
+def _branching(depth: int, nodes: int) -> RankTree:
     """4, 2 and 2 branches, then chains: 60 nodes at depth 5."""
-    return growths.fixed(RankTree.branching(((4, 2, 2) + (1,) * depth)[:depth], budget=nodes))
+    return RankTree.branching(((4, 2, 2) + (1,) * depth)[:depth], budget=nodes)
 
 
 def _canvas(parts: Parts) -> Drafter:
@@ -150,7 +150,7 @@ _FAMILIES = [
         "rsd-c",
         "RSD-C: siblings without replacement, a fixed number at each depth",
         "2402.14160",
-        _grown(_branching, length=5),
+        _grown(lambda depth, nodes: growths.fixed(_branching(depth, nodes)), length=5),
         TREES,
         draft="code-draft",
     ),
@@ -168,6 +168,14 @@ _FAMILIES = [
         "2402.12374",
         _grown(lambda depth, nodes: growths.fixed(RankTree.best(depth, nodes, SIBLING_RATES))),
         TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "mdsd",
+        "MDSD: greedy siblings of a draft model, one drawn and the others the likeliest",
+        "2502.18779",
+        _grown(lambda depth, nodes: growths.greedy_siblings(_branching(depth, nodes)), length=5),
+        ("recursive",),
         draft="code-draft",
     ),
     Family(

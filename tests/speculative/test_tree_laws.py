@@ -180,6 +180,21 @@ def test_acceptance_in_the_worked_example(verifier, kind, expected):
         assert acceptance(verifier, P, Q, count, kind) == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_no_verifier_beats_the_bound(count):
+    for seed in range(4):
+        p, q = np.random.default_rng(seed).dirichlet(np.ones(V), 2)
+        for kind in ("with replacement", "without replacement"):
+            with jax.enable_x64(True):
+                replacement = kind == "with replacement"
+                bound = verifiers.optimal_acceptance(p, q, count, replacement=replacement)
+            for verifier in (RECURSIVE, KSEQ) if replacement else (RECURSIVE,):
+                assert acceptance(verifier, p, q, count, kind) <= float(bound) + 1e-8
+        best = np.argsort(-q)[: count - 1]
+        reached = p[best].sum() + np.minimum(p, without(q, *best)).sum()
+        assert acceptance(RECURSIVE, p, q, count, "greedy") == pytest.approx(reached, abs=1e-12)
+
+
 def as_chosen(program):
     """The same drafts, as if they had been chosen."""
     return lambda chooser: tuple(n and n._replace(q=onehot(n.token)) for n in program(chooser))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import Request
-from jaxdec.model import Model, Params
+from jaxdec.model import Model, Output, Params
 from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes, last_of_each
 from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree, RankTree
@@ -97,7 +97,7 @@ class TokenRecycling(LeftToRight):
         """N."""
         return len(self.shape.parents)
 
-    def init(self, params: Params, request: Request) -> Successors:
+    def init(self, params: Params, request: Request, output: Output) -> Successors:
         """The bigrams of the prompts."""
         batch = len(request.lengths)
         tokens = jnp.zeros((batch, self.vocab_size, self.width), jnp.int32)
