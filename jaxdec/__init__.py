@@ -19,7 +19,15 @@ from jaxdec.generation import Result, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
-from jaxdec.speculative import Adaptive, Speculative, adaptive, drafters, speculative, verifiers
+from jaxdec.speculative import (
+    Adaptive,
+    Speculative,
+    adaptive,
+    drafters,
+    growths,
+    speculative,
+    verifiers,
+)
 from jaxdec.tuning import auto_draft_length, auto_infill
 
 __version__ = "0.1.0"
@@ -53,6 +61,7 @@ __all__ = [
     "drafters",
     "from_nnx",
     "generate",
+    "growths",
     "infill",
     "load",
     "models",

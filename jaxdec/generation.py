@@ -117,13 +117,18 @@ def prepare(
         for token in np.asarray(tokens).reshape(-1):
             if not 0 <= token < vocab_size:
                 raise ValueError(f"{name} holds {token}, outside the vocabulary of {vocab_size}")
-    paints = getattr(decoder, "paints", False)
-    if order is not None and not decoder.model.any_subset and not paints:
+    fills_canvas = getattr(decoder, "fills_canvas", False)
+    if decoder.model.canvas and not fills_canvas:
+        raise ValueError(
+            "the model fills a canvas and predicts no next token; decode it with jaxdec.denoise, or make a causal "
+            "model of it with diffusion.next_token"
+        )
+    if order is not None and not decoder.model.any_subset and not fills_canvas:
         raise ValueError(
             "the model is causal and cannot fill an order of the request; wrap one that was trained for it with "
             "any_subset.two_stream or any_subset.masked_rows"
         )
-    if order is None and not decoder.model.causal and not paints:
+    if order is None and not decoder.model.causal and not fills_canvas:
         raise ValueError("the model fills gaps and predicts no next token; use jaxdec.infill")
     padded = bucket(width)
     # The slack lets a step write its whole chunk at the last committed token.

@@ -60,13 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="canvases that freedave scores in a forward (default 4)",
     )
     add("--max-new-tokens", type=int, default=128, metavar="N", help="bytes at most (default 128)")
-    add(
-        "--temperature",
-        type=float,
-        default=0.8,
-        metavar="X",
-        help="0 is greedy, 1 is the model's own law (default 0.8)",
-    )
+    options.add_temperature(parser)
     add(
         "--set",
         action="append",

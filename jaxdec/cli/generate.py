@@ -17,11 +17,7 @@ from jaxdec.cli import options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page
 
-DRAFTS = {"draft": "code-draft", "diffuspec": "code-block"}
-"""The methods that draft with a model, and the one that each takes if none is named."""
-
 _KNOBS = {
-    "temperature": (float, "0 is greedy, 1 is the model's own law (default 0.8)"),
     "top_k": (int, "keep the k most probable tokens"),
     "top_p": (float, "keep the most probable tokens up to this mass"),
     "min_p": (float, "keep tokens at least this probable relative to the best"),
@@ -50,16 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draft-length",
         type=options.integer(1, options.LONGEST_DRAFT),
         metavar="N",
-        help="tokens drafted a step (default: 6 by a model, 8 by lookup)",
+        help="tokens drafted a step, or the depth of a tree (default: 6 by a model, 8 by lookup)",
+    )
+    add(
+        "--nodes",
+        type=options.integer(1, options.MOST_NODES),
+        metavar="N",
+        help="nodes of a draft tree (default 64)",
     )
     add("--verifier", choices=catalogue.VERIFIERS, default="walk", help="which drafts are kept")
     add(
         "--max-new-tokens", type=int, default=128, metavar="N", help="tokens a prompt (default 128)"
     )
+    options.add_temperature(parser)
     for name, (kind, what) in _KNOBS.items():
-        default = 0.8 if name == "temperature" else None
-        flag = "--" + name.replace("_", "-")
-        add(flag, type=kind, default=default, metavar="X", help=what)
+        add("--" + name.replace("_", "-"), type=kind, metavar="X", help=what)
     add("--ban", type=int, action="append", metavar="TOKEN", help="never emit this token")
     add(
         "--logit-bias",
@@ -92,9 +93,12 @@ def run(arguments: argparse.Namespace) -> None:
         if not prompt and not arguments.bos:
             raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
     target = options.load(arguments.target)
-    params, parts = target.params, catalogue.Parts(target.model, length=arguments.draft_length)
-    if arguments.method in DRAFTS:
-        own = DRAFTS[arguments.method]
+    params, parts = (
+        target.params,
+        catalogue.Parts(target.model, length=arguments.draft_length, nodes=arguments.nodes),
+    )
+    if arguments.method in catalogue.DRAFTS:
+        own = catalogue.DRAFTS[arguments.method]
         drafter = options.load(own if arguments.draft is None else arguments.draft)
         params = {"target": target.params, "draft": drafter.params}
         parts = dataclasses.replace(parts, draft=drafter.model, block=drafter.block_size)
@@ -147,9 +151,8 @@ def summary(decoded: Decoded) -> str:
 def _knobs(arguments: argparse.Namespace, target: Checkpoint) -> dict[str, Any]:
     """The settings of the warp pipeline that were given."""
     size = target.model.vocab_size
-    knobs: dict[str, object] = {
-        name: getattr(arguments, name) for name in _KNOBS if getattr(arguments, name) is not None
-    }
+    given = {name: getattr(arguments, name) for name in ("temperature", *_KNOBS)}
+    knobs: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if arguments.ban:
         banned = np.zeros(size, bool)
         for token in arguments.ban:

@@ -72,13 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"bytes that are read on each side of a gap (default {CONTEXT})",
     )
-    add(
-        "--temperature",
-        type=float,
-        default=0.8,
-        metavar="X",
-        help="0 is greedy, 1 is the model's own law (default 0.8)",
-    )
+    options.add_temperature(parser)
     options.add_seed(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write the filled text there, all at once")

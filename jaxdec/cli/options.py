@@ -12,6 +12,7 @@ from jaxdec.checkpoints import Checkpoint
 
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
+MOST_NODES = 256  # of a draft tree
 LONGEST_GAP = 1024  # that a length is chosen from
 
 
@@ -72,6 +73,17 @@ def add_target(parser: argparse.ArgumentParser, default: str) -> None:
     """The option that chooses the model."""
     parser.add_argument(
         "--target", default=default, metavar="NAME", help="checkpoint: a shipped name or a folder"
+    )
+
+
+def add_temperature(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses how random the text is."""
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="X",
+        help="0 is greedy, 1 is the model's own law (default 0.8)",
     )
 
 

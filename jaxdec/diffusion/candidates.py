@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from jaxdec.diffusion.canvas import at_token
 from jaxdec.sampling import Purpose, key_at
 from jaxdec.sampling.noise import gumbel, uniform
 
@@ -20,26 +21,29 @@ Score = Literal[
     "margin",
     "entropy",
     "warped_max_prob",
+    "warped_token_prob",
     "warped_margin",
+    "warped_entropy",
 ]
 """What ranks positions; larger is committed first.
 
     random           a uniform number of the position
     left_to_right    minus the position
     max_prob         max_v p(v)
+    token_prob       p(x), of the token that was drawn
     margin           p(first) - p(second)
     entropy          sum_v p(v) log p(v), the negative entropy
-    token_prob       q(x), of the token that was drawn, under the warped law q
+    warped_...       the same of the warped law q
 
-p is the model's own law; `warped_...` read the warped law q instead (temperature, top-p, ...). A score of the token
+p is the model's own law, q the warped one (temperature, top-p, ...), which tokens are drawn from. A score of the token
 that was drawn looks at the noise of the draw: even one token a step then no longer samples the model's law. All others
 do not, and fix which positions are committed independently of what stands there.
 
-At temperature 0 the warped law has all its mass on one token: `token_prob` and `warped_...` are then 1 everywhere,
-which orders positions from left to right and exceeds any threshold below 1.
+At temperature 0 all mass of q is on one token: every `warped_...` score is then the same everywhere, 1 or an entropy of
+0, which orders positions from left to right and exceeds any threshold below that.
 """
 
-VALUE_DEPENDENT = ("token_prob",)
+VALUE_DEPENDENT = ("token_prob", "warped_token_prob")
 
 
 def check_score(kind: str) -> None:
@@ -90,10 +94,10 @@ class Candidates:
             return uniform(key_at(self.keys, Purpose.ORDER, self.places))
         if kind == "left_to_right":
             return -self.places.astype(jnp.float32)
-        if kind == "token_prob":
-            return jnp.exp(self.log_probs)
         law = self.law if kind.startswith("warped") else jax.nn.log_softmax(self.logits)
-        if kind == "entropy":
+        if kind.endswith("token_prob"):
+            return jnp.exp(at_token(law, self.tokens))
+        if kind.endswith("entropy"):
             return jnp.where(law == -jnp.inf, 0, jnp.exp(law) * law).sum(-1)
         top = jnp.exp(jax.lax.top_k(law, 2)[0])
         return top[..., 0] - top[..., 1] if kind.endswith("margin") else top[..., 0]

@@ -102,7 +102,7 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
-    paints = True
+    fills_canvas = True
 
     @property
     def exactness(self) -> Exactness:
@@ -268,9 +268,8 @@ class Denoise:
         )
 
         history = rows.history
-        if (
-            history is not None
-        ):  # penalties count what is committed, wherever on the canvas it stands
+        if history is not None:
+            # Penalties count what is committed, wherever on the canvas it stands.
             outside = canvas.committed & (facts.groups != facts.group)
             outside &= jnp.arange(length) >= rows.prompt_length[:, None]
             history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
@@ -279,8 +278,9 @@ class Denoise:
         def see(logits: jax.Array, board: Board) -> Candidates:
             counted = history and history.add(board.tokens, board.committed & ~given)
             law = settings.warp.log_probs(logits, counted)
-            # A policy that looks at the drawn tokens has looked at their noise, which must not be used again.
-            again = (taken[:, None],) if self.unmask.value_dependent else ()
+            # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
+            by_step = self.unmask.value_dependent or self.remask is not None
+            again = (taken[:, None],) if by_step else ()
             keys = lambda: key_at(rng, Purpose.TOKEN, places, *again)
             drawn = perturbed_argmax(law, settings.warp.noise(keys, law.shape))
             tokens = jnp.where(board.committed, board.tokens, drawn)
@@ -447,7 +447,7 @@ def denoise(
         (`any_subset.two_stream`, which then reads committed tokens alone).
       unmask: the policy; `unmask.threshold()` if not given.
       schedule: groups of positions; `schedules.whole()` if not given.
-      remask: takes committed tokens of the active group back.
+      remask: takes committed tokens of the active group back; noise is then by position and step.
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
       cache: which positions are computed again in a step; `caches.none()` if not given.

@@ -3,6 +3,7 @@
 Legend: B rows, W positions of the active group, V vocabulary, S slots.
 """
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxdec.diffusion.candidates import Candidates, top
 from jaxdec.diffusion.unmask import Knobs
 
 
-class Remask:
+class Remask(abc.ABC):
     """Takes committed tokens of the active group back. Subclasses are frozen dataclasses; all methods are pure."""
 
     @property
@@ -26,11 +27,11 @@ class Remask:
         """The state at the beginning of a group."""
         return None
 
+    @abc.abstractmethod
     def take_back(
         self, seen: Candidates, reveal: jax.Array, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """Which positions are masked again, bool `[B, W]`, given those that the step commits; fewer than those."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def backtracking(minimum: int = 2) -> Backtracking:
     return Backtracking(minimum)
 
 
-class Stop:
+class Stop(abc.ABC):
     """Ends a group early by committing all that is left. Subclasses are frozen dataclasses; all methods are pure."""
 
     @property
@@ -88,9 +89,9 @@ class Stop:
         """The traced settings."""
         return {}
 
+    @abc.abstractmethod
     def now(self, seen: Candidates, knobs: Knobs) -> jax.Array:
         """Which rows commit everything now, bool `[B]`."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,7 @@ def prophet(early: float = 7.5, middle: float = 5.0, late: float = 2.5) -> Proph
     return Prophet(early, middle, late)
 
 
-class Fuse:
+class Fuse(abc.ABC):
     """Changes the logits of a step by those of earlier steps. Subclasses are frozen dataclasses; methods are pure."""
 
     @property
@@ -149,11 +150,11 @@ class Fuse:
         """The state at the beginning of a group."""
         return None
 
+    @abc.abstractmethod
     def fuse(
         self, logits: jax.Array, masked: jax.Array, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """New logits `[B, W, V]`, and the next state; `masked` bool `[B, W]`."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ position a step, except `ancestral`, whose last step commits all that is left.
 Legend: B rows, W positions of the active group, m positions that the group had to fill, S steps a group.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -27,12 +28,11 @@ from jaxdec.diffusion.candidates import (
 Knobs = Mapping[str, jax.Array]
 Spread = Literal["even", "linear_time", "cosine"]
 """How the positions of a group are spread over its steps; see `quota`."""
-_default = lambda: dataclasses.field(
-    compare=False
-)  # the value is traced, so equal programs stay equal
+# The value of a knob is traced, so equal programs stay equal.
+_default = lambda: dataclasses.field(compare=False)
 
 
-class Unmask:
+class Unmask(abc.ABC):
     """A policy. Subclasses are frozen dataclasses; all methods are pure."""
 
     @property
@@ -54,13 +54,29 @@ class Unmask:
         """The state at the beginning of a group."""
         return None
 
+    @abc.abstractmethod
     def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
         """Which allowed positions are committed, bool `[B, W]`, and the next state."""
-        raise NotImplementedError
 
     def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """A guess at the steps to come, this one first: a score `[B, W]`, and positions that each commits, `[B]`."""
         return seen.score("max_prob"), jnp.ones_like(seen.step)
+
+
+def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> jax.Array:
+    """Positions that the step commits, int32 `[B]`; see `quota`."""
+    m, step = seen.opened, seen.step
+    steps = jnp.where(steps == 0, m, steps)
+    steps = jnp.clip(steps, 1, jnp.maximum(m, 1))
+    if spread == "even":
+        count = m // steps + (step < m % steps)
+    elif spread == "linear_time":
+        count = seen.left // jnp.maximum(steps - step, 1)
+    else:
+        done = (step + 1) / steps
+        left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
+        count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
+    return jnp.maximum(count, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,31 +109,16 @@ class Quota(Unmask):
             return Exactness.APPROXIMATE
         return Exactness.HEURISTIC
 
-    def _count(self, seen: Candidates, knobs: Knobs, step: jax.Array) -> jax.Array:
-        """Positions that step `step [B]` of the group commits."""
-        m, steps = seen.opened, knobs["steps"]
-        steps = jnp.where(steps == 0, m, steps)
-        steps = jnp.clip(steps, 1, jnp.maximum(m, 1))
-        if self.spread == "even":
-            count = m // steps + (step < m % steps)
-        elif self.spread == "linear_time":
-            count = seen.left // jnp.maximum(steps - step, 1)
-        else:
-            done = (step + 1) / steps
-            left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
-            count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
-        return jnp.maximum(count, 1)
-
     def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
         """The best of the group, as many as the step's quota."""
         score = seen.score(self.by)
         if self.jittered:
             score = score + knobs["position_temperature"][:, None] * seen.jitter()
-        return top(score, seen.allowed, self._count(seen, knobs, seen.step)), state
+        return top(score, seen.allowed, quota_size(seen, knobs["steps"], self.spread)), state
 
     def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The same score again, and the quota of the step."""
-        return seen.score(self.by), self._count(seen, knobs, seen.step)
+        return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
 
 
 def quota(
@@ -147,8 +148,9 @@ def quota(
     does not look at the drawn token, one position a step draws from the model's own sequential law along an order that
     the model picks. With more than one, tokens of a step are drawn as if independent.
 
-    Source: LLaDA 2502.09992 (even; max_prob, random), Dream 2508.15487 (linear_time; warped_max_prob, warped_margin,
-    entropy; its `alg_temp` is the position temperature).
+    Source: LLaDA 2502.09992 (even; token_prob, random), Dream 2508.15487 (linear_time; warped_token_prob,
+    warped_margin, warped_entropy; its `alg_temp` is the position temperature). At temperature 0 both score the model's
+    own law: max_prob, margin, entropy.
     """
     check_score(by)
     if spread not in get_args(Spread):
@@ -274,7 +276,7 @@ def threshold(threshold: float = 0.9, *, by: Score = "max_prob") -> Threshold:
     Exactness: heuristic. If each of n tokens has a probability of at least 1 - e, and (n + 1) e <= 1, the most
     probable tokens one by one are the most probable joint ones; nothing is promised for sampling.
 
-    Source: Fast-dLLM 2505.22618; dParallel 2509.26488 (entropy).
+    Source: Fast-dLLM 2505.22618 (token_prob, which is max_prob at temperature 0); dParallel 2509.26488 (entropy).
     """
     check_score(by)
     return Threshold(threshold, by)
@@ -316,7 +318,7 @@ def factor(factor: float = 1.0, *, by: Score = "max_prob") -> Factor:
 
     Exactness: heuristic; see `threshold` for what the bound means.
 
-    Source: Fast-dLLM 2505.22618.
+    Source: Fast-dLLM 2505.22618 (token_prob, which is max_prob at temperature 0).
     """
     check_score(by)
     return Factor(factor, by)
@@ -328,7 +330,7 @@ class DynamicThreshold(Unmask):
 
     threshold: float = _default()
     steps: int = _default()
-    by: Score = "token_prob"
+    by: Score = "warped_token_prob"
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -343,22 +345,22 @@ class DynamicThreshold(Unmask):
     def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
         """All above the threshold if they are enough, else the quota."""
         score = seen.score(self.by)
-        count = Quota(self.by, 0)._count(seen, knobs, seen.step)
+        count = quota_size(seen, knobs["steps"])
         high = seen.allowed & (score > knobs["threshold"][:, None])
         enough = high.sum(-1) >= count
         return jnp.where(enough[:, None], high, top(score, seen.allowed, count)), state
 
 
 def dynamic_threshold(
-    threshold: float = 0.9, *, steps: int = 0, by: Score = "token_prob"
+    threshold: float = 0.9, *, steps: int = 0, by: Score = "warped_token_prob"
 ) -> DynamicThreshold:
     """Every position above a threshold if they are at least the step's even quota, else the best of that quota.
 
     Args:
       threshold: tau (knob); 1 gives `quota(by, steps=steps)`.
       steps: S, of each group (knob); 0 for a quota of one.
-      by: what is compared. The published score is that of the drawn token, which looks at the draw; `"max_prob"` does
-        not, and is what to use at temperature 0, where the drawn token has probability 1 and all are committed at once.
+      by: what is compared. The published score is the warped probability of the drawn token. That looks at the draw,
+        and is 1 at temperature 0, where all would be committed at once: use `"max_prob"` there.
 
     Exactness: heuristic.
 
@@ -439,7 +441,7 @@ def saber(minimum: int = 2) -> Saber:
     Args:
       minimum: n (knob).
 
-    Together with `remask.backtracking` this is Saber; alone it never takes a token back.
+    Together with `diffusion.backtracking` this is Saber; alone it never takes a token back.
 
     Exactness: heuristic.
 

@@ -212,7 +212,7 @@ class Warp:
         # Tested before bans, which would hide a broken model behind a legal law. The sum is NaN or infinite iff a
         # logit is NaN or +inf, or none is finite; callers want the same sum for raw log-probabilities.
         broken = ~jnp.isfinite(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
-        logits = self._penalised(logits, history)
+        logits = self.penalised(logits, history)
         top = jnp.max(logits, axis=-1, keepdims=True)
         broken |= ~jnp.isfinite(top)
 
@@ -247,8 +247,8 @@ class Warp:
         sampled = jnp.any(jnp.asarray(self.temperature) > 0)
         return jax.lax.cond(sampled, draw, lambda: jnp.zeros(shape, jnp.float32))
 
-    def _penalised(self, logits: jax.Array, history: History | None) -> jax.Array:
-        """Logits `[B, ..., V]` after every stage before the temperature."""
+    def penalised(self, logits: jax.Array, history: History | None = None) -> jax.Array:
+        """Logits `[B, ..., V]` after every stage before the temperature; arguments as for `log_probs`."""
         ndim = logits.ndim
         if self.logit_bias is not None:
             logits = logits + _table(self.logit_bias, ndim)

@@ -1,8 +1,9 @@
 """Speculative decoding: a product of drafters and verifiers on one loop."""
 
-from jaxdec.speculative import drafters, verifiers
+from jaxdec.speculative import drafters, growths, verifiers
 from jaxdec.speculative.adaptive import Adaptive, adaptive
 from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
+from jaxdec.speculative.growth import Growth, grow
 from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
 from jaxdec.speculative.tree import DraftTree, RankTree
 
@@ -12,6 +13,7 @@ __all__ = [
     "Context",
     "DraftTree",
     "Drafter",
+    "Growth",
     "Outcome",
     "RankTree",
     "Speculative",
@@ -19,6 +21,8 @@ __all__ = [
     "Verifier",
     "adaptive",
     "drafters",
+    "grow",
+    "growths",
     "speculative",
     "verifiers",
 ]

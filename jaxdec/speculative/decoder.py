@@ -17,7 +17,7 @@ from jaxdec.decoding import (
     Request,
     Rows,
     Settings,
-    prefill,
+    read_prompts,
     target_params,
 )
 from jaxdec.model import Inputs, Model, Output, Params
@@ -112,11 +112,12 @@ class Speculative:
 
     def init(self, params: Params, request: Request) -> SpeculativeState:
         """Reads the prompts with the target and the drafter."""
+        cache, output = read_prompts(self.model, target_params(params), request)
         return SpeculativeState(
             rows=Rows.start(request, self.model.vocab_size),
             settings=request.settings,
-            cache=prefill(self.model, target_params(params), request),
-            draft=self.drafter.init(params, request),
+            cache=cache,
+            draft=self.drafter.init(params, request, output),
         )
 
     def step(
@@ -150,7 +151,8 @@ class Speculative:
 
         shape = (*rows.length.shape, self.width, self.model.vocab_size)
         noise = settings.warp.noise(keys, shape)
-        context = Context(rows, settings, rng, noise, state.cache)
+        shares = self.verifier.shares_noise
+        context = Context(rows, settings, rng, noise, state.cache, shares)
         tree, made = self.drafter.propose(params, state.draft, context)
         if limit is not None:
             mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])

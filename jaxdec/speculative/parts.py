@@ -3,6 +3,7 @@
 Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth, V vocabulary.
 """
 
+import abc
 import dataclasses
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ class Context:
         noise this is the very noise of the target's tokens at positions `length + depth`, so that a drafter that
         uses it agrees with the target as often as their laws overlap.
       cache: the target's, for drafters that ask the target itself; only read.
+      shares_noise: whether `noise` is that of the target's own tokens; static.
     """
 
     rows: Rows
@@ -33,6 +35,12 @@ class Context:
     keys: jax.Array
     noise: jax.Array
     cache: Any = None
+    shares_noise: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.noise.shape[-1]
 
     @property
     def remaining(self) -> jax.Array:
@@ -76,7 +84,7 @@ class Committed:
     rides: jax.Array | None
 
 
-class Drafter:
+class Drafter(abc.ABC):
     """Proposes continuations. Subclasses are frozen dataclasses, so that they compare by value; all methods are pure.
 
     Attributes:
@@ -127,16 +135,16 @@ class Drafter:
         """True for a single chain, which has no siblings."""
         return self.nodes == self.depth
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
+    def check(self, request: Request, params: Params, vocab_size: int) -> None:  # noqa: B027
         """Raises `ValueError` for a request or target that the drafter cannot serve."""
 
-    def init(self, params: Params, request: Request) -> Any:
-        """The drafter's state after reading the prompts."""
+    def init(self, params: Params, request: Request, output: Output) -> Any:
+        """The drafter's state after reading the prompts, over which the target's forward gave `output`."""
         return None
 
+    @abc.abstractmethod
     def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, Any]:
         """A tree for each row, and what `update` will want to know of how it was made."""
-        raise NotImplementedError
 
     def rides(self, context: Context, inputs: Inputs) -> Queries | None:
         """Queries that the target answers in the same forward in which it scores the tree, given by `inputs`."""

@@ -6,6 +6,7 @@ Legend: B rows, N draft nodes, T = N + 1 scored tokens (the pending token, then 
 import dataclasses
 import heapq
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -84,19 +85,65 @@ class DraftTree:
 
 @dataclasses.dataclass(frozen=True)
 class RankTree:
-    """A fixed shape for trees whose nodes are the r-th best tokens of their depth.
+    """A fixed shape for trees whose nodes are the r-th best children of their parents.
 
     Attributes:
       parents: of each node, -1 for a root; a parent comes before its children.
       depths: of each node, 1 for a root.
-      ranks: of each node among the candidates of its depth, 0 for the best.
-      reached: the estimated probability that a verifier gets to each node.
+      ranks: of each node among its siblings, 0 for the best.
+      reached: the estimated probability that a verifier gets to each node; 1 where nothing is known.
     """
 
     parents: tuple[int, ...]
     depths: tuple[int, ...]
     ranks: tuple[int, ...]
     reached: tuple[float, ...]
+
+    @classmethod
+    def of(cls, parents: Sequence[int], *, budget: int | None = None) -> "RankTree":
+        """The tree with these parents; siblings are ranked in their order.
+
+        Args:
+          parents: of each node, -1 for a root.
+          budget: the most nodes that are allowed.
+
+        Raises:
+          ValueError: for no node at all, more than the budget, or a node whose parent does not come before it (so that
+            no cycle is possible); the message names the first.
+        """
+        parents = tuple(int(parent) for parent in parents)
+        if not parents:
+            raise ValueError("a draft tree has at least 1 node, got 0")
+        if budget is not None and len(parents) > budget:
+            raise ValueError(
+                f"node {budget} is past the budget of {budget}: got {len(parents)} nodes"
+            )
+        check_parents(np.array(parents))
+        depths: list[int] = []
+        for parent in parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        ranks = tuple(parents[:node].count(parent) for node, parent in enumerate(parents))
+        return cls(parents, tuple(depths), ranks, (1.0,) * len(parents))
+
+    @classmethod
+    def chain(cls, length: int) -> "RankTree":
+        """A single path of `length` nodes."""
+        return cls.of(range(-1, length - 1))
+
+    @classmethod
+    def branching(cls, factors: Sequence[int], *, budget: int | None = None) -> "RankTree":
+        """The tree whose nodes at depth d all have `factors[d]` children.
+
+        Raises:
+          ValueError: for a factor below 1, or more nodes than the budget.
+        """
+        parents, level = [], [-1]
+        for depth, factor in enumerate(factors):
+            if factor < 1:
+                raise ValueError(f"factor {depth} must be at least 1, got {factor}")
+            parents += [parent for parent in level for _ in range(factor)]
+            level = list(range(len(parents) - len(level) * factor, len(parents)))
+        return cls.of(parents, budget=budget)
 
     @classmethod
     def best(
@@ -152,6 +199,6 @@ class RankTree:
 
 def check_parents(parents: np.ndarray) -> None:
     """Raises `ValueError` naming the first node of `parents [N]` whose parent does not come before it."""
-    for node, parent in enumerate(np.asarray(parents)):
+    for node, parent in enumerate(np.asarray(parents).tolist()):
         if not -1 <= parent < node:
             raise ValueError(f"node {node} has parent {parent}; a parent comes before its child")

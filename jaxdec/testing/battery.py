@@ -433,7 +433,7 @@ def checks(make: Factory) -> tuple[Callable[[Factory], None], ...]:
     decoder = make(model, model)
     exactness = getattr(decoder, "exactness", None)
     always: tuple[Callable[[Factory], None], ...] = ALWAYS
-    if getattr(decoder, "paints", False) and exactness is not Exactness.TOKEN_IDENTICAL:
+    if getattr(decoder, "fills_canvas", False) and exactness is not Exactness.TOKEN_IDENTICAL:
         # How much of a canvas is masked is part of what such a policy goes by: a smaller one is another request.
         always = tuple(check for check in ALWAYS if check is not check_full_cache)
     return always + (IMPLIED[exactness] if isinstance(exactness, Exactness) else ())

@@ -1,9 +1,11 @@
 """The runs that made the shipped checkpoints, by name."""
 
 import dataclasses
+from typing import Any
 
 from jaxdec import text
-from jaxdec.models import TransformerConfig
+from jaxdec.models import HeadsConfig, TransformerConfig
+from jaxdec.training.heads import HeadTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
 from jaxdec.training.trainer import TrainConfig
@@ -14,12 +16,12 @@ class Preset:
     """A run, and what it needs beside its configuration.
 
     Attributes:
-      config: the run.
+      config: the run, of a transformer or of draft heads.
       teacher: name of the checkpoint to distil from, or None.
       about: one line on what the model is for.
     """
 
-    config: TrainConfig
+    config: TrainConfig | HeadTraining
     teacher: str | None = None
     about: str = ""
 
@@ -42,6 +44,21 @@ _DRAFT = TransformerConfig(
     head_dim=32,
     hidden=160,
 )
+_HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
+# Adaptations of the causal target, in turn: to any subset, and from there to canvases.
+_ADAPTED = TrainConfig(
+    _TARGET,
+    steps=2000,
+    batch=8,
+    rows_at_once=1,
+    learning_rate=0.01,
+    adam_learning_rate=2e-3,
+    start="code-target",
+    masking=Masking(),
+)
+_CANVAS = dataclasses.replace(
+    _ADAPTED, steps=1000, length=256, start="code-infill", masking=Noising()
+)
 
 PRESETS = {
     "code-target": Preset(
@@ -59,16 +76,7 @@ PRESETS = {
         about="a drafter for code-target, distilled from it",
     ),
     "code-infill": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=2000,
-            batch=8,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-target",
-            masking=Masking(),
-        ),
+        _ADAPTED,
         about="an any-subset byte model of Python source, adapted from code-target",
     ),
     "code-infill-draft": Preset(
@@ -84,31 +92,43 @@ PRESETS = {
         about="a drafter for code-infill, distilled from it",
     ),
     "code-block": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=1000,
-            batch=8,
-            length=256,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-infill",
+        dataclasses.replace(
+            _CANVAS,
             masking=Noising(blocks=(1, 8, 16, 32), shares=(0.25, 0.125, 0.125, 0.5)),
         ),
         about="a block-diffusion byte model of Python source for blocks of 1 to 32, adapted from code-infill",
     ),
     "code-mdm": Preset(
-        TrainConfig(
-            _TARGET,
-            steps=1000,
-            batch=8,
-            length=256,
-            rows_at_once=1,
-            learning_rate=0.01,
-            adam_learning_rate=2e-3,
-            start="code-infill",
-            masking=Noising(),
-        ),
+        _CANVAS,
         about="a masked-diffusion byte model of Python source, adapted from code-infill",
+    ),
+    "code-medusa": Preset(
+        HeadTraining(
+            kind="medusa",
+            model=HeadsConfig(text.VOCAB_SIZE, _TARGET.width, heads=5),
+            steps=800,
+            **_HEADS,
+        ),
+        about="Medusa heads for code-target",
+    ),
+    "code-hydra": Preset(
+        HeadTraining(
+            kind="hydra",
+            model=HeadsConfig(text.VOCAB_SIZE, _TARGET.width, heads=4),
+            steps=600,
+            **_HEADS,
+        ),
+        about="Hydra heads for code-target",
+    ),
+    "code-eagle": Preset(
+        HeadTraining(
+            kind="eagle",
+            model=dataclasses.replace(_TARGET, layers=1),
+            steps=600,
+            regression=0.1,
+            unroll=4,
+            **_HEADS,
+        ),
+        about="an EAGLE drafter for code-target",
     ),
 }

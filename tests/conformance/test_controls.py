@@ -8,7 +8,7 @@ import pytest
 
 import jaxdec
 from jaxdec.sampling import uniform
-from jaxdec.speculative import Outcome, Speculative
+from jaxdec.speculative import Outcome, Speculative, growths
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.verifiers import (
     BlockVerification,
@@ -142,11 +142,15 @@ class Undeclared(Speculative):
 
 
 def verified_by(verifier, drafter=ModelDrafter, length=3):
-    return lambda target, draft: Speculative(target, drafter(draft, length), verifier)
+    return lambda target, draft: Speculative(
+        target, drafter(draft, growths.chain(length)), verifier
+    )
 
 
 def stepped_by(decoder):
-    return lambda target, draft: decoder(target, ModelDrafter(draft, 3), SharedNoiseWalk())
+    return lambda target, draft: decoder(
+        target, ModelDrafter(draft, growths.chain(3)), SharedNoiseWalk()
+    )
 
 
 def law(make):

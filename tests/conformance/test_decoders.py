@@ -3,14 +3,18 @@
 import pytest
 
 import jaxdec
+from jaxdec import growths
+from jaxdec.speculative import RankTree
 from jaxdec.testing import battery
-from jaxdec.testing.drafters import branching, comb
 
 VERIFIERS = {
     "walk": jaxdec.verifiers.SharedNoiseWalk(),
     "token": jaxdec.verifiers.TokenRatio(),
     "block": jaxdec.verifiers.BlockVerification(),
+    "recursive": jaxdec.verifiers.RecursiveRejection(),
+    "kseq": jaxdec.verifiers.KSeq(),
 }
+CHAIN_VERIFIERS = ("walk", "token", "block")
 DRAFTERS = {
     "draft": lambda draft: jaxdec.drafters.model(draft, length=4),
     "lookup": lambda draft: jaxdec.drafters.prompt_lookup(length=5, max_ngram=3),
@@ -23,9 +27,41 @@ def speculative(drafter, verifier):
     )
 
 
+# Drafters without a model: what they draft is the matter of `tests/speculative`.
+MODEL_FREE = {
+    "recycling": lambda target: jaxdec.drafters.token_recycling(
+        target, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)
+    ),
+}
+
+
+def model_free(drafter, verifier="walk"):
+    return lambda target, draft: jaxdec.speculative(
+        target, drafter=MODEL_FREE[drafter](target), verifier=VERIFIERS[verifier]
+    )
+
+
+# One rule is tested in full; of the others, what their verifier promises. Nodes have children of unequal number.
+GROWTHS = {
+    "fixed": growths.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))),
+    "beam": growths.stochastic_beam(3, 3),
+    "threshold": growths.threshold(7, 3, width=2, siblings=2, least=0.05),
+    "best first": growths.best_first(6, 3, width=2, siblings=3),
+    "independent": growths.independent(3, 2),
+}
+
+
+def grown(growth, verifier):
+    return lambda target, draft: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.model(draft, growth=GROWTHS[growth]),
+        verifier=VERIFIERS[verifier],
+    )
+
+
 FACTORIES = {
     "autoregressive": lambda target, draft: jaxdec.autoregressive(target),
-    **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in VERIFIERS},
+    **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in CHAIN_VERIFIERS},
     "one draft-walk": lambda target, draft: jaxdec.speculative(
         target, drafter=jaxdec.drafters.model(draft, length=1)
     ),
@@ -35,23 +71,24 @@ FACTORIES = {
         ),
         (1, 4),
     ),
-    "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
-    "tree-recursive": lambda target, draft: jaxdec.speculative(
-        target, drafter=branching(draft, 2, 1), verifier=jaxdec.verifiers.RecursiveRejection()
-    ),
-    "tree-kseq": lambda target, draft: jaxdec.speculative(
-        target, drafter=branching(draft, 3, replacement=True), verifier=jaxdec.verifiers.KSeq()
-    ),
+    **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
+    "independent-kseq": grown("independent", "kseq"),
+    **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
-BRIEF = {"adaptive-walk", "lookup-token", "lookup-block", "one draft-walk"}
-BRIEF |= {"tree-recursive", "tree-kseq"}
+BRIEF = {
+    "adaptive-walk",
+    "lookup-token",
+    "lookup-block",
+    "one draft-walk",
+    *(f"{drafter}-walk" for drafter in MODEL_FREE),
+    *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
+}
 
 
 def cases():
     # Decoders that are token-identical to plain decoding have its law; plain decoding itself must show it.
     yield "autoregressive", battery.check_law
-    yield "tree-recursive", battery.check_row_alone
     for name, make in FACTORIES.items():
         for check in battery.checks(make):
             if name not in BRIEF or check not in battery.ALWAYS:

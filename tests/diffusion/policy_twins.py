@@ -46,11 +46,11 @@ class Row:
         """The score of one position."""
         if kind == "left_to_right":
             return -float(self.places[at])
-        if kind == "token_prob":
-            return math.exp(self.law[at][self.tokens[at]])
         law = self.law[at] if kind.startswith("warped_") else normalised(self.logits[at])
         if np.isnan(law).any():
             return math.nan
+        if kind.endswith("token_prob"):
+            return math.exp(law[self.tokens[at]])
         probs = sorted((math.exp(x) for x in law), reverse=True)
         return {
             "max_prob": probs[0],
@@ -120,7 +120,7 @@ def factor(by="max_prob"):
     return twin
 
 
-def dynamic_threshold(by="token_prob"):
+def dynamic_threshold(by="warped_token_prob"):
     """All above the threshold if they are as many as the quota, else the quota."""
 
     def twin(row, threshold, steps):

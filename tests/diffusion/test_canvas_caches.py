@@ -89,7 +89,7 @@ def test_branches_change_nothing_but_the_number_of_forwards(setting, rule, tempe
         dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
         dict(unmask=unmask.quota("random", position_temperature=0.5)),
     ],
-    ids=["quota", "threshold", "token_prob", "credit", "saber", "jitter"],
+    ids=["quota", "threshold", "dynamic", "credit", "saber", "jitter"],
 )
 def test_branches_reproduce_every_policy(options):
     model, params = oracle(True)

@@ -150,7 +150,7 @@ def test_one_token_a_step_in_an_order_that_the_model_picks(by):
 
 
 def test_a_score_of_the_drawn_token_is_not_exact():
-    """The published score of SDAR ranks positions by the probability of what was drawn there."""
+    """The published scores of LLaDA and SDAR rank positions by the probability of what was drawn there."""
     law = np.zeros((VOCAB,) * SIZE)
 
     def walk(

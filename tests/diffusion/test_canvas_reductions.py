@@ -23,6 +23,7 @@ import jaxdec
 from jaxdec import diffusion
 from jaxdec.decoding import Exactness, Status
 from jaxdec.diffusion import caches, denoise, schedules, unmask
+from jaxdec.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SAMPLED = dict(temperature=0.9)
@@ -189,6 +190,36 @@ def test_backtracking_takes_tokens_back_and_still_ends():
     assert all(n <= m for n, m in zip(forwards(found), BUDGET, strict=True))
 
 
+@dataclasses.dataclass(frozen=True)
+class FirstAgain(diffusion.Remask):
+    """Takes the first position of a group back in its second step, or nothing."""
+
+    back: bool
+
+    def take_back(self, seen, reveal, state, knobs):
+        first = jnp.arange(reveal.shape[1]) == 0
+        return first & (seen.step == 1)[:, None] & self.back, state
+
+
+def test_a_token_taken_back_is_drawn_with_fresh_noise():
+    model, params = oracles.hash_oracle(VOCAB, scale=0.0)  # uniform, whatever the canvas holds
+    rows = 128
+    first, again = (
+        np.asarray(
+            decode(
+                denoise(model, unmask=unmask.left_to_right(), remask=FirstAgain(back)),
+                params,
+                prompt=np.ones((rows, 1), int),
+                lengths=None,
+                max_new_tokens=3,
+            ).tokens
+        )[:, 1:]
+        for back in (False, True)
+    )
+    np.testing.assert_array_equal(first[:, 1], again[:, 1])
+    assert (first[:, 0] == again[:, 0]).mean() < 2.5 / VOCAB  # by chance 1 / VOCAB
+
+
 def test_exactness_is_that_of_the_parts():
     model = oracle()[0]
     assert denoise(model, unmask=unmask.left_to_right()).exactness is Exactness.TOKEN_IDENTICAL
@@ -238,6 +269,8 @@ def test_requests_that_cannot_be_served():
         decode(denoise(model, unmask=unmask.quota()), params, steps=0.5)
     with pytest.raises(TypeError):
         decode(denoise(model), params, factor=1.0)
+    with pytest.raises(ValueError, match=r"jaxdec\.denoise, or .* diffusion\.next_token"):
+        decode(jaxdec.autoregressive(oracle(True)[0]), params)
 
 
 def test_a_model_without_a_law_ends_its_row():

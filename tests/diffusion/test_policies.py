@@ -31,7 +31,9 @@ CASES = {
             "margin",
             "entropy",
             "warped_max_prob",
+            "warped_token_prob",
             "warped_margin",
+            "warped_entropy",
         )
     },
     **{
@@ -70,7 +72,7 @@ CASES = {
             twins.dynamic_threshold(by),
             STEPS_AND_LIMITS,
         )
-        for by in ("token_prob", "max_prob")
+        for by in ("warped_token_prob", "max_prob")
     },
     "entropy_bound": (
         unmask.entropy_bound(),
@@ -126,7 +128,7 @@ def test_the_guess_at_the_next_steps_begins_with_this_one(name):
     for b, row in enumerate(rows):
         best = twins.in_order({at: float(score[b, at]) for at in row.allowed})[: int(count[b])]
         # The best by probability are no more than a guess where the policy ranks drawn tokens.
-        if name not in ("dynamic_threshold-token_prob", "factor-token_prob"):
+        if name not in ("dynamic_threshold-warped_token_prob", "factor-token_prob"):
             assert set(best) <= set(places_of(chosen[b])), b
 
 
@@ -317,6 +319,7 @@ def test_position_temperature_zero_ranks():
 def test_what_looks_at_the_drawn_token():
     for make in (unmask.quota, lambda by: unmask.threshold(by=by), lambda by: unmask.factor(by=by)):
         assert make("token_prob").value_dependent
+        assert make("warped_token_prob").value_dependent
         assert not make("max_prob").value_dependent
         assert not make("warped_max_prob").value_dependent
     assert unmask.dynamic_threshold().value_dependent

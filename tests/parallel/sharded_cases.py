@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 import jaxdec
-from jaxdec import any_subset, decoding, parallel
-from jaxdec.testing.oracles import blend, hash_oracle
+from jaxdec import any_subset, decoding, diffusion, parallel
+from jaxdec.testing.oracles import blend, canvas, hash_oracle
 
 VOCAB = 11
 TARGET, TARGET_PARAMS = hash_oracle(VOCAB, seed=1, eos=(3,))
@@ -36,7 +36,15 @@ VERIFIERS = {
     "token ratio": jaxdec.verifiers.TokenRatio(),
     "block": jaxdec.verifiers.BlockVerification(),
 }
-DECODERS = {"autoregressive": jaxdec.autoregressive(TARGET)} | {
+DECODERS = {
+    "autoregressive": jaxdec.autoregressive(TARGET),
+    "denoise": jaxdec.denoise(
+        canvas(TARGET),
+        unmask=diffusion.unmask.threshold(0.5),
+        schedule=diffusion.schedules.blocks(4),
+        cache=diffusion.caches.dual(),
+    ),
+} | {
     f"{drafter}, {verifier}": jaxdec.speculative(
         TARGET, drafter=DRAFTERS[drafter], verifier=VERIFIERS[verifier]
     )

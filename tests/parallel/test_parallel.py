@@ -9,7 +9,7 @@ import pytest
 
 DRAFTERS = ("model", "prompt lookup")
 VERIFIERS = ("walk", "token ratio", "block")
-DECODERS = ("autoregressive", *(f"{d}, {v}" for d in DRAFTERS for v in VERIFIERS))
+DECODERS = ("autoregressive", "denoise", *(f"{d}, {v}" for d in DRAFTERS for v in VERIFIERS))
 CASES = (
     *(f"{name}; 8 rows, 8 devices" for name in DECODERS),
     "model, walk; 8 rows, 1 devices",

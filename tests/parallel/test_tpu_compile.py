@@ -1,4 +1,4 @@
-"""A whole speculative decode compiles ahead of time for TPUs, and its loops hold no collective."""
+"""A whole decode compiles ahead of time for TPUs, and its loops hold no collective."""
 
 import importlib.util
 import json
@@ -28,7 +28,13 @@ def compile_for(program, kind, *topologies):
 
 
 @pytest.mark.parametrize(
-    ("program", "topology"), [("causal", "v5e:2x2"), ("causal", "v6e:2x4"), ("infill", "v5e:2x2")]
+    ("program", "topology"),
+    [
+        ("causal", "v5e:2x2"),
+        ("causal", "v6e:2x4"),
+        ("infill", "v5e:2x2"),
+        ("canvas", "v5e:2x2"),
+    ],
 )
 def test_rows_split_by_shard_map_communicate_nothing(program, topology):
     report = compile_for(program, "shard_map", topology)[topology]

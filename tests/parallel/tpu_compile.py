@@ -1,10 +1,10 @@
-"""Compiles whole speculative decodes for a TPU that is not there; prints what their loops communicate as JSON.
+"""Compiles whole decodes for a TPU that is not there; prints what their loops communicate as JSON.
 
     python tests/parallel/tpu_compile.py causal shard_map v5e:2x2 v6e:2x4
 
-The decode continues prompts (`causal`) or fills gaps with the fused form (`infill`). The rows are split by
-`jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own,
-since the variables below must be set before the TPU compiler is loaded.
+The decode continues prompts (`causal`), fills gaps with the fused form (`infill`) or fills a canvas (`canvas`). Rows
+are split by `jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own, since
+the variables below must be set before the TPU compiler is loaded.
 """
 
 import json
@@ -28,7 +28,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxdec
-from jaxdec import any_subset, decoding, parallel
+from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.models import Transformer, TransformerConfig
 
 COLLECTIVES = (
@@ -76,6 +76,21 @@ def causal():
     knobs = {"temperature": 0.8, "repetition_penalty": 1.1}
     stops = {"eos": [257], "stop": [[1, 2]]}
     request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=32, **stops, **knobs)
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
+
+
+def canvas():
+    """Denoising in blocks with a cache whose wide steps stand in a conditional."""
+    raw, params = transformer(256, layers=2, heads=4)
+    decoder = jaxdec.denoise(
+        diffusion.canvas_model(raw, 259),
+        schedule=diffusion.schedules.blocks(8),
+        cache=diffusion.caches.dual(),
+    )
+    prompt = np.ones((BATCH, 16), np.int32)
+    stops = {"eos": [257], "stop": [[1, 2]]}
+    request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=32, temperature=0.8, **stops)
     keys = jax.random.split(jax.random.key(0), BATCH)
     return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
 
@@ -128,7 +143,7 @@ def collectives(text):
 
 
 def main(program, kind, topology_names):
-    decoder, shapes = {"causal": causal, "infill": infilling}[program]()
+    decoder, shapes = {"causal": causal, "infill": infilling, "canvas": canvas}[program]()
     report = {}
     for name in topology_names:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices

@@ -6,5 +6,14 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     find_continuation,
     prompt_lookup,
 )
+from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
 
-__all__ = ["ModelDrafter", "PromptLookup", "find_continuation", "model", "prompt_lookup"]
+__all__ = [
+    "ModelDrafter",
+    "PromptLookup",
+    "TokenRecycling",
+    "find_continuation",
+    "model",
+    "prompt_lookup",
+    "token_recycling",
+]

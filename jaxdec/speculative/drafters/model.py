@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.decoding import Request, prefill
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.order import score
-from jaxdec.sampling import perturbed_argmax
+from jaxdec.speculative import growths
+from jaxdec.speculative.growth import Frontier, Growth, grow
 from jaxdec.speculative.parts import Committed, Context, Drafter
 from jaxdec.speculative.tree import DraftTree
 
@@ -18,34 +19,61 @@ from jaxdec.speculative.tree import DraftTree
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Window:
-    """The tokens `[B, length + 1]` after the drafter's cache, which of them were scored, and their entries."""
+    """The tokens that follow the drafter's cache: two slots of committed ones, then the expanded nodes by level.
+
+    Attributes:
+      tokens: int32 `[B, M]`.
+      parents: int32 `[B, M]`, slots.
+      scored: bool `[B, M]`, which slots hold tokens that the last forward scored.
+      entries: of that forward.
+    """
 
     tokens: jax.Array
+    parents: jax.Array
     scored: jax.Array
-    entries: Any
+    entries: Any = None
+
+
+_UNSEEN = 2
+"""Committed tokens that the cache lacks at most: the pending one, and the last draft if all were accepted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelDrafter(Drafter):
-    """Draws a chain of `depth` tokens from a small causal model with the target's warp.
+    """Grows a tree from the laws of a small causal model, with the target's warp.
 
     The drafter keeps a cache of its own, which holds committed tokens only. A proposal feeds the committed tokens that
-    the cache lacks (the pending token, and the last draft if all were accepted) together with the drafts so far:
-    nothing provisional is ever written, and `update` commits the part of the window that was kept.
+    the cache lacks together with the nodes so far, once a level: nothing provisional is ever written, and `update`
+    commits the path that was kept.
 
     Attributes:
       model: the draft model; the target's vocabulary.
-      depth: drafts a step, D.
+      growth: the growth rule.
       params_key: the name of its parameters in `params`.
     """
 
     model: Model
-    depth: int
+    growth: Growth
     params_key: str = "draft"
 
     @property
+    def depth(self) -> int:  # type: ignore[override]
+        """D."""
+        return self.growth.depth
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return self.growth.nodes
+
+    @property
+    def independent(self) -> bool:
+        """Whether the growth rule draws siblings independently."""
+        return self.growth.independent
+
+    @property
     def forwards(self) -> int:
-        """One forward a draft."""
+        """One forward a level."""
         return self.depth
 
     def check(self, request: Request, params: Params, vocab_size: int) -> None:
@@ -58,63 +86,100 @@ class ModelDrafter(Drafter):
             raise ValueError("the draft model is causal, but the request fills an order of its own")
         if not hasattr(params, "keys") or self.params_key not in params:
             raise ValueError(f"params has no part {self.params_key!r} for the draft model")
+        self.growth.check(vocab_size)
 
-    def init(self, params: Params, request: Request) -> Any:
+    def init(self, params: Params, request: Request, output: Output) -> Any:
         """A cache that holds the prompts but for their last tokens."""
         return prefill(self.model, params[self.params_key], request)
 
     def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, _Window]:
-        """Draws the chain; also returns the window that it was drawn in."""
+        """Grows the tree; also returns the window that it was grown in."""
         rows, cache = context.rows, state
-        unseen = rows.length - cache.length  # 1 or 2
-        window = rows.window(cache.length, self.depth + 1)
-        places = jnp.arange(self.depth + 1)
+        batch, width = rows.length.shape[0], self.growth.frontier
+        unseen = rows.length - cache.length
+        size = _UNSEEN + max(1, self.depth - 1) * width
+        fill = lambda x: jnp.pad(x, ((0, 0), (0, size - _UNSEEN)))
+        places = jnp.broadcast_to(jnp.arange(size), (batch, size))
+        window = _Window(
+            tokens=fill(rows.window(cache.length, _UNSEEN)),
+            parents=jnp.where(places < _UNSEEN, places - 1, -1),
+            scored=places < unseen[:, None],
+        )
 
-        def draw(carry, depth):
-            window, history = carry
-            filled = unseen + depth
-            inputs = Inputs.causal(window, cache.length, valid=places < filled[:, None])
-            last = filled[:, None] - 1
-            output = score(self.model, params[self.params_key], inputs, cache, rows.order, at=last)
-            law = context.settings.warp.log_probs(output.logits[:, 0], history)
-            token = perturbed_argmax(law, context.noise[:, depth])
-            window = jnp.where(places == filled[:, None], token[:, None], window)
-            if history is not None:
-                history = history.add(token[:, None], jnp.ones((len(token), 1), bool))
-            return (window, history), (token, law, output.entries)
+        def feed(window: _Window, at: jax.Array):
+            spans = visibility.tree(window.parents, cache.length, window.scored)
+            depth = visibility.ancestors(window.parents).sum(-1) - 1
+            ranks = (cache.length[:, None] + depth).astype(jnp.int32)
+            inputs = Inputs(window.tokens, ranks, spans.looks, spans.lives)
+            return score(self.model, params[self.params_key], inputs, cache, rows.order, at=at)
 
-        carry = (window, rows.history)
-        # The last draw stands outside of the scan: only its entries are wanted, and they cover the whole window.
-        carry, (tokens, laws, _) = jax.lax.scan(draw, carry, jnp.arange(self.depth - 1))
-        (window, _), (token, law, entries) = draw(carry, jnp.int32(self.depth - 1))
-        tokens = jnp.concatenate([tokens, token[None]]).swapaxes(0, 1)
-        laws = jnp.concatenate([laws, law[None]]).swapaxes(0, 1)
-        scored = places < (unseen + self.depth - 1)[:, None]
-        return DraftTree.chain(tokens, q=laws), _Window(window, scored, entries)
+        def source(window: _Window, depth: jax.Array, frontier: Frontier):
+            # The pending token has a slot of its own; every later frontier is written behind the one before it.
+            first, behind = depth == 0, _UNSEEN + (depth - 1) * width
+            above = jnp.where(depth == 1, (unseen - 1)[:, None], behind - width + frontier.parents)
+
+            def put(old, new):
+                written = jax.lax.dynamic_update_slice_in_dim(old, new, behind, axis=1)
+                return jnp.where(first, old, written)
+
+            window = dataclasses.replace(
+                window,
+                tokens=put(window.tokens, frontier.tokens),
+                parents=put(window.parents, above.astype(jnp.int32)),
+                scored=put(window.scored, frontier.mask),
+            )
+            at = jnp.where(first, (unseen - 1)[:, None], behind + jnp.arange(width))
+            output = feed(window, at)
+            return output.logits, dataclasses.replace(window, entries=output.entries)
+
+        # Only the entries of the last forward are wanted: they cover the whole window.
+        at = jnp.zeros((batch, width), jnp.int32)
+        entries = jax.eval_shape(lambda: feed(window, at).entries)
+        entries = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), entries)
+        return grow(self.growth, context, source, dataclasses.replace(window, entries=entries))
 
     def update(self, state: Any, made: _Window, committed: Committed) -> Any:
         """Commits the scored tokens of the window that were kept, short of the pending one."""
-        rows = committed.rows
-        places = jnp.arange(self.depth + 1)
-        positions = state.length[:, None] + places
-        kept = made.scored & (positions < rows.length[:, None] - 1)
-        kept &= made.tokens == rows.window(state.length, self.depth + 1)
-        count = jnp.cumprod(kept.astype(jnp.int32), axis=1).sum(1)
-        index = jnp.broadcast_to(places, positions.shape)
-        return state.commit(made.entries, index, count, visibility.causal(positions).lives)
+        rows, size = committed.rows, self.depth + 1
+        text = rows.window(state.length, size)
+        # Walks down the window for as long as it holds the committed text.
+        known = rows.length - 1 - state.length
+
+        def walk(above, place):
+            here = made.scored & (made.parents == above[:, None]) & (above >= -1)[:, None]
+            here &= made.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)
+            here &= (place < known)[:, None]
+            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2)
+            return slot, slot
+
+        _, path = jax.lax.scan(walk, jnp.full_like(known, -1), jnp.arange(size))
+        path = path.T
+        count = (path >= 0).sum(1).astype(jnp.int32)
+        positions = state.length[:, None] + jnp.arange(size)
+        lives = visibility.causal(positions).lives
+        return state.commit(made.entries, jnp.maximum(path, 0), count, lives)
 
 
-def model(model: Model, *, length: int = 6, params_key: str = "draft") -> ModelDrafter:
-    """Drafts `length` tokens a step with a small causal model.
+def model(
+    model: Model,
+    *,
+    length: int | None = None,
+    growth: Growth | None = None,
+    params_key: str = "draft",
+) -> ModelDrafter:
+    """Drafts with a small causal model: a chain of `length` tokens a step, or whatever tree a growth rule makes.
 
     Args:
       model: a model with the target's vocabulary.
-      length: drafts a step, at least 1.
+      length: drafts of a chain, at least 1; 6 if nothing else is given.
+      growth: from `jaxdec.growths`, instead of a length.
       params_key: the name of its parameters in the `params` of `generate`.
 
     Raises:
-      ValueError: if `length < 1`.
+      ValueError: if `length < 1`, or both a length and a growth rule are given.
     """
-    if length < 1:
-        raise ValueError(f"draft length must be at least 1, got {length}")
-    return ModelDrafter(model, length, params_key)
+    if growth is not None and length is not None:
+        raise ValueError(f"give a length or a growth rule, got length {length} and {growth}")
+    if growth is None:
+        growth = growths.chain(6 if length is None else length)
+    return ModelDrafter(model, growth, params_key)

@@ -1,0 +1,223 @@
+"""Plain decoding, and speculation: families of drafters by verifiers."""
+
+import dataclasses
+from collections.abc import Callable
+
+from jaxdec.autoregressive import autoregressive
+from jaxdec.catalogue.method import Method, Parts
+from jaxdec.decoding import Decoder, Exactness
+from jaxdec.diffusion import diffuspec
+from jaxdec.model import Model
+from jaxdec.speculative import (
+    Drafter,
+    Growth,
+    Verifier,
+    drafters,
+    growths,
+    speculative,
+    verifiers,
+)
+from jaxdec.speculative.tree import RankTree
+
+VERIFIERS: dict[str, Callable[[], Verifier]] = {
+    "walk": verifiers.SharedNoiseWalk,
+    "token": verifiers.TokenRatio,
+    "block": verifiers.BlockVerification,
+    "recursive": verifiers.RecursiveRejection,
+    "kseq": verifiers.KSeq,
+}
+_LAWS = {  # what a title says, and the paper where it is not the family's own
+    "walk": ("shared-noise walk", ""),
+    "token": ("token ratio rule", "2211.17192"),
+    "block": ("block verification", "2403.10444"),
+    "recursive": ("recursive rejection", "2402.14160"),
+    "kseq": ("K-SEQ", "2310.15141"),
+}
+SIBLING_RATES = (0.6, 0.14, 0.07, 0.04, 0.03, 0.02)
+"""How often the k-th best child of the shipped draft model is the target's token, at temperature 0.8, rounded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Drafters that go with several verifiers.
+
+    Attributes:
+      name: of the methods; with another verifier than the walk, followed by a dash and the verifier.
+      title: what drafts.
+      paper: where that comes from.
+      drafter: builds the drafter; raises `ValueError` for parts that are missing or impossible.
+      verifiers: names in `VERIFIERS`.
+      draft: the checkpoint that drafts unless another is named; empty if none does.
+      tests: see `Method`.
+      benchmarks: of the walk, and of the others.
+    """
+
+    name: str
+    title: str
+    paper: str
+    drafter: Callable[[Parts], Drafter]
+    verifiers: tuple[str, ...]
+    draft: str = ""
+    tests: str = "tests/conformance/test_decoders.py"
+    benchmarks: tuple[str, str] = ("speculation", "speculation")
+
+    def rows(self) -> list[Method]:
+        """One method a verifier."""
+        return [self._row(verifier) for verifier in self.verifiers]
+
+    def _row(self, verifier: str) -> Method:
+        rule, paper = _LAWS[verifier]
+        papers = self.paper if paper in self.paper else f"{self.paper}, {paper}".strip(", ")
+        walk = verifier == "walk"
+
+        def make(parts: Parts) -> Decoder:
+            return speculative(
+                parts.target, drafter=self.drafter(parts), verifier=VERIFIERS[verifier]()
+            )
+
+        return Method(
+            name=self.name if walk else f"{self.name}-{verifier}",
+            title=f"{self.title}, {rule}",
+            paper=papers,
+            exactness=Exactness.TOKEN_IDENTICAL if walk else Exactness.DISTRIBUTION_IDENTICAL,
+            make=make,
+            tests=self.tests,
+            benchmark=self.benchmarks[0 if walk else 1],
+        )
+
+
+def draft_model(parts: Parts) -> Model:
+    """The small model of the parts.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    if parts.draft is None:
+        raise ValueError("drafting with a model needs a draft model, got none")
+    return parts.draft
+
+
+def _grown(growth: Callable[[int, int], Growth], length: int = 8) -> Callable[[Parts], Drafter]:
+    """Drafts with the small model; the rule is made from a depth and a number of nodes."""
+
+    def make(parts: Parts) -> Drafter:
+        depth = length if parts.length is None else parts.length
+        nodes = 64 if parts.nodes is None else parts.nodes
+        return drafters.model(draft_model(parts), growth=growth(depth, nodes))
+
+    return make
+
+
+def _branching(depth: int, nodes: int) -> Growth:
+    """4, 2 and 2 branches, then chains: 60 nodes at depth 5."""
+    return growths.fixed(RankTree.branching(((4, 2, 2) + (1,) * depth)[:depth], budget=nodes))
+
+
+def _canvas(parts: Parts) -> Drafter:
+    length = 16 if parts.length is None else parts.length
+    shortest = min(4, length)
+    return diffuspec(draft_model(parts), length=length, shortest=shortest, block=parts.block)
+
+
+TREES = ("walk", "recursive")
+_FAMILIES = [
+    Family(
+        "draft",
+        "draft-model speculation",
+        "2211.17192, 2302.01318",
+        lambda parts: drafters.model(draft_model(parts), length=parts.length),
+        ("walk", "token", "block"),
+        draft="code-draft",
+        benchmarks=("pair", "tokens_per_forward"),
+    ),
+    Family(
+        "specinfer",
+        "SpecInfer: independent chains of a draft model",
+        "2305.09781",
+        _grown(lambda depth, nodes: growths.independent(max(nodes // depth, 1), depth)),
+        ("recursive",),
+        draft="code-draft",
+    ),
+    Family(
+        "spectr",
+        "SpecTr: independent chains of a draft model",
+        "2310.15141",
+        _grown(lambda depth, nodes: growths.independent(max(nodes // depth, 1), depth)),
+        ("kseq",),
+        draft="code-draft",
+    ),
+    Family(
+        "rsd-c",
+        "RSD-C: siblings without replacement, a fixed number at each depth",
+        "2402.14160",
+        _grown(_branching, length=5),
+        TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "rsd-s",
+        "RSD-S: a stochastic beam of a draft model",
+        "2402.14160",
+        _grown(lambda depth, nodes: growths.stochastic_beam(max(nodes // depth, 1), depth)),
+        TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "sequoia",
+        "Sequoia: the fixed tree of most expected tokens",
+        "2402.12374",
+        _grown(lambda depth, nodes: growths.fixed(RankTree.best(depth, nodes, SIBLING_RATES))),
+        TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "dyspec",
+        "DySpec: a tree that grows where the draft model is sure",
+        "2410.11744",
+        _grown(lambda depth, nodes: growths.threshold(nodes, depth, siblings=8)),
+        TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "dynamic-tree",
+        "the likeliest paths of a draft model, re-ranked",
+        "2406.16858",
+        _grown(lambda depth, nodes: growths.best_first(nodes, depth, width=6), length=12),
+        TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "lookup",
+        "prompt lookup",
+        "2205.10350",
+        lambda parts: drafters.prompt_lookup(length=8 if parts.length is None else parts.length),
+        ("walk", "token", "block"),
+        benchmarks=("pair", "tokens_per_forward"),
+    ),
+    Family(
+        "diffuspec",
+        "speculation with a masked model as the drafter",
+        "2510.02358",
+        _canvas,
+        ("walk",),
+        draft="code-block",
+        tests="tests/diffusion/test_diffuspec.py",
+        benchmarks=("diffusion", ""),
+    ),
+]
+FAMILIES = ("autoregressive", *(family.name for family in _FAMILIES))
+DRAFTS = {family.name: family.draft for family in _FAMILIES if family.draft}
+"""The methods that draft with a model, and the checkpoint that each takes if none is named."""
+
+ROWS = [
+    Method(
+        name="autoregressive",
+        title="plain decoding, one forward a token",
+        paper="",
+        exactness=Exactness.TOKEN_IDENTICAL,
+        make=lambda parts: autoregressive(parts.target),
+        tests="tests/conformance/test_decoders.py",
+        benchmark="step_overhead",
+    ),
+    *(row for family in _FAMILIES for row in family.rows()),
+]
