@@ -74,12 +74,7 @@ FACTORIES = {
         ),
         (1, 4),
     ),
-    **{
-        f"{growth}-{v}": grown(growth, v)
-        for growth in GROWTHS
-        if growth != "greedy siblings"
-        for v in ("walk", "recursive")
-    },
+    **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
     "independent-kseq": grown("independent", "kseq"),
     "greedy siblings-recursive": grown("greedy siblings", "recursive"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
