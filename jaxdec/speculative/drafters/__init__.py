@@ -9,6 +9,7 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     prompt_lookup,
 )
 from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
+from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
 
 __all__ = [
     "InputCopy",
@@ -16,10 +17,12 @@ __all__ = [
     "ModelDrafter",
     "PromptLookup",
     "TokenRecycling",
+    "TrigramTree",
     "find_continuations",
     "input_copy",
     "lookup_tree",
     "model",
     "prompt_lookup",
     "token_recycling",
+    "trigram_tree",
 ]
