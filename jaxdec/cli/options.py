@@ -4,11 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 
 from jaxdec import checkpoints
-from jaxdec.checkpoints import Checkpoint
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
+
+AnyCheckpoint = TypeVar("AnyCheckpoint", Checkpoint, HeadsCheckpoint)
 
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
@@ -100,7 +103,21 @@ def load(name: str) -> Checkpoint:
     """
     if not name:
         raise ValueError("the name of a checkpoint is empty")
-    checkpoint = checkpoints.load(Path(name))
+    return _of_bytes(name, checkpoints.load(Path(name)))
+
+
+def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
+    """Loads a checkpoint of a model of bytes, or of heads for one.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    if not name:
+        raise ValueError("the name of a checkpoint is empty")
+    return _of_bytes(name, checkpoints.load_any(Path(name)))
+
+
+def _of_bytes(name: str, checkpoint: AnyCheckpoint) -> AnyCheckpoint:
     if checkpoint.model.vocab_size < 256:
         raise ValueError(
             f"checkpoint {name!r} has a vocabulary of {checkpoint.model.vocab_size}; text as bytes needs 256"

@@ -34,6 +34,7 @@ MODEL_FREE = {
     ),
     "lookup tree": lambda target: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
     "input copy": lambda target: jaxdec.drafters.input_copy(length=4, max_ngram=3),
+    "trigrams": lambda target: jaxdec.drafters.trigram_tree(target, depth=3, nodes=7, slots=3),
 }
 
 
