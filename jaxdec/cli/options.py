@@ -4,14 +4,11 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 
 from jaxdec import checkpoints
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
-
-AnyCheckpoint = TypeVar("AnyCheckpoint", Checkpoint, HeadsCheckpoint)
 
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
@@ -101,28 +98,33 @@ def load(name: str) -> Checkpoint:
     Raises:
       ValueError: if there is none, it is damaged, or its vocabulary cannot hold every byte.
     """
-    if not name:
-        raise ValueError("the name of a checkpoint is empty")
-    return _of_bytes(name, checkpoints.load(Path(name)))
+    checkpoint = checkpoints.load(_named(name))
+    _check_bytes(name, checkpoint.model.vocab_size)
+    return checkpoint
 
 
 def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
-    """Loads a checkpoint of a model of bytes, or of heads for one.
+    """Loads a checkpoint of a model of bytes, or of heads on one.
 
     Raises:
       ValueError: as `load`.
     """
+    checkpoint = checkpoints.load_any(_named(name))
+    _check_bytes(name, checkpoint.model.vocab_size)
+    return checkpoint
+
+
+def _named(name: str) -> Path:
     if not name:
         raise ValueError("the name of a checkpoint is empty")
-    return _of_bytes(name, checkpoints.load_any(Path(name)))
+    return Path(name)
 
 
-def _of_bytes(name: str, checkpoint: AnyCheckpoint) -> AnyCheckpoint:
-    if checkpoint.model.vocab_size < 256:
+def _check_bytes(name: str, vocab_size: int) -> None:
+    if vocab_size < 256:
         raise ValueError(
-            f"checkpoint {name!r} has a vocabulary of {checkpoint.model.vocab_size}; text as bytes needs 256"
+            f"checkpoint {name!r} has a vocabulary of {vocab_size}; text as bytes needs 256"
         )
-    return checkpoint
 
 
 def device() -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Request
-from jaxdec.model import Model, Params
+from jaxdec.model import Model, Output, Params
 from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes, last_of_each
 from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
@@ -124,7 +124,7 @@ class TrigramTree(LeftToRight):
         """N."""
         return self.budget
 
-    def init(self, params: Params, request: Request) -> Trigrams:
+    def init(self, params: Params, request: Request, output: Output) -> Trigrams:
         """The trigrams of the prompts."""
 
         def read(prompt, length):
