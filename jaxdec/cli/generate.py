@@ -99,9 +99,10 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.method in catalogue.DRAFTS:
         own = catalogue.DRAFTS[arguments.method]
-        drafter = options.load(own if arguments.draft is None else arguments.draft)
+        drafter = options.load_draft(own if arguments.draft is None else arguments.draft)
         params = {"target": target.params, "draft": drafter.params}
-        parts = dataclasses.replace(parts, draft=drafter.model, block=drafter.block_size)
+        block = getattr(drafter, "block_size", None)
+        parts = dataclasses.replace(parts, draft=drafter.model, block=block)
     decoder = method.make(parts)
     tokens, lengths = text.encode_batch(prompts, bos=arguments.bos)
     request = jaxdec.prepare(

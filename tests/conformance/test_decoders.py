@@ -34,6 +34,7 @@ MODEL_FREE = {
     ),
     "lookup tree": lambda target: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
     "input copy": lambda target: jaxdec.drafters.input_copy(length=4, max_ngram=3),
+    "trigrams": lambda target: jaxdec.drafters.trigram_tree(target, depth=3, nodes=7, slots=3),
 }
 
 
@@ -74,12 +75,7 @@ FACTORIES = {
         ),
         (1, 4),
     ),
-    **{
-        f"{growth}-{v}": grown(growth, v)
-        for growth in GROWTHS
-        if growth != "greedy siblings"
-        for v in ("walk", "recursive")
-    },
+    **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
     "independent-kseq": grown("independent", "kseq"),
     "greedy siblings-recursive": grown("greedy siblings", "recursive"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},

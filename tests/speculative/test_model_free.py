@@ -21,6 +21,9 @@ DRAFTERS = {
     "prompt lookup": lambda model: jaxdec.drafters.prompt_lookup(length=3, max_ngram=2),
     "lookup tree": lambda model: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
     "input copy": lambda model: jaxdec.drafters.input_copy(length=3, max_ngram=3),
+    "trigrams": lambda model: jaxdec.drafters.trigram_tree(
+        model, depth=3, nodes=7, slots=3, buckets=16
+    ),
 }
 KEYS = jax.random.split(jax.random.key(0), 4)
 
@@ -71,7 +74,7 @@ def test_an_order_is_refused(name):
         jaxdec.infill(decoder, PARAMS, PROMPT, visible, rng=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["recycling"])
+@pytest.mark.parametrize("name", ["recycling", "trigrams"])
 def test_a_target_of_another_vocabulary_is_refused(name):
     decoder = jaxdec.speculative(MODEL, drafter=DRAFTERS[name](hash_oracle(V + 1)[0]))
     with pytest.raises(ValueError, match="a vocabulary of 6, the target has one of 5"):
@@ -91,6 +94,9 @@ def test_a_target_of_another_vocabulary_is_refused(name):
         ("lookup_tree", dict(nodes=0), "nodes must be at least 1, got 0"),
         ("lookup_tree", dict(matches=0), "matches must be at least 1, got 0"),
         ("lookup_tree", dict(min_ngram=0), "max_ngram, got 0 and 5"),
+        ("trigram_tree", dict(), "8 slots for a vocabulary of 5"),
+        ("trigram_tree", dict(slots=3, buckets=0), "buckets must be at least 1, got 0"),
+        ("trigram_tree", dict(slots=3, memory=1.0), r"memory must lie in \[0, 1\), got 1.0"),
         ("input_copy", dict(max_ngram=0), "max_ngram must be at least 1, got 0"),
     ],
 )

@@ -8,13 +8,14 @@ import pytest
 
 from jaxdec.speculative.verifiers import optimal_acceptance
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.1, 0.6])
+BEST = jax.jit(optimal_acceptance, static_argnames=("n", "replacement"))
 
 
 def optimal(p, q, n, replacement):
     with jax.enable_x64(True):
-        best = jax.jit(optimal_acceptance, static_argnames=("n", "replacement"))
-        return np.asarray(best(p, q, n=n, replacement=replacement))
+        return np.asarray(BEST(p, q, n=n, replacement=replacement))
 
 
 def inside(q, tokens, n, replacement):

@@ -4,20 +4,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxdec.testing.drafters import branching, comb
 
 import jaxdec
+from jaxdec import growths
 from jaxdec.decoding import Rows, Settings, Stops
 from jaxdec.sampling import Warp, row_keys
-from jaxdec.speculative import Context, DraftTree, verifiers
+from jaxdec.speculative import Context, DraftTree, RankTree, verifiers
 from jaxdec.testing import battery
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 THRESHOLD, ALPHA = 0.2, 0.5
+TREE = growths.fixed(RankTree.branching((2, 1)))
 
 
-def decoder(target, draft):
+def decoder(target, draft, verifier=None):
+    growth = growths.fixed(RankTree.of((-1, -1, 0, 1)))
     return jaxdec.speculative(
-        target, drafter=branching(draft, 2, 1), verifier=verifiers.TypicalAcceptance()
+        target,
+        drafter=jaxdec.drafters.model(draft, growth=growth),
+        verifier=verifier or verifiers.TypicalAcceptance(),
     )
 
 
@@ -68,7 +73,7 @@ def test_the_longest_typical_path_is_kept():
     assert seen == {0, 1, 2, 3}
 
 
-def test_decoding(quick_compilation):
+def test_decoding():
     """Accepted tokens are above the bar; a bar of 1 gives plain decoding; so does temperature 0."""
     model, params = battery.pair()
     plain = jaxdec.autoregressive(model)
@@ -85,9 +90,9 @@ def test_decoding(quick_compilation):
     assert battery._rows(generate(made, **greedy)) == battery._rows(generate(plain, **greedy))
 
 
-def test_limits(quick_compilation):
+def test_limits():
     model, params = battery.pair()
     with pytest.raises(ValueError, match="posterior_alpha"):
         battery._generate(decoder(model, model), params, posterior_alpha=-0.1)
     with pytest.raises(ValueError, match="KSeq needs siblings"):
-        jaxdec.speculative(model, drafter=comb(model), verifier=verifiers.KSeq())
+        decoder(model, model, verifiers.KSeq())

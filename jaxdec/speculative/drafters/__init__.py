@@ -11,6 +11,7 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     prompt_lookup,
 )
 from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
+from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
 
 __all__ = [
     "EagleDrafter",
@@ -20,6 +21,7 @@ __all__ = [
     "ModelDrafter",
     "PromptLookup",
     "TokenRecycling",
+    "TrigramTree",
     "eagle",
     "find_continuations",
     "heads",
@@ -28,4 +30,5 @@ __all__ = [
     "model",
     "prompt_lookup",
     "token_recycling",
+    "trigram_tree",
 ]
