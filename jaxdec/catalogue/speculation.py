@@ -108,7 +108,7 @@ def _heads(parts: Parts) -> Drafter:
 
 
 def _eagle(parts: Parts) -> Drafter:
-    return drafters.eagle(draft_model(parts), growth=_likeliest(parts, 6))
+    return drafters.eagle(draft_model(parts), growth=_likeliest(parts, 8))
 
 
 def _likeliest(parts: Parts, length: int) -> Growth:
@@ -272,7 +272,7 @@ _FAMILIES = [
         _heads,
         (*TREES, "typical"),
         draft="code-medusa",
-        tests="tests/speculative/test_heads.py",
+        tests="tests/speculative/test_head_drafters.py",
     ),
     Family(
         "hydra",
@@ -281,7 +281,7 @@ _FAMILIES = [
         _heads,
         (*TREES, "typical"),
         draft="code-hydra",
-        tests="tests/speculative/test_heads.py",
+        tests="tests/speculative/test_head_drafters.py",
     ),
     Family(
         "eagle",
@@ -290,7 +290,7 @@ _FAMILIES = [
         _eagle,
         TREES,
         draft="code-eagle",
-        tests="tests/speculative/test_heads.py",
+        tests="tests/speculative/test_head_drafters.py",
     ),
     Family(
         "diffuspec",
