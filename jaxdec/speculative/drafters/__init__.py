@@ -1,6 +1,8 @@
 """Drafters: what is proposed."""
 
 from jaxdec.speculative.drafters.input_copy import InputCopy, input_copy
+from jaxdec.speculative.drafters.jacobi import Jacobi, jacobi, speculative_jacobi
+from jaxdec.speculative.drafters.lookahead import Lookahead, lookahead
 from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree
 from jaxdec.speculative.drafters.model import ModelDrafter, model
 from jaxdec.speculative.drafters.prompt_lookup import (
@@ -13,6 +15,8 @@ from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
 
 __all__ = [
     "InputCopy",
+    "Jacobi",
+    "Lookahead",
     "LookupTree",
     "ModelDrafter",
     "PromptLookup",
@@ -20,9 +24,12 @@ __all__ = [
     "TrigramTree",
     "find_continuations",
     "input_copy",
+    "jacobi",
+    "lookahead",
     "lookup_tree",
     "model",
     "prompt_lookup",
+    "speculative_jacobi",
     "token_recycling",
     "trigram_tree",
 ]
