@@ -35,6 +35,9 @@ MODEL_FREE = {
     "lookup tree": lambda target: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
     "input copy": lambda target: jaxdec.drafters.input_copy(length=4, max_ngram=3),
     "trigrams": lambda target: jaxdec.drafters.trigram_tree(target, depth=3, nodes=7, slots=3),
+    "jacobi": lambda target: jaxdec.drafters.jacobi(target, length=4),
+    "sjd": lambda target: jaxdec.drafters.speculative_jacobi(target, length=4),
+    "lookahead": lambda target: jaxdec.drafters.lookahead(target, ngram=3, columns=3, guesses=2),
 }
 
 
@@ -80,6 +83,7 @@ FACTORIES = {
     "greedy siblings-recursive": grown("greedy siblings", "recursive"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
     "input copy-token": model_free("input copy", "token"),
+    "sjd-token": model_free("sjd", "token"),
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
 BRIEF = {

@@ -24,6 +24,9 @@ DRAFTERS = {
     "trigrams": lambda model: jaxdec.drafters.trigram_tree(
         model, depth=3, nodes=7, slots=3, buckets=16
     ),
+    "jacobi": lambda model: jaxdec.drafters.jacobi(model, length=3),
+    "speculative jacobi": lambda model: jaxdec.drafters.speculative_jacobi(model, length=3),
+    "lookahead": lambda model: jaxdec.drafters.lookahead(model, ngram=3, columns=3, guesses=2),
 }
 KEYS = jax.random.split(jax.random.key(0), 4)
 
@@ -74,7 +77,7 @@ def test_an_order_is_refused(name):
         jaxdec.infill(decoder, PARAMS, PROMPT, visible, rng=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["recycling", "trigrams"])
+@pytest.mark.parametrize("name", ["recycling", "trigrams", "jacobi", "lookahead"])
 def test_a_target_of_another_vocabulary_is_refused(name):
     decoder = jaxdec.speculative(MODEL, drafter=DRAFTERS[name](hash_oracle(V + 1)[0]))
     with pytest.raises(ValueError, match="a vocabulary of 6, the target has one of 5"):
@@ -97,6 +100,11 @@ def test_a_target_of_another_vocabulary_is_refused(name):
         ("trigram_tree", dict(), "8 slots for a vocabulary of 5"),
         ("trigram_tree", dict(slots=3, buckets=0), "buckets must be at least 1, got 0"),
         ("trigram_tree", dict(slots=3, memory=1.0), r"memory must lie in \[0, 1\), got 1.0"),
+        ("jacobi", dict(length=0), "length must be at least 1, got 0"),
+        ("speculative_jacobi", dict(length=0), "length must be at least 1, got 0"),
+        ("lookahead", dict(ngram=1), "ngram must be at least 2, got 1"),
+        ("lookahead", dict(columns=0), "columns must be at least 1, got 0"),
+        ("lookahead", dict(guesses=0), "guesses must be at least 1, got 0"),
         ("input_copy", dict(max_ngram=0), "max_ngram must be at least 1, got 0"),
     ],
 )

@@ -3,6 +3,8 @@
 from jaxdec.speculative.drafters.eagle import EagleDrafter, eagle
 from jaxdec.speculative.drafters.heads import HeadDrafter, heads
 from jaxdec.speculative.drafters.input_copy import InputCopy, input_copy
+from jaxdec.speculative.drafters.jacobi import Jacobi, jacobi, speculative_jacobi
+from jaxdec.speculative.drafters.lookahead import Lookahead, lookahead
 from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree
 from jaxdec.speculative.drafters.model import ModelDrafter, model
 from jaxdec.speculative.drafters.prompt_lookup import (
@@ -17,6 +19,8 @@ __all__ = [
     "EagleDrafter",
     "HeadDrafter",
     "InputCopy",
+    "Jacobi",
+    "Lookahead",
     "LookupTree",
     "ModelDrafter",
     "PromptLookup",
@@ -26,9 +30,12 @@ __all__ = [
     "find_continuations",
     "heads",
     "input_copy",
+    "jacobi",
+    "lookahead",
     "lookup_tree",
     "model",
     "prompt_lookup",
+    "speculative_jacobi",
     "token_recycling",
     "trigram_tree",
 ]

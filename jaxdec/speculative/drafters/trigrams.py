@@ -135,9 +135,10 @@ class TrigramTree(LeftToRight):
                 return table.learn(text[None, :2], real, text[None, 2:], one, self.memory), None
 
             table = Trigrams.empty(self.buckets, self.slots)
-            return jax.lax.scan(add, table, jnp.arange(max(len(prompt) - 2, 0)))[0]
+            return jax.lax.scan(add, table, jnp.arange(request.prompt.shape[1]))[0]
 
-        return jax.vmap(read)(request.prompt, request.lengths)
+        prompt = jnp.pad(request.prompt, ((0, 0), (0, 2)))  # a slice from the last token on
+        return jax.vmap(read)(prompt, request.lengths)
 
     def propose(
         self, params: Params, state: Trigrams, context: Context
