@@ -21,6 +21,7 @@ from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
 from jaxdec.speculative import (
     Adaptive,
+    RankTree,
     Speculative,
     adaptive,
     drafters,
@@ -45,6 +46,7 @@ __all__ = [
     "KVCache",
     "Model",
     "Output",
+    "RankTree",
     "Record",
     "Result",
     "Speculative",

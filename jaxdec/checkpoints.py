@@ -80,6 +80,11 @@ class HeadsCheckpoint:
     facts: dict[str, Any]
 
     @property
+    def model(self) -> Heads | Model:
+        """What drafts; the same as `heads`."""
+        return self.heads
+
+    @property
     def size(self) -> int:
         """Number of parameters."""
         return _size(self.params)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxdec import checkpoints
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.catalogue.speculation import DRAFTS, VERIFIERS
-from jaxdec.checkpoints import Checkpoint
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.decoding import Decoder
 from jaxdec.model import Params
 
@@ -25,7 +25,7 @@ def assemble(
     draft: str | None = None,
     length: int | None = None,
     nodes: int | None = None,
-    load: Callable[[str], Checkpoint] = checkpoints.load,
+    load: Callable[[str], Checkpoint | HeadsCheckpoint] = checkpoints.load_any,
 ) -> tuple[Decoder, Params]:
     """The decoder of a method that continues prompts, and the parameters of its parts.
 
@@ -45,5 +45,6 @@ def assemble(
     if not own:
         return method.make(parts), {"target": target.params}
     drafter = load(own if draft is None else draft)
-    parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=drafter.block_size)
+    block = getattr(drafter, "block_size", None)
+    parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=block)
     return method.make(parts), {"target": target.params, "draft": drafter.params}

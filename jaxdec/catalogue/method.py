@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.model import Model
+from jaxdec.model import Heads, Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Parts:
 
     Attributes:
       target: the model whose law is decoded.
-      draft: a smaller model of the same vocabulary, for the methods that draft with one.
+      draft: a smaller model of the same vocabulary, or heads on the target, for the methods that draft with one.
       length: drafts a step (of a tree, its depth), or branches of a canvas; None for the method's own.
       nodes: of a draft tree, at most; None for the method's own.
       block: for a canvas, positions of a block; None for the whole canvas.
@@ -22,7 +22,7 @@ class Parts:
     """
 
     target: Model
-    draft: Model | None = None
+    draft: Model | Heads | None = None
     length: int | None = None
     nodes: int | None = None
     block: int | None = None

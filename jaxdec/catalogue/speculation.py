@@ -7,7 +7,7 @@ from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.diffusion import diffuspec
-from jaxdec.model import Model
+from jaxdec.model import Heads, Model
 from jaxdec.speculative import (
     Drafter,
     Growth,
@@ -25,6 +25,7 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "block": verifiers.BlockVerification,
     "recursive": verifiers.RecursiveRejection,
     "kseq": verifiers.KSeq,
+    "typical": verifiers.TypicalAcceptance,
 }
 _LAWS = {  # what a title says, and the paper where it is not the family's own
     "walk": ("shared-noise walk", ""),
@@ -32,6 +33,7 @@ _LAWS = {  # what a title says, and the paper where it is not the family's own
     "block": ("block verification", "2403.10444"),
     "recursive": ("recursive rejection", "2402.14160"),
     "kseq": ("K-SEQ", "2310.15141"),
+    "typical": ("typical acceptance", "2401.10774"),
 }
 SIBLING_RATES = (0.6, 0.14, 0.07, 0.04, 0.03, 0.02)
 """How often the k-th best child of the shipped draft model is the target's token, at temperature 0.8, rounded."""
@@ -79,7 +81,7 @@ class Family:
             name=self.name if walk else f"{self.name}-{verifier}",
             title=f"{self.title}, {rule}",
             paper=papers,
-            exactness=Exactness.TOKEN_IDENTICAL if walk else Exactness.DISTRIBUTION_IDENTICAL,
+            exactness=VERIFIERS[verifier]().exactness,
             make=make,
             tests=self.tests,
             benchmark=self.benchmarks[0 if walk else 1],
@@ -92,9 +94,28 @@ def draft_model(parts: Parts) -> Model:
     Raises:
       ValueError: if there is none.
     """
-    if parts.draft is None:
-        raise ValueError("drafting with a model needs a draft model, got none")
+    if not isinstance(parts.draft, Model):
+        got = "none" if parts.draft is None else "draft heads"
+        raise ValueError(f"drafting with a model needs a draft model, got {got}")
     return parts.draft
+
+
+def _heads(parts: Parts) -> Drafter:
+    if not isinstance(parts.draft, Heads):
+        got = "none" if parts.draft is None else "a model"
+        raise ValueError(f"drafting with heads needs heads on the target, got {got}")
+    return drafters.heads(parts.draft, growth=_likeliest(parts, parts.draft.heads))
+
+
+def _eagle(parts: Parts) -> Drafter:
+    return drafters.eagle(draft_model(parts), growth=_likeliest(parts, 6))
+
+
+def _likeliest(parts: Parts, length: int) -> Growth:
+    """The likeliest paths of at most `length` levels."""
+    depth = length if parts.length is None else min(parts.length, length)
+    nodes = 64 if parts.nodes is None else parts.nodes
+    return growths.best_first(nodes, depth, siblings=min(8, parts.target.vocab_size))
 
 
 def _grown(growth: Callable[[int, int], Growth], length: int = 8) -> Callable[[Parts], Drafter]:
@@ -108,15 +129,25 @@ def _grown(growth: Callable[[int, int], Growth], length: int = 8) -> Callable[[P
     return make
 
 
-def _branching(depth: int, nodes: int) -> Growth:
+def _branching(depth: int, nodes: int) -> RankTree:
     """4, 2 and 2 branches, then chains: 60 nodes at depth 5."""
-    return growths.fixed(RankTree.branching(((4, 2, 2) + (1,) * depth)[:depth], budget=nodes))
+    return RankTree.branching(((4, 2, 2) + (1,) * depth)[:depth], budget=nodes)
 
 
 def _canvas(parts: Parts) -> Drafter:
     length = 16 if parts.length is None else parts.length
     shortest = min(4, length)
     return diffuspec(draft_model(parts), length=length, shortest=shortest, block=parts.block)
+
+
+def _table(make: Callable[..., Drafter], depth: str = "depth") -> Callable[[Parts], Drafter]:
+    """Drafts trees without a model; sizes that are not given are the drafter's own."""
+
+    def drafter(parts: Parts) -> Drafter:
+        given = {depth: parts.length, "nodes": parts.nodes}
+        return make(parts.target, **{k: size for k, size in given.items() if size is not None})
+
+    return drafter
 
 
 TREES = ("walk", "recursive")
@@ -150,7 +181,7 @@ _FAMILIES = [
         "rsd-c",
         "RSD-C: siblings without replacement, a fixed number at each depth",
         "2402.14160",
-        _grown(_branching, length=5),
+        _grown(lambda depth, nodes: growths.fixed(_branching(depth, nodes)), length=5),
         TREES,
         draft="code-draft",
     ),
@@ -168,6 +199,14 @@ _FAMILIES = [
         "2402.12374",
         _grown(lambda depth, nodes: growths.fixed(RankTree.best(depth, nodes, SIBLING_RATES))),
         TREES,
+        draft="code-draft",
+    ),
+    Family(
+        "mdsd",
+        "MDSD: greedy siblings of a draft model, one drawn and the others the likeliest",
+        "2502.18779",
+        _grown(lambda depth, nodes: growths.greedy_siblings(_branching(depth, nodes)), length=5),
+        ("recursive",),
         draft="code-draft",
     ),
     Family(
@@ -193,6 +232,65 @@ _FAMILIES = [
         lambda parts: drafters.prompt_lookup(length=8 if parts.length is None else parts.length),
         ("walk", "token", "block"),
         benchmarks=("pair", "tokens_per_forward"),
+    ),
+    Family(
+        "lookup-tree",
+        "prompt lookup with several continuations at once",
+        "2205.10350",
+        _table(lambda target, **sizes: drafters.lookup_tree(**sizes), depth="length"),
+        TREES,
+        tests="tests/speculative/test_lookup.py",
+    ),
+    Family(
+        "input-copy",
+        "input-guided aggressive decoding (IAD): a copy of the input",
+        "2205.10350",
+        lambda parts: drafters.input_copy(length=16 if parts.length is None else parts.length),
+        ("walk", "token"),
+        tests="tests/speculative/test_lookup.py",
+    ),
+    Family(
+        "recycling",
+        "Token Recycling: what the target predicted after each token",
+        "2408.08696",
+        _table(drafters.token_recycling),
+        TREES,
+        tests="tests/speculative/test_recycling.py",
+    ),
+    Family(
+        "trigrams",
+        "ADED: the likeliest paths of trigrams that adapt to the text",
+        "2407.12021",
+        _table(drafters.trigram_tree),
+        TREES,
+        tests="tests/speculative/test_trigrams.py",
+    ),
+    Family(
+        "medusa",
+        "Medusa: heads on the target",
+        "2401.10774",
+        _heads,
+        (*TREES, "typical"),
+        draft="code-medusa",
+        tests="tests/speculative/test_heads.py",
+    ),
+    Family(
+        "hydra",
+        "Hydra: heads on the target that read the path",
+        "2402.05109",
+        _heads,
+        (*TREES, "typical"),
+        draft="code-hydra",
+        tests="tests/speculative/test_heads.py",
+    ),
+    Family(
+        "eagle",
+        "EAGLE: a layer that extrapolates the target's features",
+        "2401.15077, 2406.16858",
+        _eagle,
+        TREES,
+        draft="code-eagle",
+        tests="tests/speculative/test_heads.py",
     ),
     Family(
         "diffuspec",

@@ -20,7 +20,7 @@ import jaxdec
 from jaxdec import catalogue, machine, plotting, text
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble, own_draft
-from jaxdec.checkpoints import Checkpoint
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.cli import options
 from jaxdec.comparison import counts, decoding, identical, new_tokens
 from jaxdec.sampling import row_keys
@@ -56,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"one prompt a line, or JSON lines with a text in one of {', '.join(FIELDS)}; - for stdin",
     )
-    options.add_models(parser, draft=None)
+    options.add_target(parser, "code-target")
+    add(
+        "--draft",
+        metavar="NAME",
+        help="checkpoint that drafts for the methods whose own is of its kind (default: each method's own)",
+    )
     options.add_draft_sizes(parser)
     options.add_temperature(parser)
     add(
@@ -115,8 +120,8 @@ def run(arguments: argparse.Namespace) -> None:
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {path.absolute().parent} to write {path.name} to")
     figure = None if arguments.chart is None else _figure(arguments)
-    load = functools.cache(options.load)
-    target = load(arguments.target)
+    load = functools.cache(options.load_draft)
+    target = options.load(arguments.target)
     tokens, lengths = (np.asarray(each) for each in text.encode_batch(prompts))
     settings: dict[str, Any] = dict(
         max_new_tokens=arguments.max_new_tokens,
@@ -126,11 +131,12 @@ def run(arguments: argparse.Namespace) -> None:
     keys = row_keys(jax.random.key(arguments.seed), len(prompts))
     groups = [slice(a, a + arguments.batch) for a in range(0, len(prompts), arguments.batch)]
     runs = []
+    drafts = {m.name: chosen_draft(m, arguments.draft, load) for m in arguments.methods}
     for method in arguments.methods:
         decoder, params = assemble(
             method,
             target,
-            draft=arguments.draft,
+            draft=drafts[method.name],
             length=arguments.draft_length,
             nodes=arguments.nodes,
             load=load,
@@ -148,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = {
         "machine": machine.facts(),
         "target": _about(target),
-        "drafts": [_about(load(name)) for name in _drafts(arguments)],
+        "drafts": [_about(load(name)) for name in dict.fromkeys(drafts.values()) if name],
         "prompts": len(prompts),
         "prompt_tokens": int(lengths.sum()),
         **{
@@ -156,7 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
             for name in ("max_new_tokens", "temperature", "batch", "repeats", "seed")
         },
         **{name: getattr(arguments, name) for name in ("draft_length", "nodes")},
-        "rows": [_row(method, timings) for method in arguments.methods],
+        "rows": [_row(method, drafts[method.name], timings) for method in arguments.methods],
     }
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -201,13 +207,23 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return held if isinstance(held, dict) else None
 
 
-def _drafts(arguments: argparse.Namespace) -> list[str]:
-    """The checkpoints that draft, each once."""
-    own = [own_draft(method) for method in arguments.methods]
-    return list(dict.fromkeys(arguments.draft or name for name in own if name))
+def chosen_draft(
+    method: Method, named: str | None, load: Callable[[str], Checkpoint | HeadsCheckpoint]
+) -> str | None:
+    """The checkpoint that drafts for a method: the named one if it is of the kind of the method's own."""
+    own = own_draft(method)
+    if not own or named is None:
+        return own or None
+    kinds = [
+        (held.kind,)
+        if isinstance(held, HeadsCheckpoint)
+        else (held.model.causal, held.model.canvas)
+        for held in (load(own), load(named))
+    ]
+    return named if kinds[0] == kinds[1] else own
 
 
-def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+def _about(checkpoint: Checkpoint | HeadsCheckpoint) -> dict[str, Any]:
     return {"name": checkpoint.name, "parameters": checkpoint.size}
 
 
@@ -235,7 +251,7 @@ class _progress:
         self._bar.stop()
 
 
-def _row(method: Method, timings: dict[str, Timing]) -> dict[str, Any]:
+def _row(method: Method, draft: str | None, timings: dict[str, Timing]) -> dict[str, Any]:
     """What there is to say of a method."""
     timing, plain = timings[method.name], timings[BASELINE]
     first, counted = timing is plain, counts(timing.output)
@@ -248,7 +264,7 @@ def _row(method: Method, timings: dict[str, Timing]) -> dict[str, Any]:
         "method": method.name,
         "about": method.title,
         "exactness": method.exactness.value,
-        "draft": own_draft(method) or None,
+        "draft": draft,
         **counted,
         "accepted_by_depth": accepted.tolist(),
         "seconds": timing.median,

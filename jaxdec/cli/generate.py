@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         draft=arguments.draft,
         length=arguments.draft_length,
         nodes=arguments.nodes,
-        load=options.load,
+        load=options.load_draft,
     )
     tokens, lengths = text.encode_batch(prompts, bos=arguments.bos)
     request = jaxdec.prepare(

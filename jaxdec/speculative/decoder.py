@@ -126,6 +126,21 @@ class Speculative:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
         return self.conclude(state, self.judge(params, state, rng))
 
+    def context(self, state: SpeculativeState, rng: jax.Array) -> Context:
+        """What drafter and verifier may look at in the next step."""
+        rows, settings = state.rows, state.settings
+        depths = jnp.arange(self.width)
+        shares = self.verifier.shares_noise
+
+        def keys():
+            if shares:
+                return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
+            return key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
+
+        shape = (*rows.length.shape, self.width, self.model.vocab_size)
+        noise = settings.warp.noise(keys, shape)
+        return Context(rows, settings, rng, noise, state.cache, shares)
+
     def judge(
         self,
         params: Params,
@@ -143,16 +158,7 @@ class Speculative:
         """
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
-
-        def keys():
-            if self.verifier.shares_noise:
-                return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
-            return key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
-
-        shape = (*rows.length.shape, self.width, self.model.vocab_size)
-        noise = settings.warp.noise(keys, shape)
-        shares = self.verifier.shares_noise
-        context = Context(rows, settings, rng, noise, state.cache, shares)
+        context = self.context(state, rng)
         tree, made = self.drafter.propose(params, state.draft, context)
         if limit is not None:
             mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])

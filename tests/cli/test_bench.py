@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from jaxdec.cli.bench import read_prompts
+from jaxdec import catalogue
+from jaxdec.cli import options
+from jaxdec.cli.bench import chosen_draft, read_prompts
 
 LINES = b"def add(a, b):\n\nimport os, sys\nx = 1\n"
 
@@ -21,7 +23,7 @@ def bench(jaxdec, pair, prompts, methods, *argv):
     return jaxdec("bench", *words, *pair, *argv)
 
 
-def test_one_run_gives_a_table_numbers_and_a_chart(jaxdec, pair, prompts, tmp_path):
+def test_one_run_gives_a_table_numbers_and_a_chart(jaxdec, models, pair, prompts, tmp_path):
     chart, numbers = tmp_path / "bench.svg", tmp_path / "bench.json"
     sizes = ["--nodes", 4, "--draft-length", 2]
     files = ["--json", numbers, "--chart", chart]
@@ -32,6 +34,7 @@ def test_one_run_gives_a_table_numbers_and_a_chart(jaxdec, pair, prompts, tmp_pa
     assert set(held["machine"]) >= {"device", "commit", "jaxdec", "jax", "numpy", "python"}
     assert held["target"]["name"] == "target"
     assert [draft["name"] for draft in held["drafts"]] == ["draft"]
+    assert [row["draft"] for row in held["rows"]] == [None, None, *[str(models / "draft")] * 2]
     assert (held["prompts"], held["prompt_tokens"], held["batch"]) == (3, 14 + 14 + 5, 1)
     rows = {row["method"]: row for row in held["rows"]}
     assert list(rows) == ["autoregressive", "lookup", "sequoia-recursive", "draft"]
@@ -54,6 +57,16 @@ def test_one_run_gives_a_table_numbers_and_a_chart(jaxdec, pair, prompts, tmp_pa
     drawn = chart.read_text()
     assert "</svg>" in drawn
     assert all(f"<!-- {name} -->" in drawn for name in rows), "matplotlib names its texts"
+
+
+def test_a_named_draft_is_for_methods_of_its_kind(models):
+    named = str(models / "draft")
+    chosen = [
+        chosen_draft(catalogue.METHODS[name], named, options.load_draft)
+        for name in ("lookup", "draft-token", "diffuspec", "medusa-recursive")
+    ]
+    assert chosen == [None, named, "code-block", "code-medusa"]
+    assert chosen_draft(catalogue.METHODS["draft"], None, options.load_draft) == "code-draft"
 
 
 def test_fields_of_json_lines(tmp_path):

@@ -3,9 +3,12 @@
 import shutil
 
 import pytest
+from flax import nnx
 from processes import start
 
 from jaxdec import any_subset, catalogue, checkpoints, diffusion
+from jaxdec.model import heads_from_nnx
+from jaxdec.models import HeadsConfig, Medusa
 
 
 def test_demo(jaxdec, pair):
@@ -68,6 +71,9 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
             method.make(catalogue.Parts(target))
         target = diffusion.canvas_model(target, mask_token=target.vocab_size - 1)
     draft = target
+    if name.split("-")[0] in ("medusa", "hydra"):
+        config = HeadsConfig(target.vocab_size, 8, heads=3)
+        draft, _ = heads_from_nnx(Medusa(config, rngs=nnx.Rngs(0)))
     if name == "diffuspec":
         draft = diffusion.canvas_model(target, mask_token=target.vocab_size - 1)
     decoder = method.make(catalogue.Parts(target, draft=draft, length=3))

@@ -32,6 +32,9 @@ MODEL_FREE = {
     "recycling": lambda target: jaxdec.drafters.token_recycling(
         target, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)
     ),
+    "lookup tree": lambda target: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
+    "input copy": lambda target: jaxdec.drafters.input_copy(length=4, max_ngram=3),
+    "trigrams": lambda target: jaxdec.drafters.trigram_tree(target, depth=3, nodes=7, slots=3),
 }
 
 
@@ -48,6 +51,7 @@ GROWTHS = {
     "threshold": growths.threshold(7, 3, width=2, siblings=2, least=0.05),
     "best first": growths.best_first(6, 3, width=2, siblings=3),
     "independent": growths.independent(3, 2),
+    "greedy siblings": growths.greedy_siblings(RankTree.branching((3, 1))),
 }
 
 
@@ -73,7 +77,9 @@ FACTORIES = {
     ),
     **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
     "independent-kseq": grown("independent", "kseq"),
+    "greedy siblings-recursive": grown("greedy siblings", "recursive"),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
+    "input copy-token": model_free("input copy", "token"),
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
 BRIEF = {
@@ -81,8 +87,8 @@ BRIEF = {
     "lookup-token",
     "lookup-block",
     "one draft-walk",
-    *(f"{drafter}-walk" for drafter in MODEL_FREE),
     *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
+    *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
 }
 
 

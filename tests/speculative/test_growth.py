@@ -54,6 +54,7 @@ def grown(growth, batch=200, **options):
 RULES = {
     "chain": growths.chain(3),
     "fixed": growths.fixed(RankTree.branching((2, 2, 1))),
+    "greedy siblings": growths.greedy_siblings(RankTree.branching((3, 2))),
     "uneven": growths.fixed(RankTree.best(4, 9, (0.5, 0.2, 0.1))),
     "independent": growths.independent(3, 3),
     "beam": growths.stochastic_beam(3, 3),
@@ -110,6 +111,19 @@ def test_the_second_sibling_has_the_law_of_a_second_draw():
     np.add.at(joint, (tree.tokens[:, 0], tree.tokens[:, 1]), 1 / batch)
     expected = p[:, None] * p[None] * (1 - np.eye(V)) / (1 - p[:, None])
     np.testing.assert_allclose(joint, expected, atol=5 * 0.5 / batch**0.5)
+
+
+def test_greedy_siblings_are_one_draw_and_the_likeliest_tokens():
+    tree, laws = grown(RULES["greedy siblings"])
+    p = laws[0, 1]
+    best = np.argsort(-p)[:2]
+    rest = np.where(np.isin(np.arange(V), best), 0, p)
+    assert (tree.tokens[:, 1:3] == best).all() and not np.isin(tree.tokens[:, 0], best).any()
+    np.testing.assert_allclose(
+        np.exp(tree.q[:, 0]), np.tile(rest / rest.sum(), (200, 1)), rtol=1e-4
+    )
+    np.testing.assert_array_equal(np.exp(tree.q[:, 1:3]).argmax(-1), tree.tokens[:, 1:3])
+    assert (np.exp(tree.q[:, 1:3]).max(-1) == 1).all()
 
 
 def test_greedy_trees_hold_the_likeliest_tokens():
