@@ -11,12 +11,11 @@ import jax
 import numpy as np
 
 import jaxdec
-from benchmarks import costs, machine
+from benchmarks import costs
 from benchmarks.agreement import tokens_per_forward
 from benchmarks.any_subset import any_subset_cache, any_subset_forwards, any_subset_grown
 from benchmarks.diffusion import diffusion, diffusion_cache
 from benchmarks.infilling import infilling
-from benchmarks.runner import Timing, interleave, quartiles, ratios
 from benchmarks.setting import (
     QUICK,
     Row,
@@ -32,9 +31,12 @@ from benchmarks.setting import (
     size_labels,
     sizes,
 )
-from benchmarks.workload import Variant, Workload, counts, identical, nbytes, new_tokens
+from benchmarks.workload import Variant, Workload, nbytes
+from jaxdec import machine
 from jaxdec.checkpoints import Checkpoint
+from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import init, target_params
+from jaxdec.timing import Timing, interleave, quartiles, ratios
 from jaxdec.training.corpus import Corpus
 
 

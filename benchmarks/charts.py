@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT
+from benchmarks import ROOT
 from jaxdec.plotting import trade_off
 
 Row = dict[str, Any]

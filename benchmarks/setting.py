@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxdec
-from benchmarks.runner import compile_seconds
 from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import any_subset
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.grow import grow
+from jaxdec.timing import compile_seconds
 from jaxdec.training.corpus import Corpus
 
 Row = dict[str, Any]

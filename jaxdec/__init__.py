@@ -15,7 +15,7 @@ from jaxdec.decoding import (
 )
 from jaxdec.diffusion import Denoise, denoise
 from jaxdec.gap_length import choose_length
-from jaxdec.generation import Result, generate, prepare
+from jaxdec.generation import Result, acceptance_by_depth, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
@@ -52,6 +52,7 @@ __all__ = [
     "Speculative",
     "Status",
     "Warp",
+    "acceptance_by_depth",
     "adaptive",
     "any_subset",
     "auto_draft_length",

@@ -151,6 +151,33 @@ def test_impossible_trade_offs(points, message):
         plotting.trade_off(points)
 
 
+def test_bars_stand_in_groups_from_the_top():
+    speed = {"plain": 1.0, "draft": 1.5}
+    series = {"tokens": {"plain": 1.0, "draft": 3.0}, "speed": speed}
+    ax = plotting.bars(series, spreads={"speed": {"plain": (1.0, 1.0), "draft": (1.2, 2.0)}})
+    ax.figure.canvas.draw()
+    whiskers, *groups = sorted(ax.containers, key=lambda held: not hasattr(held, "has_xerr"))
+    widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in groups}
+    assert widths == {"tokens": [1, 3], "speed": [1, 1.5]}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["plain", "draft"]
+    assert ax.yaxis_inverted() and ax.lines[0].get_xdata()[0] == 1
+    segments = whiskers.lines[2][0].get_segments()
+    assert segments[1][:, 0].tolist() == pytest.approx([1.2, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        ({}, "no method"),
+        ({"tokens": {}}, "no method"),
+        ({"tokens": {"a": 1.0}, "speed": {"b": 1.0}}, r"'speed' must have the methods \['a'\]"),
+    ],
+)
+def test_impossible_bars(series, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.bars(series)
+
+
 def explained():
     """`a` with children `b` (then ` `, then a byte that is not drawn) and `c`; node 3 of row 1 does not exist."""
     tree = SimpleNamespace(

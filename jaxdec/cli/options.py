@@ -76,6 +76,22 @@ def add_target(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def add_draft_sizes(parser: argparse.ArgumentParser) -> None:
+    """The options that choose how much is drafted."""
+    parser.add_argument(
+        "--draft-length",
+        type=integer(1, LONGEST_DRAFT),
+        metavar="N",
+        help="tokens drafted a step, or the depth of a tree (default: the method's own)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=integer(1, MOST_NODES),
+        metavar="N",
+        help="nodes of a draft tree (default 64)",
+    )
+
+
 def add_temperature(parser: argparse.ArgumentParser) -> None:
     """The option that chooses how random the text is."""
     parser.add_argument(

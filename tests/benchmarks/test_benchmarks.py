@@ -14,7 +14,6 @@ from flax import nnx
 from benchmarks import cases, charts, diffusion, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
-from benchmarks.runner import Method, interleave
 from benchmarks.setting import plain
 from jaxdec import checkpoints, text
 from jaxdec.catalogue import CACHES, DENOISING
@@ -393,37 +392,6 @@ def test_data_that_is_missing_is_one_line(tmp_path, capsys, monkeypatch):
     assert "HumanEval-SingleLineInfilling" in error and error.count("\n") == 1
 
 
-def test_methods_take_turns_and_set_up_apart():
-    calls, now = [], iter(range(1000))
-
-    def method(name):
-        return Method(name, lambda held: calls.append(held), lambda: name)
-
-    timings = interleave([method("a"), method("b")], repeats=8, clock=lambda: next(now))
-    assert calls[:2] == ["a", "b"], "one call that is not timed"
-    rounds = [calls[i : i + 2] for i in range(2, 18, 2)]
-    assert all(sorted(turn) == ["a", "b"] for turn in rounds) and len(calls) == 18
-    assert ["a", "b"] in rounds and ["b", "a"] in rounds, "the order changes"
-    assert timings["a"].seconds == timings["a"].setup_seconds == (1,) * 8
-
-
-def test_what_is_not_waited_for_is_refused():
-    class Opaque:
-        pass
-
-    with pytest.raises(ValueError, match="Opaque, which nobody waits for"):
-        interleave([Method("opaque", lambda held: [Opaque()], lambda: None)])
-
-
-def test_compiling_while_the_clock_runs_is_an_error():
-    sizes = iter([3, 3, 4, 3])  # the third call has a shape that was not seen before
-    double = jax.jit(lambda x: 2 * x)
-    changing = Method("changing", double, lambda: np.zeros(next(sizes), np.float32))
-    with pytest.raises(RuntimeError, match="1 programs were compiled while the clock ran"):
-        interleave([changing], repeats=3)
-    interleave([Method("steady", double, lambda: np.zeros(3, np.float32))], repeats=3)
-
-
 def test_prompts_are_held_out_windows():
     files = tuple(
         Source(str(i), b"".join(b"%d line %d\n" % (i, n) for n in range(300))) for i in range(3)
@@ -438,12 +406,6 @@ def test_prompts_are_held_out_windows():
     np.testing.assert_array_equal(again.tokens, found.tokens)
     with pytest.raises(ValueError, match="no file of at least"):
         workload.prompts(files[:0], 1)
-
-
-def test_identical_counts_missing_tokens_as_different():
-    rows = [np.array([1, 2, 3]), np.array([4])]
-    assert workload.identical(rows, rows) == 1
-    assert workload.identical(rows, [np.array([1, 0, 3]), np.array([4, 5])]) == 3 / 5
 
 
 def test_a_first_difference_is_shown_with_the_gap_of_the_two_best_tokens():
