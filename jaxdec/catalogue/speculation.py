@@ -150,6 +150,10 @@ def _table(make: Callable[..., Drafter], depth: str = "depth") -> Callable[[Part
     return drafter
 
 
+def _length(parts: Parts) -> dict[str, int]:
+    return {} if parts.length is None else {"length": parts.length}
+
+
 TREES = ("walk", "recursive")
 _FAMILIES = [
     Family(
@@ -229,7 +233,7 @@ _FAMILIES = [
         "lookup",
         "prompt lookup",
         "2205.10350",
-        lambda parts: drafters.prompt_lookup(length=8 if parts.length is None else parts.length),
+        lambda parts: drafters.prompt_lookup(**_length(parts)),
         ("walk", "token", "block"),
         benchmarks=("pair", "tokens_per_forward"),
     ),
@@ -245,7 +249,7 @@ _FAMILIES = [
         "input-copy",
         "input-guided aggressive decoding (IAD): a copy of the input",
         "2205.10350",
-        lambda parts: drafters.input_copy(length=16 if parts.length is None else parts.length),
+        lambda parts: drafters.input_copy(**_length(parts)),
         ("walk", "token"),
         tests="tests/speculative/test_lookup.py",
     ),
@@ -264,6 +268,30 @@ _FAMILIES = [
         _table(drafters.trigram_tree),
         TREES,
         tests="tests/speculative/test_trigrams.py",
+    ),
+    Family(
+        "jacobi",
+        "Jacobi decoding: the target's answers to wrong guesses are the next guesses",
+        "2305.10427",
+        lambda parts: drafters.jacobi(parts.target, **_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_jacobi.py",
+    ),
+    Family(
+        "sjd",
+        "speculative Jacobi decoding: guesses drawn from the target's last laws",
+        "2410.01699",
+        lambda parts: drafters.speculative_jacobi(parts.target, **_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_jacobi.py",
+    ),
+    Family(
+        "lookahead",
+        "Lookahead: n-grams of Jacobi iterations on later positions",
+        "2402.02057",
+        lambda parts: drafters.lookahead(parts.target),
+        TREES,
+        tests="tests/speculative/test_lookahead.py",
     ),
     Family(
         "medusa",

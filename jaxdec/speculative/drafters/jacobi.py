@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Request
-from jaxdec.model import Model, Params
+from jaxdec.model import Model, Output, Params
 from jaxdec.sampling import perturbed_argmax
 from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
 from jaxdec.speculative.parts import Committed, Context
@@ -40,7 +40,7 @@ class Jacobi(LeftToRight):
     depth: int
     drawn: bool
 
-    def init(self, params: Params, request: Request) -> Window:
+    def init(self, params: Params, request: Request, output: Output) -> Window:
         """Nothing is known."""
         shape = (len(request.lengths), self.depth)
         logits = jnp.zeros((*shape, self.vocab_size), jnp.float32)

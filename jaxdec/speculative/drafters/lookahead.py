@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import Request
-from jaxdec.model import Model, Params
+from jaxdec.model import Model, Output, Params
 from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
 from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
@@ -94,7 +94,7 @@ class Lookahead(LeftToRight):
         chains = np.concatenate([np.zeros((self.guesses, 1), int), guess[:, :-1]], axis=1)
         return np.concatenate([above.reshape(-1)[1:], chains.reshape(-1)]) - 1
 
-    def init(self, params: Params, request: Request) -> Grid:
+    def init(self, params: Params, request: Request, output: Output) -> Grid:
         """A grid filled with the ends of the prompts, and a pool of their n-grams."""
         levels, columns = self.ngram - 1, self.columns
 
