@@ -56,6 +56,10 @@ FACTORIES = {
         (1, 4),
     ),
     "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
+    "trimmed-walk": lambda target, draft: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.trimmed(jaxdec.drafters.model(draft, length=3), (0, 1, 2, 5)),
+    ),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
     "input copy-token": model_free("input copy", "token"),
     "sjd-token": model_free("sjd", "token"),
@@ -66,6 +70,7 @@ BRIEF = {
     "lookup-token",
     "lookup-block",
     "one draft-walk",
+    "trimmed-walk",
     *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
 }
 

@@ -12,6 +12,7 @@ from jaxdec.speculative.drafters.prompt_lookup import (
 )
 from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
 from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
+from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 
 __all__ = [
     "InputCopy",
@@ -23,6 +24,7 @@ __all__ = [
     "TokenRecycling",
     "TrigramTree",
     "find_continuations",
+    "frequent_tokens",
     "input_copy",
     "jacobi",
     "lookahead",
@@ -32,4 +34,5 @@ __all__ = [
     "speculative_jacobi",
     "token_recycling",
     "trigram_tree",
+    "trimmed",
 ]
