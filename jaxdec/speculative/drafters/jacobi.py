@@ -52,6 +52,8 @@ class Jacobi(LeftToRight):
         """Guesses each position by its last law; also returns the guesses and the lengths of the rows."""
         rows, history = context.rows, context.rows.history
         batch, size = state.known.shape
+        if size != self.depth:
+            raise ValueError(f"the window holds {size} guesses, the drafter makes {self.depth}")
         if history is not None:  # as the forward that gave the law counted
             before = jnp.broadcast_to(jnp.tri(size, k=-1, dtype=bool), (batch, size, size))
             history = history.along(state.given, before)
