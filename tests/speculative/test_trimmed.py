@@ -31,7 +31,7 @@ def test_the_stated_law_is_that_of_the_kept_tokens():
     seen = context(texts, V, 2, noise=noise)
 
     def draft(drafter):
-        state = drafter.init(PARAMS, request(texts, V))
+        state = drafter.init(PARAMS, request(texts, V), None)
         return drafter.propose(PARAMS, state, seen)[0]
 
     whole, part = draft(drafter), draft(drafters.trimmed(drafter, KEEP))
