@@ -49,6 +49,11 @@ class Scale:
       problems: of each file in `infilling`.
       longest_gap: in bytes, of these problems.
       gaps: problems filled at once.
+      speculations: methods in `speculation`, the first ones; None for all.
+      budgets: nodes of the trees whose curves it draws.
+      positions: where acceptance is compared with the highest that is possible.
+      siblings: drafts there.
+      draws: of siblings, at each position.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -79,6 +84,11 @@ class Scale:
     problems: int = 48
     longest_gap: int = 64
     gaps: int = 16
+    speculations: int | None = None
+    budgets: tuple[int, ...] = (4, 8, 16, 32, 64)
+    positions: int = 1024
+    siblings: tuple[int, ...] = (1, 2, 4, 8)
+    draws: int = 64
 
 
 FULL = Scale()
@@ -106,6 +116,11 @@ QUICK = Scale(
     problems=2,
     longest_gap=16,
     gaps=2,
+    speculations=3,
+    budgets=(4,),
+    positions=6,
+    siblings=(1, 2),
+    draws=2,
 )
 
 

@@ -118,8 +118,40 @@ def trade_off(
     Raises:
       ValueError: if there is no policy, one has no points, or a point is not two finite numbers.
     """
+    return _curves("policy", points, "tokens per forward", "bits per byte", ax)
+
+
+def node_budgets(
+    points: Mapping[str, Sequence[tuple[float, float]]], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws what the nodes of a draft tree are worth: nodes to the right, doubling, tokens per forward upwards.
+
+    Args:
+      points: for each method `(nodes, tokens per forward)`, which a line joins in this order.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes, with one line a method.
+
+    Raises:
+      ValueError: if there is no method, one has no points, or a point is not two finite numbers.
+    """
+    ax = _curves("method", points, "nodes of the tree", "tokens per forward", ax)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    return ax
+
+
+def _curves(
+    what: str,
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    across: str,
+    up: str,
+    ax: "Axes | None",
+) -> "Axes":
+    """One line for each `what`."""
     if not points:
-        raise ValueError("points hold no policy; at least 1 is needed")
+        raise ValueError(f"points hold no {what}; at least 1 is needed")
     curves = {name: np.asarray(curve, float) for name, curve in points.items()}
     for name, curve in curves.items():
         if curve.ndim != 2 or curve.shape[1] != 2 or not len(curve):
@@ -135,7 +167,7 @@ def trade_off(
         _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for name, curve in curves.items():
         ax.plot(*curve.T, "o-", label=name)
-    ax.set(xlabel="tokens per forward", ylabel="bits per byte")
+    ax.set(xlabel=across, ylabel=up)
     ax.margins(0.08)
     ax.legend()
     return ax

@@ -151,6 +151,18 @@ def test_impossible_trade_offs(points, message):
         plotting.trade_off(points)
 
 
+def test_budgets_of_nodes_double():
+    points = {"sequoia": [(4.0, 2.0), (8.0, 2.5)], "comb": [(4, 1.5)]}
+    ax = plotting.node_budgets(points)
+    ax.figure.canvas.draw()
+    drawn = {line.get_label(): [tuple(xy) for xy in line.get_xydata()] for line in ax.lines}
+    assert drawn == points
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("nodes of the tree", "tokens per forward")
+    assert ax.get_xscale() == "log" and "8" in [t.get_text() for t in ax.get_xticklabels()]
+    with pytest.raises(ValueError, match="no method"):
+        plotting.node_budgets({})
+
+
 def test_bars_stand_in_groups_from_the_top():
     speed = {"plain": 1.0, "draft": 1.5}
     series = {"tokens": {"plain": 1.0, "draft": 3.0}, "speed": speed}
