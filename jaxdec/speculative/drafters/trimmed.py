@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxdec.model import Inputs, Output, Params
 from jaxdec.speculative.drafters.model import ModelDrafter
-from jaxdec.speculative.drafters.tables import checked_sizes
+from jaxdec.speculative.tree import check_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def frequent_tokens(
     Raises:
       ValueError: if `size` is less than 1 or than the tokens of `always`.
     """
-    checked_sizes(size=size)
+    check_sizes(size=size)
     always = tuple(dict.fromkeys(int(token) for token in always))
     if len(always) > size:
         raise ValueError(f"size must hold the {len(always)} tokens of always, got {size}")
