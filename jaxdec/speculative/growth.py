@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.sampling import Purpose, key_at
-from jaxdec.speculative.parts import Context
+from jaxdec.speculative.parts import Context, Drafter
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -177,6 +177,31 @@ class Growth(abc.ABC):
     def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The tree to propose, from all D C nodes that were drawn, level by level, and their values `[B, D C]`."""
         return tree
+
+
+class Grown(Drafter):
+    """A drafter whose trees grow by a rule, from laws that it knows.
+
+    Attributes:
+      growth: the rule.
+    """
+
+    growth: Growth
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """D."""
+        return self.growth.depth
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return self.growth.nodes
+
+    @property
+    def independent(self) -> bool:
+        """Whether the rule draws siblings independently."""
+        return self.growth.independent
 
 
 def grow(

@@ -216,23 +216,29 @@ class StochasticBeam(Growth):
 
 
 @dataclasses.dataclass(frozen=True)
-class Threshold(Growth):
-    """Nodes for as long as they are likely enough to be reached; see `threshold`."""
+class _Weighed(Growth):
+    """Trees of a budget of nodes, the `width` likeliest of each level expanded.
+
+    Attributes:
+      budget: N.
+      depth: D.
+      width: F.
+      siblings: children of a node at most.
+    """
 
     budget: int
     depth: int
     width: int
     siblings: int
-    least: float
 
     @property
     def frontier(self) -> int:
-        """The most nodes of a level that are expanded."""
+        """F."""
         return self.width
 
     @property
     def drawn(self) -> int:
-        """Nodes drawn a level."""
+        """Nodes of a level that are weighed."""
         return self.width * self.siblings
 
     @property
@@ -244,6 +250,17 @@ class Threshold(Growth):
     def branching(self) -> int:
         """Siblings at most."""
         return self.siblings
+
+    def expanded(self, depth: jax.Array, children: Children) -> jax.Array:
+        """The likeliest; nobody has yet looked at what comes below them."""
+        return _largest(children.value, self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold(_Weighed):
+    """Nodes for as long as they are likely enough to be reached; see `threshold`."""
+
+    least: float
 
     def children(
         self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
@@ -267,10 +284,6 @@ class Threshold(Growth):
         q = without_earlier_siblings(law, tokens, parents, mask, laws.greedy)
         return Children(tokens, parents, mask, q, value, value)
 
-    def expanded(self, depth: jax.Array, children: Children) -> jax.Array:
-        """The likeliest; nobody has yet looked at what comes below them."""
-        return _largest(children.value, self.width)
-
     def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The first N nodes in the order in which they were drawn."""
         order = jnp.argsort(~tree.mask, axis=1, stable=True)[:, : self.nodes]
@@ -278,33 +291,8 @@ class Threshold(Growth):
 
 
 @dataclasses.dataclass(frozen=True)
-class BestFirst(Growth):
+class BestFirst(_Weighed):
     """The N nodes of the highest path probability; see `best_first`."""
-
-    budget: int
-    depth: int
-    width: int
-    siblings: int
-
-    @property
-    def frontier(self) -> int:
-        """Nodes of a level that are expanded."""
-        return self.width
-
-    @property
-    def drawn(self) -> int:
-        """Nodes of a level that are weighed."""
-        return self.width * self.siblings
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.budget
-
-    @property
-    def branching(self) -> int:
-        """Siblings at most."""
-        return self.siblings
 
     def children(
         self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
@@ -319,10 +307,6 @@ class BestFirst(Growth):
         mask = frontier.mask[:, parents[0]] & (value > -jnp.inf)
         value = jnp.where(mask, value, -jnp.inf)
         return Children(flat(tokens).astype(jnp.int32), parents, mask, None, value, value)
-
-    def expanded(self, depth: jax.Array, children: Children) -> jax.Array:
-        """The likeliest."""
-        return _largest(children.value, self.width)
 
     def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The N likeliest of all that were weighed: a path never gets likelier, so that these form a tree."""

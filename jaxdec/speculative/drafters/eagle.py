@@ -13,8 +13,8 @@ from jaxdec import visibility
 from jaxdec.decoding import Request
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.drafters.heads import check_head, likeliest
-from jaxdec.speculative.growth import Frontier, Growth, grow
-from jaxdec.speculative.parts import Committed, Context, Drafter
+from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
+from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -56,22 +56,12 @@ class _Window:
 
 
 @dataclasses.dataclass(frozen=True)
-class EagleDrafter(Drafter):
+class EagleDrafter(Grown):
     """See `eagle`."""
 
     model: Model
     growth: Growth
     params_key: str
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """D."""
-        return self.growth.depth
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.growth.nodes
 
     @property
     def forwards(self) -> int:

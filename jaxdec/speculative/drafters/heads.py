@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxdec.decoding import Request
 from jaxdec.model import Heads, Output, Params
 from jaxdec.speculative import growths
-from jaxdec.speculative.growth import Frontier, Growth, grow
-from jaxdec.speculative.parts import Committed, Context, Drafter
+from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
+from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -31,22 +31,12 @@ class LastHidden:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadDrafter(Drafter):
+class HeadDrafter(Grown):
     """See `heads`."""
 
     heads: Heads
     growth: Growth
     params_key: str
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """D."""
-        return self.growth.depth
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.growth.nodes
 
     def check(self, request: Request, params: Params, vocab_size: int) -> None:
         """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""

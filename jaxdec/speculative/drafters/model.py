@@ -11,8 +11,8 @@ from jaxdec.decoding import Request, prefill
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.order import score
 from jaxdec.speculative import growths
-from jaxdec.speculative.growth import Frontier, Growth, grow
-from jaxdec.speculative.parts import Committed, Context, Drafter
+from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
+from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -39,7 +39,7 @@ _UNSEEN = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelDrafter(Drafter):
+class ModelDrafter(Grown):
     """Grows a tree from the laws of a small causal model, with the target's warp.
 
     The drafter keeps a cache of its own, which holds committed tokens only. A proposal feeds the committed tokens that
@@ -55,21 +55,6 @@ class ModelDrafter(Drafter):
     model: Model
     growth: Growth
     params_key: str = "draft"
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """D."""
-        return self.growth.depth
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.growth.nodes
-
-    @property
-    def independent(self) -> bool:
-        """Whether the growth rule draws siblings independently."""
-        return self.growth.independent
 
     @property
     def forwards(self) -> int:
