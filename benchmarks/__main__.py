@@ -32,8 +32,9 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Runs cases one after another; each leaves its file as soon as it is done."""
     import jaxdec
-    from benchmarks import cases, machine
+    from benchmarks import cases
     from benchmarks.setting import FULL, QUICK
+    from jaxdec import machine
     from jaxdec.training.corpus import python_sources
 
     load = functools.cache(jaxdec.load)

@@ -11,12 +11,13 @@ import numpy as np
 
 import jaxdec
 from benchmarks import costs
-from benchmarks.runner import interleave, quartiles, ratios
 from benchmarks.setting import Row, Setting, compile_all, compiling, model_of, size_labels, sizes
-from benchmarks.workload import Variant, Workload, counts, gaps, identical, new_tokens
+from benchmarks.workload import Variant, Workload, gaps
 from jaxdec import any_subset, text
+from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import init
 from jaxdec.model import Model
+from jaxdec.timing import interleave, quartiles, ratios
 
 RATES = (0.5, 0.95)
 

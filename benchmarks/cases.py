@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 import jaxdec
-from benchmarks import costs, machine
+from benchmarks import costs
 from benchmarks.agreement import tokens_per_forward
 from benchmarks.any_subset import any_subset_cache, any_subset_forwards, any_subset_grown
 from benchmarks.diffusion import diffusion, diffusion_cache
 from benchmarks.infilling import infilling
-from benchmarks.runner import Timing, interleave, quartiles, ratios
+from benchmarks.optimal import optimal_acceptance
 from benchmarks.setting import (
     QUICK,
     Row,
@@ -32,9 +32,13 @@ from benchmarks.setting import (
     size_labels,
     sizes,
 )
-from benchmarks.workload import Variant, Workload, counts, identical, nbytes, new_tokens
+from benchmarks.speculation import CURVES, build, speculation
+from benchmarks.workload import Variant, Workload, nbytes
+from jaxdec import machine
 from jaxdec.checkpoints import Checkpoint
+from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import init, target_params
+from jaxdec.timing import Timing, interleave, quartiles, ratios
 from jaxdec.training.corpus import Corpus
 
 
@@ -186,6 +190,30 @@ def grown(setting: Setting) -> list[Row]:
     return rows
 
 
+def speculation_grown(setting: Setting) -> list[Row]:
+    """Seconds against plain decoding for a few drafters, on a grown target at batch 1: trees of 16 nodes, and others.
+
+    The text is that of the shipped target.
+    """
+    scale, rows = setting.scale, []
+    goals = scale.grown and scale.grown[1:2]  # 25M
+    label, config, params = sizes(setting, goals)[-1]
+    model = model_of(config, setting.target.model.eos)
+    target = dataclasses.replace(setting.target, model=model, params=params)
+    named = [(name, depth(16), 16) for name, depth in CURVES.items()]
+    named += [(name, None, None) for name in ("draft", "lookup", "recycling")]
+    variants = [plain(model, params)]
+    for name, depth, nodes in named[: scale.speculations]:
+        found = build(setting, name, depth, nodes, target)
+        about = "" if nodes is None else f"{nodes} nodes"
+        variants.append(dataclasses.replace(found, about=about))
+    for temperature in scale.temperatures:
+        workload = Workload(setting.prompts(2), 1, scale.tokens, temperature)
+        compile_all(variants, workload)
+        rows += compare(setting, variants, workload, {}, **size_labels(label, config, params))[0]
+    return rows
+
+
 def step_overhead(setting: Setting) -> list[Row]:
     """A plain decoding step in its loop against a bare forward of one token in a loop, with the same cache.
 
@@ -260,6 +288,9 @@ CASES = {
     "grown": Case(grown, CAUSAL),
     "step_overhead": Case(step_overhead, CAUSAL),
     "tokens_per_forward": Case(tokens_per_forward, CAUSAL),
+    "speculation": Case(speculation, CAUSAL),
+    "speculation_grown": Case(speculation_grown, CAUSAL),
+    "optimal_acceptance": Case(optimal_acceptance, CAUSAL),
     "any_subset": Case(any_subset_forwards, ANY_SUBSET),
     "any_subset_grown": Case(any_subset_grown, ANY_SUBSET),
     "any_subset_cache": Case(any_subset_cache, ANY_SUBSET),

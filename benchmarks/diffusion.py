@@ -11,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.infilling import entropy
-from benchmarks.runner import interleave, quartiles, ratios
 from benchmarks.setting import Row, Setting, compile_all, compiling
-from benchmarks.workload import Prompts, Variant, Workload, counts, identical, new_tokens, prompts
+from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import text
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue import CACHES, METHODS, Parts
 from jaxdec.checkpoints import Checkpoint
+from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Decoder
 from jaxdec.diffusion import denoise, schedules, unmask
 from jaxdec.generation import Result
 from jaxdec.model import Inputs, Model, Params
+from jaxdec.timing import interleave, quartiles, ratios
 
 BLOCK = 32
 TEMPERATURES = (0.0, 0.5, 1.0)

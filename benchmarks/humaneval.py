@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import ROOT
+from benchmarks import ROOT
 from jaxdec import text
 
 FILES = {

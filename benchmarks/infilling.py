@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import jaxdec
-from benchmarks import machine, sandbox
+from benchmarks import sandbox
 from benchmarks.humaneval import FILES, Problem, batch, choose, load, parses
 from benchmarks.sandbox import Verdict
 from benchmarks.setting import Row, Setting, infillers
-from benchmarks.workload import Variant, identical
-from jaxdec import any_subset, text
+from benchmarks.workload import Variant
+from jaxdec import any_subset, machine, text
+from jaxdec.comparison import identical
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT
+from benchmarks import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
@@ -72,6 +72,8 @@ def differences(row: Row) -> str:
     found = row["first_differences"]
     if row["exactness"] == "distribution-identical" and row["temperature"] > 0:
         return "every row: the same law, drawn otherwise"
+    if found is None:
+        return "not compared: another law"
     if not found:
         return "none"
     return f"{len(found)} rows, largest gap {max(d['gap'] for d in found):.1e}"
@@ -131,6 +133,49 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
             ("differs from plain in", differences),
         ],
         [("acceptance by depth", depths), ("exactness", word("exactness"))],
+    ),
+    "speculation": (
+        [
+            ("temperature", number("temperature", ".1f")),
+            METHOD,
+            ("nodes", word("nodes")),
+            ("depth", word("depth")),
+            ("tokens/forward", number("tokens_per_forward", ".2f")),
+            ("bar", number("bar", ".1f")),
+            ("acceptance by depth", depths),
+            ("first node", number("root_acceptance", ".3f")),
+            ("at most", number("root_optimal", ".3f")),
+            ("identical", number("identical", ".2%")),
+        ],
+        [
+            ("nodes/forward", number("nodes_per_forward", ".1f")),
+            ("draft forwards/forward", number("draft_forwards_per_forward", ".1f")),
+            ("differs from plain in", differences),
+            ("exactness", word("exactness")),
+        ],
+    ),
+    "speculation_grown": (
+        [
+            *SIZE,
+            ("temperature", number("temperature", ".1f")),
+            METHOD,
+            ("tokens/forward", number("tokens_per_forward", ".2f")),
+            ("times plain", spread("wall_ratio", ".2f")),
+            ("tokens/s", number("tokens_per_second", ".0f")),
+            ("identical", number("identical", ".2%")),
+        ],
+        COST,
+    ),
+    "optimal_acceptance": (
+        [
+            ("siblings", word("siblings")),
+            ("drawn", word("drawing")),
+            ("verifier", word("verifier")),
+            ("accepted", number("acceptance", ".4f")),
+            ("at most", number("optimal", ".4f")),
+            ("gap", number("gap", ".4f")),
+        ],
+        [("exactness", word("exactness"))],
     ),
     "any_subset": (
         [
@@ -253,6 +298,8 @@ HIGHLIGHTS: dict[str, Callable[[Row], bool]] = {
     "grown": lambda row: row["method"] in ("plain", "draft 6", "auto"),
     "step_overhead": lambda row: row["temperature"] == 0,
     "tokens_per_forward": lambda row: not row["about"],
+    "speculation": lambda row: row["bar"] is not None or row["method"] == "draft",
+    "optimal_acceptance": lambda row: row["siblings"] in (1, 4),
     "any_subset": lambda row: row["method"] not in ("ASSD 4", "fused 4", "draft 4", "draft 8"),
     "any_subset_grown": lambda row: (
         row["method"] in ("sequential", "ASSD 4", "fused 3", "draft 4", "auto")
@@ -274,6 +321,15 @@ median and quartiles over the repeats; decoding loops only, compilation apart. *
 those of plain decoding. *of copy*: bytes of weights and cache read a second over the bandwidth at which the machine
 copies memory; weights that stay in a cache can exceed it. *grown*: the shipped target with units that add nothing to
 its text but cost what they cost.
+"""
+ABOUT_TREES = ("speculation", "speculation_grown", "optimal_acceptance")
+SPECULATION_LEGEND = """
+*speculation*: the methods of the catalogue by name, a family of drafters and, unless it is the shared-noise walk, a
+verifier; *comb*: a greedy chain, and beside each of its nodes the next best tokens. *acceptance by depth*: of the steps
+that accepted a path of d - 1 nodes, the share that accepted d. *first node*: the share of steps that accepted one; *at
+most*: what the best verifier would reach with siblings that are drawn like these, the mean over the same steps
+(2502.18779). *optimal_acceptance*: the same for k siblings at held-out positions, by verifier; the *gap* is what a
+better one could gain.
 """
 ABOUT_GAPS = ("any_subset", "any_subset_grown", "any_subset_cache", "infilling")
 INFILLING_LEGEND = """
@@ -330,6 +386,8 @@ def render(results: list[dict[str, Any]], *, full: bool) -> str:
     if not results:
         return "No results yet.\n"
     legend = LEGEND
+    if any(result["case"] in ABOUT_TREES for result in results):
+        legend += SPECULATION_LEGEND
     if any(result["case"] in ABOUT_GAPS for result in results):
         legend += INFILLING_LEGEND
     if any(result["case"] in ABOUT_CANVASES for result in results):

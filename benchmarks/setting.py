@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxdec
-from benchmarks.runner import compile_seconds
 from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import any_subset
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.grow import grow
+from jaxdec.timing import compile_seconds
 from jaxdec.training.corpus import Corpus
 
 Row = dict[str, Any]
@@ -49,6 +49,12 @@ class Scale:
       problems: of each file in `infilling`.
       longest_gap: in bytes, of these problems.
       gaps: problems filled at once.
+      speculated: prompts in `speculation`, decoded at once.
+      speculations: methods in `speculation`, the first ones; None for all.
+      budgets: nodes of the trees whose curves it draws.
+      positions: where acceptance is compared with the highest that is possible.
+      siblings: drafts there.
+      draws: of siblings, at each position.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -79,6 +85,12 @@ class Scale:
     problems: int = 48
     longest_gap: int = 64
     gaps: int = 16
+    speculated: int = 12
+    speculations: int | None = None
+    budgets: tuple[int, ...] = (8, 16, 32, 64)
+    positions: int = 1024
+    siblings: tuple[int, ...] = (1, 2, 4, 8)
+    draws: int = 64
 
 
 FULL = Scale()
@@ -106,6 +118,12 @@ QUICK = Scale(
     problems=2,
     longest_gap=16,
     gaps=2,
+    speculated=2,
+    speculations=3,
+    budgets=(4,),
+    positions=6,
+    siblings=(1, 2),
+    draws=2,
 )
 
 

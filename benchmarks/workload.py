@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.runner import Method
 from jaxdec import text
-from jaxdec.decoding import Decoder, Record, init, run
-from jaxdec.generation import Result, prepare, result
+from jaxdec.comparison import decoding, new_tokens
+from jaxdec.decoding import Decoder
+from jaxdec.generation import Result, prepare
 from jaxdec.infilling import prepare_infill
 from jaxdec.model import Model
 from jaxdec.sampling import row_keys
+from jaxdec.timing import Method
 from jaxdec.training.corpus import Source
 
 SHORTEST, LONGEST = 129, 256  # one bucket of widths, so that all prompts share a program
@@ -188,55 +189,8 @@ class Workload:
 
     def method(self, variant: Variant) -> Method:
         """Decoding as a timed method: the prompts are read in the set-up, the loops are the work."""
-        decoder, params = variant.decoder, variant.params
         requests, keys = self.requests(variant), self.keys()
-
-        def setup():
-            states = [init(decoder, params, request) for request in requests]
-            return [(state, Record.start(state.rows)) for state in states]
-
-        def work(held):
-            return [
-                result(*run(decoder, params, state, key, record=record))
-                for (state, record), key in zip(held, keys, strict=True)
-            ]
-
-        return Method(variant.name, work, setup)
-
-
-def new_tokens(results: list[Result]) -> list[np.ndarray]:
-    """The tokens that each row added to its prompt."""
-    rows = []
-    for part in results:
-        spans = zip(np.asarray(part.prompt_lengths), np.asarray(part.lengths), strict=True)
-        rows += [row[a:b] for row, (a, b) in zip(np.asarray(part.tokens), spans, strict=True)]
-    return rows
-
-
-def counts(results: list[Result]) -> dict[str, Any]:
-    """Forwards and drafts over all rows, and the trips of the loops (the slowest row of each group)."""
-    stats = [result.stats for result in results]
-    total = lambda name: sum(int(getattr(s, name).sum()) for s in stats)
-    proposed = total("proposed")
-    tokens = sum(int((r.lengths - r.prompt_lengths).sum()) for r in results)
-    return {
-        "tokens": tokens,
-        "target_forwards": total("target_forwards"),
-        "target_rows": total("target_rows"),
-        "tokens_per_forward": tokens / total("target_forwards"),
-        "acceptance": total("accepted") / proposed if proposed else None,
-        "loop_steps": sum(int(s.target_forwards.max()) for s in stats),
-    }
-
-
-def identical(rows: list[np.ndarray], baseline: list[np.ndarray]) -> float:
-    """The share of places at which rows hold the baseline's token; a missing token differs."""
-    places = sum(max(len(a), len(b)) for a, b in zip(rows, baseline, strict=True))
-    equal = 0
-    for a, b in zip(rows, baseline, strict=True):
-        shared = min(len(a), len(b))
-        equal += int((a[:shared] == b[:shared]).sum())
-    return equal / places
+        return decoding(variant.name, variant.decoder, variant.params, requests, keys)
 
 
 def nbytes(tree: Any) -> int:

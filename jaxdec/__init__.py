@@ -15,12 +15,13 @@ from jaxdec.decoding import (
 )
 from jaxdec.diffusion import Denoise, denoise
 from jaxdec.gap_length import choose_length
-from jaxdec.generation import Result, generate, prepare
+from jaxdec.generation import Result, acceptance_by_depth, generate, prepare
 from jaxdec.infilling import Infilled, infill, prepare_infill
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
 from jaxdec.speculative import (
     Adaptive,
+    RankTree,
     Speculative,
     adaptive,
     drafters,
@@ -45,11 +46,13 @@ __all__ = [
     "KVCache",
     "Model",
     "Output",
+    "RankTree",
     "Record",
     "Result",
     "Speculative",
     "Status",
     "Warp",
+    "acceptance_by_depth",
     "adaptive",
     "any_subset",
     "auto_draft_length",

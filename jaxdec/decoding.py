@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
-from jaxdec.model import Model, Params
+from jaxdec.model import Model, Output, Params
 from jaxdec.order import Order, prompt_inputs
 from jaxdec.sampling import History, Warp, row_keys
 
@@ -577,6 +577,11 @@ def prefill(model: Model, params: Params, request: Request) -> Any:
     Returns:
       A cache of `request.capacity` slots whose rows hold `lengths - 1` tokens.
     """
+    return read_prompts(model, params, request)[0]
+
+
+def read_prompts(model: Model, params: Params, request: Request) -> tuple[Any, Output]:
+    """As `prefill`, and the output over the prompts `[B, P]`, for those who draft from it."""
     batch, width = request.prompt.shape
     order = request.order
     inputs = prompt_inputs(request.prompt, request.lengths, order)
@@ -585,4 +590,5 @@ def prefill(model: Model, params: Params, request: Request) -> Any:
     output = model.forward(params, inputs, None)
     index = jnp.broadcast_to(jnp.arange(width), (batch, width))
     cache = model.init_cache(batch, request.capacity)
-    return cache.commit(output.entries, index, request.lengths - 1, visibility.causal(index).lives)
+    lives = visibility.causal(index).lives
+    return cache.commit(output.entries, index, request.lengths - 1, lives), output

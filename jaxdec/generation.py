@@ -223,3 +223,26 @@ def result(state: DecoderState, record: Record) -> Result:
         stats=record.stats,
         codes=rows.status,
     )
+
+
+def acceptance_by_depth(result: Result, depth: int | None = None) -> np.ndarray:
+    """How many steps of each row kept at least d drafted tokens, for d = 0, ..., D; at d = 0, all its steps.
+
+    The ratio of neighbours is the acceptance at that depth, given that all before it was accepted. Tokens that a stop
+    or the end of a row cut off do not count.
+
+    Args:
+      result: of `generate`.
+      depth: D; the longest path that any row accepted if not given.
+
+    Returns:
+      int `[B, D + 1]`.
+    """
+    steps, drafted = np.asarray(result.steps), np.asarray(result.drafted)
+    rounds = steps.max(1) + 1  # every step commits a token
+    accepted = np.zeros((len(steps), rounds.max()), int)
+    row, place = np.nonzero(drafted)
+    np.add.at(accepted, (row, steps[row, place]), 1)
+    deepest = accepted.max(initial=0) if depth is None else depth
+    taken = np.arange(rounds.max()) < rounds[:, None]
+    return ((accepted[..., None] >= np.arange(deepest + 1)) & taken[..., None]).sum(1)

@@ -51,6 +51,7 @@ class Inputs:
       looks: int32 `[B, T, 2]`, the span of each token as a query.
       lives: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
       queries: what is asked instead of the token after each new token; None for causal models.
+      features: `[B, T, D]`, a target's hidden states that go with the tokens, for drafters that read those; else None.
     """
 
     tokens: jax.Array
@@ -58,10 +59,15 @@ class Inputs:
     looks: jax.Array
     lives: jax.Array
     queries: Queries | None = None
+    features: jax.Array | None = None
 
     @classmethod
     def causal(
-        cls, tokens: jax.Array, start: jax.Array | int = 0, valid: jax.Array | None = None
+        cls,
+        tokens: jax.Array,
+        start: jax.Array | int = 0,
+        valid: jax.Array | None = None,
+        features: jax.Array | None = None,
     ) -> "Inputs":
         """Consecutive tokens of a causal sequence.
 
@@ -69,6 +75,7 @@ class Inputs:
           tokens: int32 `[B, T]`.
           start: position of the first token, int32 `[B]` or one integer.
           valid: bool `[B, T]`; tokens that are padding are seen by nobody.
+          features: `[B, T, D]` or None.
         """
         positions = jnp.broadcast_to(
             jnp.asarray(start)[..., None] + jnp.arange(tokens.shape[1]), tokens.shape[:2]
@@ -76,7 +83,7 @@ class Inputs:
         spans = visibility.causal(positions)
         if valid is not None:
             spans = spans.where(valid)
-        return cls(tokens, positions, spans.looks, spans.lives)
+        return cls(tokens, positions, spans.looks, spans.lives, features=features)
 
 
 @jax.tree_util.register_dataclass
@@ -163,6 +170,16 @@ class _Merged:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Call:
+    """A call of an NNX module as a function of its state; compares by the module's graph definition."""
+
+    graphdef: nnx.GraphDef
+
+    def __call__(self, params: Params, *arguments: Any) -> Any:
+        return nnx.merge(self.graphdef, params)(*arguments)
+
+
+@dataclasses.dataclass(frozen=True)
 class _InitCache:
     """The `init_cache` of an NNX module, comparable by its arguments."""
 
@@ -171,6 +188,37 @@ class _InitCache:
 
     def __call__(self, batch: int, capacity: int) -> Any:
         return self.function(self.config, batch, capacity)
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """Draft heads on a target's hidden states, as drafters know them; compares by value.
+
+    Attributes:
+      law: `(params, hidden [..., D], path int32 [..., d]) -> logits [..., V]`: the law of the token after a path of
+        d = 1, ..., K tokens, the first of which is the one whose law the target read from `hidden`.
+      heads: K.
+      width: D.
+      vocab_size: V.
+    """
+
+    law: Callable[..., jax.Array]
+    heads: int
+    width: int
+    vocab_size: int
+
+
+def heads_from_nnx(module: Any) -> tuple[Heads, Params]:
+    """Splits an NNX module of draft heads into `Heads` and parameters.
+
+    Args:
+      module: an `nnx.Module`, callable as `module(hidden, path) -> logits`, with a `config` that has `heads`,
+        `width` and `vocab_size`.
+    """
+    graphdef, state = nnx.split(module)
+    config = module.config
+    heads = Heads(_Call(graphdef), config.heads, config.width, config.vocab_size)
+    return heads, nnx.to_pure_dict(state)
 
 
 def from_nnx(

@@ -1,7 +1,8 @@
-"""Maps of commits and confidences, and trade-off curves, drawn without a screen."""
+"""Maps of commits and confidences, curves, and draft trees, drawn without a screen."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -148,6 +149,107 @@ def test_a_trade_off_has_a_line_a_policy():
 def test_impossible_trade_offs(points, message):
     with pytest.raises(ValueError, match=message):
         plotting.trade_off(points)
+
+
+def test_budgets_of_nodes_double():
+    points = {"sequoia": [(4.0, 2.0), (8.0, 2.5)], "comb": [(4, 1.5)]}
+    ax = plotting.node_budgets(points)
+    ax.figure.canvas.draw()
+    drawn = {line.get_label(): [tuple(xy) for xy in line.get_xydata()] for line in ax.lines}
+    assert drawn == points
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("nodes of the tree", "tokens per forward")
+    assert ax.get_xscale() == "log" and "8" in [t.get_text() for t in ax.get_xticklabels()]
+    with pytest.raises(ValueError, match="no method"):
+        plotting.node_budgets({})
+
+
+def test_bars_stand_in_groups_from_the_top():
+    speed = {"plain": 1.0, "draft": 1.5}
+    series = {"tokens": {"plain": 1.0, "draft": 3.0}, "speed": speed}
+    ax = plotting.bars(series, spreads={"speed": {"plain": (1.0, 1.0), "draft": (1.2, 2.0)}})
+    ax.figure.canvas.draw()
+    whiskers, *groups = sorted(ax.containers, key=lambda held: not hasattr(held, "has_xerr"))
+    widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in groups}
+    assert widths == {"tokens": [1, 3], "speed": [1, 1.5]}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["plain", "draft"]
+    assert ax.yaxis_inverted() and ax.lines[0].get_xdata()[0] == 1
+    segments = whiskers.lines[2][0].get_segments()
+    assert segments[1][:, 0].tolist() == pytest.approx([1.2, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        ({}, "no method"),
+        ({"tokens": {}}, "no method"),
+        ({"tokens": {"a": 1.0}, "speed": {"b": 1.0}}, r"'speed' must have the methods \['a'\]"),
+    ],
+)
+def test_impossible_bars(series, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.bars(series)
+
+
+def explained():
+    """`a` with children `b` (then ` `, then a byte that is not drawn) and `c`; node 3 of row 1 does not exist."""
+    tree = SimpleNamespace(
+        tokens=np.array([list(b"bc e"), list(b"bc e")]),
+        parents=np.array([[-1, -1, 0, 0]] * 2),
+        mask=np.array([[1, 1, 1, 1], [1, 1, 1, 0]], bool),
+    )
+    outcome = SimpleNamespace(
+        path=np.array([[0, 1, 3], [0, 2, 0]]), count=np.array([2, 0]), next_token=np.array([36, 10])
+    )
+    return SimpleNamespace(pending=np.array([97, 97]), tree=tree, outcome=outcome)
+
+
+def test_a_draft_tree_shows_its_path():
+    ax = plotting.draft_tree(explained())
+    ax.figure.canvas.draw()
+    places = {(0, 0): "a", (1, 0): "b", (2, 0): "␣", (3, 0): "$", (2, -1): "e", (1, -2): "c"}
+    assert letters(ax) == places
+    faces = {label.get_text(): label.get_bbox_patch().get_facecolor() for label in ax.texts}
+    green, grey = faces["b"], faces["c"]
+    assert green == faces["␣"] and grey == faces["e"]
+    assert len({green, grey, faces["a"], faces["$"]}) == 4
+    ends = {tuple(line.get_xydata()[-1]): line.get_linewidth() for line in ax.lines}
+    assert {place for place, width in ends.items() if width > 1} == {(1, 0), (2, 0), (3, 0)}
+    assert len(ends) == 5
+
+
+def test_a_draft_tree_without_accepted_nodes():
+    _, other = plt.subplots()
+    ax = plotting.draft_tree(explained(), row=1, ax=other)
+    assert ax is other
+    assert letters(ax) == {(0, 0): "a", (1, 0): "b", (2, 0): "␣", (1, -1): "c", (1, -2): "↵"}
+    with pytest.raises(ValueError, match=r"row must lie in \[0, 1\], got 2"):
+        plotting.draft_tree(explained(), row=2)
+
+
+def test_acceptance_has_a_line_a_method():
+    shares = {"chain": [0.7, 0.5, 0.5], "tree": [1.0, 0]}
+    ax = plotting.acceptance_by_depth(shares)
+    ax.figure.canvas.draw()
+    drawn = {line.get_label(): [tuple(xy) for xy in line.get_xydata()] for line in ax.lines}
+    assert drawn == {"chain": [(1, 0.7), (2, 0.5), (3, 0.5)], "tree": [(1, 1), (2, 0)]}
+    assert ax.get_xticks().tolist() == [1, 2, 3]
+    _, other = plt.subplots()
+    assert plotting.acceptance_by_depth(shares, ax=other) is other
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({}, "no method"),
+        ({"none": []}, r"'none' must be \[D\], D at least 1, got \[0\]"),
+        ({"rises": [0.5, 0.6]}, "'rises' must lie in .* never rise, got 0.6 at depth 2"),
+        ({"sure": [1.5]}, "got 1.5 at depth 1"),
+        ({"below": [-0.5]}, "got -0.5 at depth 1"),
+    ],
+)
+def test_impossible_acceptance(shares, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.acceptance_by_depth(shares)
 
 
 def test_matplotlib_is_imported_by_the_call():

@@ -26,7 +26,7 @@ def snippets():
 
 
 def test_gaps_are_filled_as_printed(capsys):
-    _, code, _ = snippets()
+    _, _, code, _ = snippets()
     names = {"jax": jax, "jaxdec": jaxdec}
     exec(code, names)
     filled, before, after = names["filled"], names["before"], names["after"]
@@ -57,7 +57,7 @@ def test_canvases_are_filled_as_printed(capsys):
 
 
 def test_quick_start_runs_as_printed(capsys):
-    code, _, _ = snippets()
+    code, trees, _, _ = snippets()
     names = {}
     exec(code, names)
     printed = capsys.readouterr().out
@@ -76,6 +76,10 @@ def test_quick_start_runs_as_printed(capsys):
     length = int(plain.lengths[0])
     assert length == int(result.lengths[0])
     np.testing.assert_array_equal(plain.tokens[0, :length], result.tokens[0, :length])
+    exec(trees, names)
+    faster = names["faster"]
+    np.testing.assert_array_equal(plain.tokens[0, :length], faster.tokens[0, :length])
+    assert int(faster.stats.target_forwards[0]) < int(result.stats.target_forwards[0])
 
 
 def test_method_table_is_generated():

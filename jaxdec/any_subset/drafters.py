@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import Request, target_params
-from jaxdec.model import Inputs, Model, Params, Queries
+from jaxdec.model import Inputs, Model, Output, Params, Queries
 from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.speculative import Committed, Context, Drafter, DraftTree, RankTree
 
@@ -258,7 +258,7 @@ class FusedDrafter(_InOrder):
         """R = O K."""
         return len(self.ends) * self.depth
 
-    def init(self, params: Params, request: Request) -> Riding:
+    def init(self, params: Params, request: Request, output: Output) -> Riding:
         """Nothing is known before the first forward."""
         batch = request.prompt.shape[0]
         shape = (batch, self.depth, self.vocab_size)

@@ -1,4 +1,4 @@
-"""The command line: `jaxdec demo`, `generate`, `infill`, `denoise`, `train` and `info`.
+"""The command line: `jaxdec demo`, `generate`, `infill`, `denoise`, `bench`, `train` and `info`.
 
 Bad input ends with one line on stderr and exit code 2.
 """
@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jaxdec
-from jaxdec.cli import demo, denoise, generate, infill, info, train
+from jaxdec.cli import bench, demo, denoise, generate, infill, info, train
 
 COMMANDS = {
     "demo": demo,
     "generate": generate,
     "infill": infill,
     "denoise": denoise,
+    "bench": bench,
     "train": train,
     "info": info,
 }

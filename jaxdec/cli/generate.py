@@ -1,7 +1,6 @@
 """Continues prompts with any method; text is written as it is made."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from typing import Any
@@ -12,13 +11,11 @@ from rich.console import Console
 
 import jaxdec
 from jaxdec import catalogue, text
+from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page
-
-DRAFTS = {"draft": "code-draft", "diffuspec": "code-block"}
-"""The methods that draft with a model, and the one that each takes if none is named."""
 
 _KNOBS = {
     "top_k": (int, "keep the k most probable tokens"),
@@ -45,12 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text to continue, - for stdin; repeat it for a batch",
     )
     options.add_models(parser, draft=None)
-    add(
-        "--draft-length",
-        type=options.integer(1, options.LONGEST_DRAFT),
-        metavar="N",
-        help="tokens drafted a step (default: 6 by a model, 8 by lookup)",
-    )
+    options.add_draft_sizes(parser)
     add("--verifier", choices=catalogue.VERIFIERS, default="walk", help="which drafts are kept")
     add(
         "--max-new-tokens", type=int, default=128, metavar="N", help="tokens a prompt (default 128)"
@@ -90,13 +82,14 @@ def run(arguments: argparse.Namespace) -> None:
         if not prompt and not arguments.bos:
             raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
     target = options.load(arguments.target)
-    params, parts = target.params, catalogue.Parts(target.model, length=arguments.draft_length)
-    if arguments.method in DRAFTS:
-        own = DRAFTS[arguments.method]
-        drafter = options.load(own if arguments.draft is None else arguments.draft)
-        params = {"target": target.params, "draft": drafter.params}
-        parts = dataclasses.replace(parts, draft=drafter.model, block=drafter.block_size)
-    decoder = method.make(parts)
+    decoder, params = assemble(
+        method,
+        target,
+        draft=arguments.draft,
+        length=arguments.draft_length,
+        nodes=arguments.nodes,
+        load=options.load_draft,
+    )
     tokens, lengths = text.encode_batch(prompts, bos=arguments.bos)
     request = jaxdec.prepare(
         decoder,

@@ -42,7 +42,7 @@ def checkpoint_table() -> Table:
         table.add_row("none", "", "", "`jaxdec train` makes one")
     for name in names:
         try:
-            checkpoint = checkpoints.load(name)
+            checkpoint = checkpoints.load_any(name)
         except ValueError as error:
             table.add_row(name, "", "", str(error))
             continue

@@ -8,10 +8,11 @@ from pathlib import Path
 import jax
 
 from jaxdec import checkpoints
-from jaxdec.checkpoints import Checkpoint
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
+MOST_NODES = 256  # of a draft tree
 LONGEST_GAP = 1024  # that a length is chosen from
 
 
@@ -75,6 +76,22 @@ def add_target(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def add_draft_sizes(parser: argparse.ArgumentParser) -> None:
+    """The options that choose how much is drafted."""
+    parser.add_argument(
+        "--draft-length",
+        type=integer(1, LONGEST_DRAFT),
+        metavar="N",
+        help="tokens drafted a step, or the depth of a tree (default: the method's own)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=integer(1, MOST_NODES),
+        metavar="N",
+        help="nodes of a draft tree (default 64)",
+    )
+
+
 def add_temperature(parser: argparse.ArgumentParser) -> None:
     """The option that chooses how random the text is."""
     parser.add_argument(
@@ -97,14 +114,33 @@ def load(name: str) -> Checkpoint:
     Raises:
       ValueError: if there is none, it is damaged, or its vocabulary cannot hold every byte.
     """
+    checkpoint = checkpoints.load(_named(name))
+    _check_bytes(name, checkpoint.model.vocab_size)
+    return checkpoint
+
+
+def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
+    """Loads a checkpoint of a model of bytes, or of heads on one.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    checkpoint = checkpoints.load_any(_named(name))
+    _check_bytes(name, checkpoint.model.vocab_size)
+    return checkpoint
+
+
+def _named(name: str) -> Path:
     if not name:
         raise ValueError("the name of a checkpoint is empty")
-    checkpoint = checkpoints.load(Path(name))
-    if checkpoint.model.vocab_size < 256:
+    return Path(name)
+
+
+def _check_bytes(name: str, vocab_size: int) -> None:
+    if vocab_size < 256:
         raise ValueError(
-            f"checkpoint {name!r} has a vocabulary of {checkpoint.model.vocab_size}; text as bytes needs 256"
+            f"checkpoint {name!r} has a vocabulary of {vocab_size}; text as bytes needs 256"
         )
-    return checkpoint
 
 
 def device() -> str:

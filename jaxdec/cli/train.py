@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +20,11 @@ from rich.progress import (
 )
 
 from jaxdec.cli import options
-from jaxdec.training import corpus, export
+from jaxdec.models import build_heads
+from jaxdec.training import corpus, export, export_heads
+from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
-from jaxdec.training.trainer import TrainConfig, train
+from jaxdec.training.trainer import RunConfig, TrainConfig, train
 
 _RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
 _MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
@@ -70,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     run_id = export.identity(config, data)
     export.check_free(target, run_id)
-    teacher = _teacher(preset, config, arguments)
+    learn, publish = _task(preset, config, arguments)
     size = sum(len(source.content) for source in data.train)
     console.print(
         f"{arguments.name}: {len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
@@ -82,31 +86,58 @@ def run(arguments: argparse.Namespace) -> None:
             clock.set(seconds)
             bar.show(step, loss)
 
-        _, params = train(
-            config, data, folder, teacher=teacher, start=_start(config), report=report
-        )
+        _, params = learn(data, folder, report=report)
     if (target / "config.json").exists():
         console.print(f"{target} holds this run's checkpoint already")
         return
     console.print("scoring the held-out files ...")
-    facts = export.export(
+    facts = publish(
         target,
         arguments.name,
-        config,
-        data,
-        params,
+        data=data,
+        params=params,
         about=preset.about,
         command=command(arguments),
         seconds=clock.seconds,
     )
-    console.print(
-        f"held-out bits per byte {facts['held_out_bits_per_byte']:.3f} "
-        f"(gzip -9 {facts['gzip_bits_per_byte']:.3f}, xz -9e {facts['xz_bits_per_byte']:.3f}); "
-        f"checkpoint in {target}"
+    console.print(f"{_quality(facts)}; checkpoint in {target}")
+
+
+def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argparse.Namespace):
+    """What trains, as `(corpus, folder, report) -> (model, params)`, and what exports."""
+    if isinstance(config, TrainConfig):
+        teacher = _teacher(preset, config, arguments)
+        learn = lambda data, folder, report: train(
+            config, data, folder, teacher=teacher, start=_start(config), report=report
+        )
+        return learn, functools.partial(export.export, config=config)
+    if arguments.teacher:
+        raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
+    held = options.load(config.target)
+    target = held.model, held.params
+    heads, _ = build_heads(config.kind, config.model, abstract=True)
+    learn_heads = lambda data, folder, report: train_heads(
+        config, data, folder, target, report=report
+    )
+    return learn_heads, functools.partial(
+        export_heads.export_heads, config=config, heads=heads, target=target
     )
 
 
-def configure(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+def _quality(facts: dict[str, Any]) -> str:
+    """How good a trained model is, in one line."""
+    if "overlap" in facts:
+        best = ", ".join(f"{ranks[0]:.3f}" for ranks in facts["agreement_by_rank"])
+        return f"held-out agreement with the target by depth {best}"
+    return (
+        f"held-out bits per byte {facts['held_out_bits_per_byte']:.3f} "
+        f"(gzip -9 {facts['gzip_bits_per_byte']:.3f}, xz -9e {facts['xz_bits_per_byte']:.3f})"
+    )
+
+
+def configure(
+    config: TrainConfig | HeadTraining, arguments: argparse.Namespace
+) -> TrainConfig | HeadTraining:
     """The preset's configuration with what was given on the command line."""
 
     def given(names):
@@ -115,7 +146,11 @@ def configure(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig
     changes = given((*_RUN, "seed"))
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
-    model = dataclasses.replace(config.model, **given(_MODEL))
+    sizes = given(_MODEL)
+    if isinstance(config, HeadTraining) and sizes:
+        name = next(iter(sizes)).replace("_", "-")
+        raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
+    model: Any = dataclasses.replace(config.model, **sizes)
     return dataclasses.replace(config, model=model, **changes)
 
 
@@ -167,7 +202,7 @@ class _Clock:
 class _Bar:
     """A progress bar on a terminal, and a line now and then elsewhere."""
 
-    def __init__(self, console: Console, config: TrainConfig):
+    def __init__(self, console: Console, config: RunConfig):
         self._console, self._config = console, config
         self._first: int | None = None
         self._progress = Progress(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.decoding import Request
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative import Committed, Context, Drafter, DraftTree
 
 
@@ -63,7 +63,7 @@ class DiffuSpec(Drafter):
         if not hasattr(params, "keys") or self.params_key not in params:
             raise ValueError(f"params has no part {self.params_key!r} for the draft model")
 
-    def init(self, params: Params, request: Request) -> DraftLength:
+    def init(self, params: Params, request: Request, output: Output) -> DraftLength:
         """As many drafts as there can be."""
         zero = jnp.zeros(request.lengths.shape, jnp.float32)
         return DraftLength(jnp.full_like(request.lengths, self.depth), zero, zero)

@@ -126,6 +126,30 @@ def attend(
     return mixed.reshape(batch, heads, length, width).astype(queries.dtype)
 
 
+def visible(
+    inputs: Inputs, cache: KVCache | None, window: int | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """What new tokens see: bool `[B, T, T]`, and `[B, T, S]` (None without a cache).
+
+    Args:
+      inputs: T new tokens.
+      cache: committed tokens.
+      window: if set, positions further away than that are not seen, whatever the spans say.
+    """
+
+    def near(seen, key_positions):
+        if window is None:
+            return seen
+        distance = jnp.abs(inputs.positions[:, :, None] - key_positions[:, None, :])
+        return seen & (distance < window)
+
+    # Two compares a pair, shared by all layers and heads; the fused kernels take the spans themselves.
+    visible_new = near(visibility.dense(inputs.looks, inputs.lives), inputs.positions)
+    if cache is None:
+        return visible_new, None
+    return visible_new, near(visibility.dense(inputs.looks, cache.spans), cache.positions)
+
+
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
     init = nnx.initializers.normal(scale / math.sqrt(inputs))
     return nnx.Linear(inputs, outputs, use_bias=False, kernel_init=init, rngs=rngs)
@@ -234,13 +258,7 @@ class Transformer(nnx.Module):
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
             x = self.embed_tokens(x)
-        # Two compares a pair, shared by all layers and heads; the fused kernels take the spans themselves.
-        visible_new = visibility.dense(inputs.looks, inputs.lives)
-        visible_new = self._near(visible_new, inputs.positions, inputs.positions)
-        visible_cached = None
-        if cache is not None:
-            visible_cached = visibility.dense(inputs.looks, cache.spans)
-            visible_cached = self._near(visible_cached, inputs.positions, cache.positions)
+        visible_new, visible_cached = visible(inputs, cache, self.config.window)
         entries, states = [], [x]
         for i, block in enumerate(self.layers):
             cached = None if cache is None else cache.layers[i]
@@ -255,9 +273,3 @@ class Transformer(nnx.Module):
             taps=tuple(states[i] for i in taps),
             entries=KVEntries(tuple(entries), inputs.positions),
         )
-
-    def _near(self, visible, query_positions, key_positions):
-        if self.config.window is None:
-            return visible
-        distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None, :])
-        return visible & (distance < self.config.window)

@@ -3,6 +3,7 @@
 from jaxdec.speculative import drafters, growths, verifiers
 from jaxdec.speculative.adaptive import Adaptive, adaptive
 from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
+from jaxdec.speculative.explain import Explained, explain
 from jaxdec.speculative.growth import Growth, grow
 from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
 from jaxdec.speculative.tree import DraftTree, RankTree
@@ -13,6 +14,7 @@ __all__ = [
     "Context",
     "DraftTree",
     "Drafter",
+    "Explained",
     "Growth",
     "Outcome",
     "RankTree",
@@ -21,6 +23,7 @@ __all__ = [
     "Verifier",
     "adaptive",
     "drafters",
+    "explain",
     "grow",
     "growths",
     "speculative",

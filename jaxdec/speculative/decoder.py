@@ -17,7 +17,7 @@ from jaxdec.decoding import (
     Request,
     Rows,
     Settings,
-    prefill,
+    read_prompts,
     target_params,
 )
 from jaxdec.model import Inputs, Model, Output, Params
@@ -112,11 +112,12 @@ class Speculative:
 
     def init(self, params: Params, request: Request) -> SpeculativeState:
         """Reads the prompts with the target and the drafter."""
+        cache, output = read_prompts(self.model, target_params(params), request)
         return SpeculativeState(
             rows=Rows.start(request, self.model.vocab_size),
             settings=request.settings,
-            cache=prefill(self.model, target_params(params), request),
-            draft=self.drafter.init(params, request),
+            cache=cache,
+            draft=self.drafter.init(params, request, output),
         )
 
     def step(
@@ -124,6 +125,21 @@ class Speculative:
     ) -> tuple[SpeculativeState, Info]:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
         return self.conclude(state, self.judge(params, state, rng))
+
+    def context(self, state: SpeculativeState, rng: jax.Array) -> Context:
+        """What drafter and verifier may look at in the next step."""
+        rows, settings = state.rows, state.settings
+        depths = jnp.arange(self.width)
+        shares = self.verifier.shares_noise
+
+        def keys():
+            if shares:
+                return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
+            return key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
+
+        shape = (*rows.length.shape, self.width, self.model.vocab_size)
+        noise = settings.warp.noise(keys, shape)
+        return Context(rows, settings, rng, noise, state.cache, shares)
 
     def judge(
         self,
@@ -142,16 +158,7 @@ class Speculative:
         """
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
-
-        def keys():
-            if self.verifier.shares_noise:
-                return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
-            return key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
-
-        shape = (*rows.length.shape, self.width, self.model.vocab_size)
-        noise = settings.warp.noise(keys, shape)
-        shares = self.verifier.shares_noise
-        context = Context(rows, settings, rng, noise, state.cache, shares)
+        context = self.context(state, rng)
         tree, made = self.drafter.propose(params, state.draft, context)
         if limit is not None:
             mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])

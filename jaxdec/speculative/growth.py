@@ -147,6 +147,11 @@ class Growth(abc.ABC):
         return self.depth * self.drawn
 
     @property
+    def independent(self) -> bool:
+        """Whether siblings are independent draws from one law; so those of a chain, which has none."""
+        return self.nodes == self.depth
+
+    @property
     def branching(self) -> int:
         """The most children of a node; the vocabulary must have as many tokens."""
         return 1

@@ -18,7 +18,7 @@ from jaxdec.speculative.growth import (
     without_earlier_siblings,
 )
 from jaxdec.speculative.parts import Context
-from jaxdec.speculative.tree import DraftTree, RankTree
+from jaxdec.speculative.tree import DraftTree, RankTree, check_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +107,39 @@ class Fixed(Growth):
 
 
 @dataclasses.dataclass(frozen=True)
+class GreedySiblings(Fixed):
+    """Trees of a fixed shape, one draw among the siblings of each node; see `greedy_siblings`."""
+
+    def children(
+        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+    ) -> Children:
+        """First a draw from the law without the likeliest tokens, then these."""
+        drawn = super().children(depth, laws, frontier, context)
+        slots, ranks, exists, _ = (jnp.asarray(table)[depth] for table in self._tables())
+        family = exists & (slots[:, None] == slots)  # [C, C]
+        chosen = jnp.where(exists, family.sum(-1) - 1, 0)  # siblings of each node that are chosen
+        best = jax.lax.top_k(laws.law, self.branching)[1][:, slots]  # [B, C, R]
+        law = laws.at(drawn.parents)
+        likeliest = jax.nn.one_hot(best, law.shape[-1], dtype=bool)
+        likeliest &= (jnp.arange(self.branching) < chosen[:, None])[..., None]
+        rest = jnp.where(likeliest.any(2), -jnp.inf, law)
+        draw = jnp.argmax(rest + laws.noise, axis=-1)
+        choice = jnp.take_along_axis(best, jnp.maximum(ranks - 1, 0)[:, None][None], axis=-1)
+        tokens = jnp.where(ranks == 0, draw, choice[..., 0])
+        # Rows without a draw keep the order of the plain rule: all of their nodes are chosen.
+        tokens = jnp.where(laws.greedy[..., 0], drawn.tokens, tokens).astype(jnp.int32)
+        own = jnp.take_along_axis(law, tokens[..., None], axis=-1)[..., 0]
+        left = jnp.isfinite(rest).any(-1)
+        sampled = jnp.where(ranks == 0, left, own > -jnp.inf)
+        mask = exists & frontier.mask[:, slots] & (laws.greedy[..., 0] | sampled)
+        sure = jnp.where(jax.nn.one_hot(tokens, law.shape[-1], dtype=bool), 0.0, -jnp.inf)
+        certain = laws.greedy | (ranks > 0)[:, None] | ~left[..., None]
+        q = jnp.where(certain, sure, jax.nn.log_softmax(rest))
+        path = frontier.path[:, slots] + own
+        return Children(tokens, drawn.parents, mask, q, path, path)
+
+
+@dataclasses.dataclass(frozen=True)
 class Independent(Growth):
     """Chains that are drawn independently; see `independent`."""
 
@@ -117,6 +150,11 @@ class Independent(Growth):
     def frontier(self) -> int:
         """One node a chain."""
         return self.chains
+
+    @property
+    def independent(self) -> bool:
+        """They are."""
+        return True
 
     def children(
         self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
@@ -336,6 +374,20 @@ def fixed(shape: RankTree) -> Fixed:
     return Fixed(shape)
 
 
+def greedy_siblings(shape: RankTree) -> GreedySiblings:
+    """Trees of a fixed shape in which, of K siblings, K - 1 are the likeliest tokens and one is drawn from the others.
+
+    The draw comes first, with the law q without the K - 1 likeliest tokens, renormalised; these follow as chosen
+    nodes. Recursive rejection is the best verification of such siblings, and K = 2 gives the pairs of SpecHub.
+
+    Args:
+      shape: such as `RankTree.branching((4, 2, 1))`.
+
+    Source: MDSD (2502.18779); SpecHub (2411.05289).
+    """
+    return GreedySiblings(shape)
+
+
 def independent(chains: int, length: int) -> Independent:
     """Chains that are drawn independently of one another, with replacement; equal beginnings are scored once.
 
@@ -350,7 +402,8 @@ def independent(chains: int, length: int) -> Independent:
 
     Source: SpecTr (2310.15141), SpecInfer (2305.09781).
     """
-    return Independent(_at_least("chains", chains), _at_least("length", length))
+    check_sizes(chains=chains, length=length)
+    return Independent(chains, length)
 
 
 def stochastic_beam(width: int, depth: int) -> StochasticBeam:
@@ -370,7 +423,8 @@ def stochastic_beam(width: int, depth: int) -> StochasticBeam:
 
     Source: 2402.14160; the beam itself, 1903.06059.
     """
-    return StochasticBeam(_at_least("width", width), _at_least("depth", depth))
+    check_sizes(width=width, depth=depth)
+    return StochasticBeam(width, depth)
 
 
 def threshold(
@@ -427,15 +481,8 @@ def best_first(nodes: int, depth: int, *, width: int = 8, siblings: int = 8) -> 
     return BestFirst(*_budgeted(nodes, depth, width, siblings))
 
 
-def _at_least(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
-
-
 def _budgeted(nodes: int, depth: int, width: int, siblings: int) -> tuple[int, int, int, int]:
-    for name, value in dict(nodes=nodes, depth=depth, width=width, siblings=siblings).items():
-        _at_least(name, value)
+    check_sizes(nodes=nodes, depth=depth, width=width, siblings=siblings)
     most = width * siblings * depth
     if nodes > most:
         raise ValueError(

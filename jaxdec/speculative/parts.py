@@ -138,8 +138,8 @@ class Drafter(abc.ABC):
     def check(self, request: Request, params: Params, vocab_size: int) -> None:  # noqa: B027
         """Raises `ValueError` for a request or target that the drafter cannot serve."""
 
-    def init(self, params: Params, request: Request) -> Any:
-        """The drafter's state after reading the prompts."""
+    def init(self, params: Params, request: Request, output: Output) -> Any:
+        """The drafter's state after reading the prompts, over which the target's forward gave `output`."""
         return None
 
     @abc.abstractmethod

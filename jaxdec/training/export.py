@@ -23,12 +23,12 @@ from jaxdec.training import objectives, subsets
 from jaxdec.training.corpus import Corpus
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
-from jaxdec.training.trainer import TrainConfig, build
+from jaxdec.training.trainer import RunConfig, TrainConfig, build
 
 MAX_LENGTH = 8192
 
 
-def identity(config: TrainConfig, data: Corpus) -> str:
+def identity(config: RunConfig, data: Corpus) -> str:
     """A hash of a run: its configuration and its corpus."""
     held = json.dumps([dataclasses.asdict(config), data.fingerprint()], sort_keys=True)
     return hashlib.sha256(held.encode()).hexdigest()[:16]
@@ -146,9 +146,7 @@ def export(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    path = Path(path).absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"cannot export to {path}: it is not an empty folder")
+    path = free(path)
     sizes = dataclasses.replace(config.model, window=config.length, max_length=MAX_LENGTH)
     model, _ = build(sizes)
     fills = _fills(config)
@@ -156,15 +154,71 @@ def export(
         model = (two_stream if fills == "subsets" else canvas_model)(model, text.MASK)
     blocks = config.masking.blocks if isinstance(config.masking, Noising) else ()
     facts: dict[str, Any] = {
-        "about": about,
+        **shared_facts(config, data, params, about),
         **({} if fills in (None, "subsets") else {"fills": fills}),
+        **evaluate(model, rounded(params), data, config.length, blocks),
+        **origin(config, data, command, seconds),
+    }
+    publish(
+        path,
+        card(name, config, facts),
+        sizes,
+        params,
+        facts=facts,
+        fills=fills,
+        mask_token=None if fills is None else text.MASK,
+        block_size=max(blocks, default=None),
+    )
+    return facts
+
+
+def free(path: Path) -> Path:
+    """The absolute path of a folder that does not exist or is empty.
+
+    Raises:
+      ValueError: if it is neither.
+    """
+    path = Path(path).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"cannot export to {path}: it is not an empty folder")
+    return path
+
+
+def publish(path: Path, readme: str, sizes: Any, params: Params, **held: Any) -> None:
+    """Writes checkpoint and card to a folder that is free, all at once or not at all.
+
+    Args:
+      path: absolute.
+      readme: the card, Markdown.
+      sizes: of the model or heads.
+      params: trained parameters.
+      **held: as for `checkpoints.save`.
+    """
+    draft = path.with_name(path.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
+    checkpoints.save(draft, sizes, params, eos=[text.EOS], **held)
+    (draft / "README.md").write_text(readme)
+    if path.exists():
+        path.rmdir()
+    draft.rename(path)
+
+
+def shared_facts(config: RunConfig, data: Corpus, params: Params, about: str) -> dict[str, Any]:
+    """What is known of every run, before its evaluation."""
+    return {
+        "about": about,
         "steps": config.steps,
         "batch": config.batch,
         "length": config.length,
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "corpus": data.fingerprint(),
         "train_bytes": sum(len(source.content) for source in data.train),
-        **evaluate(model, rounded(params), data, config.length, blocks),
+    }
+
+
+def origin(config: RunConfig, data: Corpus, command: str, seconds: float | None) -> dict[str, Any]:
+    """Where a run's weights come from."""
+    return {
         "python": platform.python_version(),
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
@@ -172,29 +226,27 @@ def export(
         "command": command,
         "run": identity(config, data),
     }
-    draft = path.with_name(path.name + ".part")
-    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
-    checkpoints.save(
-        draft,
-        sizes,
-        params,
-        eos=[text.EOS],
-        facts=facts,
-        fills=fills,
-        mask_token=None if fills is None else text.MASK,
-        block_size=max(blocks, default=None),
+
+
+def data_paragraph(facts: dict[str, Any]) -> str:
+    """What a card says of the corpus."""
+    return f"""Python sources, {facts["train_bytes"]:,} bytes to learn from and {facts["held_out_bytes"]:,} held out, \
+split by file (a file is held out iff the hash of its name says so). The corpus has the fingerprint \
+`{facts["corpus"]}`; it was collected under Python {facts["python"]}, and other versions of Python give another one."""
+
+
+def training_sentence(config: RunConfig, facts: dict[str, Any]) -> str:
+    """What a card says of the run."""
+    took = "" if facts["seconds"] is None else f", {facts['seconds'] / 60:.0f} minutes of training"
+    return (
+        f"{facts['steps']} steps of {facts['batch']} windows of {facts['length']} tokens, Muon and AdamW, seed "
+        f"{config.seed}, jax {facts['jax']} on {facts['device']}{took}."
     )
-    (draft / "README.md").write_text(card(name, config, facts))
-    if path.exists():
-        path.rmdir()
-    draft.rename(path)
-    return facts
 
 
 def card(name: str, config: TrainConfig, facts: dict[str, Any]) -> str:
     """The model card, Markdown."""
     sizes = config.model
-    took = "" if facts["seconds"] is None else f", {facts['seconds'] / 60:.0f} minutes of training"
     distilled = (
         f" The loss weighs the teacher's law by {config.distill:g} and the data by "
         f"{1 - config.distill:g}."
@@ -210,14 +262,11 @@ special tokens). Weights are stored in bfloat16.
 
 ## Data
 
-Python sources, {facts["train_bytes"]:,} bytes to learn from and {facts["held_out_bytes"]:,} held out, split by \
-file (a file is held out iff the hash of its name says so). The corpus has the fingerprint `{facts["corpus"]}`; it \
-was collected under Python {facts["python"]}, and other versions of Python give another one.
+{data_paragraph(facts)}
 
 ## Training
 
-{facts["steps"]} steps of {facts["batch"]} windows of {facts["length"]} tokens, Muon and AdamW, seed \
-{config.seed}, jax {facts["jax"]} on {facts["device"]}{took}.{start}{distilled}{_masking(config)}
+{training_sentence(config, facts)}{start}{distilled}{_masking(config)}
 
 ## Held-out bits per byte
 

@@ -1,9 +1,11 @@
 """The runs that made the shipped checkpoints, by name."""
 
 import dataclasses
+from typing import Any
 
 from jaxdec import text
-from jaxdec.models import TransformerConfig
+from jaxdec.models import HeadsConfig, TransformerConfig
+from jaxdec.training.heads import HeadTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
 from jaxdec.training.trainer import TrainConfig
@@ -14,12 +16,12 @@ class Preset:
     """A run, and what it needs beside its configuration.
 
     Attributes:
-      config: the run.
+      config: the run, of a transformer or of draft heads.
       teacher: name of the checkpoint to distil from, or None.
       about: one line on what the model is for.
     """
 
-    config: TrainConfig
+    config: TrainConfig | HeadTraining
     teacher: str | None = None
     about: str = ""
 
@@ -42,6 +44,7 @@ _DRAFT = TransformerConfig(
     head_dim=32,
     hidden=160,
 )
+_HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
 # Adaptations of the causal target, in turn: to any subset, and from there to canvases.
 _ADAPTED = TrainConfig(
     _TARGET,
@@ -98,5 +101,34 @@ PRESETS = {
     "code-mdm": Preset(
         _CANVAS,
         about="a masked-diffusion byte model of Python source, adapted from code-infill",
+    ),
+    "code-medusa": Preset(
+        HeadTraining(
+            kind="medusa",
+            model=HeadsConfig(text.VOCAB_SIZE, _TARGET.width, heads=5),
+            steps=800,
+            **_HEADS,
+        ),
+        about="Medusa heads for code-target",
+    ),
+    "code-hydra": Preset(
+        HeadTraining(
+            kind="hydra",
+            model=HeadsConfig(text.VOCAB_SIZE, _TARGET.width, heads=4),
+            steps=600,
+            **_HEADS,
+        ),
+        about="Hydra heads for code-target",
+    ),
+    "code-eagle": Preset(
+        HeadTraining(
+            kind="eagle",
+            model=dataclasses.replace(_TARGET, layers=1),
+            steps=600,
+            regression=0.1,
+            unroll=4,
+            **_HEADS,
+        ),
+        about="an EAGLE drafter for code-target",
     ),
 }

@@ -29,12 +29,11 @@ from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What a run does.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every run has: steps, batches and an optimizer.
 
     Attributes:
-      model: sizes of the transformer.
       steps: optimizer steps.
       batch: windows a step.
       length: tokens in a window.
@@ -44,14 +43,9 @@ class TrainConfig:
       warmup: steps of warm-up.
       weight_decay: decoupled.
       seed: of initial weights and of batches.
-      distill: weight of the teacher's law in the loss; 0 for none.
-      start: name of the checkpoint whose weights the run starts from; None for fresh ones.
-      masking: visible sets of the any-subset objective, or masked sets of a diffusion objective; None for next-token
-        prediction.
       checkpoint_every: steps between checkpoints.
     """
 
-    model: TransformerConfig
     steps: int
     batch: int = 16
     length: int = 512
@@ -61,9 +55,6 @@ class TrainConfig:
     warmup: int = 100
     weight_decay: float = 0.01
     seed: int = 0
-    distill: float = 0.0
-    start: str | None = None
-    masking: Masking | Noising | None = None
     checkpoint_every: int = 100
 
     def __post_init__(self):
@@ -74,11 +65,32 @@ class TrainConfig:
             raise ValueError(
                 f"rows_at_once must divide batch {self.batch}, got {self.rows_at_once}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """A run that trains a transformer.
+
+    Attributes:
+      model: sizes of the transformer.
+      distill: weight of the teacher's law in the loss; 0 for none.
+      start: name of the checkpoint whose weights the run starts from; None for fresh ones.
+      masking: visible sets of the any-subset objective, or masked sets of a diffusion objective; None for next-token
+        prediction.
+    """
+
+    model: TransformerConfig
+    distill: float = 0.0
+    start: str | None = None
+    masking: Masking | Noising | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.distill <= 1:
             raise ValueError(f"distill must lie in [0, 1], got {self.distill}")
 
 
-def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def optimizer(config: RunConfig) -> optax.GradientTransformation:
     """Muon for the matrices of the blocks, AdamW for embeddings, the head and norms."""
 
     def schedule(peak):
@@ -151,41 +163,74 @@ def train(
         raise ValueError(
             f"teacher has {teacher[0].vocab_size} tokens, the student {config.model.vocab_size}"
         )
-    folder = Path(folder).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder / "config.json", {**dataclasses.asdict(config), "corpus": data.fingerprint()})
-
     model, params = build(config.model, config.seed)
     if start is not None:
         params = _checked(start, params, config.start)
+    draw, ask = _objective(config.masking)
+
+    def loss(params, teacher_params, batch):
+        predictions = ask(model, params, batch)
+        if not config.distill:
+            return objectives.cross_entropy(predictions)
+        assert teacher is not None
+        law = ask(teacher[0], teacher_params, batch).logits
+        return objectives.cross_entropy(predictions, law, config.distill)
+
+    fixed = None if teacher is None else teacher[1]
+    return model, descend(config, data, folder, params, draw, loss, fixed=fixed, report=report)
+
+
+def descend(
+    config: RunConfig,
+    data: corpus.Corpus,
+    folder: Path,
+    params: Params,
+    draw: Callable[..., Any],
+    loss: Callable[[Params, Params, Any], jax.Array],
+    *,
+    fixed: Params = None,
+    report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
+) -> Params:
+    """Takes the steps of a run, or those that a killed run left to do.
+
+    Args:
+      config: the run; a folder continues only the configuration that it was started with.
+      data: the corpus.
+      folder: as for `train`.
+      params: what a fresh run starts from.
+      draw: `(stream, batch, length, seed, step) -> batch`, arrays with one row a window.
+      loss: `(params, fixed, batch) -> nats` of `rows_at_once` rows.
+      fixed: parameters that are not trained.
+      report: called with (steps done, loss in nats, seconds since the start) after each step.
+
+    Returns:
+      The trained parameters.
+
+    Raises:
+      ValueError: if the folder holds another run.
+      FloatingPointError: if the loss is not finite.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder / "config.json", {**dataclasses.asdict(config), "corpus": data.fingerprint()})
     update = optimizer(config)
     state = {"params": params, "optimizer": update.init(params)}
     stream = data.train_stream()
 
-    draw, ask = _objective(config.masking)
-
     @jax.jit
-    def step_fn(state, batch, teacher_params):
-        def loss_fn(params, batch):
-            predictions = ask(model, params, batch)
-            if not config.distill:
-                return objectives.cross_entropy(predictions)
-            assert teacher is not None
-            law = ask(teacher[0], teacher_params, batch).logits
-            return objectives.cross_entropy(predictions, law, config.distill)
-
+    def step_fn(state, batch, fixed):
         def accumulate(total, rows):
-            return jax.tree.map(jnp.add, total, grad_fn(state["params"], rows)), None
+            return jax.tree.map(jnp.add, total, grad_fn(state["params"], fixed, rows)), None
 
-        grad_fn = jax.value_and_grad(loss_fn)
+        grad_fn = jax.value_and_grad(loss)
         groups = config.batch // config.rows_at_once
         batch = jax.tree.map(lambda x: x.reshape(groups, -1, *x.shape[1:]), batch)
         zero = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state["params"]))
         total, _ = jax.lax.scan(accumulate, zero, batch)
-        loss, grads = jax.tree.map(lambda x: x / groups, total)
+        mean, grads = jax.tree.map(lambda x: x / groups, total)
         updates, optimizer_state = update.update(grads, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        return {"params": params, "optimizer": optimizer_state}, loss
+        return {"params": params, "optimizer": optimizer_state}, mean
 
     with ocp.CheckpointManager(
         folder / "state", options=ocp.CheckpointManagerOptions(max_to_keep=2)
@@ -201,16 +246,16 @@ def train(
                     stream, batch=config.batch, length=config.length, seed=config.seed, step=step
                 )
                 batch = jax.tree.map(jnp.asarray, batch)
-                state, loss = step_fn(state, batch, teacher[1] if teacher is not None else None)
-                log.write(json.dumps({"step": step, "loss": float(loss)}) + "\n")
+                state, mean = step_fn(state, batch, fixed)
+                log.write(json.dumps({"step": step, "loss": float(mean)}) + "\n")
                 log.flush()
-                report(step + 1, float(loss), time.monotonic() - began)
-                if not np.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss} at step {step}")
+                report(step + 1, float(mean), time.monotonic() - began)
+                if not np.isfinite(mean):
+                    raise FloatingPointError(f"the loss is {mean} at step {step}")
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                     manager.save(step + 1, args=ocp.args.StandardSave(state))
         manager.wait_until_finished()
-    return model, state["params"]
+    return state["params"]
 
 
 def _objective(

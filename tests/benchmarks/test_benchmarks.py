@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import cases, charts, diffusion, report, workload
+import jaxdec
+from benchmarks import cases, charts, diffusion, optimal, report, speculation, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
-from benchmarks.runner import Method, interleave
 from benchmarks.setting import plain
-from jaxdec import checkpoints, text
+from jaxdec import checkpoints, growths, text
 from jaxdec.catalogue import CACHES, DENOISING
+from jaxdec.decoding import Rows
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.speculative.tree import RankTree
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 
 CAUSAL = ["pair", "grown", "step_overhead", "tokens_per_forward"]
+SPECULATION = ["speculation", "speculation_grown", "optimal_acceptance"]
+CAUSAL += SPECULATION
 INFILLING = ["any_subset", "any_subset_grown", "any_subset_cache", "infilling"]
 CANVAS = ["diffusion", "diffusion_cache"]
 CASES = [*CAUSAL, *INFILLING, *CANVAS]
@@ -160,6 +164,99 @@ def test_agreement_with_plain_decoding(results):
         assert len(row["acceptance_by_depth"]) == row["draft_length"]
 
 
+def test_speculation_by_method_and_by_nodes(results):
+    rows = results["speculation"]["rows"]
+    families = ("dynamic-tree", "sequoia", "rsd-s", "comb")
+    names = ["draft", "lookup", "specinfer-recursive", *families]
+    for temperature in (0.0, 0.8):
+        here = {row["method"]: row for row in rows if row["temperature"] == temperature}
+        assert list(here) == names
+        for name, row in here.items():
+            assert row["tokens"] == row["prompts"] * row["new_tokens"] == 2 * 8
+            accepted = row["accepted_by_depth"]
+            assert accepted[0] == row["target_forwards"] and len(accepted) == row["depth"] + 1
+            for depth, share in enumerate(row["acceptance_by_depth"]):
+                assert share is None or share == accepted[depth + 1] / accepted[depth]
+            assert row["nodes_per_forward"] <= row["nodes"]
+            same = row["exactness"] == "token-identical" or temperature == 0
+            assert row["identical"] == (1.0 if same else None)
+            assert row["family"] == (name if name in families else "")
+            drawn = name not in ("lookup", "dynamic-tree") and temperature > 0
+            assert (row["root_optimal"] is not None) == drawn
+            assert not drawn or 0 < row["root_optimal"] <= 1
+        assert all(here[name]["nodes"] == 4 for name in families)
+        best = max(here.values(), key=lambda row: (row["nodes"] > row["depth"], row["bar"] or 0))
+        assert best["bar"] == speculation.TREE_BARS[temperature]
+        assert best["about"] == "best tree within 64 nodes"
+    assert here["lookup"]["bar"] == 1.5
+
+
+def test_speculation_by_the_clock(results):
+    rows = results["speculation_grown"]["rows"]
+    names = ["plain", "dynamic-tree", "sequoia", "rsd-s"]
+    assert [row["method"] for row in rows] == 2 * names
+    for row in rows:
+        assert row["batch"] == 1 and row["seconds"] > 0
+        assert row["identical"] == (None if row["method"] == "plain" else 1.0)
+
+
+def test_acceptance_next_to_the_highest_that_is_possible(results):
+    rows = results["optimal_acceptance"]["rows"]
+    single = [row["verifier"] for row in rows if row["siblings"] == 1]
+    assert {"walk", "token", "block", "recursive", "kseq"} <= set(single)
+    drawings = {row["drawing"] for row in rows if row["siblings"] == 2}
+    assert len(drawings) == 3
+    for row in rows:
+        assert 0 <= row["acceptance"] <= 1
+        assert (row["optimal"] is None) == row["drawing"].startswith("one drawn")
+
+
+def test_measured_acceptance_of_known_laws(quick_compilation):
+    p, q = jnp.array([[0.5, 0.3, 0.2, 0.0]]), jnp.array([[0.1, 0.2, 0.3, 0.4]])
+    many = [jnp.broadcast_to(law, (400, 4)) for law in (p, q)]
+    overlap = 0.1 + 0.2 + 0.2
+    chain, pair = growths.fixed(RankTree.chain(1)), growths.independent(2, 1)
+    model, params = hash_oracle(4)
+    request = jaxdec.prepare(
+        jaxdec.autoregressive(model),
+        params,
+        np.zeros((400, 1), np.int32),
+        temperature=optimal.TEMPERATURE,
+    )
+    start = Rows.start(request, 4)
+    measure = lambda verifier, growth: float(
+        optimal.accepted_share(verifier(), growth, start, request.settings, *many, 10)
+    )
+    assert measure(jaxdec.verifiers.TokenRatio, chain) == pytest.approx(overlap, abs=0.03)
+    assert measure(jaxdec.verifiers.RecursiveRejection, chain) == pytest.approx(overlap, abs=0.03)
+    # Rejected, the law left is (0.4, 0.1, 0, 0) / 0.5, of which a second draw meets 0.1 + 0.2.
+    expected = overlap + (1 - overlap) * 0.3
+    assert measure(jaxdec.verifiers.RecursiveRejection, pair) == pytest.approx(expected, abs=0.03)
+    walk = measure(jaxdec.verifiers.SharedNoiseWalk, chain)
+    # Of the Gumbel coupling: the sum over v of 1 / sum_u max(p_u / p_v, q_u / q_v).
+    assert walk == pytest.approx(1 / 10 + 1 / 6.167 + 1 / 6.333, abs=0.03)
+
+
+def test_a_comb_has_a_chain_with_siblings():
+    held = SimpleNamespace(model=hash_oracle(8)[0], params=None)
+    setting = SimpleNamespace(target=held, draft=held)
+    for nodes, depth in [(4, 2), (8, 4), (16, 8), (64, 8)]:
+        shape = speculation.comb(setting, nodes).decoder.drafter.growth.shape
+        assert len(shape.parents) == nodes and max(shape.depths) == depth
+        assert set(shape.parents) == {-1, *range(0, nodes - nodes // depth, nodes // depth)}
+
+
+def test_the_chart_of_trees_has_a_line_a_family(results, tmp_path):
+    rows = results["speculation"]["rows"]
+    found = charts.trees(rows, 0.0)
+    assert set(found) == {"dynamic-tree", "sequoia", "rsd-s", "comb"}
+    (row,) = [r for r in rows if (r["method"], r["temperature"]) == ("comb", 0.0)]
+    assert found["comb"] == [(4, row["tokens_per_forward"])]
+    (path,) = charts.write([results["speculation"]], tmp_path)
+    assert path == tmp_path / "docs" / "images" / "speculation.svg"
+    assert path.read_bytes().count(b"</svg>") == 1
+
+
 def test_filled_gaps(results):
     rows = results["infilling"]["rows"]
     assert len(rows) == 3 * (1 + 2 * 7)
@@ -212,19 +309,19 @@ def test_canvases_by_policy(results):
 
 def test_the_chart_is_drawn_from_the_results(results, tmp_path):
     rows = results["diffusion"]["rows"]
-    found = charts.curves([*rows, {**rows[2], "block": 4}], 0.0)
+    found = charts.policies([*rows, {**rows[2], "block": 4}], 0.0)
     assert {name: len(curve) for name, curve in found.items()} == {
         "left-to-right": 1,
         "threshold": 2,
     }
     assert found["left-to-right"] == [(1.0, rows[1]["bits_per_byte"])]
-    (path,) = charts.write(list(results.values()), tmp_path)
+    (path,) = charts.write([results["diffusion"]], tmp_path)
     assert path == tmp_path / "docs" / "images" / "diffusion.svg"
     drawn = path.read_bytes()
     assert drawn.count(b"</svg>") == 1
-    charts.write(list(results.values()), tmp_path)
+    assert len(charts.write(list(results.values()), tmp_path)) == 2
     assert path.read_bytes() == drawn
-    with pytest.raises(ValueError, match="no result of the case diffusion"):
+    with pytest.raises(ValueError, match="no result of the cases diffusion"):
         charts.write([results["pair"]], tmp_path)
 
 
@@ -393,37 +490,6 @@ def test_data_that_is_missing_is_one_line(tmp_path, capsys, monkeypatch):
     assert "HumanEval-SingleLineInfilling" in error and error.count("\n") == 1
 
 
-def test_methods_take_turns_and_set_up_apart():
-    calls, now = [], iter(range(1000))
-
-    def method(name):
-        return Method(name, lambda held: calls.append(held), lambda: name)
-
-    timings = interleave([method("a"), method("b")], repeats=8, clock=lambda: next(now))
-    assert calls[:2] == ["a", "b"], "one call that is not timed"
-    rounds = [calls[i : i + 2] for i in range(2, 18, 2)]
-    assert all(sorted(turn) == ["a", "b"] for turn in rounds) and len(calls) == 18
-    assert ["a", "b"] in rounds and ["b", "a"] in rounds, "the order changes"
-    assert timings["a"].seconds == timings["a"].setup_seconds == (1,) * 8
-
-
-def test_what_is_not_waited_for_is_refused():
-    class Opaque:
-        pass
-
-    with pytest.raises(ValueError, match="Opaque, which nobody waits for"):
-        interleave([Method("opaque", lambda held: [Opaque()], lambda: None)])
-
-
-def test_compiling_while_the_clock_runs_is_an_error():
-    sizes = iter([3, 3, 4, 3])  # the third call has a shape that was not seen before
-    double = jax.jit(lambda x: 2 * x)
-    changing = Method("changing", double, lambda: np.zeros(next(sizes), np.float32))
-    with pytest.raises(RuntimeError, match="1 programs were compiled while the clock ran"):
-        interleave([changing], repeats=3)
-    interleave([Method("steady", double, lambda: np.zeros(3, np.float32))], repeats=3)
-
-
 def test_prompts_are_held_out_windows():
     files = tuple(
         Source(str(i), b"".join(b"%d line %d\n" % (i, n) for n in range(300))) for i in range(3)
@@ -438,12 +504,6 @@ def test_prompts_are_held_out_windows():
     np.testing.assert_array_equal(again.tokens, found.tokens)
     with pytest.raises(ValueError, match="no file of at least"):
         workload.prompts(files[:0], 1)
-
-
-def test_identical_counts_missing_tokens_as_different():
-    rows = [np.array([1, 2, 3]), np.array([4])]
-    assert workload.identical(rows, rows) == 1
-    assert workload.identical(rows, [np.array([1, 0, 3]), np.array([4, 5])]) == 3 / 5
 
 
 def test_a_first_difference_is_shown_with_the_gap_of_the_two_best_tokens():

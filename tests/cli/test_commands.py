@@ -3,9 +3,12 @@
 import shutil
 
 import pytest
+from flax import nnx
 from processes import start
 
 from jaxdec import any_subset, catalogue, checkpoints, diffusion
+from jaxdec.model import heads_from_nnx
+from jaxdec.models import HeadsConfig, Medusa
 
 
 def test_demo(jaxdec, pair):
@@ -68,6 +71,9 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
             method.make(catalogue.Parts(target))
         target = diffusion.canvas_model(target, mask_token=target.vocab_size - 1)
     draft = target
+    if name.split("-")[0] in ("medusa", "hydra"):
+        config = HeadsConfig(target.vocab_size, 8, heads=3)
+        draft, _ = heads_from_nnx(Medusa(config, rngs=nnx.Rngs(0)))
     if name == "diffuspec":
         draft = diffusion.canvas_model(target, mask_token=target.vocab_size - 1)
     decoder = method.make(catalogue.Parts(target, draft=draft, length=3))
@@ -76,9 +82,16 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
     assert method.exactness.value in catalogue.markdown()
 
 
-def test_every_pairing_is_in_the_catalogue():
-    assert {catalogue.find(f, v).name for f in ("draft", "lookup") for v in catalogue.VERIFIERS} | {
-        catalogue.find("autoregressive").name
-    } == set(catalogue.METHODS) - {"diffuspec", *catalogue.INFILLING, *catalogue.DENOISING}
+def test_every_family_is_found_with_its_verifiers():
+    names = {"autoregressive", *catalogue.INFILLING, *catalogue.DENOISING}
+    for family in catalogue.FAMILIES[1:]:
+        for verifier in catalogue.VERIFIERS:
+            name = family if verifier == "walk" else f"{family}-{verifier}"
+            if name in catalogue.METHODS:
+                names.add(catalogue.find(family, verifier).name)
+            else:
+                with pytest.raises(ValueError, match=name):
+                    catalogue.find(family, verifier)
+    assert names == set(catalogue.METHODS)
     with pytest.raises(ValueError, match="draft model"):
         catalogue.find("draft").make(catalogue.Parts(None))

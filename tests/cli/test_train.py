@@ -141,6 +141,7 @@ def test_export(uninterrupted, sources):
 
 def test_refusals(jaxdec, uninterrupted, sources, tmp_path):
     argv = [*RUN, "--corpus", sources]
+    heads = ["train", "code-medusa", "--corpus", sources]
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "config.json").write_text(json.dumps({"facts": {"run": "another"}}))
@@ -153,6 +154,8 @@ def test_refusals(jaxdec, uninterrupted, sources, tmp_path):
         ([*argv, "--folder", tmp_path / "run", "--teacher", "x"], "does not distil"),
         ([*RUN, "--corpus", tmp_path / "nothing"], "no Python sources"),
         ([*argv, "--folder", tmp_path / "run", "--rows-at-once", 3], "3"),
+        ([*heads, "--folder", tmp_path / "run", "--width", 8], "no --width"),
+        ([*heads, "--folder", tmp_path / "run", "--teacher", "x"], "no --teacher"),
     ]
     for words, part in cases:
         code, _, err = jaxdec(*words)

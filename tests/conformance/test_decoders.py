@@ -3,14 +3,18 @@
 import pytest
 
 import jaxdec
+from jaxdec import growths
+from jaxdec.speculative import RankTree
 from jaxdec.testing import battery
-from jaxdec.testing.drafters import comb
 
 VERIFIERS = {
     "walk": jaxdec.verifiers.SharedNoiseWalk(),
     "token": jaxdec.verifiers.TokenRatio(),
     "block": jaxdec.verifiers.BlockVerification(),
+    "recursive": jaxdec.verifiers.RecursiveRejection(),
+    "kseq": jaxdec.verifiers.KSeq(),
 }
+CHAIN_VERIFIERS = ("walk", "token", "block")
 DRAFTERS = {
     "draft": lambda draft: jaxdec.drafters.model(draft, length=4),
     "lookup": lambda draft: jaxdec.drafters.prompt_lookup(length=5, max_ngram=3),
@@ -28,6 +32,12 @@ MODEL_FREE = {
     "recycling": lambda target: jaxdec.drafters.token_recycling(
         target, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)
     ),
+    "lookup tree": lambda target: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
+    "input copy": lambda target: jaxdec.drafters.input_copy(length=4, max_ngram=3),
+    "trigrams": lambda target: jaxdec.drafters.trigram_tree(target, depth=3, nodes=7, slots=3),
+    "jacobi": lambda target: jaxdec.drafters.jacobi(target, length=4),
+    "sjd": lambda target: jaxdec.drafters.speculative_jacobi(target, length=4),
+    "lookahead": lambda target: jaxdec.drafters.lookahead(target, ngram=3, columns=3, guesses=2),
 }
 
 
@@ -37,9 +47,28 @@ def model_free(drafter, verifier="walk"):
     )
 
 
+# One rule is tested in full; of the others, what their verifier promises. Nodes have children of unequal number.
+GROWTHS = {
+    "fixed": growths.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))),
+    "beam": growths.stochastic_beam(3, 3),
+    "threshold": growths.threshold(7, 3, width=2, siblings=2, least=0.05),
+    "best first": growths.best_first(6, 3, width=2, siblings=3),
+    "independent": growths.independent(3, 2),
+    "greedy siblings": growths.greedy_siblings(RankTree.branching((3, 1))),
+}
+
+
+def grown(growth, verifier):
+    return lambda target, draft: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.model(draft, growth=GROWTHS[growth]),
+        verifier=VERIFIERS[verifier],
+    )
+
+
 FACTORIES = {
     "autoregressive": lambda target, draft: jaxdec.autoregressive(target),
-    **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in VERIFIERS},
+    **{f"{d}-{v}": speculative(d, v) for d in DRAFTERS for v in CHAIN_VERIFIERS},
     "one draft-walk": lambda target, draft: jaxdec.speculative(
         target, drafter=jaxdec.drafters.model(draft, length=1)
     ),
@@ -49,8 +78,16 @@ FACTORIES = {
         ),
         (1, 4),
     ),
-    "tree-walk": lambda target, draft: jaxdec.speculative(target, drafter=comb(draft)),
+    **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
+    "independent-kseq": grown("independent", "kseq"),
+    "greedy siblings-recursive": grown("greedy siblings", "recursive"),
+    "trimmed-walk": lambda target, draft: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.trimmed(jaxdec.drafters.model(draft, length=3), (0, 1, 2, 5)),
+    ),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
+    "input copy-token": model_free("input copy", "token"),
+    "sjd-token": model_free("sjd", "token"),
 }
 # Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
 BRIEF = {
@@ -58,7 +95,9 @@ BRIEF = {
     "lookup-token",
     "lookup-block",
     "one draft-walk",
-    *(f"{drafter}-walk" for drafter in MODEL_FREE),
+    *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
+    "trimmed-walk",
+    *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
 }
 
 

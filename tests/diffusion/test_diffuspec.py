@@ -77,7 +77,7 @@ def context_of(rows, eos=()):
 
 
 def start(drafter, batch):
-    return drafter.init({}, jaxdec.decoding.Request(None, jnp.full(batch, 3), None))
+    return drafter.init({}, jaxdec.decoding.Request(None, jnp.full(batch, 3), None), None)
 
 
 def test_the_path_is_the_best_one():

@@ -20,6 +20,7 @@ from jaxdec.testing.enumeration import (
     tree_round_law,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 RULES = {"token": verifiers.TokenRatio(), "block": verifiers.BlockVerification()}
 V = 3
 

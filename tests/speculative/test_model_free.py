@@ -12,15 +12,22 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 V = 5
 MODEL, PARAMS = hash_oracle(V, seed=3)
 RATES = (0.5, 0.2, 0.1)
-PROMPT = np.array([[1, 2, 3, 1, 2, 3, 1], [4, 0, 4, 0, 4, 0, 4], [2] * 7, [3, 2, 1, 0, 4, 0, 0]])
+PROMPT = np.array([[1, 2, 3, 4, 0, 2, 4], [4, 0, 4, 0, 4, 0, 4], [2] * 7, [3, 2, 1, 0, 4, 0, 0]])
 LENGTHS = np.array([7, 5, 4, 1])
 DRAFTERS = {
     "recycling": lambda model: jaxdec.drafters.token_recycling(
         model, depth=3, nodes=8, rates=RATES
     ),
+    "prompt lookup": lambda model: jaxdec.drafters.prompt_lookup(length=3, max_ngram=2),
+    "lookup tree": lambda model: jaxdec.drafters.lookup_tree(length=3, nodes=7, matches=4),
+    "input copy": lambda model: jaxdec.drafters.input_copy(length=3, max_ngram=3),
+    "trigrams": lambda model: jaxdec.drafters.trigram_tree(
+        model, depth=3, nodes=7, slots=3, buckets=16
+    ),
+    "jacobi": lambda model: jaxdec.drafters.jacobi(model, length=3),
+    "speculative jacobi": lambda model: jaxdec.drafters.speculative_jacobi(model, length=3),
+    "lookahead": lambda model: jaxdec.drafters.lookahead(model, ngram=3, columns=3, guesses=2),
 }
-
-
 KEYS = jax.random.split(jax.random.key(0), 4)
 
 
@@ -70,7 +77,7 @@ def test_an_order_is_refused(name):
         jaxdec.infill(decoder, PARAMS, PROMPT, visible, rng=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["recycling"])
+@pytest.mark.parametrize("name", ["recycling", "trigrams", "jacobi", "lookahead"])
 def test_a_target_of_another_vocabulary_is_refused(name):
     decoder = jaxdec.speculative(MODEL, drafter=DRAFTERS[name](hash_oracle(V + 1)[0]))
     with pytest.raises(ValueError, match="a vocabulary of 6, the target has one of 5"):
@@ -85,8 +92,23 @@ def test_a_target_of_another_vocabulary_is_refused(name):
         ("token_recycling", dict(rates=(0.2, 0.5)), r"rates must fall.*\(0.2, 0.5\)"),
         ("token_recycling", dict(rates=(0.7, 0.6)), "sum to at most 1"),
         ("token_recycling", dict(), "8 rates for a vocabulary of 5"),
+        ("prompt_lookup", dict(length=0), "length must be at least 1, got 0"),
+        ("prompt_lookup", dict(max_ngram=2, min_ngram=3), "max_ngram, got 3 and 2"),
+        ("lookup_tree", dict(nodes=0), "nodes must be at least 1, got 0"),
+        ("lookup_tree", dict(matches=0), "matches must be at least 1, got 0"),
+        ("lookup_tree", dict(min_ngram=0), "max_ngram, got 0 and 5"),
+        ("trigram_tree", dict(), "8 slots for a vocabulary of 5"),
+        ("trigram_tree", dict(slots=3, buckets=0), "buckets must be at least 1, got 0"),
+        ("trigram_tree", dict(slots=3, memory=1.0), r"memory must lie in \[0, 1\), got 1.0"),
+        ("jacobi", dict(length=0), "length must be at least 1, got 0"),
+        ("speculative_jacobi", dict(length=0), "length must be at least 1, got 0"),
+        ("lookahead", dict(ngram=1), "ngram must be at least 2, got 1"),
+        ("lookahead", dict(columns=0), "columns must be at least 1, got 0"),
+        ("lookahead", dict(guesses=0), "guesses must be at least 1, got 0"),
+        ("input_copy", dict(max_ngram=0), "max_ngram must be at least 1, got 0"),
     ],
 )
 def test_impossible_sizes(make, options, message):
+    of_a_vocabulary = () if make in ("prompt_lookup", "lookup_tree", "input_copy") else (MODEL,)
     with pytest.raises(ValueError, match=message):
-        getattr(jaxdec.drafters, make)(MODEL, **options)
+        getattr(jaxdec.drafters, make)(*of_a_vocabulary, **options)

@@ -18,6 +18,7 @@ from jaxdec.testing.enumeration import (
     tree_round_law,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 V = 3
 RECURSIVE, KSEQ = verifiers.RecursiveRejection(), verifiers.KSeq()
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.1, 0.6])
@@ -178,6 +179,24 @@ def acceptance(verifier, p, q, count, kind):
 def test_acceptance_in_the_worked_example(verifier, kind, expected):
     for count, value in enumerate(expected, start=1):
         assert acceptance(verifier, P, Q, count, kind) == pytest.approx(value, abs=1e-6)
+
+
+BOUND = jax.jit(verifiers.optimal_acceptance, static_argnames=("n", "replacement"))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_no_verifier_beats_the_bound(count):
+    for seed in range(4):
+        p, q = np.random.default_rng(seed).dirichlet(np.ones(V), 2)
+        for kind in ("with replacement", "without replacement"):
+            replacement = kind == "with replacement"
+            with jax.enable_x64(True):
+                bound = BOUND(p, q, n=count, replacement=replacement)
+            for verifier in (RECURSIVE, KSEQ) if replacement else (RECURSIVE,):
+                assert acceptance(verifier, p, q, count, kind) <= float(bound) + 1e-8
+        best = np.argsort(-q)[: count - 1]
+        reached = p[best].sum() + np.minimum(p, without(q, *best)).sum()
+        assert acceptance(RECURSIVE, p, q, count, "greedy") == pytest.approx(reached, abs=1e-12)
 
 
 def as_chosen(program):

@@ -1,19 +1,44 @@
 """Drafters: what is proposed."""
 
+from jaxdec.speculative.drafters.eagle import EagleDrafter, eagle
+from jaxdec.speculative.drafters.heads import HeadDrafter, heads
+from jaxdec.speculative.drafters.input_copy import InputCopy, input_copy
+from jaxdec.speculative.drafters.jacobi import Jacobi, jacobi, speculative_jacobi
+from jaxdec.speculative.drafters.lookahead import Lookahead, lookahead
+from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree
 from jaxdec.speculative.drafters.model import ModelDrafter, model
 from jaxdec.speculative.drafters.prompt_lookup import (
     PromptLookup,
-    find_continuation,
+    find_continuations,
     prompt_lookup,
 )
 from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
+from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
+from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 
 __all__ = [
+    "EagleDrafter",
+    "HeadDrafter",
+    "InputCopy",
+    "Jacobi",
+    "Lookahead",
+    "LookupTree",
     "ModelDrafter",
     "PromptLookup",
     "TokenRecycling",
-    "find_continuation",
+    "TrigramTree",
+    "eagle",
+    "find_continuations",
+    "frequent_tokens",
+    "heads",
+    "input_copy",
+    "jacobi",
+    "lookahead",
+    "lookup_tree",
     "model",
     "prompt_lookup",
+    "speculative_jacobi",
     "token_recycling",
+    "trigram_tree",
+    "trimmed",
 ]

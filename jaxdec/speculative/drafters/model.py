@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.decoding import Request, prefill
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.order import score
 from jaxdec.speculative import growths
 from jaxdec.speculative.growth import Frontier, Growth, grow
@@ -67,6 +67,11 @@ class ModelDrafter(Drafter):
         return self.growth.nodes
 
     @property
+    def independent(self) -> bool:
+        """Whether the growth rule draws siblings independently."""
+        return self.growth.independent
+
+    @property
     def forwards(self) -> int:
         """One forward a level."""
         return self.depth
@@ -83,7 +88,7 @@ class ModelDrafter(Drafter):
             raise ValueError(f"params has no part {self.params_key!r} for the draft model")
         self.growth.check(vocab_size)
 
-    def init(self, params: Params, request: Request) -> Any:
+    def init(self, params: Params, request: Request, output: Output) -> Any:
         """A cache that holds the prompts but for their last tokens."""
         return prefill(self.model, params[self.params_key], request)
 

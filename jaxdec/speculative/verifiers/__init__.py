@@ -1,5 +1,6 @@
 """Verifiers: which drafts are kept. Each is a law that is proved exact and a sampler of that law."""
 
+from jaxdec.speculative.verifiers.optimal import optimal_acceptance
 from jaxdec.speculative.verifiers.ratio import (
     BlockVerification,
     RatioVerifier,
@@ -12,6 +13,7 @@ from jaxdec.speculative.verifiers.ratio import (
     token_law,
 )
 from jaxdec.speculative.verifiers.trees import KSeq, RecursiveRejection, kseq_law, recursive_law
+from jaxdec.speculative.verifiers.typical import TypicalAcceptance
 from jaxdec.speculative.verifiers.walk import SharedNoiseWalk
 
 __all__ = [
@@ -22,10 +24,12 @@ __all__ = [
     "SharedNoiseWalk",
     "TokenRatio",
     "TreeLaw",
+    "TypicalAcceptance",
     "block_law",
     "first_failure",
     "kseq_law",
     "last_success",
+    "optimal_acceptance",
     "recursive_law",
     "residual",
     "token_law",

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+
+import jaxdec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +26,7 @@ def cpu_model() -> str:
 
 
 def commit() -> str | None:
-    """The checked-out commit, with `-dirty` if the code was changed since; None outside of a checkout."""
+    """The checked-out commit, with `-dirty` if the code was changed since; None outside of a source tree."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -31,6 +34,8 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return None  # installed below a checkout of something else
         changed = git("status", "--porcelain", "--", "jaxdec", "pallas_kernels", "benchmarks/*.py")
         return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
@@ -54,7 +59,9 @@ def facts() -> dict[str, Any]:
         "platform": device.platform,
         "cpu": cpu_model(),
         "cores": cores(),
+        "jaxdec": jaxdec.__version__,
         "jax": jax.__version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),

@@ -13,9 +13,9 @@ import numpy as np
 _COMPILED: list[tuple[str, float]] = []  # programs and the seconds that each took
 
 
-def _listen(event: str, duration: float, **facts: Any) -> None:
+def _listen(event: str, duration_secs: float, **facts: str | int) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
-        _COMPILED.append((str(facts.get("fun_name", "a program")), duration))
+        _COMPILED.append((str(facts.get("fun_name", "a program")), duration_secs))
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
@@ -93,11 +93,18 @@ def interleave(
     *,
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    report: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Timing]:
     """Times methods in turns after one untimed call of each: every round calls all, in an order of its own.
 
     What a method leaves in the caches of the machine helps or harms the next one: in a fixed order the same program
     was measured 10% apart from itself.
+
+    Args:
+      methods: of different names.
+      repeats: timed calls of each.
+      clock: returns seconds.
+      report: called with the name of a method before each of its calls, the untimed one too.
 
     Raises:
       ValueError: if two methods have one name, or `repeats < 1`.
@@ -110,6 +117,7 @@ def interleave(
         raise ValueError(f"repeats must be at least 1, got {repeats}")
 
     def once(method: Method) -> tuple[float, float, Any]:
+        report(method.name)
         start = clock()
         held = jax.block_until_ready(method.setup())
         ready = clock()

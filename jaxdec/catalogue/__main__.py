@@ -1,0 +1,5 @@
+"""Prints the table of methods."""
+
+from jaxdec.catalogue import markdown
+
+print(markdown())

@@ -1,0 +1,50 @@
+"""Decoders by the names of their methods, from checkpoints."""
+
+from collections.abc import Callable
+
+from jaxdec import checkpoints
+from jaxdec.catalogue.method import Method, Parts
+from jaxdec.catalogue.speculation import DRAFTS, VERIFIERS
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
+from jaxdec.decoding import Decoder
+from jaxdec.model import Params
+
+
+def own_draft(method: Method) -> str:
+    """The checkpoint that drafts for a method unless another is named; empty if none does."""
+    for family, checkpoint in DRAFTS.items():
+        if method.name == family or method.name.removeprefix(f"{family}-") in VERIFIERS:
+            return checkpoint
+    return ""
+
+
+def assemble(
+    method: Method,
+    target: Checkpoint,
+    *,
+    draft: str | None = None,
+    length: int | None = None,
+    nodes: int | None = None,
+    load: Callable[[str], Checkpoint | HeadsCheckpoint] = checkpoints.load_any,
+) -> tuple[Decoder, Params]:
+    """The decoder of a method that continues prompts, and the parameters of its parts.
+
+    Args:
+      method: from `METHODS`.
+      target: is decoded.
+      draft: name of the checkpoint that drafts, if the method needs one; its own if not given.
+      length: see `Parts`.
+      nodes: see `Parts`.
+      load: loads a checkpoint by name.
+
+    Raises:
+      ValueError: for impossible parts, or if there is no such checkpoint.
+    """
+    parts = Parts(target.model, length=length, nodes=nodes)
+    own = own_draft(method)
+    if not own:
+        return method.make(parts), {"target": target.params}
+    drafter = load(own if draft is None else draft)
+    block = getattr(drafter, "block_size", None)
+    parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=block)
+    return method.make(parts), {"target": target.params, "draft": drafter.params}

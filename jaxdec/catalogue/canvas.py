@@ -1,0 +1,140 @@
+"""Methods that decode a canvas."""
+
+from collections.abc import Callable
+
+from jaxdec.catalogue.method import Method, Parts
+from jaxdec.decoding import Decoder, Exactness
+from jaxdec.diffusion import Unmask, backtracking, caches, credit, denoise, prophet, schedules
+from jaxdec.diffusion import unmask as policies
+
+CACHES = {
+    "none": caches.none,
+    "block": caches.block,
+    "prefix": caches.prefix,
+    "dual": caches.dual,
+    "sub-block": caches.sub_block,
+    "frozen": caches.frozen,
+}
+
+
+def _denoising(
+    name: str,
+    title: str,
+    paper: str,
+    policy: Callable[[], Unmask],
+    exactness: Exactness = Exactness.HEURISTIC,
+    branches: int = 1,
+    **options,
+) -> Method:
+    def make(parts: Parts) -> Decoder:
+        sub_blocks = parts.cache == "sub-block"
+        if parts.causal and parts.block is None:
+            raise ValueError("a model of blocks needs the size of a block, got none")
+        if sub_blocks and (parts.block is None or parts.block % 4):
+            raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
+        if parts.block is None:
+            schedule = schedules.whole()
+        else:
+            size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
+            schedule = schedules.blocks(size, within=within, from_start=parts.causal)
+        return denoise(
+            parts.target,
+            unmask=policy(),
+            schedule=schedule,
+            cache=CACHES[parts.cache](),
+            attention="causal" if parts.causal else "full",
+            branches=branches if branches == 1 or parts.length is None else parts.length,
+            **{key: value() for key, value in options.items()},
+        )
+
+    tests = "tests/diffusion/test_denoise_conformance.py"
+    return Method(name, title, paper, exactness, make, tests, "diffusion", denoises=True)
+
+
+ROWS = [
+    _denoising(
+        "left-to-right",
+        "canvas decoding, one token a forward from left to right",
+        "",
+        policies.left_to_right,
+        Exactness.TOKEN_IDENTICAL,
+    ),
+    _denoising(
+        "first-hitting",
+        "canvas decoding, one token a forward in a random order",
+        "2409.02908",
+        policies.first_hitting,
+        Exactness.APPROXIMATE,
+    ),
+    _denoising(
+        "ancestral",
+        "canvas decoding, each mask by its own coin",
+        "2406.07524",
+        policies.ancestral,
+        Exactness.APPROXIMATE,
+    ),
+    _denoising(
+        "llada",
+        "canvas decoding, a quota of the most probable tokens",
+        "2502.09992",
+        lambda: policies.quota("max_prob"),
+    ),
+    _denoising(
+        "dream",
+        "canvas decoding, a quota of the tokens of least entropy",
+        "2508.15487",
+        lambda: policies.quota("entropy", spread="linear_time", position_temperature=0.0),
+    ),
+    _denoising(
+        "threshold",
+        "canvas decoding, all tokens above a probability",
+        "2505.22618",
+        policies.threshold,
+    ),
+    _denoising(
+        "factor",
+        "canvas decoding, as many tokens as their worst probability allows",
+        "2505.22618",
+        policies.factor,
+    ),
+    _denoising(
+        "dynamic-threshold",
+        "canvas decoding, a threshold or a quota",
+        "2510.06303",
+        lambda: policies.dynamic_threshold(by="max_prob"),
+    ),
+    _denoising(
+        "entropy-bound",
+        "canvas decoding, the surest tokens within a budget of entropy",
+        "2510.06303",
+        policies.entropy_bound,
+    ),
+    _denoising(
+        "credit",
+        "threshold decoding with credit for tokens that stay probable",
+        "2510.06133",
+        policies.threshold,
+        fuse=credit,
+    ),
+    _denoising(
+        "prophet",
+        "one token a forward until the rest is sure enough to be committed at once",
+        "2508.19982",
+        lambda: policies.quota("max_prob"),
+        stop=prophet,
+    ),
+    _denoising(
+        "saber",
+        "canvas decoding, adaptive acceleration with backtracking",
+        "2510.18165",
+        policies.saber,
+        remask=backtracking,
+    ),
+    _denoising(
+        "freedave",
+        "one token a forward, the next steps guessed and verified along",
+        "2510.00294",
+        lambda: policies.quota("max_prob"),
+        branches=4,
+    ),
+]

@@ -1,0 +1,57 @@
+"""What a catalogue row says, and what decoders are made of."""
+
+import dataclasses
+from collections.abc import Callable
+
+from jaxdec.decoding import Decoder, Exactness
+from jaxdec.model import Heads, Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a decoder is made of.
+
+    Attributes:
+      target: the model whose law is decoded.
+      draft: a smaller model of the same vocabulary, or heads on the target, for the methods that draft with one.
+      length: drafts a step (of a tree, its depth), or branches of a canvas; None for the method's own.
+      nodes: of a draft tree, at most; None for the method's own.
+      block: for a canvas, positions of a block; None for the whole canvas.
+      causal: for a canvas, whether blocks see the blocks before them alone, counted from the start of the sequence.
+      cache: for a canvas, a name of `CACHES`.
+    """
+
+    target: Model
+    draft: Model | Heads | None = None
+    length: int | None = None
+    nodes: int | None = None
+    block: int | None = None
+    causal: bool = False
+    cache: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A decoding method.
+
+    Attributes:
+      name: unique; a family, or a family and a verifier joined by a dash.
+      title: one line on what it does.
+      paper: where it comes from, empty for plain decoding.
+      exactness: what it promises relative to plain decoding of the target.
+      make: builds the decoder; raises `ValueError` for parts that are missing or impossible.
+      tests: the test file that proves the promise, relative to the repository.
+      benchmark: the name of its benchmark case, empty if it has none.
+      infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
+      denoises: whether it decodes a canvas, for models that restore masked tokens.
+    """
+
+    name: str
+    title: str
+    paper: str
+    exactness: Exactness
+    make: Callable[[Parts], Decoder]
+    tests: str
+    benchmark: str
+    infills: bool = False
+    denoises: bool = False

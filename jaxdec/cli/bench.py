@@ -1,0 +1,350 @@
+"""Decodes prompts of a file with several methods in turns and compares them with plain decoding."""
+
+import argparse
+import functools
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+import jaxdec
+from jaxdec import catalogue, machine, plotting, text
+from jaxdec.catalogue import Method
+from jaxdec.catalogue.assembly import assemble, own_draft
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
+from jaxdec.cli import options
+from jaxdec.comparison import counts, decoding, identical, new_tokens
+from jaxdec.sampling import row_keys
+from jaxdec.timing import Timing, interleave, quartiles, ratios
+
+BASELINE = "autoregressive"
+FIELDS = ("prompt", "text", "turns", "question")
+"""Where a JSON line may hold its text; of a list, such as the turns of Spec-Bench, the first entry counts."""
+SHOWN = 8  # depths in the table
+
+COLUMNS = """\
+tokens/forward  new tokens a forward of the target
+proposed        drafts that the target scored in a forward
+kept            accepted drafts of those
+by depth        per cent of the drafts at depth 1, 2, ... that were accepted, given that those before were
+x plain         seconds of plain decoding over seconds of the method, decoding loops only; median and quartiles
+identical       tokens equal to those of plain decoding with the same key"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add = parser.add_argument
+    add(
+        "--methods",
+        type=methods,
+        required=True,
+        metavar="A,B,C",
+        help="methods, such as draft,lookup,dynamic-tree (jaxdec info lists all); plain decoding is always among them",
+    )
+    add(
+        "--prompts",
+        required=True,
+        metavar="FILE",
+        help=f"one prompt a line, or JSON lines with a text in one of {', '.join(FIELDS)}; - for stdin",
+    )
+    options.add_target(parser, "code-target")
+    add(
+        "--draft",
+        metavar="NAME",
+        help="checkpoint that drafts for the methods whose own is of its kind (default: each method's own)",
+    )
+    options.add_draft_sizes(parser)
+    options.add_temperature(parser)
+    add(
+        "--max-new-tokens",
+        type=options.integer(1),
+        default=128,
+        metavar="N",
+        help="tokens a prompt; nothing ends one earlier (default 128)",
+    )
+    add(
+        "--batch",
+        type=options.integer(1),
+        default=1,
+        metavar="N",
+        help="prompts decoded at once (default 1)",
+    )
+    add(
+        "--repeats",
+        type=options.integer(1),
+        default=5,
+        metavar="N",
+        help="timed runs of each method, after one that is not (default 5)",
+    )
+    options.add_seed(parser)
+    add("--json", type=Path, metavar="FILE", help="write all numbers there")
+    add("--chart", type=Path, metavar="FILE", help="draw a bar chart there, such as bench.svg")
+
+
+def methods(argument: str) -> list[Method]:
+    """Different methods that continue prompts, by name; the baseline first."""
+    found = {BASELINE: catalogue.METHODS[BASELINE]}
+    for name in argument.split(","):
+        if name not in catalogue.METHODS:
+            raise argparse.ArgumentTypeError(
+                f"there is no method {name!r}; `jaxdec info` lists them"
+            )
+        method = catalogue.METHODS[name]
+        if method.infills or method.denoises:
+            raise argparse.ArgumentTypeError(f"the method {name!r} does not continue prompts")
+        if name in found and name != BASELINE:
+            raise argparse.ArgumentTypeError(f"the method {name!r} is named twice")
+        found[name] = method
+    return list(found.values())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Decodes, times and prints.
+
+    Raises:
+      ValueError: for bad input.
+      OSError: for files that cannot be read or written.
+    """
+    console = Console(highlight=False, markup=False)
+    prompts = read_prompts(arguments.prompts)
+    for path in (arguments.json, arguments.chart):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {path.absolute().parent} to write {path.name} to")
+    figure = None if arguments.chart is None else _figure(arguments)
+    load = functools.cache(options.load_draft)
+    target = options.load(arguments.target)
+    tokens, lengths = (np.asarray(each) for each in text.encode_batch(prompts))
+    settings: dict[str, Any] = dict(
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        eos=(),  # texts of equal length make fair timings
+    )
+    keys = row_keys(jax.random.key(arguments.seed), len(prompts))
+    groups = [slice(a, a + arguments.batch) for a in range(0, len(prompts), arguments.batch)]
+    runs = []
+    drafts = {m.name: chosen_draft(m, arguments.draft, load) for m in arguments.methods}
+    for method in arguments.methods:
+        decoder, params = assemble(
+            method,
+            target,
+            draft=drafts[method.name],
+            length=arguments.draft_length,
+            nodes=arguments.nodes,
+            load=load,
+        )
+        # All at once first: what is wrong with a prompt is said with its place in the file.
+        jaxdec.prepare(decoder, params, tokens, lengths=lengths, **settings)
+        requests = [
+            jaxdec.prepare(decoder, params, tokens[group], lengths=lengths[group], **settings)
+            for group in groups
+        ]
+        parts = [keys[group] for group in groups]
+        runs.append(decoding(method.name, decoder, params, requests, parts))
+    with _progress(len(runs) * (arguments.repeats + 1)) as report:
+        timings = interleave(runs, repeats=arguments.repeats, report=report)
+    result = {
+        "machine": machine.facts(),
+        "target": _about(target),
+        "drafts": [_about(load(name)) for name in dict.fromkeys(drafts.values()) if name],
+        "prompts": len(prompts),
+        "prompt_tokens": int(lengths.sum()),
+        **{
+            name: getattr(arguments, name)
+            for name in ("max_new_tokens", "temperature", "batch", "repeats", "seed")
+        },
+        **{name: getattr(arguments, name) for name in ("draft_length", "nodes")},
+        "rows": [_row(method, drafts[method.name], timings) for method in arguments.methods],
+    }
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    if figure is not None:
+        _draw(figure, result["rows"])
+        figure.savefig(arguments.chart)
+    console.print(_title(result), soft_wrap=True)
+    console.print(_table(result["rows"]))
+    for line in COLUMNS.splitlines():
+        console.print(Text(line, "dim"), soft_wrap=True)
+
+
+def read_prompts(name: str) -> list[bytes]:
+    """The prompts of a file: of each line, or of its field if the first line is a JSON object; empty lines are skipped.
+
+    Raises:
+      ValueError: if there is none, or a line has none.
+      OSError: if the file cannot be read.
+    """
+    lines = [(i, line) for i, line in enumerate(options.read(name).splitlines(), 1) if line.strip()]
+    if not lines:
+        raise ValueError(f"{name} holds no prompt; at least 1 is needed")
+    if _object(lines[0][1]) is None:
+        return [line for _, line in lines]
+    found = []
+    for number, line in lines:
+        held = _object(line) or {}
+        value = next((held[field] for field in FIELDS if held.get(field)), None)
+        value = value[0] if isinstance(value, list) else value
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"line {number} of {name} has no text in a field {', '.join(FIELDS)}")
+        found.append(value.encode())
+    return found
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, if it is one."""
+    try:
+        held = json.loads(line)
+    except ValueError:
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def chosen_draft(
+    method: Method, named: str | None, load: Callable[[str], Checkpoint | HeadsCheckpoint]
+) -> str | None:
+    """The checkpoint that drafts for a method: the named one if it is of the kind of the method's own."""
+    own = own_draft(method)
+    if not own or named is None:
+        return own or None
+    kinds = [
+        (held.kind,)
+        if isinstance(held, HeadsCheckpoint)
+        else (held.model.causal, held.model.canvas)
+        for held in (load(own), load(named))
+    ]
+    return named if kinds[0] == kinds[1] else own
+
+
+def _about(checkpoint: Checkpoint | HeadsCheckpoint) -> dict[str, Any]:
+    return {"name": checkpoint.name, "parameters": checkpoint.size}
+
+
+class _progress:
+    """A bar on stderr, if that is a terminal; gives a function to call before each of `total` runs."""
+
+    def __init__(self, total: int):
+        console = Console(stderr=True)
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, completed=-1)
+
+    def __enter__(self) -> Callable[[str], None]:
+        self._bar.start()
+        return lambda name: self._bar.update(self._task, advance=1, description=name)
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+
+def _row(method: Method, draft: str | None, timings: dict[str, Timing]) -> dict[str, Any]:
+    """What there is to say of a method."""
+    timing, plain = timings[method.name], timings[BASELINE]
+    first, counted = timing is plain, counts(timing.output)
+    parts = [jaxdec.acceptance_by_depth(part).sum(0) for part in timing.output]
+    accepted = np.zeros(max(map(len, parts)), int)
+    for part in parts:
+        accepted[: len(part)] += part
+    ratio = ratios(plain, timing)
+    return {
+        "method": method.name,
+        "about": method.title,
+        "exactness": method.exactness.value,
+        "draft": draft,
+        **counted,
+        "accepted_by_depth": accepted.tolist(),
+        "seconds": timing.median,
+        "seconds_quartiles": quartiles(timing.seconds),
+        "prefill_seconds": timing.setup_median,
+        "tokens_per_second": counted["tokens"] / timing.median,
+        "times_plain": 1.0 if first else statistics.median(ratio),
+        "times_plain_quartiles": (1.0, 1.0) if first else quartiles(ratio),
+        "identical": identical(new_tokens(timing.output), new_tokens(plain.output)),
+    }
+
+
+def _title(result: dict[str, Any]) -> str:
+    models = ", ".join(
+        f"{role} {held['name']} ({held['parameters']:,} parameters)"
+        for role, held in [
+            ("target", result["target"]),
+            *(("draft", draft) for draft in result["drafts"]),
+        ]
+    )
+    return (
+        f"{models}; device {result['machine']['device']}\n"
+        f"{result['prompts']} prompts of {result['prompt_tokens']} tokens in all, {result['batch']} at once; "
+        f"{result['max_new_tokens']} new tokens each, temperature {result['temperature']:g}; "
+        f"{result['repeats']} runs in turns"
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """One row a method."""
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))  # fits 80 columns
+    table.add_column("method\nexactness", no_wrap=True)
+    for name in ("tokens/\nforward", "proposed", "kept", "by depth", "x plain", "identical"):
+        depths = name == "by depth"
+        table.add_column(name, justify="left" if depths else "right", no_wrap=not depths)
+    for row in rows:
+        accepted = row["accepted_by_depth"]
+        pairs = zip(accepted[1 : SHOWN + 1], accepted, strict=False)
+        low, high = row["times_plain_quartiles"]
+        spread = f"\n{low:.2f}-{high:.2f}" if row["method"] != BASELINE else ""
+        table.add_row(
+            f"{row['method']}\n{row['exactness']}",
+            f"{row['tokens_per_forward']:.2f}",
+            f"{row['proposed'] / row['target_forwards']:.1f}",
+            "" if row["acceptance"] is None else f"{row['acceptance']:.0%}",
+            " ".join(f"{100 * kept / before:.0f}" for kept, before in pairs if before),
+            f"{row['times_plain']:.2f}{spread}",
+            f"{row['identical']:.1%}",
+        )
+    return table
+
+
+def _figure(arguments: argparse.Namespace) -> Any:
+    """An empty figure, made before the methods take their time.
+
+    Raises:
+      ValueError: if matplotlib is missing or cannot write such a file.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("a chart needs matplotlib: pip install matplotlib") from None
+    height = plotting.bars_height(len(arguments.methods))
+    figure = Figure(figsize=(7, height), layout="constrained")
+    known = figure.canvas.get_supported_filetypes()
+    if arguments.chart.suffix.lstrip(".").lower() not in known:
+        raise ValueError(
+            f"--chart {arguments.chart} must end with one of .{', .'.join(sorted(known))}"
+        )
+    return figure
+
+
+def _draw(figure: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Tokens a forward and speed of each method."""
+    speed = "times plain decoding, by the clock"
+    plotting.bars(
+        {
+            "tokens per target forward": {row["method"]: row["tokens_per_forward"] for row in rows},
+            speed: {row["method"]: row["times_plain"] for row in rows},
+        },
+        spreads={speed: {row["method"]: row["times_plain_quartiles"] for row in rows}},
+        ax=figure.subplots(),
+    )

@@ -1,0 +1,191 @@
+"""Drafting with a network that extrapolates the target's features: EAGLE.
+
+Legend: B rows, U pairs that the last step committed at most, F nodes of a frontier, D levels, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.decoding import Request
+from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.speculative.drafters.heads import check_head, likeliest
+from jaxdec.speculative.growth import Frontier, Growth, grow
+from jaxdec.speculative.parts import Committed, Context, Drafter
+from jaxdec.speculative.tree import DraftTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Committed pairs: a feature of the target, and the token that followed it.
+
+    Attributes:
+      cache: the drafter's, of pairs with true features; the pair of the token at position p lies in slot p - 1.
+      features: `[B, U, width]`, of the pairs that the cache lacks, the last of which holds the pending token. A row
+        has none only before the first step of a prompt of one token.
+    """
+
+    cache: Any
+    features: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """The pairs after the drafter's cache, `[B, M]` each: those that it lacks, then one frontier after the other.
+
+    Attributes:
+      tokens: int32.
+      features: `[B, M, width]`, the target's for committed pairs, predicted ones for drafts.
+      parents: int32, places in the window; -1 for the first pair.
+      scored: bool, which exist.
+      predicted: `[B, F, width]`, the features after the nodes of the last frontier.
+      entries: of the last forward; they cover the whole window.
+    """
+
+    tokens: jax.Array
+    features: jax.Array
+    parents: jax.Array
+    scored: jax.Array
+    predicted: jax.Array
+    entries: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class EagleDrafter(Drafter):
+    """See `eagle`."""
+
+    model: Model
+    growth: Growth
+    params_key: str
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """D."""
+        return self.growth.depth
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return self.growth.nodes
+
+    @property
+    def forwards(self) -> int:
+        """One forward a level."""
+        return self.depth
+
+    def check(self, request: Request, params: Params, vocab_size: int) -> None:
+        """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""
+        check_head(request, params, self.params_key, self.model.vocab_size, vocab_size)
+        self.growth.check(vocab_size)
+
+    def init(self, params: Params, request: Request, output: Output) -> Pairs:
+        """A cache of the prompts' pairs but for the last, which holds the pending token."""
+        batch, width = request.prompt.shape
+        pairs = request.lengths - 1
+        stored = jnp.maximum(pairs - 1, 0)
+        places = jnp.broadcast_to(jnp.arange(width), (batch, width))
+        inputs = Inputs.causal(
+            jnp.roll(request.prompt, -1, axis=1),
+            start=1,
+            valid=places < stored[:, None],
+            features=output.hidden,
+        )
+        entries = self.model.forward(params[self.params_key], inputs, None).entries
+        cache = self.model.init_cache(batch, request.capacity)
+        lives = visibility.causal(inputs.positions).lives
+        last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
+        features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
+        return Pairs(cache.commit(entries, places, stored, lives), features)
+
+    def propose(self, params: Params, state: Pairs, context: Context) -> tuple[DraftTree, _Window]:
+        """Grows the tree from the features after the pending token; also returns the window."""
+        rows, cache = context.rows, state.cache
+        batch, width, lacking = len(rows.length), self.growth.frontier, self.depth + 1
+        unseen = rows.length - 1 - cache.length
+        last = jnp.maximum(unseen - 1, 0)[:, None]
+        more = max(1, self.depth - 1) * width
+        places = jnp.broadcast_to(jnp.arange(lacking + more), (batch, lacking + more))
+
+        def feed(window: _Window):
+            spans = visibility.tree(window.parents, cache.length + 1, window.scored)
+            depth = visibility.ancestors(window.parents).sum(-1)
+            positions = (cache.length[:, None] + depth).astype(jnp.int32)
+            inputs = Inputs(window.tokens, positions, *spans, features=window.features)
+            return self.model.forward(params[self.params_key], inputs, cache)
+
+        def source(window: _Window, depth: jax.Array, frontier: Frontier):
+            # The pending token has a slot of its own; every later frontier is written behind the one before it.
+            first, behind = depth == 0, lacking + (depth - 1) * width
+            above = jnp.where(depth == 1, last, behind - width + frontier.parents)
+            features = jnp.take_along_axis(window.predicted, frontier.parents[..., None], axis=1)
+
+            def put(old, new):
+                new = new.astype(old.dtype)
+                written = jax.lax.dynamic_update_slice_in_dim(old, new, behind, axis=1)
+                return jnp.where(first, old, written)
+
+            window = dataclasses.replace(
+                window,
+                tokens=put(window.tokens, frontier.tokens),
+                features=put(window.features, features),
+                parents=put(window.parents, above),
+                scored=put(window.scored, frontier.mask),
+            )
+            output = feed(window)
+            at = jnp.where(first, last, behind + jnp.arange(width))[..., None]
+            predicted = jnp.take_along_axis(output.hidden, at, axis=1)
+            logits = jnp.take_along_axis(output.logits, at, axis=1)
+            window = dataclasses.replace(window, predicted=predicted, entries=output.entries)
+            return logits, window
+
+        fill = lambda x: jnp.pad(x, ((0, 0), (0, more), *((0, 0),) * (x.ndim - 2)))
+        window = _Window(
+            tokens=fill(rows.window(cache.length + 1, lacking)),
+            features=fill(state.features),
+            parents=jnp.where(places < lacking, places - 1, -1),
+            scored=places < unseen[:, None],
+            predicted=jnp.zeros((batch, width, state.features.shape[-1]), state.features.dtype),
+            entries=None,
+        )
+        entries = jax.eval_shape(lambda: feed(window).entries)
+        entries = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), entries)
+        window = dataclasses.replace(window, entries=entries)
+        tree, window = grow(self.growth, context, source, window)
+        mask = tree.mask & (unseen > 0)[:, None]
+        return dataclasses.replace(tree, mask=mask), window
+
+    def update(self, state: Pairs, made: _Window, committed: Committed) -> Pairs:
+        """Stores the pairs that the cache lacked; those of the kept path, with the target's features, come next."""
+        size = self.depth + 1
+        places = jnp.broadcast_to(jnp.arange(size), committed.outcome.path.shape)
+        count = made.scored[:, :size].sum(1).astype(jnp.int32)
+        lives = visibility.causal(state.cache.length[:, None] + 1 + places).lives
+        features = jnp.take_along_axis(
+            committed.output.hidden, committed.outcome.path[..., None], axis=1
+        )
+        return Pairs(state.cache.commit(made.entries, places, count, lives), features)
+
+
+def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draft") -> EagleDrafter:
+    """Drafts with a network that predicts the target's next feature from pairs of a feature and the token after it.
+
+    The drafter keeps a cache of its own, of committed pairs with the target's true features. A proposal feeds the pairs
+    that the cache lacks together with the nodes so far, whose features are predicted ones, once a level: nothing
+    provisional is ever written. A prompt of one token has no pair and is decoded plainly for one step.
+
+    Args:
+      model: such as `jaxdec.models.Eagle`: reads `Inputs.features`, and its hidden states are the predicted features.
+      growth: from `jaxdec.growths`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
+        no more.
+      params_key: the name of its parameters in the `params` of `generate`.
+
+    Exactness: that of the verifier.
+    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growths.best_first`.
+    """
+    growth = likeliest(8, model.vocab_size) if growth is None else growth
+    return EagleDrafter(model, growth, params_key)

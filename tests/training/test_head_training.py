@@ -1,0 +1,112 @@
+"""Draft heads are trained on what they will draft, and shipped as they were trained."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxdec import checkpoints
+from jaxdec.model import Inputs, from_nnx
+from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
+from jaxdec.training import corpus
+from jaxdec.training.export_heads import export_heads
+from jaxdec.training.heads import HeadTraining, drafts, heads_loss, train_heads
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+V, LENGTH = 260, 12
+CONFIG = TransformerConfig(
+    vocab_size=V, width=8, layers=1, heads=2, kv_heads=1, head_dim=4, hidden=12
+)
+MODEL, TARGET = from_nnx(Transformer(CONFIG, rngs=nnx.Rngs(0)))
+EAGLE = HeadTraining(
+    kind="eagle", model=CONFIG, target="tiny", steps=2, batch=2, length=LENGTH, rows_at_once=1
+)
+MEDUSA = dataclasses.replace(EAGLE, kind="medusa", model=HeadsConfig(V, 8, 3))
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, V, (2, LENGTH + 1)), jnp.int32)
+
+
+def scored():
+    return MODEL.forward(TARGET, Inputs.causal(TOKENS[:, :-1]), None)
+
+
+def test_heads_of_each_depth_meet_the_law_they_draft():
+    """A perfect head of depth d gives the target's law d tokens later: the losses compare these."""
+    output = scored()
+    heads, _ = build_heads("medusa", MEDUSA.model)
+
+    def perfect(params, hidden, path):
+        depth, count = path.shape[-1], hidden.shape[1]
+        np.testing.assert_array_equal(path[:, :, -1], TOKENS[:, depth : depth + count])
+        return output.logits[:, depth : depth + count]
+
+    heads = dataclasses.replace(heads, law=perfect)
+    found = drafts(MEDUSA, heads, {}, TOKENS, output)
+    assert [f.logits.shape[1] for f, _ in found] == [LENGTH - 1, LENGTH - 2, LENGTH - 3]
+    for depth, (predictions, _) in enumerate(found, 1):
+        np.testing.assert_array_equal(predictions.tokens, TOKENS[:, depth + 1 :])
+    entropy = lambda x: -(jax.nn.softmax(x) * jax.nn.log_softmax(x)).sum(-1).mean()
+    weights = np.array([1, 0.8, 0.64])
+    expected = (
+        sum(w * entropy(output.logits[:, d:]) for d, w in enumerate(weights, 1)) / weights.sum()
+    )
+    loss = heads_loss(MEDUSA, heads, {}, TOKENS, output)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_eagle_unrolls_as_it_drafts():
+    """Step s at place i: true pairs up to i - s + 1, then pairs with predicted features, read one by one."""
+    output = scored()
+    eagle, params = build_heads("eagle", CONFIG, seed=1)
+    found = drafts(EAGLE, eagle, params, TOKENS, output)
+    place = 6
+    features, pairs = output.hidden[:, : place - 1], TOKENS[:, 1:]
+    for step in range(EAGLE.unroll):
+        size = features.shape[1]
+        inputs = Inputs.causal(pairs[:, :size], 1, features=features)
+        read = eagle.forward(params, inputs, None)
+        predictions, hidden = found[step]
+        at = size - 1 - step
+        np.testing.assert_allclose(
+            predictions.logits[:, at], read.logits[:, -1], rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(hidden[:, at], read.hidden[:, -1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(predictions.tokens[:, at], TOKENS[:, size + 1])
+        features = jnp.concatenate([features, read.hidden[:, -1:]], axis=1)
+
+
+@pytest.mark.parametrize("config", [MEDUSA, EAGLE], ids=["medusa", "eagle"])
+def test_a_run_and_its_checkpoint(config, tmp_path):
+    sources = tuple(corpus.Source(f"{i}.py", b"x = 1\nyes = x + 2\n" * 4) for i in range(3))
+    data = corpus.Corpus(sources[:2], sources[2:])
+    losses = []
+    heads, params = train_heads(
+        config, data, tmp_path / "run", (MODEL, TARGET), report=lambda *x: losses.append(x[1])
+    )
+    assert len(losses) == 2
+    facts = export_heads(
+        tmp_path / "out", "heads", config, data, heads, params, (MODEL, TARGET), about="tiny heads"
+    )
+    held = checkpoints.load_any(tmp_path / "out")
+    assert (held.kind, held.target, held.heads.vocab_size) == (config.kind, "tiny", V)
+    assert held.size == facts["parameters"] and held.facts == json.loads(json.dumps(facts))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0.01, atol=1e-3)
+    jax.tree.map(close, held.params, params)
+    if config.kind == "eagle":
+        assert (held.config.window, held.config.max_length) == (LENGTH, 8192)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| 1 | {facts['agreement_by_rank'][0][0]:.3f} |" in card
+    with pytest.raises(ValueError, match="draft heads"):
+        checkpoints.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"distill": 2.0}, {"decay": 0.0}, {"unroll": 0}, {"unroll": LENGTH}]
+)
+def test_refusals(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        dataclasses.replace(EAGLE, **changes)
