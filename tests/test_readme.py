@@ -5,10 +5,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 import jaxdec
 from benchmarks import report
 from jaxdec import catalogue
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 README = Path(__file__).parents[1] / "README.md"
 

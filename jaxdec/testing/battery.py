@@ -50,6 +50,26 @@ KNOBS: dict[str, dict[str, Any]] = {
 }
 """Settings that every decoder is run under."""
 
+NEVER = VOCAB - 1
+EVERYTHING: dict[str, Any] = dict(
+    temperature=1.0,
+    top_k=VOCAB,
+    top_p=1.0,
+    min_p=0.0,
+    epsilon=0.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+    logit_bias=np.zeros(VOCAB),
+    banned=np.arange(VOCAB) == NEVER,
+    eos=[NEVER],
+    stop=[[NEVER, NEVER], [NEVER, NEVER, NEVER]],
+)
+"""Settings of all kinds and stops, which change nothing but that one token never comes. Checks put theirs in place.
+
+A setting that is left out makes another program, and compiling programs is what takes the time.
+"""
+
 
 def pair(seed: int = 0, weight: float = 0.35) -> tuple[Model, dict[str, jax.Array]]:
     """A hash oracle and parameters for it (`target`) and for one that resembles it (`draft`)."""
@@ -145,7 +165,8 @@ def check_token_identity(make: Factory) -> None:
     decoder = make(model, model)
     plain = _plain(model, decoder)
     for name, knobs in KNOBS.items():
-        _same(_generate(decoder, params, **knobs), _generate(plain, params, **knobs), name)
+        options = knobs if knobs.keys() == {"temperature"} else {**EVERYTHING, **knobs}
+        _same(_generate(decoder, params, **options), _generate(plain, params, **options), name)
 
 
 def check_greedy_identity(make: Factory) -> None:
@@ -154,7 +175,10 @@ def check_greedy_identity(make: Factory) -> None:
     decoder = make(model, model)
     plain = _plain(model, decoder)
     for knobs in (dict(temperature=0.0), dict(temperature=0.0, repetition_penalty=1.4)):
-        _same(_generate(decoder, params, **knobs), _generate(plain, params, **knobs), str(knobs))
+        options = {**EVERYTHING, **knobs}
+        _same(
+            _generate(decoder, params, **options), _generate(plain, params, **options), str(knobs)
+        )
 
 
 def check_python_twin(make: Factory) -> None:
@@ -169,7 +193,8 @@ def check_python_twin(make: Factory) -> None:
     decoder = make(model, model)
     places = np.asarray(_order(LENGTHS, BUDGET).places) if isinstance(decoder, _Ordered) else None
     for knobs in settings:
-        result = _generate(decoder, params, eos=[6], stop=stop, **knobs)
+        ends = dict(eos=[6], stop=stop, banned=np.zeros(VOCAB, bool))
+        result = _generate(decoder, params, **{**EVERYTHING, **ends, **knobs})
         for row, tokens in enumerate(_rows(result)):
             twin = python_twin(
                 model,
@@ -195,8 +220,9 @@ def check_row_alone(make: Factory) -> None:
     model, params = pair()
     decoder = make(model, model)
     keys = row_keys(jax.random.key(7), len(PROMPTS))
-    knobs = dict(temperature=np.array([0.0, 0.7, 1.0, 1.3]), frequency_penalty=0.2)
-    whole = _generate(decoder, params, **knobs)
+    temperature = np.array([0.0, 0.7, 1.0, 1.3])
+    knobs = {**EVERYTHING, "frequency_penalty": 0.2}
+    whole = _generate(decoder, params, **{**knobs, "temperature": temperature})
     for row, tokens in enumerate(_rows(whole)):
         alone = _generate(
             decoder,
@@ -206,8 +232,7 @@ def check_row_alone(make: Factory) -> None:
             lengths=None,
             max_new_tokens=int(BUDGET[row]),
             rng=keys[row : row + 1],
-            temperature=knobs["temperature"][row],  # type: ignore[index]
-            frequency_penalty=0.2,
+            **{**knobs, "temperature": temperature[row]},
         )
         assert _rows(alone)[0] == tokens, (
             f"row {row} alone: {_rows(alone)[0]}, in a batch: {tokens}"
@@ -220,10 +245,10 @@ def check_row_alone(make: Factory) -> None:
 def check_chunked(make: Factory) -> None:
     """A run cut into chunks of a few steps, and the stream, equal the whole run."""
     model, params = pair()
-    decoder, rng = make(model, model), jax.random.key(7)
-    options: dict[str, Any] = dict(
-        lengths=LENGTHS, max_new_tokens=BUDGET, eos=(), stop=[[1, 2, 3]], temperature=0.8
-    )
+    decoder, rng = make(model, model), row_keys(jax.random.key(7), len(PROMPTS))
+    stop = [[1, 2, 3], [NEVER, NEVER]]
+    options: dict[str, Any] = {**EVERYTHING, "temperature": 0.8, "stop": stop}
+    options |= dict(lengths=LENGTHS, max_new_tokens=BUDGET)
     start = lambda: decoding.init(
         decoder, params, _prepare(decoder, params, prompt=PROMPTS, **options)
     )
@@ -249,18 +274,16 @@ def check_stops_inside_chunks(make: Factory) -> None:
     # The drafter is the target itself: chunks are accepted whole, and stops fall inside them.
     params = {**params, "draft": params["target"]}
     decoder = make(model, model)
-    banned = np.arange(VOCAB) == VOCAB - 1
-    unstopped = _generate(decoder, params, temperature=0.0, banned=banned, eos=[6], stop=[[6, 6]])
-    free = _rows(unstopped)
+    free = _rows(_generate(decoder, params, **{**EVERYTHING, "temperature": 0.0}))
     new = free[0][LENGTHS[0] :]
-    never = VOCAB - 1  # banned, so that a table of one shape serves both kinds of stop
+    never = EVERYTHING["stop"]
     for place in range(1, 12):
         eos, stop = new[place], new[place - 1 : place + 1]
         for sequence, options, status in (
-            ([eos], dict(eos=[eos], stop=[[never, never]]), Status.EOS),
-            (stop, dict(eos=[never], stop=[stop]), Status.STOP_SEQUENCE),
+            ([eos], dict(eos=[eos], stop=never), Status.EOS),
+            (stop, dict(eos=[NEVER], stop=[stop, never[1]]), Status.STOP_SEQUENCE),
         ):
-            ended = _generate(decoder, params, temperature=0.0, banned=banned, **options)
+            ended = _generate(decoder, params, **{**EVERYTHING, "temperature": 0.0, **options})
             n = len(sequence)
             ends = (end for end in range(n, len(new) + 1) if new[end - n : end] == sequence)
             expected = free[0][: LENGTHS[0] + next(ends)]
