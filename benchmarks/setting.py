@@ -49,6 +49,7 @@ class Scale:
       problems: of each file in `infilling`.
       longest_gap: in bytes, of these problems.
       gaps: problems filled at once.
+      speculated: prompts in `speculation`, decoded at once.
       speculations: methods in `speculation`, the first ones; None for all.
       budgets: nodes of the trees whose curves it draws.
       positions: where acceptance is compared with the highest that is possible.
@@ -84,8 +85,9 @@ class Scale:
     problems: int = 48
     longest_gap: int = 64
     gaps: int = 16
+    speculated: int = 12
     speculations: int | None = None
-    budgets: tuple[int, ...] = (4, 8, 16, 32, 64)
+    budgets: tuple[int, ...] = (8, 16, 32, 64)
     positions: int = 1024
     siblings: tuple[int, ...] = (1, 2, 4, 8)
     draws: int = 64
@@ -116,6 +118,7 @@ QUICK = Scale(
     problems=2,
     longest_gap=16,
     gaps=2,
+    speculated=2,
     speculations=3,
     budgets=(4,),
     positions=6,

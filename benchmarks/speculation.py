@@ -57,11 +57,11 @@ def speculation(setting: Setting) -> list[Row]:
     batch 1. Rows of the shared-noise walk are compared with plain decoding token for token.
     """
     scale, rows = setting.scale, []
-    held = setting.prompts(scale.many)
+    held = setting.prompts(scale.speculated)
     base = plain(setting.target.model, setting.target.params)
     found = entries(setting)
     for temperature in scale.temperatures:
-        workload = Workload(held, scale.many, scale.tokens, temperature)
+        workload = Workload(held, scale.speculated, scale.tokens, temperature)
         expected = new_tokens(_decode(base, workload))
         here = [_row(setting, entry, base, workload, expected) for entry in found]
         trees = [row for row in here if row["nodes"] > row["depth"] and row["lossless"]]

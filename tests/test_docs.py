@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = [
     pytest.param(code, id=f"{path.name}-{i}")

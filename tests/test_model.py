@@ -13,6 +13,8 @@ from jaxdec import visibility
 from jaxdec.model import Cache, Inputs, Model, Output, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = TransformerConfig(
     vocab_size=11, width=8, layers=1, heads=2, kv_heads=1, head_dim=4, hidden=8
 )

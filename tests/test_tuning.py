@@ -9,6 +9,8 @@ import jaxdec
 from jaxdec import any_subset, tuning
 from jaxdec.testing.oracles import blend, hash_oracle
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NEVER = 7  # an EOS that the model does not emit, so that all tests share their programs
 MODEL, TARGET = hash_oracle(8, seed=1)
 TARGET = TARGET.at[:, NEVER].set(-jnp.inf)

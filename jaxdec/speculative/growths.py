@@ -18,7 +18,7 @@ from jaxdec.speculative.growth import (
     without_earlier_siblings,
 )
 from jaxdec.speculative.parts import Context
-from jaxdec.speculative.tree import DraftTree, RankTree
+from jaxdec.speculative.tree import DraftTree, RankTree, check_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,7 +402,8 @@ def independent(chains: int, length: int) -> Independent:
 
     Source: SpecTr (2310.15141), SpecInfer (2305.09781).
     """
-    return Independent(_at_least("chains", chains), _at_least("length", length))
+    check_sizes(chains=chains, length=length)
+    return Independent(chains, length)
 
 
 def stochastic_beam(width: int, depth: int) -> StochasticBeam:
@@ -422,7 +423,8 @@ def stochastic_beam(width: int, depth: int) -> StochasticBeam:
 
     Source: 2402.14160; the beam itself, 1903.06059.
     """
-    return StochasticBeam(_at_least("width", width), _at_least("depth", depth))
+    check_sizes(width=width, depth=depth)
+    return StochasticBeam(width, depth)
 
 
 def threshold(
@@ -479,15 +481,8 @@ def best_first(nodes: int, depth: int, *, width: int = 8, siblings: int = 8) -> 
     return BestFirst(*_budgeted(nodes, depth, width, siblings))
 
 
-def _at_least(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
-
-
 def _budgeted(nodes: int, depth: int, width: int, siblings: int) -> tuple[int, int, int, int]:
-    for name, value in dict(nodes=nodes, depth=depth, width=width, siblings=siblings).items():
-        _at_least(name, value)
+    check_sizes(nodes=nodes, depth=depth, width=width, siblings=siblings)
     most = width * siblings * depth
     if nodes > most:
         raise ValueError(

@@ -202,3 +202,10 @@ def check_parents(parents: np.ndarray) -> None:
     for node, parent in enumerate(np.asarray(parents).tolist()):
         if not -1 <= parent < node:
             raise ValueError(f"node {node} has parent {parent}; a parent comes before its child")
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises `ValueError` naming the first size below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")

@@ -81,6 +81,10 @@ FACTORIES = {
     **{f"{growth}-{v}": grown(growth, v) for growth in GROWTHS for v in ("walk", "recursive")},
     "independent-kseq": grown("independent", "kseq"),
     "greedy siblings-recursive": grown("greedy siblings", "recursive"),
+    "trimmed-walk": lambda target, draft: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.trimmed(jaxdec.drafters.model(draft, length=3), (0, 1, 2, 5)),
+    ),
     **{f"{drafter}-walk": model_free(drafter) for drafter in MODEL_FREE},
     "input copy-token": model_free("input copy", "token"),
     "sjd-token": model_free("sjd", "token"),
@@ -92,6 +96,7 @@ BRIEF = {
     "lookup-block",
     "one draft-walk",
     *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
+    "trimmed-walk",
     *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
 }
 

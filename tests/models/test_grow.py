@@ -11,6 +11,8 @@ from flax import nnx
 import jaxdec
 from jaxdec.models import Transformer, TransformerConfig, grow
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = TransformerConfig(
     vocab_size=23, width=16, layers=1, heads=4, kv_heads=2, head_dim=4, hidden=24
 )

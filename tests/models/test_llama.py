@@ -14,6 +14,8 @@ import jaxdec
 from jaxdec.models import Transformer, TransformerConfig, from_llama, llama_config, load_llama
 from jaxdec.models import to_llama as to_tensors
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 HF = {
     "model_type": "llama",
     "vocab_size": 13,

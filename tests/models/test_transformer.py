@@ -15,6 +15,8 @@ from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.transformer import attend
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = TransformerConfig(
     vocab_size=19, width=16, layers=2, heads=4, kv_heads=2, head_dim=4, hidden=24
 )

@@ -62,6 +62,24 @@ def test_settled_drafts_do_not_count_as_accepted():
     assert (np.asarray(result.stats.proposed) <= 3 * rounds).all()
 
 
+@pytest.mark.parametrize("make", [jaxdec.drafters.prompt_lookup, jaxdec.drafters.input_copy])
+def test_drafters_without_a_model_change_their_length(make):
+    decoder = jaxdec.adaptive(
+        lambda k: jaxdec.speculative(MODEL, drafter=make(length=k)), (1, 4), draft_cost=0.0
+    )
+    options = dict(rng=jax.random.key(0), max_new_tokens=32, temperature=0.9)
+    plain = jaxdec.generate(jaxdec.autoregressive(MODEL), TARGET, PROMPT, **options)
+    result = jaxdec.generate(decoder, TARGET, PROMPT, **options)
+    np.testing.assert_array_equal(plain.tokens, result.tokens)
+    assert (np.asarray(result.stats.proposed) > 0).all()
+
+
+def test_a_window_of_guesses_cannot_change_its_length():
+    drafting = lambda k: jaxdec.speculative(MODEL, drafter=jaxdec.drafters.jacobi(MODEL, length=k))
+    with pytest.raises(ValueError, match="the window holds 4 guesses, the drafter makes 1"):
+        jaxdec.generate(jaxdec.adaptive(drafting, (1, 4)), TARGET, PROMPT, rng=jax.random.key(0))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -88,7 +88,7 @@ def test_guesses_begin_with_the_pending_token():
     drafter = drafters.lookahead(MODEL, ngram=N, columns=W, guesses=G)
     prompt = [5, 6, 7, 8, 1, 5, 9, 9, 9, 5, 3, 3, 3, 5]
     texts = [prompt, [1]]
-    state = jax.jit(lambda asked: drafter.init(None, asked))(request(texts, V))
+    state = jax.jit(lambda asked: drafter.init(None, asked, None))(request(texts, V))
     np.testing.assert_array_equal(
         state.tokens[0],
         [[5, 3, 3], [3, 3, 3], [3, 3, 5]],  # the end of the prompt, in steps

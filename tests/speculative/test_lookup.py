@@ -99,7 +99,7 @@ def copying(prompt, output, state):
 def test_a_copy_begins_with_the_input_and_goes_on_until_a_mismatch():
     prompt = [1, 2, 3, 1, 4, 5, 6]
     drafter = drafters.input_copy(length=3)
-    start = drafter.init(None, request([prompt], 9))
+    start = drafter.init(None, request([prompt], 9), None)
     drafts, commit = copying(prompt, [], start)
     assert drafts == [1, 2, 3]
     held = commit(1, 2, 3, 1)

@@ -90,6 +90,6 @@ def test_a_large_vocabulary_has_a_table_of_its_size():
     model = dataclasses.replace(hash_oracle(V)[0], vocab_size=128_000)
     drafter = drafters.token_recycling(model)
     state = jax.eval_shape(
-        lambda: drafter.init(None, request([[1, 2]], V))  # nothing is computed
+        lambda: drafter.init(None, request([[1, 2]], V), None)  # nothing is computed
     )
     assert state.tokens.shape == (1, 128_000, 8)

@@ -116,7 +116,7 @@ def test_the_prompt_is_learned():
     model, _ = hash_oracle(V)
     drafter = drafters.trigram_tree(model, slots=K, buckets=64, memory=MEMORY)
     prompt = [1, 2, 3, 1, 2, 4, 1, 2, 3, 3]
-    state = jax.jit(lambda asked: drafter.init(None, asked))(request([prompt, [5, 0]], V))
+    state = jax.jit(lambda asked: drafter.init(None, asked, None))(request([prompt, [5, 0]], V))
     twin = Twin(64)
     for first, second, third in zip(prompt, prompt[1:], prompt[2:], strict=False):
         twin.learn([(first, second)], [True], [[third]], [[1.0]])

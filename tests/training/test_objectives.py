@@ -12,6 +12,8 @@ from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training import objectives, subsets
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # What it predicts depends on every token of the window: a wrong context is a wrong number.
 MODEL, PARAMS = hash_oracle(text.VOCAB_SIZE, seed=1)
 TEACHER = hash_oracle(text.VOCAB_SIZE, seed=2)

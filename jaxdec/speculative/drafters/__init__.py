@@ -14,6 +14,7 @@ from jaxdec.speculative.drafters.prompt_lookup import (
 )
 from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
 from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
+from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 
 __all__ = [
     "EagleDrafter",
@@ -28,6 +29,7 @@ __all__ = [
     "TrigramTree",
     "eagle",
     "find_continuations",
+    "frequent_tokens",
     "heads",
     "input_copy",
     "jacobi",
@@ -38,4 +40,5 @@ __all__ = [
     "speculative_jacobi",
     "token_recycling",
     "trigram_tree",
+    "trimmed",
 ]

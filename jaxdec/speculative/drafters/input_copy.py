@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxdec.decoding import Request
 from jaxdec.model import Output, Params
 from jaxdec.speculative.drafters.prompt_lookup import suffix_matches
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
+from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.parts import Committed, Context
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 @jax.tree_util.register_dataclass
@@ -105,5 +105,5 @@ def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     Source: input-guided aggressive decoding (IAD), 2205.10350, with suffixes of up to 3 words; bytes need longer ones.
     The whole rest of the input is drafted there, here `length` tokens a step, and the place is kept between steps.
     """
-    checked_sizes(length=length, max_ngram=max_ngram)
+    check_sizes(length=length, max_ngram=max_ngram)
     return InputCopy(length, max_ngram)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
 from jaxdec.sampling import perturbed_argmax
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
+from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.parts import Committed, Context
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +52,8 @@ class Jacobi(LeftToRight):
         """Guesses each position by its last law; also returns the guesses and the lengths of the rows."""
         rows, history = context.rows, context.rows.history
         batch, size = state.known.shape
+        if size != self.depth:
+            raise ValueError(f"the window holds {size} guesses, the drafter makes {self.depth}")
         if history is not None:  # as the forward that gave the law counted
             before = jnp.broadcast_to(jnp.tri(size, k=-1, dtype=bool), (batch, size, size))
             history = history.along(state.given, before)
@@ -96,7 +98,7 @@ def jacobi(model: Model, *, length: int = 8) -> Jacobi:
 
     Source: Jacobi decoding, 2305.10427, in the sliding form. The guesses are chosen, so that any verifier serves.
     """
-    checked_sizes(length=length)
+    check_sizes(length=length)
     return Jacobi(model.vocab_size, length, drawn=False)
 
 
@@ -117,5 +119,5 @@ def speculative_jacobi(model: Model, *, length: int = 8) -> Jacobi:
     Source: SJD, 2410.01699, for images; rows advance on their own here, and nothing that was accepted is tested again.
     Memory: `m V` numbers a row.
     """
-    checked_sizes(length=length)
+    check_sizes(length=length)
     return Jacobi(model.vocab_size, length, drawn=True)

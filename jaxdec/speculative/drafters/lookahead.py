@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
+from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.parts import Committed, Context
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 @jax.tree_util.register_dataclass
@@ -164,7 +164,7 @@ def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 
     the prompt's n-grams are in the pool, and a grid moves as many columns as tokens were committed. Answers are the
     most probable tokens. Memory: `V G N` integers a row.
     """
-    checked_sizes(columns=columns, guesses=guesses)
+    check_sizes(columns=columns, guesses=guesses)
     if ngram < 2:
         raise ValueError(f"ngram must be at least 2, got {ngram}")
     depth = max(ngram + columns - 3, ngram - 1)  # of the last column, or of a guess

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxdec.model import Params
 from jaxdec.speculative.drafters.prompt_lookup import check_ngrams, find_continuations
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
+from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.parts import Context
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 def merge_chains(
@@ -101,6 +101,6 @@ def lookup_tree(
 
     Source: ours, after prompt lookup decoding (Saxena, 2023) and the merged trees of 2305.09781.
     """
-    checked_sizes(length=length, nodes=nodes, matches=matches)
+    check_sizes(length=length, nodes=nodes, matches=matches)
     check_ngrams(max_ngram, min_ngram)
     return LookupTree(length, nodes, matches, max_ngram, min_ngram)

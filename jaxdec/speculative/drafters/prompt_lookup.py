@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.model import Params
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes
+from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.parts import Context
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 def suffix_matches(tokens: jax.Array, length: jax.Array, max_ngram: int) -> jax.Array:
@@ -95,7 +95,7 @@ def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) ->
     Source: prompt lookup decoding (Saxena, 2023; code release) and the input-guided aggressive decoding of 2205.10350.
     The most recent of the longest matches is taken, and continuations shorter than `length` are used too.
     """
-    checked_sizes(length=length)
+    check_sizes(length=length)
     check_ngrams(max_ngram, min_ngram)
     return PromptLookup(length, max_ngram, min_ngram)
 

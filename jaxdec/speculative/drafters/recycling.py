@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes, last_of_each
+from jaxdec.speculative.drafters.tables import LeftToRight, last_of_each
 from jaxdec.speculative.parts import Committed, Context
-from jaxdec.speculative.tree import DraftTree, RankTree
+from jaxdec.speculative.tree import DraftTree, RankTree, check_sizes
 
 RATES = (0.52, 0.08, 0.045, 0.04, 0.022, 0.018, 0.016, 0.015)
 """How often the r-th candidate after a byte turns out to follow it, about, on held-out Python."""
@@ -162,7 +162,7 @@ def token_recycling(
     Source: 2408.08696. The shape is computed from rates and not the paper's, and the table starts with the prompt.
     Memory: `V k` integers a row.
     """
-    checked_sizes(depth=depth, nodes=nodes)
+    check_sizes(depth=depth, nodes=nodes)
     rates = tuple(float(rate) for rate in rates)
     falling = all(a >= b > 0 for a, b in itertools.pairwise((1.0, *rates)))
     if not rates or not falling or sum(rates) > 1 + 1e-6:

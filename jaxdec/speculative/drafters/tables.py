@@ -34,10 +34,3 @@ def last_of_each(keys: jax.Array, mask: jax.Array) -> jax.Array:
     """
     later = jnp.triu(keys[:, None] == keys, k=1) & mask
     return mask & ~later.any(1)
-
-
-def checked_sizes(**sizes: int) -> None:
-    """Raises `ValueError` for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.drafters.tables import LeftToRight, checked_sizes, last_of_each
+from jaxdec.speculative.drafters.tables import LeftToRight, last_of_each
 from jaxdec.speculative.parts import Committed, Context
-from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 @jax.tree_util.register_dataclass
@@ -197,7 +197,7 @@ def trigram_tree(
     for, the paths of the highest probability, found exactly and at once; its constants are not used. There is no
     corpus and no back-off. Memory: `2 R (k + 1)` numbers a row.
     """
-    checked_sizes(depth=depth, nodes=nodes, slots=slots, buckets=buckets)
+    check_sizes(depth=depth, nodes=nodes, slots=slots, buckets=buckets)
     if slots > model.vocab_size:
         raise ValueError(f"{slots} slots for a vocabulary of {model.vocab_size}")
     if not 0 <= memory < 1:
