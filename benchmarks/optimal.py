@@ -20,6 +20,7 @@ from jaxdec.speculative import Context, Drafter, Growth, Verifier, grow
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.growths import Fixed, GreedySiblings, Independent, StochasticBeam
 from jaxdec.speculative.tree import RankTree
+from jaxdec.speculative.verifiers import RatioVerifier
 
 TEMPERATURE = 0.8
 
@@ -154,7 +155,7 @@ def accepted_share(
     q: jax.Array,
     draws: int,
 ) -> jax.Array:
-    """The share of positions and draws at which a sibling is accepted; `p` and `q` are `[B, V]`, after the warp."""
+    """The mean acceptance over positions and draws of siblings; `p` and `q` are laws `[B, V]`, after the warp."""
     batch, vocab_size = p.shape
     width = growth.frontier
 
@@ -170,6 +171,12 @@ def accepted_share(
         # The warp divides by the temperature, which these laws are after.
         logits = TEMPERATURE * law(q, width)
         tree, _ = grow(growth, context, lambda carry, *_: (logits, carry), None)
-        return (verifier.verify(tree, law(p, growth.nodes + 1), context).count > 0).mean()
+        laws = law(p, growth.nodes + 1)
+        if not isinstance(verifier, RatioVerifier):
+            return (verifier.verify(tree, laws, context).count > 0).mean()
+        # The chance of a test varies less than its outcome.
+        test = verifier.law(jnp.exp(laws), jnp.exp(tree.q), tree)
+        failed = 1 - jnp.minimum(test.numerator / test.denominator, 1)
+        return 1 - failed.prod(-1).mean()
 
     return jax.lax.map(once, jax.random.split(jax.random.key(0), draws)).mean()
