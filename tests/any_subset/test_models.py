@@ -153,5 +153,5 @@ def test_refusals(model):
             rng=jax.random.key(0),
         )
     lookup = jaxdec.speculative(model, drafter=jaxdec.drafters.prompt_lookup())
-    with pytest.raises(ValueError, match="prompt lookup drafts left to right"):
+    with pytest.raises(ValueError, match="PromptLookup drafts left to right"):
         fill(lookup)

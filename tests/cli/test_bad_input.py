@@ -14,8 +14,8 @@ CASES = {
     "no command": ([], "command"),
     "unknown command": (["frobnicate"], "frobnicate"),
     "unknown method": (
-        ["generate", "--method", "medusa", "--prompt", "x"],
-        ("medusa", "autoregressive", "draft", "lookup"),
+        ["generate", "--method", "parrot", "--prompt", "x"],
+        ("parrot", "autoregressive", "draft", "lookup"),
     ),
     "unknown verifier": (["generate", "--verifier", "best", "--prompt", "x"], ("best", "block")),
     "no such pairing": (
