@@ -51,7 +51,8 @@ class Laws:
     Attributes:
       law: float32 `[B, F, V]`, warped log-probabilities.
       raw: float32 `[B, F, V]`, log-probabilities before the temperature, which rank the tokens of greedy rows.
-      noise: float32 `[B, 1, V]`, Gumbel noise of this depth.
+      noise: float32 `[B, 1, V]`, Gumbel noise of this depth, for all nodes alike; `[B, F, V]` where each has its own. A
+        rule by which one node's draw decides whether another exists needs the latter (`own_noise`).
       temperature: float32 `[B, 1, 1]`; 0 for greedy rows.
       shared: whether the noise is the very noise that the target's tokens are drawn with.
     """

@@ -181,6 +181,25 @@ def test_a_threshold_tree_grows_where_the_law_is_sure():
     assert len({int(mask.sum()) for mask in tree.mask}) > 1  # rows have trees of their own size
 
 
+def test_a_budget_does_not_choose_among_tokens():
+    """Which nodes still fit depends on the draws of their neighbours, and so must not go with their own tokens."""
+    first = jnp.log(jnp.asarray([0.5, 0.5, 1e-9, 1e-9]))
+    second = jnp.log(jnp.asarray([0.6, 0.2, 0.1, 0.1]))
+    # Two nodes, of which the first has one child if that is token 0, else two: then the other's has no room.
+    growth = growths.threshold(4, 2, width=2, siblings=2, least=0.3)
+    batch = 10_000
+
+    def source(carry, depth, frontier):
+        return jnp.broadcast_to(jnp.where(depth == 0, first, second), (batch, 2, V)), carry
+
+    tree, _ = jax.jit(lambda c: grow(growth, c, source, None))(context(batch))
+    fits = np.asarray(tree.mask[:, 3] & (tree.parents[:, 3] == 1))
+    tokens = np.asarray(tree.tokens[:, 3])[fits]
+    assert 0.5 * batch < len(tokens) < 0.7 * batch
+    counts = np.bincount(tokens, minlength=V) / len(tokens)
+    np.testing.assert_allclose(counts, jnp.exp(second), atol=5 * 0.5 / len(tokens) ** 0.5)
+
+
 def test_independent_chains_share_equal_beginnings():
     tree, _ = grown(growths.independent(4, 2))
     merged = 0
