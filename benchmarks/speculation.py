@@ -12,8 +12,8 @@ from benchmarks.optimal import root_optimal
 from benchmarks.setting import Row, Setting, plain
 from benchmarks.workload import Variant, Workload
 from jaxdec import growths
-from jaxdec.catalogue import DRAFTS, METHODS
-from jaxdec.catalogue.assembly import assemble, own_draft
+from jaxdec.catalogue import METHODS
+from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import HeadsCheckpoint, load_any
 from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Exactness
@@ -97,7 +97,7 @@ def build(
     """A method of the catalogue, for the case's target or for another one with its vocabulary."""
 
     def load(checkpoint: str):
-        return setting.draft if checkpoint == DRAFTS["draft"] else load_any(checkpoint)
+        return setting.draft if checkpoint == METHODS["draft"].draft else load_any(checkpoint)
 
     target = setting.target if target is None else target
     decoder, params = assemble(METHODS[name], target, length=length, nodes=nodes, load=load)
@@ -118,15 +118,16 @@ def comb(setting: Setting, nodes: int) -> Variant:
 
 def _fits(setting: Setting, name: str) -> bool:
     """Whether the method can decode this target: heads draft for the one that they were trained on alone."""
-    own = own_draft(METHODS[name])
-    if own in ("", DRAFTS["draft"]):
+    own = METHODS[name].draft
+    if own in ("", METHODS["draft"].draft):
         return True
     held = load_any(own)
     return isinstance(held, HeadsCheckpoint) and held.target == setting.target.name
 
 
 def _bar(name: str) -> float | None:
-    if name in DRAFTS and isinstance(load_any(DRAFTS[name]), HeadsCheckpoint):
+    own = METHODS[name].draft
+    if own and isinstance(load_any(own), HeadsCheckpoint):
         return HEADS_BAR
     return BARS.get(name)
 

@@ -6,12 +6,11 @@
 from jaxdec.catalogue import any_subset, canvas, speculation
 from jaxdec.catalogue.canvas import CACHES
 from jaxdec.catalogue.method import Method, Parts
-from jaxdec.catalogue.speculation import DRAFTS, FAMILIES, VERIFIERS
+from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
 
 __all__ = [
     "CACHES",
     "DENOISING",
-    "DRAFTS",
     "FAMILIES",
     "INFILLING",
     "METHODS",

@@ -4,18 +4,9 @@ from collections.abc import Callable
 
 from jaxdec import checkpoints
 from jaxdec.catalogue.method import Method, Parts
-from jaxdec.catalogue.speculation import DRAFTS, VERIFIERS
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.decoding import Decoder
 from jaxdec.model import Params
-
-
-def own_draft(method: Method) -> str:
-    """The checkpoint that drafts for a method unless another is named; empty if none does."""
-    for family, checkpoint in DRAFTS.items():
-        if method.name == family or method.name.removeprefix(f"{family}-") in VERIFIERS:
-            return checkpoint
-    return ""
 
 
 def assemble(
@@ -41,10 +32,9 @@ def assemble(
       ValueError: for impossible parts, or if there is no such checkpoint.
     """
     parts = Parts(target.model, length=length, nodes=nodes)
-    own = own_draft(method)
-    if not own:
+    if not method.draft:
         return method.make(parts), {"target": target.params}
-    drafter = load(own if draft is None else draft)
+    drafter = load(method.draft if draft is None else draft)
     block = getattr(drafter, "block_size", None)
     parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=block)
     return method.make(parts), {"target": target.params, "draft": drafter.params}

@@ -42,6 +42,7 @@ class Method:
       make: builds the decoder; raises `ValueError` for parts that are missing or impossible.
       tests: the test file that proves the promise, relative to the repository.
       benchmark: the name of its benchmark case, empty if it has none.
+      draft: the checkpoint that drafts unless another is named; empty if none does.
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
     """
@@ -53,5 +54,6 @@ class Method:
     make: Callable[[Parts], Decoder]
     tests: str
     benchmark: str
+    draft: str = ""
     infills: bool = False
     denoises: bool = False

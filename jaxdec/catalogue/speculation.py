@@ -35,8 +35,9 @@ _LAWS = {  # what a title says, and the paper where it is not the family's own
     "kseq": ("K-SEQ", "2310.15141"),
     "typical": ("typical acceptance", "2401.10774"),
 }
-SIBLING_RATES = (0.6, 0.14, 0.07, 0.04, 0.03, 0.02)
-"""How often the k-th best child of the shipped draft model is the target's token, at temperature 0.8, rounded."""
+SIBLING_RATES = (0.69, 0.12, 0.06, 0.03, 0.02, 0.02)
+"""How often the k-th best child of code-draft is the token of code-target, temperature 0.8, shared noise: 9,915 places of
+held-out Python. At temperature 0 the rates are the same within 0.01."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Family:
             make=make,
             tests=self.tests,
             benchmark=self.benchmarks[0 if walk else 1],
+            draft=self.draft,
         )
 
 
@@ -332,8 +334,6 @@ _FAMILIES = [
     ),
 ]
 FAMILIES = ("autoregressive", *(family.name for family in _FAMILIES))
-DRAFTS = {family.name: family.draft for family in _FAMILIES if family.draft}
-"""The methods that draft with a model, and the checkpoint that each takes if none is named."""
 
 ROWS = [
     Method(

@@ -19,7 +19,7 @@ from rich.text import Text
 import jaxdec
 from jaxdec import catalogue, machine, plotting, text
 from jaxdec.catalogue import Method
-from jaxdec.catalogue.assembly import assemble, own_draft
+from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.cli import options
 from jaxdec.comparison import counts, decoding, identical, new_tokens
@@ -211,7 +211,7 @@ def chosen_draft(
     method: Method, named: str | None, load: Callable[[str], Checkpoint | HeadsCheckpoint]
 ) -> str | None:
     """The checkpoint that drafts for a method: the named one if it is of the kind of the method's own."""
-    own = own_draft(method)
+    own = method.draft
     if not own or named is None:
         return own or None
     kinds = [

@@ -268,8 +268,7 @@ class Threshold(_Weighed):
         """Siblings without replacement, the next one only if its slot is likely enough before it is drawn."""
         batch = frontier.tokens.shape[0]
         if not context.shares_noise:
-            # Whether a node fits the budget depends on its neighbours' draws: with noise of one depth for all of them it
-            # would go with its own.
+            # Whether a node fits the budget depends on its neighbours' draws, which must tell nothing of its own.
             laws = dataclasses.replace(laws, noise=own_noise(context, depth, self.width))
         chance = laws.estimate
         _, tokens = jax.lax.top_k(laws.perturbed, self.siblings)  # [B, F, K]

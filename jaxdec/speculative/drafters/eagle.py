@@ -13,7 +13,7 @@ from jaxdec import visibility
 from jaxdec.decoding import Request
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.drafters.heads import check_head, likeliest
-from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
+from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
 from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
@@ -97,9 +97,9 @@ class EagleDrafter(Grown):
         rows, cache = context.rows, state.cache
         batch, width, lacking = len(rows.length), self.growth.frontier, self.depth + 1
         unseen = rows.length - 1 - cache.length
-        last = jnp.maximum(unseen - 1, 0)[:, None]
-        more = max(1, self.depth - 1) * width
-        places = jnp.broadcast_to(jnp.arange(lacking + more), (batch, lacking + more))
+        slots = Slots(lacking, width, jnp.maximum(unseen - 1, 0)[:, None])
+        size = slots.size(self.depth)
+        places = jnp.broadcast_to(jnp.arange(size), (batch, size))
 
         def feed(window: _Window):
             spans = visibility.tree(window.parents, cache.length + 1, window.scored)
@@ -109,31 +109,22 @@ class EagleDrafter(Grown):
             return self.model.forward(params[self.params_key], inputs, cache)
 
         def source(window: _Window, depth: jax.Array, frontier: Frontier):
-            # The pending token has a slot of its own; every later frontier is written behind the one before it.
-            first, behind = depth == 0, lacking + (depth - 1) * width
-            above = jnp.where(depth == 1, last, behind - width + frontier.parents)
             features = jnp.take_along_axis(window.predicted, frontier.parents[..., None], axis=1)
-
-            def put(old, new):
-                new = new.astype(old.dtype)
-                written = jax.lax.dynamic_update_slice_in_dim(old, new, behind, axis=1)
-                return jnp.where(first, old, written)
-
             window = dataclasses.replace(
                 window,
-                tokens=put(window.tokens, frontier.tokens),
-                features=put(window.features, features),
-                parents=put(window.parents, above),
-                scored=put(window.scored, frontier.mask),
+                tokens=slots.put(window.tokens, frontier.tokens, depth),
+                features=slots.put(window.features, features, depth),
+                parents=slots.put(window.parents, slots.parents(frontier, depth), depth),
+                scored=slots.put(window.scored, frontier.mask, depth),
             )
             output = feed(window)
-            at = jnp.where(first, last, behind + jnp.arange(width))[..., None]
+            at = slots.at(depth)[..., None]
             predicted = jnp.take_along_axis(output.hidden, at, axis=1)
             logits = jnp.take_along_axis(output.logits, at, axis=1)
             window = dataclasses.replace(window, predicted=predicted, entries=output.entries)
             return logits, window
 
-        fill = lambda x: jnp.pad(x, ((0, 0), (0, more), *((0, 0),) * (x.ndim - 2)))
+        fill = lambda x: jnp.pad(x, ((0, 0), (0, size - lacking), *((0, 0),) * (x.ndim - 2)))
         window = _Window(
             tokens=fill(rows.window(cache.length + 1, lacking)),
             features=fill(state.features),

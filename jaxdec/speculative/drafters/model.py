@@ -11,7 +11,7 @@ from jaxdec.decoding import Request, prefill
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.order import score
 from jaxdec.speculative import growths
-from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
+from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
 from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
@@ -82,11 +82,11 @@ class ModelDrafter(Grown):
         rows, cache = context.rows, state
         batch, width = rows.length.shape[0], self.growth.frontier
         unseen = rows.length - cache.length
-        size = _UNSEEN + max(1, self.depth - 1) * width
-        fill = lambda x: jnp.pad(x, ((0, 0), (0, size - _UNSEEN)))
+        slots = Slots(_UNSEEN, width, (unseen - 1)[:, None])
+        size = slots.size(self.depth)
         places = jnp.broadcast_to(jnp.arange(size), (batch, size))
         window = _Window(
-            tokens=fill(rows.window(cache.length, _UNSEEN)),
+            tokens=jnp.pad(rows.window(cache.length, _UNSEEN), ((0, 0), (0, size - _UNSEEN))),
             parents=jnp.where(places < _UNSEEN, places - 1, -1),
             scored=places < unseen[:, None],
         )
@@ -99,22 +99,13 @@ class ModelDrafter(Grown):
             return score(self.model, params[self.params_key], inputs, cache, rows.order, at=at)
 
         def source(window: _Window, depth: jax.Array, frontier: Frontier):
-            # The pending token has a slot of its own; every later frontier is written behind the one before it.
-            first, behind = depth == 0, _UNSEEN + (depth - 1) * width
-            above = jnp.where(depth == 1, (unseen - 1)[:, None], behind - width + frontier.parents)
-
-            def put(old, new):
-                written = jax.lax.dynamic_update_slice_in_dim(old, new, behind, axis=1)
-                return jnp.where(first, old, written)
-
             window = dataclasses.replace(
                 window,
-                tokens=put(window.tokens, frontier.tokens),
-                parents=put(window.parents, above.astype(jnp.int32)),
-                scored=put(window.scored, frontier.mask),
+                tokens=slots.put(window.tokens, frontier.tokens, depth),
+                parents=slots.put(window.parents, slots.parents(frontier, depth), depth),
+                scored=slots.put(window.scored, frontier.mask, depth),
             )
-            at = jnp.where(first, (unseen - 1)[:, None], behind + jnp.arange(width))
-            output = feed(window, at)
+            output = feed(window, slots.at(depth))
             return output.logits, dataclasses.replace(window, entries=output.entries)
 
         # Only the entries of the last forward are wanted: they cover the whole window.
