@@ -36,8 +36,8 @@ _LAWS = {  # what a title says, and the paper where it is not the family's own
     "typical": ("typical acceptance", "2401.10774"),
 }
 SIBLING_RATES = (0.69, 0.12, 0.06, 0.03, 0.02, 0.02)
-"""How often the k-th best child of code-draft is the token of code-target, temperature 0.8, shared noise: 9,915 places of
-held-out Python. At temperature 0 the rates are the same within 0.01."""
+"""How often the k-th best child of code-draft is the token of code-target: 9,915 places of held-out Python, temperature
+0.8, shared noise. At temperature 0 the rates are the same within 0.01."""
 
 
 @dataclasses.dataclass(frozen=True)
