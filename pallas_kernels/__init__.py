@@ -1,1 +1,11 @@
-"""Pallas kernels for decoding; imports nothing from jaxdec."""
+"""Pallas kernels for decoding; imports nothing from jaxdec.
+
+Each operation is a folder: `reference.py` is its specification in plain jnp and runs anywhere, `tpu.py` and `gpu.py`
+are kernels, and `api.py` is the function that users call:
+
+    from pallas_kernels.span_attention import span_attention
+"""
+
+from pallas_kernels.dispatch import Implementation, use
+
+__all__ = ["Implementation", "use"]

@@ -1,0 +1,80 @@
+"""Which implementation of an operation runs.
+
+Every operation has one signature and up to three implementations: `reference` (plain jnp, anywhere), `tpu` (Pallas,
+Mosaic) and `gpu` (Pallas, Triton). The one that runs is, in this order: the call's own `implementation`, that of the
+enclosing `use`, the best for the platform that the program is compiled for. The choice is part of a program's identity:
+`jax.jit` compiles anew under another `use`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import jax
+
+Implementation = Literal["reference", "tpu", "gpu"]
+
+_chosen = jax.make_user_context(None)
+_PLATFORMS = {"tpu": "tpu", "gpu": "cuda"}
+
+
+@contextlib.contextmanager
+def use(implementation: Implementation | None) -> Iterator[None]:
+    """Runs operations that do not say otherwise by one implementation.
+
+        with pallas_kernels.use("reference"):
+            jaxdec.generate(...)
+
+    Ahead-of-time compilation for a TPU on another machine names it: `use("tpu")`.
+
+    Args:
+      implementation: its name, or None for the best of each platform.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    _check(implementation)
+    with _chosen(implementation):
+        yield
+
+
+def dispatch(
+    operation: str,
+    forms: dict[str, Callable[..., Any]],
+    *arrays: Any,
+    implementation: Implementation | None = None,
+    unsupported: Callable[[str], str | None] = lambda name: None,
+) -> Any:
+    """Calls an operation by the implementation that is asked for.
+
+    Args:
+      operation: its name, for messages.
+      forms: the implementations by name, functions of `arrays`; `reference` always.
+      *arrays: pytrees of arrays.
+      implementation: its name, or None for the best.
+      unsupported: why an implementation cannot serve these arrays, given its name; None if it can. One that was asked
+        for by name then raises; the best falls back to the reference.
+
+    Raises:
+      ValueError: for an unknown name, or one that cannot serve the call.
+    """
+    _check(implementation)
+    name = implementation or _chosen.value
+    if name is not None:
+        reason = f"{operation} has none" if name not in forms else unsupported(name)
+        if reason is not None:
+            raise ValueError(f"implementation {name!r}: {reason}")
+        return forms[name](*arrays)
+    # With nothing but CPUs at hand the kernels are not even traced.
+    backend = {"tpu": "tpu", "gpu": "gpu"}.get(jax.default_backend())
+    if backend not in forms or unsupported(backend) is not None:
+        return forms["reference"](*arrays)
+    # A program for another device of this machine, the CPU say, still gets the reference.
+    best = {_PLATFORMS[backend]: forms[backend]}
+    return jax.lax.platform_dependent(*arrays, default=forms["reference"], **best)
+
+
+def _check(implementation: str | None) -> None:
+    if implementation is not None and implementation not in get_args(Implementation):
+        names = ", ".join(get_args(Implementation))
+        raise ValueError(f"implementation must be one of {names} or None, got {implementation!r}")
