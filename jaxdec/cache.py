@@ -96,8 +96,8 @@ class KVCache:
         """Appends an accepted path to each row at the row's own length: O(A) a layer, never O(S).
 
         Slots past `count`, up to A, may be written too, with an empty span; the next commit overwrites them. What is
-        written depends on `count`, and so on the forward that read the cache: the compiler
-        sees that the reads come first and updates the cache in place.
+        written depends on `count`, and so on the forward that read the cache: the compiler sees that the reads come
+        first and updates the cache in place.
 
         The caller keeps `length + A <= S` for rows with `count > 0`. A row that lacks the room keeps its committed
         slots and its length (`count` is taken as 0).

@@ -71,11 +71,9 @@ def commit(
 def _check(
     cache: Arrays, new: Arrays, index: jax.Array, start: jax.Array, count: jax.Array
 ) -> None:
-    if jax.tree.structure(cache) != jax.tree.structure(new):
-        raise ValueError(
-            f"cache and new must be built alike, got {jax.tree.structure(cache)} "
-            f"and {jax.tree.structure(new)}"
-        )
+    trees: list[Any] = [jax.tree.structure(cache), jax.tree.structure(new)]
+    if trees[0] != trees[1]:
+        raise ValueError(f"cache and new must be built alike, got {trees[0]} and {trees[1]}")
     held, fresh = jax.tree.leaves(cache), jax.tree.leaves(new)
     if not held or held[0].ndim != 4 or fresh[0].ndim != 4:
         raise ValueError("cache and new must hold arrays [B, H, S, D] and [B, H, T, D]")
