@@ -10,6 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from pallas_kernels.commit import commit
+from pallas_kernels.commit.reference import write_windows
+from pallas_kernels.dispatch import Implementation
+
+LONG = 128
+"""Tokens from which on a path is a prompt: read once, by plain XLA, which needs no room for all of it on the chip."""
 
 
 class LayerEntries(NamedTuple):
@@ -89,9 +95,9 @@ class KVCache:
     ) -> "KVCache":
         """Appends an accepted path to each row at the row's own length: O(A) a layer, never O(S).
 
-        All A gathered entries are written where `count > 0`, those past `count` with an empty span; the next commit
-        overwrites them. What is written depends on `count`, and so on the forward that read the cache: the compiler
-        sees that the reads come first and updates the cache in place.
+        Slots past `count`, up to A, may be written too, with an empty span; the next commit overwrites them. What is
+        written depends on `count`, and so on the forward that read the cache: the compiler sees that the reads come
+        first and updates the cache in place.
 
         The caller keeps `length + A <= S` for rows with `count > 0`. A row that lacks the room keeps its committed
         slots and its length (`count` is taken as 0).
@@ -104,16 +110,23 @@ class KVCache:
         """
         width = index.shape[1]
         count = jnp.where(self.length + width <= self.capacity, count, 0)
-        slots = self.length[:, None] + jnp.arange(width)
         kept = jnp.arange(width) < count[:, None]
         lives = jnp.where(kept[..., None], lives, visibility.EMPTY)
-        return self._put(
-            _gather(entries, index),
-            slots,
-            lives,
-            self.length + count,
-            contiguous=True,
-            written=count > 0,
+        positions = jnp.take_along_axis(entries.positions, index, axis=1)
+        long = max(width, entries.positions.shape[1]) > LONG
+        implementation: Implementation | None = "reference" if long else None
+
+        def put(old, new):
+            return write_windows(old, new.astype(old.dtype), self.length, count > 0, axis=1)
+
+        return KVCache(
+            layers=tuple(
+                commit(old, new, index, self.length, count, implementation=implementation)
+                for old, new in zip(self.layers, entries.layers, strict=True)
+            ),
+            spans=put(self.spans, lives),
+            positions=put(self.positions, positions),
+            length=self.length + count,
         )
 
     def write(self, entries: KVEntries, slots: jax.Array, lives: jax.Array) -> "KVCache":
@@ -129,38 +142,13 @@ class KVCache:
         # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
         past = self.capacity + jnp.arange(slots.shape[1])
         slots = jnp.where((slots < 0) | (slots >= self.capacity), past, slots)
-        return self._put(entries, slots, lives, self.length, contiguous=False)
 
-    def _put(self, entries, slots, lives, length, *, contiguous, written=None) -> "KVCache":
-        if contiguous:
-            # A window that starts past the end is dropped whole.
-            start = jnp.where(written, slots[:, 0], self.capacity)
+        def put(old, new, axis):
+            def row(old, new, slots):
+                at = (slice(None),) * axis + (slots,)
+                return old.at[at].set(new.astype(old.dtype), mode="drop", unique_indices=True)
 
-            def put(old, new, axis):
-                window = jax.lax.ScatterDimensionNumbers(
-                    update_window_dims=tuple(range(1, old.ndim)),
-                    inserted_window_dims=(),
-                    scatter_dims_to_operand_dims=(axis + 1,),
-                    operand_batching_dims=(0,),
-                    scatter_indices_batching_dims=(0,),
-                )
-                return jax.lax.scatter(
-                    old,
-                    start[:, None],
-                    new.astype(old.dtype),
-                    window,
-                    unique_indices=True,
-                    mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
-                )
-
-        else:
-
-            def put(old, new, axis):
-                def row(old, new, slots):
-                    at = (slice(None),) * axis + (slots,)
-                    return old.at[at].set(new.astype(old.dtype), mode="drop", unique_indices=True)
-
-                return jax.vmap(row)(old, new, slots)
+            return jax.vmap(row)(old, new, slots)
 
         return KVCache(
             layers=tuple(
@@ -169,14 +157,5 @@ class KVCache:
             ),
             spans=put(self.spans, lives, 0),
             positions=put(self.positions, entries.positions, 0),
-            length=length,
+            length=self.length,
         )
-
-
-def _gather(entries: KVEntries, index: jax.Array) -> KVEntries:
-    """The entries at `index [B, A]` of each row."""
-    take = lambda x: jnp.take_along_axis(x, index[:, None, :, None], axis=2)
-    return KVEntries(
-        layers=tuple(LayerEntries(take(e.keys), take(e.values)) for e in entries.layers),
-        positions=jnp.take_along_axis(entries.positions, index, axis=1),
-    )

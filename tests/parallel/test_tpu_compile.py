@@ -1,4 +1,4 @@
-"""A whole decode compiles ahead of time for TPUs, and its loops hold no collective."""
+"""A whole decode compiles ahead of time for TPUs, and its loops hold no collective and copy no cache."""
 
 import importlib.util
 import json
@@ -48,3 +48,16 @@ def test_automatic_sharding_communicates_in_the_loop():
     """The control: the same decode, sharded by the compiler, fails the check above."""
     report = compile_for("causal", "automatic", "v5e:2x2")["v5e:2x2"]
     assert report["in_loops"]
+
+
+@pytest.mark.parametrize("topology", DEVICES)
+def test_kernels_commit_in_place(topology):
+    report = compile_for("plain", "kernels", topology)[topology]
+    assert report["kernels_in_loops"].count("commit") == 2  # layers
+    assert report["copied_in_loops"] == []
+    assert report["anywhere"] == []
+
+
+def test_a_cache_that_is_read_after_the_commit_is_copied():
+    """The control: here the old cache is needed beside the new one."""
+    assert compile_for("rereads", "kernels", "v5e:2x2")["v5e:2x2"]["copied_in_loops"]

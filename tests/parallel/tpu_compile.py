@@ -2,13 +2,16 @@
 
     python tests/parallel/tpu_compile.py causal shard_map v5e:2x2 v6e:2x4
 
-The decode continues prompts (`causal`), fills gaps with the fused form (`infill`) or fills a canvas (`canvas`); `large`
-and `large_canvas` have layers of an 8B-class model, 8,192 slots, 64 new tokens, and the kernels. Rows are split by
-`jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own, since the variables
-below must be set before the TPU compiler is loaded.
+The decode continues prompts (`causal`, or `plain` with caches that no chip holds in its own memory), fills gaps with
+the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and 64
+new tokens a step. Rows are split by `jaxdec.parallel` (`shard_map`, or `kernels` with the kernels of TPUs) or left to
+automatic sharding (`automatic`). A process of its own, since the variables below must be set before the TPU compiler is
+loaded.
 """
 
+import dataclasses
 import json
+import math
 import os
 import re
 import sys
@@ -42,16 +45,18 @@ COLLECTIVES = (
     "reduce-scatter",
 )
 BATCH = 16
+LARGE = 2**20
+"""Numbers in an array whose copies are counted."""
 
 
-def transformer(width, layers, heads):
+def transformer(width, layers, heads, head_dim=None):
     config = TransformerConfig(
         vocab_size=260,
         width=width,
         layers=layers,
         heads=heads,
         kv_heads=heads // 2,
-        head_dim=width // heads,
+        head_dim=head_dim or width // heads,
         hidden=2 * width,
     )
     return jaxdec.from_nnx(nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))))
@@ -82,6 +87,39 @@ def causal():
     return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
 
 
+def plain():
+    """Plain decoding: 64 rows of 1,064 slots, a gigabyte of keys and values."""
+    raw, params = transformer(256, layers=2, heads=16, head_dim=128)
+    decoder = jaxdec.autoregressive(raw)
+    prompt = np.ones((64, 16), np.int32)
+    request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=1000)
+    keys = jax.random.split(jax.random.key(0), 64)
+    return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rereads:
+    """A decoder whose step reads the old cache after the commit, so that both must exist."""
+
+    inner: decoding.Decoder
+
+    def step(self, params, state, rng):
+        after, info = self.inner.step(params, state, rng)
+        new, old = after.cache.layers[0].keys, state.cache.layers[0].keys
+        slot = new[0, 0, 0, 0].astype(np.int32)
+        read = jax.lax.dynamic_index_in_dim(old, slot, 2).sum((1, 2, 3)).astype(np.int32)
+        cache = dataclasses.replace(after.cache, length=after.cache.length + read)
+        return dataclasses.replace(after, cache=cache), info
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def rereads():
+    decoder, shapes = plain()
+    return Rereads(decoder), shapes
+
+
 def canvas():
     """Denoising in blocks with a cache whose wide steps stand in a conditional."""
     raw, params = transformer(256, layers=2, heads=4)
@@ -99,13 +137,13 @@ def canvas():
 
 def large_transformer():
     config = TransformerConfig(
-        vocab_size=32768,
-        width=4096,
+        vocab_size=4096,
+        width=512,
         layers=2,
         heads=32,
         kv_heads=8,
         head_dim=128,
-        hidden=14336,
+        hidden=1024,
         max_length=8192,
     )
     return jaxdec.from_nnx(nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))))
@@ -133,7 +171,7 @@ def large_canvas():
     """Blocks of 64 with the exact cache."""
     raw, params = large_transformer()
     decoder = jaxdec.denoise(
-        diffusion.canvas_model(raw, 32767),
+        diffusion.canvas_model(raw, 4095),
         schedule=diffusion.schedules.blocks(64),
         attention="causal",
         cache=diffusion.caches.block(),
@@ -156,6 +194,14 @@ def sharded(decoder, mesh):
     return decode
 
 
+def with_kernels(decoder, mesh):
+    def decode(params, request, keys):
+        with pallas_kernels.use("tpu"):
+            return sharded(decoder, mesh)(params, request, keys)
+
+    return decode
+
+
 def automatic(decoder, mesh):
     def decode(params, request, keys):
         state = decoding.init(decoder, params, request)
@@ -164,8 +210,16 @@ def automatic(decoder, mesh):
     return decode
 
 
-def collectives(text):
-    """Collective operations of a compiled program, and those in its `while` loops and in all that these call."""
+def large_copies(lines):
+    """Shapes of large arrays that are copied, or moved to another memory."""
+    copy = re.compile(r"= \(?\w+\[([\d,]+)\]\S* .*\bcopy(?:-start)?\(")
+    shapes = [list(map(int, match[1].split(","))) for line in lines if (match := copy.search(line))]
+    return [shape for shape in shapes if math.prod(shape) >= LARGE]
+
+
+def facts(text):
+    """Collective operations of a compiled program, those in its `while` loops and in all that these call, and what is
+    copied and which kernels run there."""
     computations, name = {}, ""
     for line in text.splitlines():
         opened = re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line)
@@ -184,28 +238,28 @@ def collectives(text):
             todo += [other for line in computations[name] for other in called(line)]
     operation = re.compile(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(")
     find = lambda lines: [match[1] for line in lines if (match := operation.search(line))]
-    in_loops = find(line for name in inside for line in computations[name])
-    return {"loops": len(loops), "in_loops": in_loops, "anywhere": find(lines)}
+    inner = [line for name in inside for line in computations[name]]
+    kernel = re.compile(r'custom_call_target="tpu_custom_call".*op_name="[^"]*?(\w+)/pallas_call')
+    return {
+        "loops": len(loops),
+        "in_loops": find(inner),
+        "anywhere": find(lines),
+        "copied_in_loops": large_copies(inner),
+        "kernels_in_loops": [match[1] for line in inner if (match := kernel.search(line))],
+    }
 
 
 def main(program, kind, topology_names):
-    programs = {
-        "causal": causal,
-        "infill": infilling,
-        "canvas": canvas,
-        "large": large,
-        "large_canvas": large_canvas,
-    }
+    programs = {"causal": causal, "infill": infilling, "canvas": canvas, "plain": plain}
+    programs |= {"rereads": rereads, "large": large, "large_canvas": large_canvas}
     decoder, shapes = programs[program]()
     report = {}
     for name in topology_names:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
         mesh = parallel.data_mesh(devices)
-        decode = {"shard_map": sharded, "automatic": automatic}[kind](decoder, mesh)
-        with pallas_kernels.use("tpu" if program.startswith("large") else "reference"):
-            text = compiled_text(decode, shapes, mesh)
-        kernels = sorted(set(re.findall(r"%(\w+?)(?:\.\d+)? = [^\n]*tpu_custom_call", text)))
-        report[name] = {"devices": len(devices), "kernels": kernels, **collectives(text)}
+        kinds = {"shard_map": sharded, "kernels": with_kernels, "automatic": automatic}
+        text = compiled_text(kinds[kind](decoder, mesh), shapes, mesh)
+        report[name] = {"devices": len(devices), **facts(text)}
     print(json.dumps(report))
 
 

@@ -1,0 +1,43 @@
+"""Commit on a GPU: one program a row and place of the path copies a token's heads."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plgpu
+
+
+def commit(cache: Any, new: Any, index: jax.Array, start: jax.Array, count: jax.Array) -> Any:
+    """See `pallas_kernels.commit.commit`."""
+    held, tree = jax.tree.flatten(cache)
+    fresh = jax.tree.leaves(new)
+    slots, places = held[0].shape[2], index.shape[1]
+    count = jnp.where((start >= 0) & (start + places <= slots), count, 0)
+    moved = sum(2 * x.nbytes // slots * places for x in held)
+    written = pl.pallas_call(
+        functools.partial(_kernel, arrays=len(held)),
+        name="commit",
+        grid=index.shape,
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in held],
+        input_output_aliases={3 + i: i for i in range(len(held))},
+        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=1),
+        cost_estimate=pl.CostEstimate(flops=0, transcendentals=0, bytes_accessed=moved),
+    )(index, start, count, *held, *fresh)
+    return jax.tree.unflatten(tree, written)
+
+
+def _kernel(index, start, count, *refs, arrays):
+    new, out = refs[arrays : 2 * arrays], refs[2 * arrays :]
+    row, place = pl.program_id(0), pl.program_id(1)
+    stored = place < count[row]
+    slot = jnp.where(stored, start[row] + place, 0)
+    for source, target in zip(new, out, strict=True):
+        heads, width = target.shape[1], target.shape[3]
+        # Blocks are powers of two; what lies beyond the array is masked.
+        head = jnp.arange(pl.next_power_of_2(heads))[:, None]
+        lane = jnp.arange(pl.next_power_of_2(width))[None]
+        mask = stored & (head < heads) & (lane < width)
+        token = plgpu.load(source.at[row, head, index[row, place], lane], mask=mask)
+        plgpu.store(target.at[row, head, slot, lane], token, mask=mask)

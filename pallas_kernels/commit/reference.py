@@ -1,0 +1,48 @@
+"""Commit in plain jnp: the specification.
+
+A scatter of one window of A slots a row, not of A slots: that is what XLA updates in place at the least cost.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def commit(cache: Any, new: Any, index: jax.Array, start: jax.Array, count: jax.Array) -> Any:
+    """See `pallas_kernels.commit.commit`."""
+
+    def put(old, x):
+        path = jnp.take_along_axis(x, index[:, None, :, None], axis=2)
+        return write_windows(old, path, start, count > 0, axis=2)
+
+    return jax.tree.map(put, cache, new)
+
+
+def write_windows(
+    old: jax.Array, new: jax.Array, start: jax.Array, written: jax.Array, axis: int
+) -> jax.Array:
+    """Overwrites a window of each row `old[b]` by `new[b]`, in place where the compiler may.
+
+    Args:
+      old: `[B, ..., S, ...]`, S at `axis`.
+      new: `[B, ..., A, ...]`, of the same type.
+      start: int32 `[B]`, the first slot of the window; one that ends past S is dropped whole.
+      written: bool `[B]`, rows that are written.
+      axis: that of the slots, counted with the row axis.
+    """
+    window = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=tuple(range(1, old.ndim)),
+        inserted_window_dims=(),
+        scatter_dims_to_operand_dims=(axis,),
+        operand_batching_dims=(0,),
+        scatter_indices_batching_dims=(0,),
+    )
+    return jax.lax.scatter(
+        old,
+        jnp.where(written, start, old.shape[axis])[:, None],
+        new,
+        window,
+        unique_indices=True,
+        mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
+    )
