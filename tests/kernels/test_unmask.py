@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
+import jaxdec
 import pallas_kernels
+from jaxdec import diffusion
 from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.sampling.noise import gumbel
+from jaxdec.testing import oracles
 from pallas_kernels.unmask import Readout, Statistics, cases, gpu, reference, tpu, unmask
 
 INTERPRET = pltpu.InterpretParams(
@@ -211,3 +214,37 @@ def test_tpu_blocks_fit(rows, width, itemsize):
     assert row_block % (32 // itemsize) == 0 and columns % 128 == 0
     held = 2 * itemsize * (width * (row_block + columns) if width else row_block * columns)
     assert held <= 12 * 2**20
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        {"unmask": diffusion.unmask.threshold(0.6), "stop": diffusion.prophet()},
+        {"unmask": diffusion.unmask.quota("warped_token_prob", steps=3), "branches": 2},
+        {"unmask": diffusion.unmask.saber(), "remask": diffusion.backtracking()},
+    ],
+    ids=["threshold", "token_prob", "saber"],
+)
+def test_canvases_are_decoded_alike(decode):
+    model, params = oracles.hash_oracle(7, scale=1.5)
+    decoder = jaxdec.denoise(oracles.canvas(model), **decode)
+    banned = np.zeros(8, bool)
+    banned[[2, 7]] = True
+    options = dict(
+        prompt=np.array([[1, 2, 3], [4, 0, 0], [5, 5, 0]]),
+        lengths=np.array([3, 1, 2]),
+        max_new_tokens=6,
+        rng=jax.random.key(1),
+        temperature=np.array([0, 0.8, 1.5]),
+        banned=banned,
+    )
+    with pallas_kernels.use("reference"):
+        wanted = jaxdec.generate(decoder, params, **options)
+    quick = pltpu.InterpretParams(out_of_bounds_reads="raise", uninitialized_memory="nan")
+    with pallas_kernels.use("tpu"), pltpu.force_tpu_interpret_mode(quick):
+        found = jaxdec.generate(decoder, params, **options)
+    np.testing.assert_array_equal(found.tokens, wanted.tokens)
+    np.testing.assert_array_equal(found.steps, wanted.steps)
+    np.testing.assert_allclose(found.log_probs, wanted.log_probs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.raw_log_probs, wanted.raw_log_probs, rtol=1e-5, atol=1e-5)
+    assert not np.isin(np.asarray(found.tokens)[:, 3:], [2, 7]).any()
