@@ -4,14 +4,15 @@ Legend: B rows, W positions of the active group, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from jaxdec.diffusion.canvas import at_token
-from jaxdec.sampling import Purpose, key_at
+from jaxdec.sampling import History, Purpose, Warp, key_at, perturbed_argmax
 from jaxdec.sampling.noise import gumbel, uniform
+from pallas_kernels.unmask import Statistics, Unmasked, statistics, unmask
 
 Score = Literal[
     "random",
@@ -58,10 +59,11 @@ class Candidates:
     """The active group in one step.
 
     Attributes:
-      logits: float32 `[B, W, V]`, the model's, after guidance and fusion.
-      law: float32 `[B, W, V]`, warped log-probabilities that `tokens` were drawn from.
-      tokens: int32 `[B, W]`, a draw for each position; what stands there where a token is committed already.
-      log_probs: float32 `[B, W]`, of `tokens` under `law`.
+      own: of the model's own law at each position, after guidance and fusion, `[B, W]` each: the log-probabilities of
+        the token drawn there and of the two most probable, the entropy, the log-sum-exp of the logits.
+      warped: of the law that tokens are drawn from.
+      tokens: int32 `[B, W]`, a draw for each position; what stands there where a token is committed already, and then
+        it is not the token that `log_prob` of `own` and `warped` is about.
       places: int32 `[B, W]`, positions of the canvas.
       allowed: bool `[B, W]`, positions that may be committed: of the group and not committed.
       committed: bool `[B, W]`, positions of the group that are.
@@ -71,10 +73,9 @@ class Candidates:
       keys: row keys `[B]`.
     """
 
-    logits: jax.Array
-    law: jax.Array
+    own: Statistics
+    warped: Statistics
     tokens: jax.Array
-    log_probs: jax.Array
     places: jax.Array
     allowed: jax.Array
     committed: jax.Array
@@ -94,13 +95,12 @@ class Candidates:
             return uniform(key_at(self.keys, Purpose.ORDER, self.places))
         if kind == "left_to_right":
             return -self.places.astype(jnp.float32)
-        law = self.law if kind.startswith("warped") else jax.nn.log_softmax(self.logits)
+        law = self.warped if kind.startswith("warped") else self.own
         if kind.endswith("token_prob"):
-            return jnp.exp(at_token(law, self.tokens))
+            return jnp.exp(law.log_prob)
         if kind.endswith("entropy"):
-            return jnp.where(law == -jnp.inf, 0, jnp.exp(law) * law).sum(-1)
-        top = jnp.exp(jax.lax.top_k(law, 2)[0])
-        return top[..., 0] - top[..., 1] if kind.endswith("margin") else top[..., 0]
+            return -law.entropy
+        return law.margin if kind.endswith("margin") else law.max_prob
 
     def jitter(self) -> jax.Array:
         """Gumbel noise by position and step, float32 `[B, W]`."""
@@ -111,6 +111,33 @@ class Candidates:
         """Uniforms by position and step, float32 `[B, W]`."""
         steps = jnp.broadcast_to(self.steps[:, None], self.places.shape)
         return uniform(key_at(self.keys, Purpose.ORDER, self.places, steps))
+
+
+def draw(
+    warp: Warp, logits: jax.Array, history: History | None, keys: Callable[[], jax.Array]
+) -> Unmasked:
+    """Draws a token for each position, and says how sure the model is there.
+
+    Args:
+      warp: the pipeline. Temperature and bans alone need one pass over the logits; other stages need the whole law.
+      logits: float32 `[B, W, V]`.
+      history: counts, for penalties.
+      keys: makes the keys `[B, W]` of the noise.
+
+    Returns:
+      Arrays `[B, W]`.
+    """
+    if warp.plain:
+        batch, window, size = logits.shape
+        heat = warp.temperature
+        heat = None if heat is None else jnp.repeat(jnp.asarray(heat), window)
+        banned = None if warp.banned is None else jnp.asarray(warp.banned)
+        drawn = unmask(logits.reshape(-1, size), keys().reshape(-1), heat, banned)
+        return jax.tree.map(lambda x: x.reshape(batch, window), drawn)
+    law = warp.log_probs(logits, history)
+    tokens = perturbed_argmax(law, warp.noise(keys, law.shape))
+    own = statistics(jax.nn.log_softmax(logits), tokens, jax.nn.logsumexp(logits, axis=-1))
+    return Unmasked(tokens, own, statistics(law, tokens))
 
 
 def ranked(score: jax.Array, allowed: jax.Array) -> jax.Array:

@@ -28,14 +28,14 @@ from jaxdec.decoding import (
 )
 from jaxdec.diffusion import caches, schedules
 from jaxdec.diffusion.caches import NEVER, CacheRule, Facts
-from jaxdec.diffusion.candidates import Candidates, ranked
+from jaxdec.diffusion.candidates import Candidates, draw, ranked
 from jaxdec.diffusion.canvas import FAR, Board, Canvas, at_token, compact, put, take
 from jaxdec.diffusion.forward import Forward, Scored, View
 from jaxdec.diffusion.parts import Fuse, Remask, Stop
 from jaxdec.diffusion.schedules import Schedule
 from jaxdec.diffusion.unmask import Unmask, threshold
 from jaxdec.model import Model, Params
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax
+from jaxdec.sampling import Purpose, key_at
 
 
 @jax.tree_util.register_dataclass
@@ -277,18 +277,15 @@ class Denoise:
 
         def see(logits: jax.Array, board: Board) -> Candidates:
             counted = history and history.add(board.tokens, board.committed & ~given)
-            law = settings.warp.log_probs(logits, counted)
             # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
             by_step = self.unmask.value_dependent or self.remask is not None
             again = (taken[:, None],) if by_step else ()
             keys = lambda: key_at(rng, Purpose.TOKEN, places, *again)
-            drawn = perturbed_argmax(law, settings.warp.noise(keys, law.shape))
-            tokens = jnp.where(board.committed, board.tokens, drawn)
+            drawn = draw(settings.warp, logits, counted, keys)
             return Candidates(
-                logits=logits,
-                law=law,
-                tokens=tokens,
-                log_probs=at_token(law, tokens),
+                own=drawn.own,
+                warped=drawn.warped,
+                tokens=jnp.where(board.committed, board.tokens, drawn.tokens),
                 places=places,
                 allowed=there & ~board.committed,
                 committed=board.committed & ~given,
@@ -364,7 +361,7 @@ class Denoise:
     ) -> tuple[jax.Array, tuple[Board, tuple[Any, Any, Any]]]:
         """One step of the group from logits `[B, W, V]`: what is committed and taken back."""
         policy, taking, fusing = parts
-        own = jax.nn.log_softmax(logits)
+        before = logits
         if self.fuse is not None:
             logits, fusing = self.fuse.fuse(logits, ~board.committed, fusing, knobs)
         seen = see(logits, board)
@@ -376,13 +373,15 @@ class Denoise:
         if self.remask is not None:
             back, taking = self.remask.take_back(seen, reveal, taking, knobs)
             back &= seen.committed | reveal
-        raw = at_token(own, seen.tokens)
+        raw = seen.own.log_prob
+        if self.fuse is not None:
+            raw = at_token(jax.nn.log_softmax(before), seen.tokens)
         fill = lambda old, new: jnp.where(reveal, new, old)
         after = Board(
             tokens=fill(board.tokens, seen.tokens),
             committed=(board.committed | reveal) & ~back,
             steps=jnp.where(back, -1, fill(board.steps, seen.steps[:, None])),
-            log_probs=fill(board.log_probs, seen.log_probs),
+            log_probs=fill(board.log_probs, seen.warped.log_prob),
             raw_log_probs=fill(board.raw_log_probs, raw),
         )
         return logits, (after, (policy, taking, fusing))

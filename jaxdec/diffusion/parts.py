@@ -110,8 +110,7 @@ class Prophet(Stop):
 
     def now(self, seen: Candidates, knobs: Knobs) -> jax.Array:
         """Where the mean gap reaches the limit of the progress made."""
-        first = jax.lax.top_k(seen.logits, 2)[0]
-        gap = jnp.where(seen.allowed, first[..., 0] - first[..., 1], 0).sum(-1)
+        gap = jnp.where(seen.allowed, seen.own.top - seen.own.second, 0).sum(-1)
         gap = gap / jnp.maximum(seen.left, 1)
         thirds = 3 * (seen.opened - seen.left)  # in integers: a third of the group is exact
         limit = jnp.select(

@@ -190,6 +190,12 @@ class Warp:
         penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
         return any(penalty is not None for penalty in penalties)
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but temperature and bans is present. Static."""
+        stages = {field.name for field in dataclasses.fields(self)} - {"temperature", "banned"}
+        return all(getattr(self, name) is None for name in stages)
+
     def log_probs(self, logits: jax.Array, history: History | None = None) -> jax.Array:
         """The log-probabilities that tokens are drawn from.
 

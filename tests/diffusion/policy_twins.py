@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdec.diffusion import Candidates
 from jaxdec.sampling.noise import row_keys
+from pallas_kernels.unmask import statistics
 
 ROWS = 8
 NOTHING, EQUAL, PAIRS, GAPS, NO_NUMBERS, CERTAIN = range(2, ROWS)
@@ -208,13 +209,12 @@ class Board:
         pick = self.rng.integers(0, 3, (ROWS, self.width))
         pick[EQUAL], pick[PAIRS, 1::2] = pick[EQUAL, :1], pick[PAIRS, : self.width - 1 : 2]
         tokens = np.take_along_axis(np.argsort(-law, axis=-1), pick[..., None], -1)[..., 0]
-        log_probs = np.take_along_axis(law, tokens[..., None], -1)[..., 0]
+        tokens = jnp.asarray(tokens, jnp.int32)
         steps = jnp.full((ROWS,), self.step, jnp.int32)
         seen = Candidates(
-            logits=jnp.asarray(logits),
-            law=jnp.asarray(law),
-            tokens=jnp.asarray(tokens, jnp.int32),
-            log_probs=jnp.asarray(log_probs),
+            own=statistics(jax.nn.log_softmax(jnp.asarray(logits)), tokens),
+            warped=statistics(jnp.asarray(law), tokens),
+            tokens=tokens,
             places=jnp.asarray(self.places, jnp.int32),
             allowed=jnp.asarray(self.allowed),
             committed=jnp.asarray(self.committed),
@@ -227,7 +227,7 @@ class Board:
             Row(
                 logits=logits[b].astype(float),
                 law=law[b].astype(float),
-                tokens=tokens[b],
+                tokens=np.asarray(tokens[b]),
                 places=self.places[b],
                 allowed=np.flatnonzero(self.allowed[b]).tolist(),
                 committed=np.flatnonzero(self.committed[b]).tolist(),

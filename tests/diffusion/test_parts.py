@@ -10,6 +10,7 @@ import pytest
 from policy_twins import ROWS, Board, places_of
 
 from jaxdec.diffusion import Candidates, backtracking, credit, prophet, unmask
+from pallas_kernels.unmask import statistics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -115,11 +116,12 @@ def with_gaps(gaps, opened, left):
     logits[..., 1] = 1.0 + np.where(allowed, np.asarray(gaps)[:, None] + sway, 40.0)
     zero = jnp.zeros((rows,), jnp.int32)
     flat = jnp.zeros((rows, width), jnp.int32)
+    # As if of a law: gaps are then exact, and a gap of a law is that of its logits.
+    law = statistics(jnp.asarray(logits, jnp.float32), flat)
     return Candidates(
-        logits=jnp.asarray(logits, jnp.float32),
-        law=jnp.asarray(logits, jnp.float32),
+        own=law,
+        warped=law,
         tokens=flat,
-        log_probs=flat.astype(jnp.float32),
         places=flat,
         allowed=jnp.asarray(allowed),
         committed=jnp.asarray(~allowed),
@@ -166,9 +168,8 @@ def test_prophet_at_once_and_never():
     inf = math.inf
     assert prophet().now(seen, limits(rows, -inf, -inf, -inf)).all()
     assert not prophet().now(seen, limits(rows, inf, inf, inf)).any()
-    one = Candidates(
-        **{**vars(seen), "logits": seen.logits.at[..., 2:].set(-inf).at[..., 0].set(-inf)}
-    )
+    sure = seen.own._replace(second=jnp.full_like(seen.own.second, -inf))
+    one = Candidates(**{**vars(seen), "own": sure})
     assert prophet().now(one, limits(rows)).all()
     assert not prophet().now(one, limits(rows, inf, inf, inf)).any()
 

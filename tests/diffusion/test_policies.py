@@ -12,6 +12,7 @@ from policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of
 
 from jaxdec.diffusion import Candidates, unmask
 from jaxdec.sampling.noise import row_keys
+from pallas_kernels.unmask import statistics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -160,12 +161,11 @@ def plain(rows, opened, left, step, width=40, logits=None):
     logits = jnp.zeros((1, width, 2)) if logits is None else logits
     logits = jnp.broadcast_to(logits, (rows, *logits.shape[1:]))
     steps = jnp.full((rows,), step, jnp.int32)
-    law = jax.nn.log_softmax(logits)
+    law = statistics(jax.nn.log_softmax(logits), jnp.zeros_like(spot))
     return Candidates(
-        logits=logits,
-        law=law,
+        own=law,
+        warped=law,
         tokens=jnp.zeros_like(spot),
-        log_probs=law[..., 0],
         places=spot,
         allowed=allowed,
         committed=~allowed,
