@@ -16,7 +16,8 @@ from flax import nnx
 
 from jaxdec.cache import KVCache, KVEntries
 from jaxdec.model import Inputs, Output
-from jaxdec.models.transformer import Block, Transformer, TransformerConfig, visible
+from jaxdec.models.transformer import Block, Transformer, TransformerConfig, committed
+from pallas_kernels.span_attention import Keys
 
 
 class Eagle(nnx.Module):
@@ -48,15 +49,13 @@ class Eagle(nnx.Module):
 
     def __call__(self, inputs: Inputs, cache: KVCache | None = None) -> Output:
         """Predicts the feature, and the law, after each new pair; see `jaxdec.model`."""
-        visible_new, visible_cached = visible(inputs, cache, self.config.window)
-        cached = None if cache is None else cache.layers[0]
-        return self.read(inputs, visible_new, cached, visible_cached)
+        return self.read(inputs, *committed(cache, 0))
 
-    def read(self, inputs: Inputs, visible_new, cached=None, visible_cached=None) -> Output:
-        """The same with visibility given, bool `[B, T, T]` and `[B, T, S]`, and the keys and values of S pairs."""
+    def read(self, inputs: Inputs, *earlier: Keys) -> Output:
+        """The same over the keys and values of earlier pairs, from wherever they are."""
         assert inputs.features is not None
         tokens = self.embed_norm(self.embed_tokens(inputs.tokens))
         x = self.fc(jnp.concatenate([inputs.features, tokens], axis=-1))
-        x, entry = self.layer(x, inputs.positions, visible_new, cached, visible_cached)
+        x, entry = self.layer(x, inputs, *earlier)
         logits = self.lm_head(x).astype(jnp.float32)
         return Output(logits, x, (), KVEntries((entry,), inputs.positions))

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec import visibility
 from jaxdec.cache import KVCache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
+from pallas_kernels.span_attention import Keys, span_attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,75 +79,12 @@ def rotary(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
     return turned.astype(x.dtype)
 
 
-def attend(
-    queries: jax.Array,
-    new: LayerEntries,
-    visible_new: jax.Array,
-    cached: LayerEntries | None = None,
-    visible_cached: jax.Array | None = None,
-) -> jax.Array:
-    """Attention of T queries over cached and new keys, with one softmax over both.
-
-    A query that sees nothing returns zeros.
-
-    Args:
-      queries: `[B, H, T, d]`.
-      new: keys and values `[B, K, T, d]` of the new tokens.
-      visible_new: bool `[B, T, T]`.
-      cached: keys and values `[B, K, S, d]`.
-      visible_cached: bool `[B, T, S]`.
-
-    Returns:
-      `[B, H, T, d]`.
-    """
-    batch, heads, length, width = queries.shape
-    kv_heads = new.keys.shape[1]
-    # The whole query group of a key-value head is one matrix product: each key is read once.
-    grouped = queries.reshape(batch, kv_heads, heads // kv_heads * length, width) / math.sqrt(width)
-
-    def scores(keys, visible):
-        logits = jnp.einsum("bkgd,bksd->bkgs", grouped, keys.astype(grouped.dtype))
-        logits = logits.astype(jnp.float32).reshape(batch, kv_heads, -1, length, keys.shape[2])
-        return jnp.where(visible[:, None, None], logits, -jnp.inf)
-
-    parts = [(scores(new.keys, visible_new), new.values)]
-    if cached is not None:
-        parts.append((scores(cached.keys, visible_cached), cached.values))
-    top = jnp.max(jnp.stack([part.max(-1) for part, _ in parts]), axis=0)[..., None]
-    top = jnp.where(jnp.isneginf(top), 0.0, top)
-    total = mixed = jnp.zeros(())
-    for part, values in parts:
-        weights = jnp.exp(part - top)
-        total += weights.sum(-1, keepdims=True)
-        flat = weights.reshape(batch, kv_heads, -1, values.shape[2]).astype(grouped.dtype)
-        out = jnp.einsum("bkgs,bksd->bkgd", flat, values.astype(grouped.dtype))
-        mixed += out.reshape(batch, kv_heads, -1, length, width)
-    mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
-    return mixed.reshape(batch, heads, length, width).astype(queries.dtype)
-
-
-def visible(
-    inputs: Inputs, cache: KVCache | None, window: int | None
-) -> tuple[jax.Array, jax.Array | None]:
-    """What new tokens see: bool `[B, T, T]`, and `[B, T, S]` (None without a cache).
-
-    Args:
-      inputs: T new tokens.
-      cache: committed tokens.
-      window: if set, positions further away than that are not seen, whatever the spans say.
-    """
-
-    def near(seen, key_positions):
-        if window is None:
-            return seen
-        distance = jnp.abs(inputs.positions[:, :, None] - key_positions[:, None, :])
-        return seen & (distance < window)
-
-    # Two compares a pair, shared by all layers and heads; the fused kernels take the spans themselves.
-    visible_new = near(visibility.dense(inputs.looks, inputs.lives), inputs.positions)
+def committed(cache: KVCache | None, layer: int) -> tuple[Keys, ...]:
+    """What one layer's attention reads of a cache; nothing without one."""
     if cache is None:
-        return visible_new, None
-    return visible_new, near(visibility.dense(inputs.looks, cache.spans), cache.positions)
+        return ()
+    held = cache.layers[layer]
+    return (Keys(held.keys, held.values, cache.spans, cache.positions),)
 
 
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
@@ -167,9 +104,9 @@ class Attention(nnx.Module):
         self.v_proj = _linear(config.width, config.kv_heads * config.head_dim, rngs)
         self.o_proj = _linear(inner, config.width, rngs, scale)
 
-    def __call__(self, x, positions, visible_new, cached=None, visible_cached=None):
-        """Maps `x [B, T, D]` to `(output [B, T, D], entries)`."""
-        config = self.config
+    def __call__(self, x: jax.Array, inputs: Inputs, *earlier: Keys):
+        """Maps `x [B, T, D]`, the states of new tokens, to `(output [B, T, D], entries)`."""
+        config, positions = self.config, inputs.positions
 
         def heads(y):
             return y.reshape(*y.shape[:2], -1, config.head_dim).swapaxes(1, 2)
@@ -177,7 +114,10 @@ class Attention(nnx.Module):
         queries = rotary(heads(self.q_proj(x)), positions, config.rope_theta)
         keys = rotary(heads(self.k_proj(x)), positions, config.rope_theta)
         entries = LayerEntries(keys, heads(self.v_proj(x)))
-        mixed = attend(queries, entries, visible_new, cached, visible_cached)
+        new = Keys(entries.keys, entries.values, inputs.lives, positions)
+        mixed, _ = span_attention(
+            queries, inputs.looks, *earlier, new, positions=positions, window=config.window
+        )
         mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
         return self.o_proj(mixed), entries
 
@@ -207,11 +147,9 @@ class Block(nnx.Module):
         self.post_attention_layernorm = norm()
         self.mlp = MLP(config, rngs=rngs)
 
-    def __call__(self, x, positions, visible_new, cached=None, visible_cached=None):
+    def __call__(self, x: jax.Array, inputs: Inputs, *earlier: Keys):
         """Maps `x [B, T, D]` to `(x, entries)`."""
-        mixed, entries = self.self_attn(
-            self.input_layernorm(x), positions, visible_new, cached, visible_cached
-        )
+        mixed, entries = self.self_attn(self.input_layernorm(x), inputs, *earlier)
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), entries
 
@@ -258,11 +196,9 @@ class Transformer(nnx.Module):
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
             x = self.embed_tokens(x)
-        visible_new, visible_cached = visible(inputs, cache, self.config.window)
         entries, states = [], [x]
         for i, block in enumerate(self.layers):
-            cached = None if cache is None else cache.layers[i]
-            x, entry = block(x, inputs.positions, visible_new, cached, visible_cached)
+            x, entry = block(x, inputs, *committed(cache, i))
             entries.append(entry)
             states.append(x)
         hidden = self.norm(x)

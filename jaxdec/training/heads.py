@@ -21,12 +21,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxdec.cache import LayerEntries
+from jaxdec import visibility
 from jaxdec.model import Heads, Inputs, Model, Output, Params
 from jaxdec.models import Eagle, HeadsConfig, TransformerConfig, build_heads, start_heads
 from jaxdec.training import corpus, objectives
 from jaxdec.training.objectives import Predictions
 from jaxdec.training.trainer import RunConfig, descend
+from pallas_kernels.span_attention import Keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,24 +165,25 @@ def _features(
     length = output.hidden.shape[1] - 1
     features = output.hidden[:, :length]
     places = jnp.arange(length)
-    behind = places[:, None] - places[None, :]
     positions = jnp.broadcast_to(places + 1, features.shape[:2])
-    old: list[LayerEntries] = []
+    old: list[Keys] = []
     found: list[tuple[Predictions, jax.Array | None]] = []
     for step in range(config.unroll):
-        own = behind >= 0 if step == 0 else behind == 0
-        # Of the true pairs those `step` or more behind; of the pairs of step j the one `step - j` behind.
-        seen = [behind >= step if j == 0 else behind == step - j for j in range(step)]
-        inputs = dataclasses.replace(
-            Inputs.causal(tokens[:, 1 : length + 1]), positions=positions, features=features
+        # A chain of predictions hangs off every true pair c: it sees the true pairs up to c, and itself. The numbers of
+        # true pairs leave room for it.
+        origin = (positions - 1 - step) * config.unroll
+        looks = origin + step
+        stop = origin + config.unroll - 1 if step else jnp.full_like(origin, visibility.FOREVER)
+        inputs = Inputs(
+            tokens[:, 1 : length + 1],
+            positions,
+            jnp.stack([looks, looks], axis=-1),
+            jnp.stack([looks, stop], axis=-1),
+            features=features,
         )
-        every = lambda mask: jnp.broadcast_to(mask, (len(tokens), *mask.shape))
-        cached = visible_cached = None
-        if old:
-            cached = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), *old)
-            visible_cached = every(jnp.concatenate(seen, axis=1))
-        read: Any = module.read(inputs, every(own), cached, visible_cached)
-        old.append(read.entries.layers[0])
+        read: Any = module.read(inputs, *old)
+        entries = read.entries.layers[0]
+        old.append(Keys(entries.keys, entries.values, inputs.lives, positions))
         # The first `step` places have no draft of this depth.
         logits, hidden = read.logits[:, step:], read.hidden[:, step:]
         found.append((Predictions(logits, tokens[:, step + 2 :]), hidden))

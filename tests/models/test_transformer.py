@@ -10,10 +10,9 @@ import pytest
 from flax import nnx
 
 from jaxdec import visibility
-from jaxdec.cache import KVCache, LayerEntries
+from jaxdec.cache import KVCache
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
-from jaxdec.models.transformer import attend
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -118,41 +117,6 @@ def test_a_row_does_not_depend_on_its_neighbours():
     batch = forward(Inputs.causal(TOKENS), None).logits
     alone = forward(Inputs.causal(TOKENS[1:2]), None).logits
     np.testing.assert_allclose(batch[1], alone[0], **CLOSE)
-
-
-def test_attention_against_a_loop_over_heads():
-    batch, heads, kv_heads, length, slots, width = 2, 6, 2, 5, 7, 4
-    draw = lambda *shape: RNG.normal(size=shape)
-    queries = draw(batch, heads, length, width)
-    new = LayerEntries(*(draw(batch, kv_heads, length, width) for _ in range(2)))
-    old = LayerEntries(*(draw(batch, kv_heads, slots, width) for _ in range(2)))
-    visible_new = RNG.random((batch, length, length)) < 0.5
-    visible_old = RNG.random((batch, length, slots)) < 0.5
-    visible_new[0, 2] = visible_old[0, 2] = False  # sees nothing
-    visible_new[1, 1] = False  # sees cached tokens only
-    visible_old[1, 3] = False  # sees new tokens only
-
-    expected = np.zeros(queries.shape)
-    for b, h, t in np.ndindex(batch, heads, length):
-        keys = np.concatenate([new.keys, old.keys], axis=2)[b, h // 3]
-        values = np.concatenate([new.values, old.values], axis=2)[b, h // 3]
-        seen = np.concatenate([visible_new[b, t], visible_old[b, t]])
-        if seen.any():
-            weights = np.exp(keys[seen] @ queries[b, h, t] / np.sqrt(width))
-            expected[b, h, t] = weights @ values[seen] / weights.sum()
-    to32 = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
-    got = attend(
-        to32(queries), to32(new), jnp.asarray(visible_new), to32(old), jnp.asarray(visible_old)
-    )
-    np.testing.assert_allclose(got, expected, **CLOSE)
-    assert not got[0, :, 2].any()
-
-
-def test_scores_beyond_the_range_of_exp():
-    keys = jnp.asarray([[[[1.0, 0.0], [0.0, 1.0]]]])
-    queries = jnp.asarray([[[[1e4, 0.0], [-1e4, 0.0]]]])
-    got = attend(queries, LayerEntries(keys, keys), jnp.ones((1, 2, 2), bool))
-    np.testing.assert_allclose(got, [[[[1.0, 0.0], [0.0, 1.0]]]])
 
 
 def test_a_query_that_sees_nothing_is_finite():

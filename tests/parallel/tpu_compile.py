@@ -2,9 +2,10 @@
 
     python tests/parallel/tpu_compile.py causal shard_map v5e:2x2 v6e:2x4
 
-The decode continues prompts (`causal`), fills gaps with the fused form (`infill`) or fills a canvas (`canvas`). Rows
-are split by `jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own, since
-the variables below must be set before the TPU compiler is loaded.
+The decode continues prompts (`causal`), fills gaps with the fused form (`infill`) or fills a canvas (`canvas`); `large`
+and `large_canvas` have layers of an 8B-class model, 8,192 slots, 64 new tokens, and the kernels. Rows are split by
+`jaxdec.parallel` (`shard_map`) or left to automatic sharding (`automatic`). A process of its own, since the variables
+below must be set before the TPU compiler is loaded.
 """
 
 import json
@@ -28,6 +29,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxdec
+import pallas_kernels
 from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.models import Transformer, TransformerConfig
 
@@ -95,6 +97,50 @@ def canvas():
     return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
 
 
+def large_transformer():
+    config = TransformerConfig(
+        vocab_size=32768,
+        width=4096,
+        layers=2,
+        heads=32,
+        kv_heads=8,
+        head_dim=128,
+        hidden=14336,
+        max_length=8192,
+    )
+    return jaxdec.from_nnx(nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))))
+
+
+def large_shapes(decoder, params, tokens):
+    """Shapes of a request that fills 8,192 slots."""
+    prompt = np.ones((BATCH, 64), np.int32)
+    prepare = lambda: jaxdec.prepare(
+        decoder, params, prompt, max_new_tokens=tokens, temperature=0.8, eos=[7]
+    )
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    return jax.eval_shape(lambda *x: x, params, prepare(), keys)
+
+
+def large():
+    """Speculation with trees of 63 nodes and the pending token."""
+    target, params = large_transformer()
+    params = {"target": params}
+    decoder = jaxdec.speculative(target, drafter=jaxdec.drafters.prompt_lookup(length=63))
+    return decoder, large_shapes(decoder, params, 8192 - 64 - 64)
+
+
+def large_canvas():
+    """Blocks of 64 with the exact cache."""
+    raw, params = large_transformer()
+    decoder = jaxdec.denoise(
+        diffusion.canvas_model(raw, 32767),
+        schedule=diffusion.schedules.blocks(64),
+        attention="causal",
+        cache=diffusion.caches.block(),
+    )
+    return decoder, large_shapes(decoder, {"target": params}, 8192 - 64)
+
+
 def compiled_text(function, shapes, mesh):
     specs = P(), parallel.row_specs(shapes[1]), P(parallel.AXIS)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
@@ -143,13 +189,23 @@ def collectives(text):
 
 
 def main(program, kind, topology_names):
-    decoder, shapes = {"causal": causal, "infill": infilling, "canvas": canvas}[program]()
+    programs = {
+        "causal": causal,
+        "infill": infilling,
+        "canvas": canvas,
+        "large": large,
+        "large_canvas": large_canvas,
+    }
+    decoder, shapes = programs[program]()
     report = {}
     for name in topology_names:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
         mesh = parallel.data_mesh(devices)
         decode = {"shard_map": sharded, "automatic": automatic}[kind](decoder, mesh)
-        report[name] = {"devices": len(devices), **collectives(compiled_text(decode, shapes, mesh))}
+        with pallas_kernels.use("tpu" if program.startswith("large") else "reference"):
+            text = compiled_text(decode, shapes, mesh)
+        kernels = sorted(set(re.findall(r"%(\w+?)(?:\.\d+)? = [^\n]*tpu_custom_call", text)))
+        report[name] = {"devices": len(devices), "kernels": kernels, **collectives(text)}
     print(json.dumps(report))
 
 

@@ -1,0 +1,134 @@
+"""Span attention: the public function."""
+
+import functools
+from typing import Any
+
+import jax
+
+from pallas_kernels.dispatch import Implementation, dispatch
+from pallas_kernels.span_attention import gpu, reference, tpu
+from pallas_kernels.span_attention.parts import Keys
+
+
+def span_attention(
+    queries: jax.Array,
+    looks: jax.Array,
+    *parts: Keys,
+    positions: jax.Array | None = None,
+    window: int | None = None,
+    scale: float | None = None,
+    implementation: Implementation | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Attention with one softmax over several sets of keys, each seen by the queries that its span contains.
+
+        o_t = sum_s w_ts v_s,   w_ts = exp(l_ts - L_t),   L_t = log sum_s exp l_ts,
+        l_ts = scale q_t k_s + bias_s   where start_s <= lo_t and hi_t <= stop_s (and |pos_t - pos_s| < window),
+
+    and -inf elsewhere. A query that sees nothing has output 0 and L = -inf. Scores, softmax and L are float32.
+    The kernels skip blocks of keys that no query of a block sees, read each other block once for all queries and the
+    whole query group of its head, and never read what an unseen value holds (it may be NaN; a seen one may not).
+
+    Legend: B rows, T queries, H query heads, K key-value heads, S keys of a part, D head width.
+
+    Args:
+      queries: `[B, H, T, D]`, H a multiple of K.
+      looks: int32 `[B, T, 2]`, the span `(lo, hi)` that each query sees with.
+      *parts: disjoint sets of keys: the cache and the new tokens, say; in the type of the queries or another.
+      positions: int32 `[B, T]`, needed with `window`.
+      window: if set, keys that many positions away or more are not seen, whatever the spans say.
+      scale: of the scores; `D^-0.5` if not given.
+      implementation: see `pallas_kernels.use`.
+
+    Returns:
+      Outputs `[B, H, T, D]` in the queries' type, and L, float32 `[B, H, T]`.
+
+    Raises:
+      ValueError: for shapes that do not fit together, a window without positions, or an implementation that does not
+        exist or cannot serve these arrays.
+
+    Differentiable; the backward pass is that of the reference.
+    """
+    _check(queries, looks, parts, positions, window)
+    scale = queries.shape[-1] ** -0.5 if scale is None else scale
+    settings: dict[str, Any] = {"window": window, "scale": scale}
+    forms = {
+        "reference": functools.partial(reference.span_attention, **settings),
+        "tpu": _differentiable(tpu.span_attention, **settings),
+        "gpu": _differentiable(gpu.span_attention, **settings),
+    }
+    modules = {"tpu": tpu, "gpu": gpu}
+
+    def unsupported(name: str) -> str | None:
+        return modules[name].unsupported(queries, parts) if name in modules else None
+
+    return dispatch(
+        "span_attention",
+        forms,
+        queries,
+        looks,
+        positions,
+        parts,
+        implementation=implementation,
+        unsupported=unsupported,
+    )
+
+
+def _differentiable(kernel: Any, **settings: Any) -> Any:
+    """The kernel with the gradient of the reference."""
+
+    @jax.custom_vjp
+    def call(*arrays):
+        return kernel(*arrays, **settings)
+
+    def forward(*arrays):
+        return call(*arrays), arrays
+
+    def backward(arrays, gradients):
+        _, pull = jax.vjp(functools.partial(reference.span_attention, **settings), *arrays)
+        return pull(gradients)
+
+    call.defvjp(forward, backward)
+    return call
+
+
+def _check(
+    queries: jax.Array,
+    looks: jax.Array,
+    parts: tuple[Keys, ...],
+    positions: jax.Array | None,
+    window: int | None,
+) -> None:
+    if queries.ndim != 4:
+        raise ValueError(f"queries must be [B, H, T, D], got {queries.shape}")
+    batch, heads, length, width = queries.shape
+    if looks.shape != (batch, length, 2):
+        raise ValueError(f"looks must be {(batch, length, 2)}, got {looks.shape}")
+    if not parts:
+        raise ValueError("there must be at least 1 part of keys, got 0")
+    for number, part in enumerate(parts):
+        kv_heads, slots = part.keys.shape[1:3]
+        want = (batch, kv_heads, slots, width)
+        if part.keys.shape != want or part.values.shape != want:
+            raise ValueError(
+                f"part {number}: keys and values must be {want}, got {part.keys.shape} and {part.values.shape}"
+            )
+        if heads % kv_heads or kv_heads != parts[0].keys.shape[1]:
+            raise ValueError(f"part {number}: {kv_heads} key-value heads for {heads} query heads")
+        if part.lives.shape != (batch, slots, 2):
+            raise ValueError(
+                f"part {number}: lives must be {(batch, slots, 2)}, got {part.lives.shape}"
+            )
+        for name in ("positions", "bias"):
+            held = getattr(part, name)
+            if held is not None and held.shape != (batch, slots):
+                raise ValueError(
+                    f"part {number}: {name} must be {(batch, slots)}, got {held.shape}"
+                )
+        if window is not None and part.positions is None:
+            raise ValueError(f"part {number}: a window of {window} needs positions, got None")
+    if window is not None and positions is None:
+        raise ValueError(f"a window of {window} needs the queries' positions, got None")
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
+    if positions is not None and positions.shape != (batch, length):
+        raise ValueError(f"positions must be {(batch, length)}, got {positions.shape}")

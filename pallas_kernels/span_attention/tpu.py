@@ -1,0 +1,322 @@
+"""Span attention on a TPU: online softmax over the blocks of keys that the queries can see.
+
+The grid is (rows, blocks of key-value heads, blocks of queries, visits). A visit reads one block of keys of one part.
+Prefetched lists name it: the next block is under way while this one is worked on, and blocks that nobody sees are never
+fetched; steps past the end of a list repeat its last block, which costs no fetch. The queries of a whole group of heads
+form one matrix.
+
+Legend: B rows, K key-value heads, G query heads a key-value head, T queries, D head width, J blocks of keys.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from pallas_kernels.span_attention.blocks import marks, visits
+from pallas_kernels.span_attention.parts import Keys
+
+LANES = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Sizes of a call.
+
+    Attributes:
+      heads: key-value heads in a block; divides K.
+      queries: in a block.
+      keys: in a block, for each part.
+    """
+
+    heads: int
+    queries: int
+    keys: tuple[int, ...]
+
+    @classmethod
+    def of(cls, queries: jax.Array, parts: tuple[Keys, ...]) -> "Blocks":
+        """Large enough to hide the cost of a step, small enough that scores fit in the fast memory.
+
+        512 KiB of keys and as much of values take 1.3 us to fetch on a v5e, a few times what a step of the grid costs.
+        They are those of several heads rather than of more keys, since a row's last block is half empty on average.
+        512 rows of queries against 512 keys are 1 MiB of float32 scores, of which a few copies are alive.
+        """
+        length, kv_heads = queries.shape[2], parts[0].keys.shape[1]
+        group, tile = queries.shape[1] // kv_heads, _sublanes(queries.dtype)
+        block = min(_round_up(length, tile), max(tile, 512 // group // tile * tile))
+        keys = tuple(min(512, _round_up(part.keys.shape[2], LANES)) for part in parts)
+        each = max(keys) * queries.shape[3] * parts[0].keys.dtype.itemsize
+        heads = max(
+            n for n in range(1, kv_heads + 1) if kv_heads % n == 0 and (n * each <= 2**19 or n == 1)
+        )
+        return cls(heads, block, keys)
+
+
+def unsupported(queries: jax.Array, parts: tuple[Keys, ...]) -> str | None:
+    """Why the kernel cannot serve these arrays; None if it can."""
+    width, types = queries.shape[-1], {queries.dtype, *(part.keys.dtype for part in parts)}
+    odd = sorted(str(x) for x in types - {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)})
+    if odd:
+        return f"span attention on a TPU takes float32 and bfloat16, got {', '.join(odd)}"
+    if width > 512:
+        return f"span attention on a TPU takes heads of at most 512, got {width}"
+    return None
+
+
+def span_attention(
+    queries: jax.Array,
+    looks: jax.Array,
+    positions: jax.Array | None,
+    parts: tuple[Keys, ...],
+    *,
+    window: int | None,
+    scale: float,
+    blocks: Blocks | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """See `pallas_kernels.span_attention.api`; `blocks` overrides the sizes."""
+    length = queries.shape[2]
+    blocks = Blocks.of(queries, parts) if blocks is None else blocks
+    call = plan(queries, looks, positions, parts, window=window, scale=scale, blocks=blocks)
+    out, log_sum = pl.pallas_call(
+        call.kernel,
+        grid_spec=call.grid_spec,
+        out_shape=call.out_shape,
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")
+        ),
+        cost_estimate=call.cost,
+        name="span_attention",
+    )(*call.prefetched, *call.operands)
+    batch, kv_heads, group, padded, width = out.shape
+    out = out.reshape(batch, kv_heads * group, padded, width)[:, :, :length]
+    # [B, K, I, 1, G bq] -> [B, H, T]
+    log_sum = log_sum.reshape(batch, kv_heads, -1, group, blocks.queries)
+    log_sum = log_sum.swapaxes(2, 3).reshape(batch, kv_heads * group, -1)[:, :, :length]
+    return out, log_sum
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A call before it is made: what a test of its traffic needs to see.
+
+    Attributes:
+      kernel: the body.
+      grid_spec: grid, blocks and index maps.
+      out_shape: of the outputs.
+      prefetched: the lists of visits.
+      operands: queries, their marks, and the arrays of each part.
+      cost: for the compiler's scheduler.
+    """
+
+    kernel: Callable[..., None]
+    grid_spec: pltpu.PrefetchScalarGridSpec
+    out_shape: tuple[jax.ShapeDtypeStruct, ...]
+    prefetched: tuple[jax.Array, ...]
+    operands: tuple[jax.Array, ...]
+    cost: pl.CostEstimate
+
+
+def plan(
+    queries: jax.Array,
+    looks: jax.Array,
+    positions: jax.Array | None,
+    parts: tuple[Keys, ...],
+    *,
+    window: int | None,
+    scale: float,
+    blocks: Blocks,
+) -> Plan:
+    """The grid and the index maps of a call."""
+    batch, heads, length, width = queries.shape
+    kv_heads = parts[0].keys.shape[1]
+    group, size, taken = heads // kv_heads, blocks.queries, blocks.heads
+    more = -length % _sublanes(queries.dtype)
+    columns = [looks] if window is None or positions is None else [looks, positions[..., None]]
+    asked = jnp.concatenate(columns, axis=-1)
+    if more:
+        queries = jnp.pad(queries, ((0, 0), (0, 0), (0, more), (0, 0)))
+        asked = jnp.pad(asked, ((0, 0), (0, more), (0, 0)))
+    padded = length + more
+    queries = queries.reshape(batch, kv_heads, group, padded, width)
+    query_blocks = pl.cdiv(padded, size)
+    counts = tuple(pl.cdiv(p.keys.shape[2], k) for p, k in zip(parts, blocks.keys, strict=True))
+    starts = tuple(sum(counts[:number]) for number in range(len(counts)))
+    lists = [visits(looks, p, size, k) for p, k in zip(parts, blocks.keys, strict=True)]
+    biased = [part.bias is not None for part in parts]
+
+    def block_of(number: int):
+        """The block of keys that a step of the grid reads of a part."""
+
+        def at(b, k, i, j, *refs):
+            order = refs[2 * number]
+            local = jnp.clip(j - starts[number], 0, counts[number] - 1)
+            return order[(b * query_blocks + i) * counts[number] + local]
+
+        return at
+
+    operands: list[jax.Array] = [queries, asked]
+    in_specs = [
+        pl.BlockSpec((1, taken, group, size, width), lambda b, k, i, j, *_: (b, k, 0, i, 0)),
+        pl.BlockSpec((1, size, asked.shape[-1]), lambda b, k, i, j, *_: (b, i, 0)),
+    ]
+    for number, (part, held) in enumerate(zip(parts, blocks.keys, strict=True)):
+        at = block_of(number)
+        by_head = lambda b, k, i, j, *refs, at=at: (b, k, at(b, k, i, j, *refs), 0)
+        by_row = lambda b, k, i, j, *refs, at=at: (b, 0, at(b, k, i, j, *refs))
+        spans = marks(part, held, window)
+        operands += [part.keys, part.values, spans]
+        in_specs += [pl.BlockSpec((1, taken, held, width), by_head)] * 2
+        in_specs += [pl.BlockSpec((1, spans.shape[1], held), by_row)]
+        if part.bias is not None:
+            fill = counts[number] * held - part.bias.shape[1]
+            operands.append(jnp.pad(part.bias, ((0, 0), (0, fill)))[:, None])
+            in_specs.append(pl.BlockSpec((1, 1, held), by_row))
+
+    rows = group * size
+    grid_spec = pltpu.PrefetchScalarGridSpec(
+        num_scalar_prefetch=2 * len(parts),
+        grid=(batch, kv_heads // taken, query_blocks, sum(counts)),
+        in_specs=in_specs,
+        out_specs=(
+            pl.BlockSpec((1, taken, group, size, width), lambda b, k, i, j, *_: (b, k, 0, i, 0)),
+            pl.BlockSpec((1, taken, 1, 1, rows), lambda b, k, i, j, *_: (b, k, i, 0, 0)),
+        ),
+        scratch_shapes=[
+            pltpu.VMEM((taken, rows, LANES), jnp.float32),
+            pltpu.VMEM((taken, rows, LANES), jnp.float32),
+            pltpu.VMEM((taken, rows, width), jnp.float32),
+        ],
+    )
+    kernel = functools.partial(
+        _kernel,
+        starts=starts,
+        counts=counts,
+        biased=biased,
+        length=length,
+        window=window,
+        scale=scale,
+    )
+    out_shape = (
+        jax.ShapeDtypeStruct(queries.shape, queries.dtype),
+        jax.ShapeDtypeStruct((batch, kv_heads, query_blocks, 1, rows), jnp.float32),
+    )
+    prefetched = tuple(x.reshape(-1) for visit in lists for x in visit)
+    return Plan(
+        kernel, grid_spec, out_shape, prefetched, tuple(operands), _cost(queries, parts, out_shape)
+    )
+
+
+def _kernel(
+    *refs: Any,
+    starts: tuple[int, ...],
+    counts: tuple[int, ...],
+    biased: list[bool],
+    length: int,
+    window: int | None,
+    scale: float,
+) -> None:
+    """One visit."""
+    parts = len(counts)
+    lists, refs = refs[: 2 * parts], refs[2 * parts :]
+    queries_ref, asked_ref, *refs = refs  # type: ignore[assignment]
+    held = []
+    for has_bias in biased:
+        held.append((*refs[:3], refs[3] if has_bias else None))
+        refs = refs[3 + has_bias :]
+    out_ref, log_sum_ref, top_ref, total_ref, mixed_ref = refs
+    row, block, visit = pl.program_id(0), pl.program_id(2), pl.program_id(3)
+    at = row * pl.num_programs(2) + block
+    heads, group, size, width = queries_ref.shape[1:]
+
+    @pl.when(visit == 0)
+    def _begin():
+        top_ref[...] = jnp.full_like(top_ref, -jnp.inf)
+        total_ref[...] = jnp.zeros_like(total_ref)
+        mixed_ref[...] = jnp.zeros_like(mixed_ref)
+
+    def attend(keys_ref, values_ref, spans_ref, bias_ref):
+        asked, spans = asked_ref[0], spans_ref[0]
+        seen = (spans[0:1] <= asked[:, 0:1]) & (asked[:, 1:2] <= spans[1:2])
+        if window is not None:
+            seen &= jnp.abs(asked[:, 2:3] - spans[2:3]) < window
+        # The last block of queries may reach past the end, where looks are arbitrary.
+        seen &= jax.lax.broadcasted_iota(jnp.int32, (size, 1), 0) < length - block * size
+        # What nobody sees may hold anything, and 0 times that need not be 0.
+        anyone = jnp.max(seen.astype(jnp.float32), axis=0, keepdims=True)
+        anyone = jnp.broadcast_to(anyone, (8, anyone.shape[1])).T[:, :1] > 0
+        for head in range(heads):
+            queries = queries_ref[0, head].reshape(group * size, width)
+            keys = keys_ref[0, head].astype(queries.dtype)
+            values = jnp.where(anyone, values_ref[0, head].astype(jnp.float32), 0.0)
+            scores = _dot(queries, keys, 1) * scale
+            if bias_ref is not None:
+                scores += bias_ref[0]
+            scores = jnp.where(seen[None], scores.reshape(group, size, -1), -jnp.inf)
+            scores = scores.reshape(group * size, -1)
+            before = top_ref[head, :, :1]
+            top = jnp.maximum(before, jnp.max(scores, axis=1, keepdims=True))
+            shift = jnp.where(top == -jnp.inf, 0.0, top)
+            weights = jnp.exp(scores - shift)
+            fade = jnp.exp(before - shift)
+            total = total_ref[head, :, :1] * fade + jnp.sum(weights, axis=1, keepdims=True)
+            added = _dot(weights.astype(queries.dtype), values.astype(queries.dtype), 0)
+            mixed_ref[head] = mixed_ref[head] * fade + added
+            top_ref[head] = jnp.broadcast_to(top, top_ref.shape[1:])
+            total_ref[head] = jnp.broadcast_to(total, total_ref.shape[1:])
+
+    for number, part in enumerate(held):
+        local = visit - starts[number]
+        count = lists[2 * number + 1][at]
+        pl.when((local >= 0) & (local < count))(functools.partial(attend, *part))
+
+    @pl.when(visit == sum(counts) - 1)
+    def _end():
+        for head in range(heads):
+            total, top = total_ref[head], top_ref[head]
+            some = total > 0
+            safe = jnp.where(some, total, 1.0)
+            out = mixed_ref[head] / safe[:, :1]
+            out_ref[0, head] = out.reshape(group, size, width).astype(out_ref.dtype)
+            log_sum = jnp.where(some, jnp.log(safe) + top, -jnp.inf)
+            log_sum_ref[0, head, 0] = log_sum.T[:1]
+
+
+def _dot(first: jax.Array, second: jax.Array, contracted: int) -> jax.Array:
+    """Matrix product in float32 along the last axis of the first; float32 factors are not cut to bfloat16."""
+    exact = first.dtype == jnp.float32
+    return jax.lax.dot_general(
+        first,
+        second,
+        (((1,), (contracted,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST if exact else None,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _cost(
+    queries: jax.Array, parts: tuple[Keys, ...], outputs: tuple[jax.ShapeDtypeStruct, ...]
+) -> pl.CostEstimate:
+    """As if every query saw every key, each read once."""
+    pairs = math.prod(queries.shape[:-1]) * sum(part.keys.shape[2] for part in parts)
+    arrays: list[Any] = [queries, *outputs]
+    arrays += [x for part in parts for x in (part.keys, part.values)]
+    return pl.CostEstimate(
+        flops=4 * pairs * queries.shape[-1],
+        transcendentals=pairs,
+        bytes_accessed=sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays),
+    )
+
+
+def _sublanes(dtype: Any) -> int:
+    """Rows of a tile."""
+    return 8 * 4 // jnp.dtype(dtype).itemsize
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
