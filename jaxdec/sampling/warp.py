@@ -190,6 +190,13 @@ class Warp:
         penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
         return any(penalty is not None for penalty in penalties)
 
+    @property
+    def plain(self) -> bool:
+        """Whether temperature and bans are all there is. Static."""
+        names = (field.name for field in dataclasses.fields(self))
+        present = {name for name in names if getattr(self, name) is not None}
+        return present <= {"temperature", "banned"}
+
     def log_probs(self, logits: jax.Array, history: History | None = None) -> jax.Array:
         """The log-probabilities that tokens are drawn from.
 
