@@ -5,7 +5,7 @@ from jaxdec.speculative.adaptive import Adaptive, adaptive
 from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
 from jaxdec.speculative.explain import Explained, explain
 from jaxdec.speculative.growth import Growth, grow
-from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verifier
+from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree, RankTree
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "RankTree",
     "Speculative",
     "SpeculativeState",
+    "Verdict",
     "Verifier",
     "adaptive",
     "drafters",

@@ -104,7 +104,7 @@ class Speculative:
     @property
     def knobs(self) -> dict[str, Knob]:
         """The verifier's."""
-        return getattr(self.verifier, "knobs", {})
+        return self.verifier.knobs
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for what the drafter cannot serve."""
@@ -156,8 +156,7 @@ class Speculative:
           rng: row keys `[B]`.
           limit: int32 `[B]`, how many drafts of its chain each row has; all if not given.
         """
-        rows, settings = state.rows, state.settings
-        depths = jnp.arange(self.width)
+        rows = state.rows
         context = self.context(state, rng)
         tree, made = self.drafter.propose(params, state.draft, context)
         if limit is not None:
@@ -179,32 +178,16 @@ class Speculative:
         history = rows.history
         if history is not None:  # the pending token is counted already
             history = history.along(tokens, lineage.at[:, :, 0].set(False))
-        laws = settings.warp.log_probs(logits, history)
-        outcome = self.verifier.verify(tree, laws, context)
-
-        along = jnp.take_along_axis(tokens, outcome.path[:, 1:], axis=1)
-        along = jnp.pad(along, ((0, 0), (0, 1)))
-        drafted = depths < outcome.count[:, None]
-        chunk = jnp.where(drafted, along, outcome.next_token[:, None])
-
-        def at_path(
-            values,
-        ):  # [B, T, V] -> [B, W]: the value of each chunk token after its predecessor
-            rows_of = jnp.take_along_axis(values, outcome.path[..., None], axis=1)
-            return jnp.take_along_axis(rows_of, chunk[..., None], axis=2)[..., 0]
-
-        log_probs = at_path(laws)
-        raw_log_probs = at_path(logits) - jnp.take_along_axis(
-            jax.nn.logsumexp(logits, axis=-1, keepdims=True)[..., 0], outcome.path, axis=1
-        )
+        verdict = self.verifier.judge(tree, logits, history, context)
+        outcome = verdict.outcome
         queries = 0 if rows.order is None else output.logits.shape[1]
         target_rows = self.drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
         return Judged(
-            chunk=chunk,
+            chunk=outcome.chunk(tree),
             offered=outcome.count + self._closed(tree, outcome),
-            drafted=drafted,
-            log_probs=log_probs,
-            raw_log_probs=raw_log_probs,
+            drafted=outcome.drafted(),
+            log_probs=verdict.log_probs,
+            raw_log_probs=verdict.raw_log_probs,
             outcome=outcome,
             output=output,
             rides=rides if self.drafter.rides_along else None,

@@ -5,12 +5,14 @@ Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth, V vocabulary.
 
 import abc
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Request, Rows, Settings
+from jaxdec.decoding import Exactness, Knob, Request, Rows, Settings
 from jaxdec.model import Inputs, Output, Params, Queries
+from jaxdec.sampling import History
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -64,6 +66,32 @@ class Outcome:
     path: jax.Array
     count: jax.Array
     next_token: jax.Array
+
+    def drafted(self) -> jax.Array:
+        """Which tokens of `chunk` are drafts, bool `[B, D + 1]`."""
+        return jnp.arange(self.path.shape[1]) < self.count[:, None]
+
+    def chunk(self, tree: DraftTree) -> jax.Array:
+        """The tokens of the accepted nodes and `next_token`, int32 `[B, D + 1]`; that again after them."""
+        drafts = jnp.take_along_axis(tree.tokens, jnp.maximum(self.path[:, 1:] - 1, 0), axis=1)
+        drafts = jnp.pad(drafts, ((0, 0), (0, 1)))
+        return jnp.where(self.drafted(), drafts, self.next_token[:, None])
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """An outcome, and how likely its tokens were. What stands after `count` is arbitrary.
+
+    Attributes:
+      outcome: what the verifier decided.
+      log_probs: float32 `[B, D + 1]`, of each token of the chunk under the warped law; NaN where the law is broken.
+      raw_log_probs: float32 `[B, D + 1]`, under the target's own law.
+    """
+
+    outcome: Outcome
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -155,31 +183,51 @@ class Drafter(abc.ABC):
         return state
 
 
-class Verifier(Protocol):
-    """Decides which path of a tree is kept. Compares by value; pure."""
+class Verifier(abc.ABC):
+    """Decides which path of a tree is kept. Subclasses are frozen dataclasses, so that they compare by value; pure.
+
+    Attributes:
+      exactness: what the verifier promises for every drafter that states its `q` truthfully.
+      shares_noise: whether drafters may use the noise of the target's own tokens.
+      chains_only: whether trees must be chains.
+      needs_independence: whether siblings must be independent draws from one law (`Drafter.independent`).
+    """
+
+    exactness: Exactness
+    shares_noise: bool
+    chains_only: bool
+    needs_independence: bool
 
     @property
-    def exactness(self) -> Exactness:
-        """What the verifier promises for every drafter that states its `q` truthfully."""
-        ...
+    def knobs(self) -> dict[str, Knob]:
+        """The traced settings that the verifier takes, by name; none unless a subclass says otherwise."""
+        return {}
 
-    @property
-    def shares_noise(self) -> bool:
-        """Whether drafters may use the noise of the target's own tokens."""
-        ...
-
-    @property
-    def chains_only(self) -> bool:
-        """Whether trees must be chains."""
-        ...
-
-    @property
-    def needs_independence(self) -> bool:
-        """Whether siblings must be independent draws from one law (`Drafter.independent`)."""
-        ...
-
-    # `knobs` is optional: a dict of `Knob` by name, the traced settings that the verifier takes.
-
+    @abc.abstractmethod
     def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
         """Judges a tree; `log_probs` float32 `[B, T, V]` are the target's warped laws after each scored token."""
-        ...
+
+    def judge(
+        self, tree: DraftTree, logits: jax.Array, history: History | None, context: Context
+    ) -> Verdict:
+        """Judges a tree by the target's logits: by `verify` on the laws after all scored tokens.
+
+        A subclass that needs but few of these laws may do without the others.
+
+        Args:
+          tree: what the drafter proposed.
+          logits: `[B, T, V]`, the target's after each scored token.
+          history: counts as each scored token sees them, if the warp needs them.
+          context: of the step.
+        """
+        laws = context.settings.warp.log_probs(logits, history)
+        outcome = self.verify(tree, laws, context)
+        chunk = outcome.chunk(tree)
+
+        def at_path(values):  # of each chunk token after its predecessor
+            rows = jnp.take_along_axis(values, outcome.path[..., None], axis=1)
+            return jnp.take_along_axis(rows, chunk[..., None], axis=2)[..., 0]
+
+        totals = jax.nn.logsumexp(logits, axis=-1, keepdims=True)[..., 0]
+        raw = at_path(logits) - jnp.take_along_axis(totals, outcome.path, axis=1)
+        return Verdict(outcome, at_path(laws), raw)

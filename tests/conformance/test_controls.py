@@ -69,15 +69,16 @@ class NoiseOfTheRound(SharedNoiseWalk):
 class BatchMinimum(SharedNoiseWalk):
     """Advances every row by the least acceptance in the batch."""
 
-    def verify(self, tree, log_probs, context):
-        outcome = super().verify(tree, log_probs, context)
+    def judge(self, tree, logits, history, context):
+        verdict = super().judge(tree, logits, history, context)
+        outcome = verdict.outcome
         count = jnp.where(context.rows.running, outcome.count, tree.depth).min()
         count = jnp.minimum(outcome.count, count)
         along = jnp.take_along_axis(
             tree.tokens, jnp.minimum(count, tree.depth - 1)[:, None], axis=1
         )
         token = jnp.where(count < outcome.count, along[:, 0], outcome.next_token)
-        return Outcome(outcome.path, count, token)
+        return dataclasses.replace(verdict, outcome=Outcome(outcome.path, count, token))
 
 
 @dataclasses.dataclass(frozen=True)

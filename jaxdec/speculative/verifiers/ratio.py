@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness
 from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax, uniform
-from jaxdec.speculative.parts import Context, Outcome
+from jaxdec.speculative.parts import Context, Outcome, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.walk import furthest, lineage_path, taken
 
@@ -131,7 +131,7 @@ def at_tokens(laws: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class RatioVerifier(abc.ABC):
+class RatioVerifier(Verifier):
     """Judges a tree by a law; subclasses state the law, and this class samples it."""
 
     exactness: Exactness = Exactness.DISTRIBUTION_IDENTICAL

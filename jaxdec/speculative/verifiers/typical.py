@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Knob
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax
-from jaxdec.speculative.parts import Context, Outcome
+from jaxdec.speculative.parts import Context, Outcome, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.walk import furthest, lineage_path
 
 
 @dataclasses.dataclass(frozen=True)
-class TypicalAcceptance:
+class TypicalAcceptance(Verifier):
     """Accepts a draft that the target finds likely, where it finds anything likely.
 
     With H the entropy, in nats, of the target's law p after the parent, child x is accepted iff

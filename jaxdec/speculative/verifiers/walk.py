@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness
-from jaxdec.sampling import perturbed_argmax
-from jaxdec.speculative.parts import Context, Outcome
+from jaxdec.sampling import History, Purpose, key_at, perturbed_argmax
+from jaxdec.speculative.parts import Context, Outcome, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
+from pallas_kernels.verify import walk
 
 
 @dataclasses.dataclass(frozen=True)
-class SharedNoiseWalk:
+class SharedNoiseWalk(Verifier):
     """Walks to the child that carries the target's own token, as long as there is one.
 
     The token after scored token n at depth d is the one that plain decoding would draw there,
@@ -45,6 +46,29 @@ class SharedNoiseWalk:
         last = furthest(lineage, tree.mask & agrees)
         path, count = lineage_path(lineage, last, tree.depth)
         return Outcome(path, count, jnp.take_along_axis(drawn, last[:, None], axis=1)[:, 0])
+
+    def judge(
+        self, tree: DraftTree, logits: jax.Array, history: History | None, context: Context
+    ) -> Verdict:
+        """See `jaxdec.speculative.parts.Verifier`; with a plain warp in one operation, which needs the path alone."""
+        warp = context.settings.warp
+        if tree.settled or not warp.plain:
+            return super().judge(tree, logits, history, context)
+        temperature = 1.0 if warp.temperature is None else warp.temperature
+        places = context.rows.length[:, None] + jnp.arange(tree.depth + 1)
+        walked = walk(
+            logits,
+            tree.tokens,
+            tree.parents,
+            tree.mask,
+            key_at(context.keys, Purpose.TOKEN, places),
+            jnp.broadcast_to(temperature, places.shape[:1]),
+            None if warp.banned is None else jnp.asarray(warp.banned),
+            context.noise,
+            depth=tree.depth,
+        )
+        outcome = Outcome(walked.path, walked.count, walked.next_token)
+        return Verdict(outcome, walked.log_probs, walked.raw_log_probs)
 
 
 def taken(tree: DraftTree, passed: jax.Array) -> jax.Array:

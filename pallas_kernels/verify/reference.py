@@ -1,0 +1,132 @@
+"""Verification of draft trees in plain jnp: the specification.
+
+Legend: B rows, N draft nodes, T = N + 1 scored tokens (the pending token, then the nodes), D depth, V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Walked:
+    """A path down a draft tree, and the token after it.
+
+    Token d of the chunk is that of the accepted node at depth d + 1, or `next_token` for d = `count`.
+
+    Attributes:
+      path: int32 `[B, D + 1]`, scored tokens from the pending one (0) down the accepted nodes; 0 after `count`.
+      count: int32 `[B]`, accepted nodes.
+      next_token: int32 `[B]`, the token that follows them.
+      log_probs: float32 `[B, D + 1]`, of each chunk token after its predecessor, under the warped law: NaN where the
+        logits hold NaN or +inf or no token is left. Entries after `count` are arbitrary.
+      raw_log_probs: float32 `[B, D + 1]`, the same under the law of the logits alone; arbitrary where `log_probs` is
+        NaN.
+    """
+
+    path: jax.Array
+    count: jax.Array
+    next_token: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+
+
+def walk(logits, tokens, parents, mask, keys, temperature, banned, noise, *, depth: int) -> Walked:
+    """See `pallas_kernels.verify.walk`."""
+    law = warped(logits, temperature, banned)
+    if noise is None:
+        noise = gumbel(keys, temperature, logits.shape[-1])
+    drawn = jnp.argmax(law + at(noise, depths(parents, depth)), axis=-1).astype(jnp.int32)
+    log_probs = entry(law, drawn)
+    raw_log_probs = entry(logits, drawn) - jax.nn.logsumexp(logits, axis=-1)
+    return follow(drawn, log_probs, raw_log_probs, tokens, parents, mask, depth)
+
+
+def warped(logits: jax.Array, temperature: jax.Array, banned: jax.Array | None) -> jax.Array:
+    """Log-probabilities float32 `[B, T, V]` after bans and temperature; NaN where the law is broken."""
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    if banned is not None:
+        logits = jnp.where(banned[:, None], -jnp.inf, logits)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    temperature = temperature[:, None, None]
+    greedy = temperature < jnp.finfo(jnp.float32).tiny
+    # Shifted first: a small temperature then sends logits to -inf, never to +inf.
+    law = jax.nn.log_softmax((logits - top) / jnp.where(greedy, 1.0, temperature))
+    best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
+    law = jnp.where(greedy, jnp.where(best, 0.0, -jnp.inf), law)
+    return jnp.where(jnp.isfinite(total) & jnp.isfinite(top), law, jnp.nan)
+
+
+def gumbel(keys: jax.Array, temperature: jax.Array, size: int) -> jax.Array:
+    """Gumbel noise float32 `[..., size]` of keys `[...]`; zeros, undrawn, if every temperature is 0."""
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
+    draw = lambda key: jax.random.gumbel(key, (size,), jnp.float32, mode="high")
+    for _ in keys.shape:
+        draw = jax.vmap(draw)
+    nothing = lambda keys: jnp.zeros((*keys.shape, size), jnp.float32)
+    return jax.lax.cond(jnp.any(temperature > 0), draw, nothing, keys)
+
+
+def follow(
+    drawn: jax.Array,
+    log_probs: jax.Array,
+    raw_log_probs: jax.Array,
+    tokens: jax.Array,
+    parents: jax.Array,
+    mask: jax.Array,
+    depth: int,
+) -> Walked:
+    """The walk along tokens that are drawn already.
+
+    Args:
+      drawn: int32 `[B, T]`, the token after each scored token.
+      log_probs: float32 `[B, T]`, of that token.
+      raw_log_probs: float32 `[B, T]`.
+      tokens: int32 `[B, N]`; this and the following as for `pallas_kernels.verify.walk`.
+      parents: int32 `[B, N]`.
+      mask: bool `[B, N]`.
+      depth: D.
+    """
+    agrees = mask & (tokens == at(drawn, parents + 1))
+    alive = jnp.arange(tokens.shape[1] + 1) == jnp.zeros_like(tokens[:, :1])  # [B, T]
+    last = count = jnp.zeros_like(tokens[:, 0])
+    for _ in range(depth):
+        alive = jnp.pad(agrees & at(alive, parents + 1), ((0, 0), (1, 0)))
+        last = jnp.where(alive.any(-1), jnp.argmax(alive, axis=-1), last)
+        count += alive.any(-1)
+    above = ancestors(parents, last[:, None], depth)[..., 0]  # [D + 1, B]
+    lift = jnp.maximum(count[:, None] - jnp.arange(depth + 1), 0)  # from the last node up
+    path = jnp.where(jnp.arange(depth + 1) <= count[:, None], at(above.T, lift), 0)
+    next_token = at(drawn, last[:, None])[:, 0]
+    return Walked(path, count, next_token, at(log_probs, path), at(raw_log_probs, path))
+
+
+def depths(parents: jax.Array, depth: int) -> jax.Array:
+    """The depth int32 `[B, T]` of each scored token, 0 for the pending one; `depth` is the largest."""
+    scored = jnp.broadcast_to(
+        jnp.arange(parents.shape[1] + 1), (len(parents), parents.shape[1] + 1)
+    )
+    return (ancestors(parents, scored, depth) > 0).sum(0)
+
+
+def ancestors(parents: jax.Array, scored: jax.Array, depth: int) -> jax.Array:
+    """Scored tokens int32 `[B, K]` and those above them, int32 `[D + 1, B, K]`; 0 above the pending token."""
+    up = jnp.pad(parents + 1, ((0, 0), (1, 0)))
+    found = [scored]
+    for _ in range(depth):
+        found.append(at(up, found[-1]))
+    return jnp.stack(found)
+
+
+def at(values: jax.Array, index: jax.Array) -> jax.Array:
+    """`values[b, index[b, i]]` for `[B, K, ...]` and int32 `[B, I]`."""
+    index = index.reshape(index.shape + (1,) * (values.ndim - 2))
+    return jnp.take_along_axis(values, index, axis=1)
+
+
+def entry(values: jax.Array, index: jax.Array) -> jax.Array:
+    """`values[..., index[...]]` for `[..., V]` and int32 `[...]`."""
+    return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
