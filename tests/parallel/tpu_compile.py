@@ -3,10 +3,10 @@
     python tests/parallel/tpu_compile.py causal shard_map v5e:2x2 v6e:2x4
 
 The decode continues prompts (`causal`, or `plain` with caches that no chip holds in its own memory), fills gaps with
-the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and 64
-new tokens a step. Rows are split by `jaxdec.parallel` (`shard_map`, or `kernels` with the kernels of TPUs) or left to
-automatic sharding (`automatic`). A process of its own, since the variables below must be set before the TPU compiler is
-loaded.
+the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and
+64 new tokens a step. Rows are split by `jaxdec.parallel` (`shard_map`, or `kernels` with the kernels of TPUs) or left
+to automatic sharding (`automatic`). A process of its own, since the variables below must be set before the TPU compiler
+is loaded.
 """
 
 import dataclasses
