@@ -41,8 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     pairs = {}
     for name in report.ORDER if arguments.case == "all" else [arguments.case]:
         models = cases.CASES[name].models
-        second = getattr(arguments, models.role) or models.second
-        pairs[name] = load(arguments.target or models.target), load(second)
+        pairs[name] = None, None
+        if models is not None:
+            second = getattr(arguments, models.role) or models.second
+            pairs[name] = load(arguments.target or models.target), load(second)
         cases.check(name, *pairs[name])  # of every case, before the first one takes its time
     corpus, scale = python_sources(), QUICK if arguments.quick else FULL
     folder = arguments.results or (None if arguments.quick else report.RESULTS)

@@ -16,6 +16,7 @@ from benchmarks.agreement import tokens_per_forward
 from benchmarks.any_subset import any_subset_cache, any_subset_forwards, any_subset_grown
 from benchmarks.diffusion import diffusion, diffusion_cache
 from benchmarks.infilling import infilling
+from benchmarks.kernels import kernels
 from benchmarks.optimal import optimal_acceptance
 from benchmarks.setting import (
     QUICK,
@@ -277,10 +278,10 @@ CANVAS = Models("code-block", "code-target", ("canvas", "causal"), role="judge")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A comparison: `run` makes its rows, and its docstring says what is compared."""
+    """A comparison: `run` makes its rows, and its docstring says what is compared; `models` is None without models."""
 
     run: Callable[[Setting], list[Row]]
-    models: Models
+    models: Models | None
 
 
 CASES = {
@@ -297,6 +298,7 @@ CASES = {
     "infilling": Case(infilling, ANY_SUBSET),
     "diffusion": Case(diffusion, CANVAS),
     "diffusion_cache": Case(diffusion_cache, CANVAS),
+    "kernels": Case(kernels, None),
 }
 
 
@@ -307,11 +309,15 @@ def kind(model: jaxdec.Model) -> str:
     return "canvas" if model.canvas else "causal"
 
 
-def check(name: str, target: Checkpoint, second: Checkpoint) -> None:
+def check(name: str, target: Checkpoint | None, second: Checkpoint | None) -> None:
     """Raises `ValueError` if there is no such case, or the checkpoints are not for it or not for each other."""
     if name not in CASES:
         raise ValueError(f"no case {name!r}; there are {', '.join(CASES)}")
     models = CASES[name].models
+    if models is None or target is None or second is None:
+        if models is not None:
+            raise ValueError(f"the case {name} needs a target and a {models.role}")
+        return
     pair = zip(("target", models.role), (target, second), models.kinds, strict=True)
     for role, held, wanted in pair:
         if kind(held.model) != wanted:
@@ -327,15 +333,20 @@ def check(name: str, target: Checkpoint, second: Checkpoint) -> None:
 
 
 def run_case(
-    name: str, target: Checkpoint, second: Checkpoint, corpus: Corpus, scale: Scale
+    name: str,
+    target: Checkpoint | None,
+    second: Checkpoint | None,
+    corpus: Corpus,
+    scale: Scale,
 ) -> dict[str, Any]:
-    """Runs a case: everything that its results file holds.
+    """Runs a case: everything that its results file holds. A case without models takes None for both.
 
     Raises:
       ValueError: as `check`, or if the data of the case is missing.
     """
     check(name, target, second)
-    run, role = CASES[name].run, CASES[name].models.role
+    run, models = CASES[name].run, CASES[name].models
+    held = {} if models is None else {"target": target, models.role: second}
     bandwidth = costs.copy_bandwidth(scale.copied, repeats=scale.repeats)
     setting = Setting(target, second, corpus, scale, bandwidth)
     start = time.perf_counter()
@@ -347,12 +358,12 @@ def run_case(
         "machine": {**machine.facts(), "copy_bytes_per_second": bandwidth},
         "models": {
             role: {
-                "name": held.name,
-                "parameters": held.size,
+                "name": checkpoint.name,
+                "parameters": checkpoint.size,
                 "dtype": "float32",
-                "config": dataclasses.asdict(held.config),
+                "config": dataclasses.asdict(checkpoint.config),
             }
-            for role, held in (("target", target), (role, second))
+            for role, checkpoint in held.items()
         },
         "corpus": {"fingerprint": corpus.fingerprint(), "held_out_files": len(corpus.held_out)},
         "scale": dataclasses.asdict(scale),

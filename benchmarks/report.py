@@ -40,6 +40,11 @@ def word(name: str) -> Callable[[Row], str]:
     return lambda row: str(row.get(name) or "")
 
 
+def flag(name: str) -> Callable[[Row], str]:
+    """A cell with yes or no, a dash where nobody asked."""
+    return lambda row: {True: "yes", False: "**no**"}.get(row.get(name), "–")
+
+
 def spread(name: str, form: str) -> Callable[[Row], str]:
     """A cell with a median and its quartiles."""
 
@@ -288,6 +293,32 @@ COLUMNS: dict[str, tuple[list[Column], list[Column]]] = {
             *COST[3:],
         ],
     ),
+    "kernels": (
+        [
+            ("operation", word("operation")),
+            ("shape", word("shape")),
+            ("device", word("device")),
+            ("method", word("method")),
+            ("right", flag("correct")),
+            ("ms", number("seconds", ".3f", 1e3)),
+            ("times plain XLA", spread("wall_ratio", ".2f")),
+            *COST[1:3],
+            ("compiles", flag("compiles")),
+            ("bytes moved / least", number("traffic_ratio", ".2f")),
+            ("note", word("note")),
+        ],
+        [
+            ("counted by", word("counted_by")),
+            ("VMEM KiB", number("vmem_bytes", ".0f", 2**-10)),
+            ("temporaries MiB", number("temporary_bytes", ".1f", 2**-20)),
+            ("arguments MiB", number("argument_bytes", ".1f", 2**-20)),
+            ("outputs MiB", number("output_bytes", ".1f", 2**-20)),
+            ("in place MiB", number("aliased_bytes", ".1f", 2**-20)),
+            ("largest error", number("error", ".1e")),
+            ("integers that differ", number("different", ".2%")),
+            ("compile s", number("compile_seconds", ".1f")),
+        ],
+    ),
 }
 """Columns of each case: those of the README, and those that only the full report has."""
 
@@ -309,8 +340,9 @@ HIGHLIGHTS: dict[str, Callable[[Row], bool]] = {
         and row["method"] not in ("ASSD 6", "ASSD n-gram 6", "draft 6")  # the text of sequential
     ),
     "diffusion": lambda row: row.get("temperature", 0) == 0 and bool(row["best"] or row["about"]),
+    "kernels": lambda row: "seconds" in row,
 }
-"""Rows of each case that the README shows; all of a case that is not named."""
+"""Rows of each case that the README shows, which leaves out a case without any; all of a case that is not named."""
 
 LEGEND = """\
 *tokens/forward*: new tokens for each forward of the target, the bonus token included. *acceptance*: accepted over
@@ -351,6 +383,15 @@ more bits and at most 5% less entropy. *identical rows*: texts that are those of
 the files go on with. *diffusion_cache*: threshold decoding; *times no cache*: seconds without a cache over seconds with
 it; quality and *identical*, which is to the same schedule without a cache, are those of more rows than are timed.
 """
+ABOUT_KERNELS = ("kernels",)
+KERNEL_LEGEND = """
+*kernels*: `tpu` and `gpu` are the kernels, *plain XLA* their references, others are public functions for the same work.
+*right*: agrees with the reference in float32 within the tolerance of its type. *ms*: of one call, in a loop of calls
+inside one program. *GB/s*: the least bytes that the work needs, each number read or written once, over the seconds.
+*compiled ahead of time*: for a TPU that was not there. *bytes moved*: counted from the kernel's own index maps over its
+grid, equal consecutive blocks once; or its cost estimate where it copies by hand. *in place*: outputs that take the
+memory of arguments.
+"""
 
 
 def table(rows: list[Row], columns: list[Column]) -> str:
@@ -360,20 +401,25 @@ def table(rows: list[Row], columns: list[Column]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def shown(result: dict[str, Any], *, full: bool) -> list[Row]:
+    """The rows of a result in the full report, or in the README."""
+    chosen = HIGHLIGHTS.get(result["case"], lambda row: True)
+    return [row for row in result["rows"] if full or result["quick"] or chosen(row)]
+
+
 def section(result: dict[str, Any], *, full: bool) -> str:
     """One case on one machine."""
     machine, models, first = result["machine"], result["models"], result["rows"][0]
     common, more = COLUMNS[result["case"]]
-    shown = HIGHLIGHTS.get(result["case"], lambda row: True)
-    rows = [row for row in result["rows"] if full or result["quick"] or shown(row)]
+    rows = shown(result, full=full)
     amount = f"; {first['new_tokens']} new tokens a prompt" if "new_tokens" in first else ""
     amount += f", {first['repeats']} repeats" if "repeats" in first else ""
     quick = " **A quick run: not a measurement.**" if result["quick"] else ""
     sizes = " and ".join(f"{m['name']} ({m['parameters'] / 1e6:.2f}M)" for m in models.values())
+    sizes += f", {models['target']['dtype']}{amount}. " if models else ""
     about = " ".join(result["about"].split())
     return (
-        f"### {result['case']}: {machine['device']}\n\n{about}{quick}\n\n"
-        f"{sizes}, {models['target']['dtype']}{amount}. "
+        f"### {result['case']}: {machine['device']}\n\n{about}{quick}\n\n{sizes}"
         f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
         f"copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s; jax {machine['jax']}, "
         f"commit {machine['commit']}, {machine['date']}.\n\n"
@@ -383,6 +429,7 @@ def section(result: dict[str, Any], *, full: bool) -> str:
 
 def render(results: list[dict[str, Any]], *, full: bool) -> str:
     """The report: every case with the rows and columns of the README, or with all of them."""
+    results = [result for result in results if shown(result, full=full)]
     if not results:
         return "No results yet.\n"
     legend = LEGEND
@@ -392,6 +439,8 @@ def render(results: list[dict[str, Any]], *, full: bool) -> str:
         legend += INFILLING_LEGEND
     if any(result["case"] in ABOUT_CANVASES for result in results):
         legend += DIFFUSION_LEGEND
+    if any(result["case"] in ABOUT_KERNELS for result in results):
+        legend += KERNEL_LEGEND
     return "\n".join([*(section(result, full=full) for result in results), legend])
 
 

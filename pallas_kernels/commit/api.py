@@ -53,6 +53,8 @@ def commit(
     forms = {"reference": reference.commit, "tpu": tpu.commit, "gpu": gpu.commit}
 
     def unsupported(name: str) -> str | None:
+        if name == "gpu":
+            return gpu.unsupported(cache)
         return tpu.unsupported(cache, new) if name == "tpu" else None
 
     return dispatch(

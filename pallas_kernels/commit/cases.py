@@ -42,8 +42,17 @@ class Case:
         path = whole(self.batch, self.places), whole(self.batch), whole(self.batch)
         return 2 * new(self.slots), 2 * new(self.tokens), *path
 
+    def path(self, seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Random index, start and count: rows of all lengths that leave room, and of all counts, A and 0 among them."""
+        rng = np.random.default_rng(seed)
+        whole = lambda high, *shape: jnp.asarray(rng.integers(0, high, shape, np.int32))
+        index = whole(self.tokens, self.batch, self.places)
+        start = whole(self.slots - self.places + 1, self.batch)
+        count = self.places - np.arange(self.batch, dtype=np.int32) % (self.places + 1)
+        return index, start, jnp.asarray(count)
+
     def arguments(self, seed: int = 0) -> tuple[Any, ...]:
-        """Random arguments: rows of all lengths that leave room, and of all counts, A and 0 among them."""
+        """Random arguments of `commit`."""
         rng = np.random.default_rng(seed)
 
         def draw(length):
@@ -52,15 +61,8 @@ class Case:
                 return jnp.asarray(rng.integers(-128, 128, shape, self.dtype))
             return jnp.asarray(rng.standard_normal(shape, np.float32).astype(self.dtype))
 
-        whole = lambda high, *shape: jnp.asarray(rng.integers(0, high, shape, np.int32))
-        count = self.places - np.arange(self.batch, dtype=np.int32) % (self.places + 1)
-        return (
-            (draw(self.slots), draw(self.slots)),
-            (draw(self.tokens), draw(self.tokens)),
-            whole(self.tokens, self.batch, self.places),
-            whole(self.slots - self.places + 1, self.batch),
-            jnp.asarray(count),
-        )
+        cache = draw(self.slots), draw(self.slots)
+        return cache, (draw(self.tokens), draw(self.tokens)), *self.path(seed)
 
 
 def cases() -> tuple[Case, ...]:
@@ -86,12 +88,6 @@ def real_cases() -> tuple[Case, ...]:
         Case("narrow heads", 8, 2, 2048, 64, 64, 8, "bfloat16"),
         Case("keys in 8 bits", 8, 8, 8192, 128, 64, 8, "float8_e4m3fn"),
     )
-
-
-def least_bytes(case: Case) -> int:
-    """Bytes that a commit must move: each stored token read and written once, at its full path."""
-    size = 2 * case.heads * case.width * jnp.dtype(case.dtype).itemsize
-    return 2 * size * case.batch * case.places
 
 
 def aot_cases() -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:

@@ -9,6 +9,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 
+def unsupported(cache: Any) -> str | None:
+    """Why the kernel cannot serve this cache; None if it can."""
+    largest = max(x.size for x in jax.tree.leaves(cache))
+    return f"offsets are 32 bits wide, got {largest} numbers" if largest >= 2**31 else None
+
+
 def commit(cache: Any, new: Any, index: jax.Array, start: jax.Array, count: jax.Array) -> Any:
     """See `pallas_kernels.commit.commit`."""
     held, tree = jax.tree.flatten(cache)

@@ -475,7 +475,8 @@ def test_canvases_need_a_canvas_and_a_causal_judge():
 
 
 def test_each_case_names_its_own_checkpoints():
-    assert list(cases.CASES) == report.ORDER == CASES
+    assert list(cases.CASES) == report.ORDER == [*CASES, "kernels"]
+    assert cases.CASES["kernels"].models is None
     kinds = {"CAUSAL": CAUSAL, "ANY_SUBSET": INFILLING, "CANVAS": CANVAS}
     for kind, names in kinds.items():
         assert all(cases.CASES[name].models is getattr(cases, kind) for name in names)

@@ -196,6 +196,9 @@ def test_what_the_kernel_cannot_hold_is_refused_by_name_only():
     with pytest.raises(ValueError, match="complex64"), pallas_kernels.use("tpu"):
         jax.eval_shape(commit, *wide.shapes())
     jax.eval_shape(commit, *case.shapes())
+    huge = type(case)("", 256, 16, 4096, 128, 1, 1, "bfloat16")
+    with pytest.raises(ValueError, match="'gpu': offsets are 32 bits wide, got 2147483648"):
+        jax.eval_shape(functools.partial(commit, implementation="gpu"), *huge.shapes())
 
 
 DECODERS = {
