@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-import jaxdec
 import pallas_kernels
-from jaxdec.models import Transformer, TransformerConfig
 from pallas_kernels.commit import commit, tpu
 from pallas_kernels.commit.cases import cases, real_cases
 
@@ -199,34 +196,3 @@ def test_what_the_kernel_cannot_hold_is_refused_by_name_only():
     huge = type(case)("", 256, 16, 4096, 128, 1, 1, "bfloat16")
     with pytest.raises(ValueError, match="'gpu': offsets are 32 bits wide, got 2147483648"):
         jax.eval_shape(functools.partial(commit, implementation="gpu"), *huge.shapes())
-
-
-DECODERS = {
-    "plain": lambda model: jaxdec.autoregressive(model),
-    "draft": lambda model: jaxdec.speculative(
-        model, drafter=jaxdec.drafters.model(model, length=3)
-    ),
-}
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_decoders_write_the_same_tokens(name):
-    """Ragged rows, drafts that are rejected, and prompts through the kernel too."""
-    config = TransformerConfig(
-        vocab_size=11, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=16
-    )
-    model, params = jaxdec.from_nnx(Transformer(config, rngs=nnx.Rngs(0)))
-    decoder = DECODERS[name](model)
-    _, draft = jaxdec.from_nnx(Transformer(config, rngs=nnx.Rngs(1)))
-    held = {"target": params, "draft": draft}
-    prompt = np.arange(12).reshape(3, 4) % 11
-    decode = lambda: jaxdec.generate(
-        decoder, held, prompt, rng=jax.random.key(0), lengths=[4, 1, 3], max_new_tokens=[5, 2, 4]
-    )
-    with pallas_kernels.use("reference"):
-        wanted = decode()
-    with pallas_kernels.use("tpu"), pltpu.force_tpu_interpret_mode(CHECKED):
-        found = decode()
-    assert not interpret_pallas_call.races.races_found
-    np.testing.assert_array_equal(found.tokens, wanted.tokens)
-    np.testing.assert_array_equal(found.stats.accepted, wanted.stats.accepted)
