@@ -27,16 +27,26 @@ class Visits(NamedTuple):
     length: jax.Array
 
 
-def visits(looks: jax.Array, part: Keys, queries: int, keys: int) -> Visits:
-    """Compares the extremes of the spans: a block of keys is read unless they prove that nobody sees any of it.
+def visits(
+    looks: jax.Array,
+    positions: jax.Array | None,
+    part: Keys,
+    queries: int,
+    keys: int,
+    window: int | None,
+) -> Visits:
+    """Compares extremes: a block of keys is read unless they prove that nobody sees any of it.
 
-    Some query sees some key only if `min start <= max lo` and `min hi <= max stop`.
+    Some query sees some key only if `min start <= max lo` and `min hi <= max stop`, and in a window only if the ranges
+    of their positions come that close.
 
     Args:
       looks: int32 `[B, T, 2]`.
+      positions: int32 `[B, T]`, with a window.
       part: S keys.
       queries: in a block.
       keys: in a block.
+      window: positions, or None.
     """
     lo, hi = (_blocks(looks[..., i], queries, pad) for i, pad in enumerate((-FAR, FAR)))
     start, stop = (_blocks(part.lives[..., i], keys, NOBODY[i]) for i in range(2))
@@ -45,6 +55,14 @@ def visits(looks: jax.Array, part: Keys, queries: int, keys: int) -> Visits:
     start, stop = jnp.where(alive, start, FAR), jnp.where(alive, stop, -FAR)
     seen = start.min(-1)[:, None] <= lo.max(-1)[..., None]
     seen &= hi.min(-1)[..., None] <= stop.max(-1)[:, None]
+    if window is not None:
+        assert positions is not None and part.positions is not None
+        first = _blocks(positions, queries, FAR).min(-1)[..., None]
+        last = _blocks(positions, queries, -FAR).max(-1)[..., None]
+        held = _blocks(part.positions, keys, 0)
+        low = jnp.where(alive, held, FAR).min(-1)[:, None]
+        high = jnp.where(alive, held, -FAR).max(-1)[:, None]
+        seen &= (low - last < window) & (first - high < window)
     count = seen.sum(-1).astype(jnp.int32)
     order = jnp.argsort(~seen, axis=-1, stable=True).astype(jnp.int32)
     last = jnp.maximum(count - 1, 0)[..., None]

@@ -118,12 +118,15 @@ class Case:
 
     def least_bytes(self, arguments: dict[str, Any]) -> int:
         """Keys and values that some query sees, queries, outputs and log-sum-exps, each once."""
-        looks, total = np.asarray(arguments["looks"]), 0
+        looks, places = (np.asarray(arguments[name]) for name in ("looks", "positions"))
+        total = 0
         for part in arguments["parts"]:
-            lives = np.asarray(part.lives)
+            lives, held = np.asarray(part.lives), np.asarray(part.positions)
             for row in range(self.batch):
                 seen = lives[row, None, :, 0] <= looks[row, :, None, 0]
                 seen &= looks[row, :, None, 1] <= lives[row, None, :, 1]
+                if self.window is not None:
+                    seen &= abs(places[row, :, None] - held[row]) < self.window
                 total += 2 * int(seen.any(0).sum()) * self.kv_heads * self.width
         rows = self.batch * self.heads * self.queries
         return (total + 2 * rows * self.width) * jnp.dtype(self.dtype).itemsize + 4 * rows

@@ -101,7 +101,7 @@ def span_attention(
 
     operands: list[Any] = [grouped, asked]
     for part in parts:
-        visit = visits(looks, part, blocks.queries, blocks.keys)
+        visit = visits(looks, positions, part, blocks.queries, blocks.keys, window)
         spans = marks(part, blocks.keys, window)
         operands += [part.keys, part.values, spans, visit.order, visit.length]
         if part.bias is not None:

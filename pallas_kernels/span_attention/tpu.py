@@ -147,7 +147,10 @@ def plan(
     query_blocks = pl.cdiv(padded, size)
     counts = tuple(pl.cdiv(p.keys.shape[2], k) for p, k in zip(parts, blocks.keys, strict=True))
     starts = tuple(sum(counts[:number]) for number in range(len(counts)))
-    lists = [visits(looks, p, size, k) for p, k in zip(parts, blocks.keys, strict=True)]
+    lists = [
+        visits(looks, positions, p, size, k, window)
+        for p, k in zip(parts, blocks.keys, strict=True)
+    ]
     biased = [part.bias is not None for part in parts]
 
     def block_of(number: int):

@@ -181,7 +181,7 @@ def test_gradients_are_those_of_the_reference(name):
 REAL = {case.name: case for case in real_cases()}
 
 
-@pytest.mark.parametrize("name", ["tree of 64", "tree of 64, ragged"])
+@pytest.mark.parametrize("name", ["tree of 64", "tree of 64, ragged", "tree in a window"])
 def test_the_tpu_kernel_fetches_little_more_than_it_must(name):
     """At most 1.3 times the keys and values that are seen, the queries and the outputs, each once."""
     case = REAL[name]
@@ -199,7 +199,7 @@ def test_the_tpu_kernel_fetches_little_more_than_it_must(name):
             tiny["looks"],
             tiny["positions"],
             tuple(filled),
-            window=None,
+            window=case.window,
             scale=1.0,
             blocks=tpu.Blocks.of(queries, parts),
         )
