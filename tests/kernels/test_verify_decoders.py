@@ -12,15 +12,24 @@ from jaxdec.speculative import RankTree
 from jaxdec.testing import battery
 
 TREE = RankTree.of((-1, -1, 0, 0, 1, 2))
-DRAFTERS = {
-    "chain": lambda draft: jaxdec.drafters.prompt_lookup(length=3, max_ngram=2),
-    "tree": lambda draft: jaxdec.drafters.model(draft, growth=growths.fixed(TREE)),
+DECODERS = {
+    "chain, walk": lambda target: jaxdec.speculative(
+        target, drafter=jaxdec.drafters.prompt_lookup(length=3, max_ngram=2)
+    ),
+    "tree, walk": lambda target: jaxdec.speculative(
+        target, drafter=jaxdec.drafters.model(target, growth=growths.fixed(TREE))
+    ),
+    "tree, recursive rejection": lambda target: jaxdec.speculative(
+        target,
+        drafter=jaxdec.drafters.model(target, growth=growths.fixed(TREE)),
+        verifier=jaxdec.verifiers.RecursiveRejection(),
+    ),
 }
 
 
-def decode(drafter, implementation, **settings):
+def decode(name, implementation, **settings):
     target, params = battery.pair()
-    decoder = jaxdec.speculative(target, drafter=DRAFTERS[drafter](target))
+    decoder = DECODERS[name](target)
     with pallas_kernels.use(implementation), pltpu.force_tpu_interpret_mode():
         return jaxdec.generate(
             decoder,
@@ -32,15 +41,15 @@ def decode(drafter, implementation, **settings):
         )
 
 
-@pytest.mark.parametrize("drafter", DRAFTERS)
-def test_tokens_are_those_of_the_reference(drafter):
+@pytest.mark.parametrize("name", DECODERS)
+def test_tokens_are_those_of_the_reference(name):
     settings = {"temperature": np.array([0.0, 0.9]), "banned": np.arange(7) == 4}
-    wanted = decode(drafter, "reference", **settings)
-    found = decode(drafter, "tpu", **settings)
+    wanted = decode(name, "reference", **settings)
+    found = decode(name, "tpu", **settings)
     assert int(wanted.stats.accepted.sum()) > 0
     np.testing.assert_array_equal(found.lengths, wanted.lengths)
     np.testing.assert_array_equal(found.tokens, wanted.tokens)
     np.testing.assert_array_equal(found.stats.accepted, wanted.stats.accepted)
-    for name in ("log_probs", "raw_log_probs"):
-        values = np.asarray(getattr(found, name)), np.asarray(getattr(wanted, name))
-        np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5, err_msg=name)
+    for field in ("log_probs", "raw_log_probs"):
+        values = np.asarray(getattr(found, field)), np.asarray(getattr(wanted, field))
+        np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5, err_msg=field)
