@@ -196,6 +196,12 @@ class Warp:
         stages = {field.name for field in dataclasses.fields(self)} - {"temperature", "banned"}
         return all(getattr(self, name) is None for name in stages)
 
+    def plain_knobs(self, batch: int) -> tuple[jax.Array, jax.Array | None]:
+        """The temperature `[B]` and the banned tokens `[B, V]` or None, for operations that know no other stage."""
+        temperature = 1.0 if self.temperature is None else self.temperature
+        banned = None if self.banned is None else jnp.asarray(self.banned)
+        return jnp.broadcast_to(temperature, (batch,)), banned
+
     def log_probs(self, logits: jax.Array, history: History | None = None) -> jax.Array:
         """The log-probabilities that tokens are drawn from.
 

@@ -58,8 +58,7 @@ def walk(
     """
     _check_tree(logits, tokens, parents, mask, temperature, banned)
     batch, _, vocab_size = logits.shape
-    words = 0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 2
-    _check("keys", keys.shape, (batch, depth + 1) + (words,) * bool(words))
+    _check_keys(keys, (batch, depth + 1))
     if noise is not None:
         _check("noise", noise.shape, (batch, depth + 1, vocab_size))
     forms = {"reference": reference.walk, "tpu": tpu.walk, "gpu": gpu.walk}
@@ -74,6 +73,77 @@ def walk(
         temperature,
         banned,
         noise,
+        implementation=implementation,
+        unsupported=lambda name: None if name == "reference" else _foreign(keys),
+    )
+
+
+def ratio_walk(
+    logits: jax.Array,
+    q: jax.Array | None,
+    tokens: jax.Array,
+    parents: jax.Array,
+    mask: jax.Array,
+    uniforms: jax.Array,
+    keys: jax.Array,
+    temperature: jax.Array,
+    banned: jax.Array | None = None,
+    *,
+    depth: int,
+    implementation: dispatch.Implementation | None = None,
+) -> Walked:
+    """Recursive rejection: down a draft tree by tests of probability ratios, so that tokens have the target's law.
+
+    The walk starts at the pending token. Where it is, with p the law there, banned tokens removed and logits divided by
+    the temperature, the children are tested in their order: child n passes iff
+
+        u_n q_n(x_n) < p(x_n),    and if not, p becomes [p - q_n]+, normalised (p if nothing is left of it).
+
+    The walk goes to the first child that passes, or rather to the first sibling of the same token, since what follows
+    hangs off that one. Where none passes it ends, with the token `argmax_v [log p(v) + g(v)]`,
+    `g = jax.random.gumbel(key, (V,), mode="high")`. On a chain this is speculative sampling.
+
+    The TPU kernel reads only the logits of the scored tokens on the path and the laws q of the nodes that are tested.
+    There is no kernel for GPUs, on which one walk keeps too few threads busy.
+
+    Args:
+      logits: `[B, T, V]`, as for `walk`.
+      q: float32 `[B, N, V]`, log-probabilities of the law that each node was drawn from given its earlier siblings;
+        None if all nodes were chosen, which is a one-hot law.
+      tokens: int32 `[B, N]`, as for `walk`; so the following.
+      parents: int32 `[B, N]`.
+      mask: bool `[B, N]`.
+      uniforms: float32 `[B, N]`, u in [0, 1).
+      keys: `[B]` keys or their words uint32 `[B, 2]`, of the token that ends the walk.
+      temperature: float32 `[B]`.
+      banned: bool `[B, V]` or None.
+      depth: D.
+      implementation: see `pallas_kernels.dispatch`.
+
+    Returns:
+      The path and the token after it; `log_probs` are those of the target's own law, whatever the tests left of it.
+
+    Raises:
+      ValueError: for shapes that do not fit together, or an implementation that cannot serve them.
+    """
+    _check_tree(logits, tokens, parents, mask, temperature, banned)
+    _check("uniforms", uniforms.shape, tokens.shape)
+    _check_keys(keys, tokens.shape[:1])
+    if q is not None:
+        _check("q", q.shape, (*tokens.shape, logits.shape[-1]))
+    forms = {"reference": reference.ratio_walk, "tpu": tpu.ratio_walk}
+    return dispatch.dispatch(
+        "verify.ratio_walk",
+        {name: functools.partial(form, depth=depth) for name, form in forms.items()},
+        jnp.asarray(logits, jnp.float32),
+        q,
+        tokens,
+        parents,
+        mask,
+        uniforms,
+        keys,
+        temperature,
+        banned,
         implementation=implementation,
         unsupported=lambda name: None if name == "reference" else _foreign(keys),
     )
@@ -98,6 +168,11 @@ def _check_tree(logits, tokens, parents, mask, temperature, banned) -> None:
     _check("temperature", temperature.shape, (batch,))
     if banned is not None:
         _check("banned", banned.shape, (batch, vocab_size))
+
+
+def _check_keys(keys: jax.Array, shape: tuple[int, ...]) -> None:
+    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    _check("keys", keys.shape, shape if typed else (*shape, 2))
 
 
 def _check(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.verify.api import walk
+from pallas_kernels.verify.api import ratio_walk, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,11 @@ def aot_cases() -> Iterator[tuple[str, Callable, tuple[jax.ShapeDtypeStruct, ...
             functools.partial(walk, depth=case.depth, implementation="tpu"),
             walk_shapes(case),
         )
+        yield (
+            f"ratio walk, {case.name}",
+            functools.partial(ratio_walk, depth=case.depth, implementation="tpu"),
+            ratio_shapes(case),
+        )
 
 
 def walk_shapes(case: Case) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -74,3 +79,12 @@ def walk_shapes(case: Case) -> tuple[jax.ShapeDtypeStruct, ...]:
         shape((batch,), jnp.float32),
         *tables,
     )
+
+
+def ratio_shapes(case: Case) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """The arguments of `ratio_walk`, with laws of the drafts."""
+    logits, tokens, parents, mask, _, *settings = walk_shapes(case)
+    q = jax.ShapeDtypeStruct((*tokens.shape, case.vocab_size), jnp.float32)
+    uniforms = jax.ShapeDtypeStruct(tokens.shape, jnp.float32)
+    keys = jax.ShapeDtypeStruct((case.batch, 2), jnp.uint32)
+    return (logits, q, tokens, parents, mask, uniforms, keys, *settings)

@@ -90,18 +90,80 @@ def follow(
       mask: bool `[B, N]`.
       depth: D.
     """
-    agrees = mask & (tokens == at(drawn, parents + 1))
-    alive = jnp.arange(tokens.shape[1] + 1) == jnp.zeros_like(tokens[:, :1])  # [B, T]
-    last = count = jnp.zeros_like(tokens[:, 0])
+    path, count, last = descend(mask & (tokens == at(drawn, parents + 1)), parents, depth)
+    next_token = at(drawn, last[:, None])[:, 0]
+    return Walked(path, count, next_token, at(log_probs, path), at(raw_log_probs, path))
+
+
+def descend(
+    kept: jax.Array, parents: jax.Array, depth: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The deepest path of kept nodes, of several that to the first node: `path`, `count`, and the last scored token.
+
+    Args:
+      kept: bool `[B, N]`.
+      parents: int32 `[B, N]`.
+      depth: D.
+    """
+    alive = jnp.arange(parents.shape[1] + 1) == jnp.zeros_like(parents[:, :1])  # [B, T]
+    last = count = jnp.zeros_like(parents[:, 0])
     for _ in range(depth):
-        alive = jnp.pad(agrees & at(alive, parents + 1), ((0, 0), (1, 0)))
+        alive = jnp.pad(kept & at(alive, parents + 1), ((0, 0), (1, 0)))
         last = jnp.where(alive.any(-1), jnp.argmax(alive, axis=-1), last)
         count += alive.any(-1)
     above = ancestors(parents, last[:, None], depth)[..., 0]  # [D + 1, B]
     lift = jnp.maximum(count[:, None] - jnp.arange(depth + 1), 0)  # from the last node up
     path = jnp.where(jnp.arange(depth + 1) <= count[:, None], at(above.T, lift), 0)
-    next_token = at(drawn, last[:, None])[:, 0]
-    return Walked(path, count, next_token, at(log_probs, path), at(raw_log_probs, path))
+    return path, count, last
+
+
+def ratio_walk(
+    logits, q, tokens, parents, mask, uniforms, keys, temperature, banned, *, depth: int
+) -> Walked:
+    """See `pallas_kernels.verify.ratio_walk`."""
+    law = warped(logits, temperature, banned)
+    q = jax.nn.one_hot(tokens, logits.shape[-1]) if q is None else jnp.exp(q)
+    # XLA moves exp into the select that gave the NaN, and on CPUs exp of a constant NaN is anything.
+    p = jnp.where(jnp.isnan(law), jnp.nan, jnp.exp(law))
+    passed, left = judged(p, q, tokens, parents, mask, uniforms)
+    path, count, last = descend(taken(passed, tokens, parents, mask), parents, depth)
+    left = at(left, last[:, None])[:, 0]
+    noise = gumbel(keys, temperature, logits.shape[-1])
+    next_token = jnp.argmax(jnp.log(left) + noise, axis=-1).astype(jnp.int32)
+    accepted = jnp.arange(depth + 1) < count[:, None]
+    drafts = at(tokens, jnp.maximum(jnp.roll(path, -1, axis=1) - 1, 0))
+    chunk = jnp.where(accepted, drafts, next_token[:, None])
+    totals = jax.nn.logsumexp(logits, axis=-1)
+    raw = entry(at(logits, path), chunk) - at(totals, path)
+    return Walked(path, count, next_token, entry(at(law, path), chunk), raw)
+
+
+def judged(p, q, tokens, parents, mask, uniforms) -> tuple[jax.Array, jax.Array]:
+    """Which nodes pass, bool `[B, N]`, had their earlier siblings failed; and what all tests leave, `[B, T, V]`."""
+    rows = jnp.arange(len(tokens))
+
+    def judge(left, node):
+        q, token, parent, exists, u = node
+        before = left[rows, parent]
+        passes = u * q[rows, token] < before[rows, token]
+        after = jnp.maximum(before - q, 0)
+        total = after.sum(-1, keepdims=True)
+        after = jnp.where(total > 0, after / jnp.where(total > 0, total, 1), before)
+        left = left.at[rows, parent].set(jnp.where(exists[:, None], after, before))
+        return left, passes & exists
+
+    nodes = (q.swapaxes(0, 1), tokens.T, parents.T + 1, mask.T, uniforms.T)
+    left, passed = jax.lax.scan(judge, p, nodes)
+    return passed.T, left
+
+
+def taken(passed, tokens, parents, mask) -> jax.Array:
+    """The nodes that the first passing sibling leads to, bool `[B, N]`: the first sibling that carries its token."""
+    earlier = jnp.tri(tokens.shape[1], k=-1, dtype=bool)  # [n, m]: m < n
+    siblings = (parents[:, :, None] == parents[:, None, :]) & mask[:, None, :]
+    chosen = passed & ~(siblings & earlier & passed[:, None, :]).any(-1)
+    alike = siblings & (tokens[:, :, None] == tokens[:, None, :])
+    return mask & (alike & chosen[:, None, :]).any(-1) & ~(alike & earlier).any(-1)
 
 
 def depths(parents: jax.Array, depth: int) -> jax.Array:

@@ -157,14 +157,19 @@ class RatioVerifier(Verifier):
         """See `jaxdec.speculative.parts.Verifier`."""
         p, q = _laws(tree, log_probs)
         law = self.law(p, q, tree)
-        rounds = context.rows.rounds
-        places = jnp.arange(law.numerator.shape[1])
-        u = uniform(key_at(context.keys, Purpose.ACCEPT, rounds[:, None], places))
+        u, key = randomness(tree, context)
         last = self.last(u * law.denominator < law.numerator, tree)
         closing = jnp.take_along_axis(law.closing, last[:, None, None], axis=1)[:, 0]
-        noise = gumbel(key_at(context.keys, Purpose.RESIDUAL, rounds), closing.shape[-1])
+        noise = gumbel(key, closing.shape[-1])
         path, count = lineage_path(tree.lineage(), last, tree.depth)
         return Outcome(path, count, perturbed_argmax(jnp.log(closing), noise))
+
+
+def randomness(tree: DraftTree, context: Context) -> tuple[jax.Array, jax.Array]:
+    """The uniforms `[B, N]` of the tests, and the keys `[B]` of the closing tokens."""
+    rounds, nodes = context.rows.rounds, jnp.arange(tree.tokens.shape[1])
+    u = uniform(key_at(context.keys, Purpose.ACCEPT, rounds[:, None], nodes))
+    return u, key_at(context.keys, Purpose.RESIDUAL, rounds)
 
 
 def _laws(tree: DraftTree, log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -8,14 +8,19 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.sampling import History
+from jaxdec.speculative.parts import Context, Verdict
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.ratio import (
     RatioVerifier,
     TreeLaw,
     at_tokens,
     normalised,
+    randomness,
     residual,
 )
+from jaxdec.speculative.verifiers.walk import verdict
+from pallas_kernels.verify import ratio_walk
 
 
 def recursive_law(
@@ -117,6 +122,25 @@ class RecursiveRejection(RatioVerifier):
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
         """See `recursive_law`."""
         return recursive_law(p, q, tree.tokens, tree.parents, tree.mask)
+
+    def judge(
+        self, tree: DraftTree, logits: jax.Array, history: History | None, context: Context
+    ) -> Verdict:
+        """See `jaxdec.speculative.parts.Verifier`; with a plain warp in one operation, which needs the path alone."""
+        warp = context.settings.warp
+        if tree.settled or not warp.plain:
+            return super().judge(tree, logits, history, context)
+        walked = ratio_walk(
+            logits,
+            tree.q,
+            tree.tokens,
+            tree.parents,
+            tree.mask,
+            *randomness(tree, context),
+            *warp.plain_knobs(len(logits)),
+            depth=tree.depth,
+        )
+        return verdict(walked)
 
 
 @dataclasses.dataclass(frozen=True)

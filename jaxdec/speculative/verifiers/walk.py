@@ -12,7 +12,7 @@ from jaxdec.decoding import Exactness
 from jaxdec.sampling import History, Purpose, key_at, perturbed_argmax
 from jaxdec.speculative.parts import Context, Outcome, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
-from pallas_kernels.verify import walk
+from pallas_kernels.verify import Walked, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,6 @@ class SharedNoiseWalk(Verifier):
         warp = context.settings.warp
         if tree.settled or not warp.plain:
             return super().judge(tree, logits, history, context)
-        temperature = 1.0 if warp.temperature is None else warp.temperature
         places = context.rows.length[:, None] + jnp.arange(tree.depth + 1)
         walked = walk(
             logits,
@@ -62,13 +61,17 @@ class SharedNoiseWalk(Verifier):
             tree.parents,
             tree.mask,
             key_at(context.keys, Purpose.TOKEN, places),
-            jnp.broadcast_to(temperature, places.shape[:1]),
-            None if warp.banned is None else jnp.asarray(warp.banned),
+            *warp.plain_knobs(len(logits)),
             context.noise,
             depth=tree.depth,
         )
-        outcome = Outcome(walked.path, walked.count, walked.next_token)
-        return Verdict(outcome, walked.log_probs, walked.raw_log_probs)
+        return verdict(walked)
+
+
+def verdict(walked: Walked) -> Verdict:
+    """What an operation found, in the terms of the loop."""
+    outcome = Outcome(walked.path, walked.count, walked.next_token)
+    return Verdict(outcome, walked.log_probs, walked.raw_log_probs)
 
 
 def taken(tree: DraftTree, passed: jax.Array) -> jax.Array:
