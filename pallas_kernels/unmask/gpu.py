@@ -14,8 +14,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from pallas_kernels import noise
+from pallas_kernels.laws import TINY
 from pallas_kernels.unmask import online
-from pallas_kernels.unmask.reference import TINY
 from pallas_kernels.unmask.types import Readout, Unmasked
 
 _DEPTH = 64  # of hidden states that are multiplied at a time

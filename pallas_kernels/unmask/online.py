@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.unmask.reference import TINY
+from pallas_kernels.laws import TINY
 from pallas_kernels.unmask.types import Statistics, Unmasked
 
 LIMIT = 2**24

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from pallas_kernels.laws import gumbel, warped
 from pallas_kernels.unmask.types import Readout, Statistics, Unmasked
-
-TINY = float(jnp.finfo(jnp.float32).tiny)
-"""Temperatures below count as 0, since some devices flush subnormal numbers."""
 
 
 def statistics(law: jax.Array, tokens: jax.Array, logsumexp: ArrayLike = 0.0) -> Statistics:
@@ -43,36 +41,20 @@ def unmask(
 ) -> Unmasked:
     """See `pallas_kernels.unmask.unmask`."""
     logits = scores.logits() if isinstance(scores, Readout) else scores.astype(jnp.float32)
-    size = logits.shape[1]
     if keys is None:
         temperature = jnp.zeros_like(temperature)
     total = jax.nn.logsumexp(logits, axis=-1)
-    # Tested before bans, which would hide a broken model behind a legal law.
-    broken = ~jnp.isfinite(total)
-    own = jnp.where(broken[:, None], jnp.nan, jax.nn.log_softmax(logits))
+    own = jnp.where(jnp.isfinite(total)[:, None], jax.nn.log_softmax(logits), jnp.nan)
 
     if banned is not None:
-        each = logits.shape[0] // banned.shape[0]
-        logits = jnp.where(jnp.repeat(banned, each, axis=0), -jnp.inf, logits)
-    top = jnp.max(logits, axis=-1)
-    broken |= ~jnp.isfinite(top)
-    greedy = temperature < TINY
-    # Shifted first: a small temperature then sends logits to -inf, never to +inf.
-    tempered = (logits - top[:, None]) / jnp.where(greedy, 1.0, temperature)[:, None]
-    best = jnp.argmax(logits, axis=-1)[:, None] == jnp.arange(size)
-    tempered = jnp.where(greedy[:, None], jnp.where(best, 0.0, -jnp.inf), tempered)
-    law = jnp.where(broken[:, None], jnp.nan, jax.nn.log_softmax(tempered))
-
-    perturbed = law
-    if keys is not None:
-        draw = jax.vmap(lambda key: jax.random.gumbel(key, (size,), jnp.float32, mode="high"))
-        silence = lambda keys: jnp.zeros((keys.shape[0], size), jnp.float32)
-        perturbed = law + jax.lax.cond(jnp.any(temperature > 0), draw, silence, keys)
+        banned = jnp.repeat(banned, logits.shape[0] // banned.shape[0], axis=0)
+    law, tempered = warped(logits, temperature, banned)
+    perturbed = law if keys is None else law + gumbel(keys, temperature, logits.shape[1])
     tokens = jnp.argmax(perturbed, axis=-1).astype(jnp.int32)
 
     raw = statistics(own, tokens, total)
     return Unmasked(
         tokens=tokens,
-        own=raw._replace(log_prob=jnp.where(broken, jnp.nan, raw.log_prob)),
+        own=raw._replace(log_prob=jnp.where(jnp.isnan(law[:, 0]), jnp.nan, raw.log_prob)),
         warped=statistics(law, tokens, jax.nn.logsumexp(tempered, axis=-1)),
     )

@@ -15,8 +15,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels import noise
+from pallas_kernels.laws import TINY
 from pallas_kernels.unmask import online
-from pallas_kernels.unmask.reference import TINY
 from pallas_kernels.unmask.types import Readout, Unmasked
 
 LANES = 128

@@ -8,6 +8,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.laws import gumbel, warped
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Walked:
 
 def walk(logits, tokens, parents, mask, keys, temperature, banned, noise, *, depth: int) -> Walked:
     """See `pallas_kernels.verify.walk`."""
-    law = warped(logits, temperature, banned)
+    law = target_law(logits, temperature, banned)
     if noise is None:
         noise = gumbel(keys, temperature, logits.shape[-1])
     drawn = jnp.argmax(law + at(noise, depths(parents, depth)), axis=-1).astype(jnp.int32)
@@ -44,30 +46,10 @@ def walk(logits, tokens, parents, mask, keys, temperature, banned, noise, *, dep
     return follow(drawn, log_probs, raw_log_probs, tokens, parents, mask, depth)
 
 
-def warped(logits: jax.Array, temperature: jax.Array, banned: jax.Array | None) -> jax.Array:
-    """Log-probabilities float32 `[B, T, V]` after bans and temperature; NaN where the law is broken."""
-    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-    if banned is not None:
-        logits = jnp.where(banned[:, None], -jnp.inf, logits)
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    temperature = temperature[:, None, None]
-    greedy = temperature < jnp.finfo(jnp.float32).tiny
-    # Shifted first: a small temperature then sends logits to -inf, never to +inf.
-    law = jax.nn.log_softmax((logits - top) / jnp.where(greedy, 1.0, temperature))
-    best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
-    law = jnp.where(greedy, jnp.where(best, 0.0, -jnp.inf), law)
-    return jnp.where(jnp.isfinite(total) & jnp.isfinite(top), law, jnp.nan)
-
-
-def gumbel(keys: jax.Array, temperature: jax.Array, size: int) -> jax.Array:
-    """Gumbel noise float32 `[..., size]` of keys `[...]`; zeros, undrawn, if every temperature is 0."""
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
-    draw = lambda key: jax.random.gumbel(key, (size,), jnp.float32, mode="high")
-    for _ in keys.shape:
-        draw = jax.vmap(draw)
-    nothing = lambda keys: jnp.zeros((*keys.shape, size), jnp.float32)
-    return jax.lax.cond(jnp.any(temperature > 0), draw, nothing, keys)
+def target_law(logits: jax.Array, temperature: jax.Array, banned: jax.Array | None) -> jax.Array:
+    """Log-probabilities `[B, T, V]`; settings `[B]` and `[B, V]`."""
+    heat = jnp.broadcast_to(temperature[:, None], logits.shape[:2])
+    return warped(logits, heat, None if banned is None else banned[:, None])[0]
 
 
 def follow(
@@ -121,7 +103,7 @@ def ratio_walk(
     logits, q, tokens, parents, mask, uniforms, keys, temperature, banned, *, depth: int
 ) -> Walked:
     """See `pallas_kernels.verify.ratio_walk`."""
-    law = warped(logits, temperature, banned)
+    law = target_law(logits, temperature, banned)
     q = jax.nn.one_hot(tokens, logits.shape[-1]) if q is None else jnp.exp(q)
     # XLA moves exp into the select that gave the NaN, and on CPUs exp of a constant NaN is anything.
     p = jnp.where(jnp.isnan(law), jnp.nan, jnp.exp(law))

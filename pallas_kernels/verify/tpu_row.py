@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from pallas_kernels.laws import TINY
+
 SUBLANES = 8
 LANES = 128
-_TINY = float(jnp.finfo(jnp.float32).tiny)
 
 
 def block_shape(vocab_size: int) -> tuple[int, int]:
@@ -56,7 +57,7 @@ class Row:
 
     def __init__(self, at, bias, vocab_size, temperature):
         self.at, self.bias, self.vocab_size = at, bias, vocab_size
-        self.greedy = temperature < _TINY  # subnormal ones too, which some devices flush
+        self.greedy = temperature < TINY  # subnormal ones too, which some devices flush
         self.temperature = jnp.where(self.greedy, 1.0, temperature)
 
     def blocks(self, body, start):
