@@ -70,7 +70,16 @@ CASES = list(cases())
 
 
 @pytest.mark.parametrize(
-    ("name", "check"), CASES, ids=[f"{name}-{check.__name__[6:]}" for name, check in CASES]
+    ("name", "check"),
+    [
+        pytest.param(
+            name,
+            check,
+            id=f"{name}-{check.__name__[6:]}",
+            marks=[pytest.mark.slow] if name in BRIEF else [],
+        )
+        for name, check in CASES
+    ],
 )
 def test_battery(name, check, request):
     if check is not battery.check_law:

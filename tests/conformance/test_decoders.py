@@ -131,7 +131,7 @@ CASES = list(cases())
             name,
             check,
             id=f"{name}-{check.__name__[6:]}",
-            marks=[pytest.mark.slow] if name in CHOSEN else [],
+            marks=[pytest.mark.slow] if name in BRIEF or name in CHOSEN else [],
         )
         for name, check in CASES
     ],

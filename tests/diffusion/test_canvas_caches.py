@@ -61,10 +61,10 @@ def test_an_approximate_cache_is_read(rule):
     ("setting", "rule"),
     [
         (FULL, caches.none()),
-        (FULL, caches.dual()),
-        (CAUSAL, caches.none()),
+        pytest.param(FULL, caches.dual(), marks=pytest.mark.slow),
+        pytest.param(CAUSAL, caches.none(), marks=pytest.mark.slow),
         (CAUSAL, caches.block()),
-        (NESTED, caches.sub_block()),
+        pytest.param(NESTED, caches.sub_block(), marks=pytest.mark.slow),
     ],
     ids=["none", "dual", "causal", "block", "sub-block"],
 )
@@ -84,10 +84,15 @@ def test_branches_change_nothing_but_the_number_of_forwards(setting, rule, tempe
     [
         dict(unmask=unmask.quota("entropy", steps=8)),
         dict(unmask=unmask.threshold(0.5)),
-        dict(unmask=unmask.dynamic_threshold(0.6)),
-        dict(unmask=unmask.threshold(0.5), fuse=diffusion.credit()),
-        dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
-        dict(unmask=unmask.quota("random", position_temperature=0.5)),
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                dict(unmask=unmask.dynamic_threshold(0.6)),
+                dict(unmask=unmask.threshold(0.5), fuse=diffusion.credit()),
+                dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
+                dict(unmask=unmask.quota("random", position_temperature=0.5)),
+            )
+        ),
     ],
     ids=["quota", "threshold", "dynamic", "credit", "saber", "jitter"],
 )

@@ -216,6 +216,7 @@ def test_tpu_blocks_fit(rows, width, itemsize):
     assert held <= 12 * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "decode",
     [

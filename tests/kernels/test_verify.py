@@ -31,7 +31,10 @@ def run(function, *arrays, implementation, depth):
             stack.enter_context(pltpu.force_tpu_interpret_mode(CHECKED))
         if implementation == "gpu":
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.setattr(pl, "pallas_call", functools.partial(pl.pallas_call, interpret=True))
+            call = pl.pallas_call
+            patch.setattr(
+                pl, "pallas_call", lambda *a, **how: call(*a, **how | {"interpret": True})
+            )
         walked = function(*arrays, depth=depth, implementation=implementation)
         walked = jax.tree.map(np.asarray, walked)
     if implementation == "tpu":
