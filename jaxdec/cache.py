@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from pallas_kernels.commit import commit
-from pallas_kernels.commit.reference import write_windows
+from pallas_kernels.commit import commit, write
+from pallas_kernels.commit.reference import write_slots, write_windows
 from pallas_kernels.dispatch import Implementation
 
 LONG = 128
 """Tokens from which on a path is a prompt: read once, by plain XLA, which needs no room for all of it on the chip."""
+
+WIDE = 512
+"""Tokens above which a refresh is that of a whole canvas, by plain XLA as well."""
 
 
 class LayerEntries(NamedTuple):
@@ -139,23 +142,14 @@ class KVCache:
           slots: int32 `[B, T]`; a slot outside `[0, S)` is skipped. Slots of one row differ.
           lives: int32 `[B, T, 2]`, the spans of the stored tokens.
         """
-        # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
-        past = self.capacity + jnp.arange(slots.shape[1])
-        slots = jnp.where((slots < 0) | (slots >= self.capacity), past, slots)
-
-        def put(old, new, axis):
-            def row(old, new, slots):
-                at = (slice(None),) * axis + (slots,)
-                return old.at[at].set(new.astype(old.dtype), mode="drop", unique_indices=True)
-
-            return jax.vmap(row)(old, new, slots)
-
+        implementation: Implementation | None = "reference" if slots.shape[1] > WIDE else None
+        put = lambda old, new: write_slots(old, new, slots, axis=1)
         return KVCache(
             layers=tuple(
-                LayerEntries(put(old.keys, new.keys, 1), put(old.values, new.values, 1))
+                write(old, new, slots, implementation=implementation)
                 for old, new in zip(self.layers, entries.layers, strict=True)
             ),
-            spans=put(self.spans, lives, 0),
-            positions=put(self.positions, entries.positions, 0),
+            spans=put(self.spans, lives),
+            positions=put(self.positions, entries.positions),
             length=self.length,
         )

@@ -1,5 +1,5 @@
-"""Storing the tokens of an accepted path in a cache, in place."""
+"""Storing tokens in a cache, in place: those of an accepted path, or each in a slot of its own."""
 
-from pallas_kernels.commit.api import commit
+from pallas_kernels.commit.api import commit, write
 
-__all__ = ["commit"]
+__all__ = ["commit", "write"]

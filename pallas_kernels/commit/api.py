@@ -1,5 +1,6 @@
-"""Commit: the public function."""
+"""Commit and write: the public functions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -47,32 +48,86 @@ def commit(
       ValueError: for shapes that do not fit together, or an implementation that does not exist or cannot serve these
         arrays.
     """
-    _check(cache, new, index, start, count)
-    new = jax.tree.map(lambda x, held: x.astype(held.dtype), new, cache)
+    batch, slots, _ = _check_arrays(cache, new)
+    if index.ndim != 2 or index.shape[0] != batch:
+        raise ValueError(f"index must be [{batch}, A], got {index.shape}")
+    if not 1 <= index.shape[1] <= slots:
+        raise ValueError(f"a path must have 1 to {slots} places, got {index.shape[1]}")
+    for name, array in (("start", start), ("count", count)):
+        if array.shape != (batch,):
+            raise ValueError(f"{name} must be [{batch}], got {array.shape}")
     index = jnp.clip(index, 0, jax.tree.leaves(new)[0].shape[2] - 1)
     forms = {"reference": reference.commit, "tpu": tpu.commit, "gpu": gpu.commit}
+    return _dispatch(
+        "commit", forms, cache, new, index, start, count, implementation=implementation
+    )
+
+
+def write(
+    cache: Arrays,
+    new: Arrays,
+    slots: jax.Array,
+    *,
+    implementation: Implementation | None = None,
+) -> Arrays:
+    """Stores new tokens in chosen slots of each row, in place.
+
+        cache[b, :, slots[b, t]] = new[b, :, t]   for 0 <= slots[b, t] < S
+
+    Every other slot keeps its bits, whatever the slots and the other new tokens hold.
+
+    Costs O(T) a row, not O(S), if the caller gives the cache away and what is written depends on all that read it.
+
+    Legend: B rows, S slots, T new tokens; H heads and D head width may differ between arrays.
+
+    Args:
+      cache: a pytree of arrays `[B, H, S, D]`, such as the keys and values of a layer.
+      new: the same of arrays `[B, H, T, D]`; takes the types of the cache.
+      slots: int32 `[B, T]`; one outside `[0, S)` is skipped. Slots of one row differ.
+      implementation: see `pallas_kernels.use`.
+
+    Returns:
+      The cache.
+
+    Raises:
+      ValueError: for shapes that do not fit together, or an implementation that does not exist or cannot serve these
+        arrays.
+    """
+    batch, _, tokens = _check_arrays(cache, new)
+    if slots.shape != (batch, tokens):
+        raise ValueError(f"slots must be [{batch}, {tokens}], got {slots.shape}")
+    forms = {"reference": reference.write, "tpu": tpu.write, "gpu": gpu.write}
+    return _dispatch("write", forms, cache, new, slots, implementation=implementation)
+
+
+def _dispatch(
+    operation: str,
+    forms: dict[str, Callable[..., Arrays]],
+    cache: Arrays,
+    new: Arrays,
+    *where: jax.Array,
+    implementation: Implementation | None,
+) -> Arrays:
+    new = jax.tree.map(lambda x, held: x.astype(held.dtype), new, cache)
 
     def unsupported(name: str) -> str | None:
         if name == "gpu":
             return gpu.unsupported(cache)
-        return tpu.unsupported(cache, new) if name == "tpu" else None
+        return tpu.unsupported(cache, new, where[0].shape[1]) if name == "tpu" else None
 
     return dispatch(
-        "commit",
+        operation,
         forms,
         cache,
         new,
-        index,
-        start,
-        count,
+        *where,
         implementation=implementation,
         unsupported=unsupported,
     )
 
 
-def _check(
-    cache: Arrays, new: Arrays, index: jax.Array, start: jax.Array, count: jax.Array
-) -> None:
+def _check_arrays(cache: Arrays, new: Arrays) -> tuple[int, int, int]:
+    """B, S and T."""
     trees: list[Any] = [jax.tree.structure(cache), jax.tree.structure(new)]
     if trees[0] != trees[1]:
         raise ValueError(f"cache and new must be built alike, got {trees[0]} and {trees[1]}")
@@ -86,10 +141,4 @@ def _check(
         want = (batch, old.shape[1], tokens, old.shape[3])
         if x.shape != want:
             raise ValueError(f"new must be {want} beside a cache {old.shape}, got {x.shape}")
-    if index.ndim != 2 or index.shape[0] != batch:
-        raise ValueError(f"index must be [{batch}, A], got {index.shape}")
-    if not 1 <= index.shape[1] <= slots:
-        raise ValueError(f"a path must have 1 to {slots} places, got {index.shape[1]}")
-    for name, array in (("start", start), ("count", count)):
-        if array.shape != (batch,):
-            raise ValueError(f"{name} must be [{batch}], got {array.shape}")
+    return batch, slots, tokens

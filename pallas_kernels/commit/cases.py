@@ -1,4 +1,4 @@
-"""Named shapes of commits, for tests and benchmarks."""
+"""Named shapes of commits and writes, for tests and benchmarks."""
 
 import dataclasses
 import functools
@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.commit.api import commit
+from pallas_kernels.commit.api import commit, write
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A commit of keys and values.
+    """A commit of keys and values, or a write.
 
     Attributes:
       name: what it stands for.
       batch, heads, slots, width: of the cache, `[B, H, S, D]`.
       tokens: T, new ones.
-      places: A, of the path.
+      places: A, of the path; T for a write.
       dtype: of keys and values.
     """
 
@@ -35,12 +35,20 @@ class Case:
 
     def shapes(self) -> tuple[Any, ...]:
         """Shapes of the arguments of `commit`."""
+        whole = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+        path = whole(self.batch, self.places), whole(self.batch), whole(self.batch)
+        return *self._array_shapes(), *path
+
+    def write_shapes(self) -> tuple[Any, ...]:
+        """Shapes of the arguments of `write`."""
+        slots = jax.ShapeDtypeStruct((self.batch, self.tokens), jnp.int32)
+        return *self._array_shapes(), slots
+
+    def _array_shapes(self) -> tuple[Any, Any]:
         new = lambda length: (
             jax.ShapeDtypeStruct((self.batch, self.heads, length, self.width), self.dtype),
         )
-        whole = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-        path = whole(self.batch, self.places), whole(self.batch), whole(self.batch)
-        return 2 * new(self.slots), 2 * new(self.tokens), *path
+        return 2 * new(self.slots), 2 * new(self.tokens)
 
     def path(self, seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Random index, start and count: rows of all lengths that leave room, and of all counts, A and 0 among them."""
@@ -51,8 +59,29 @@ class Case:
         count = self.places - np.arange(self.batch, dtype=np.int32) % (self.places + 1)
         return index, start, jnp.asarray(count)
 
+    def targets(self, seed: int = 0) -> jax.Array:
+        """Random slots to write to, as a canvas decoder does: most of a row lie together, in any order, and some tokens
+        are skipped; the whole of the last row is, if there are several."""
+        rng = np.random.default_rng(seed)
+        found = np.full((self.batch, self.tokens), -1, np.int32)
+        for row in found[: max(1, self.batch - 1)]:
+            start = int(rng.integers(max(1, self.slots - self.tokens)))
+            near = start + np.arange(min(self.tokens, self.slots - start))
+            far = rng.permutation(np.setdiff1d(np.arange(self.slots), near))[: self.tokens // 8]
+            slots = rng.permutation(np.concatenate([near[: self.tokens - len(far)], far]))
+            row[: len(slots)] = slots
+            row[rng.random(self.tokens) < 1 / 8] = self.slots
+        return jnp.asarray(found)
+
     def arguments(self, seed: int = 0) -> tuple[Any, ...]:
         """Random arguments of `commit`."""
+        return *self._arrays(seed), *self.path(seed)
+
+    def write_arguments(self, seed: int = 0) -> tuple[Any, ...]:
+        """Random arguments of `write`."""
+        return *self._arrays(seed), self.targets(seed)
+
+    def _arrays(self, seed: int) -> tuple[Any, Any]:
         rng = np.random.default_rng(seed)
 
         def draw(length):
@@ -62,7 +91,7 @@ class Case:
             return jnp.asarray(rng.standard_normal(shape, np.float32).astype(self.dtype))
 
         cache = draw(self.slots), draw(self.slots)
-        return cache, (draw(self.tokens), draw(self.tokens)), *self.path(seed)
+        return cache, (draw(self.tokens), draw(self.tokens))
 
 
 def cases() -> tuple[Case, ...]:
@@ -90,7 +119,34 @@ def real_cases() -> tuple[Case, ...]:
     )
 
 
+def write_cases() -> tuple[Case, ...]:
+    """Small shapes of writes: several windows, and sizes that do not divide them."""
+    return (
+        Case("a token", 3, 2, 24, 8, 1, 1),
+        Case("two blocks", 4, 3, 64, 12, 16, 16),
+        Case("most of a cache", 3, 2, 40, 8, 30, 30),
+        Case("cache of less than a window", 3, 2, 5, 8, 4, 4),
+        Case("more tokens than slots", 2, 1, 16, 8, 18, 18),
+        Case("bfloat16", 4, 2, 48, 8, 13, 13, "bfloat16"),
+        Case("float8", 4, 2, 96, 8, 13, 13, "float8_e4m3fn"),
+    )
+
+
+def real_write_cases() -> tuple[Case, ...]:
+    """A layer of models of 8 billion parameters and less, as canvas decoders write to it."""
+    return (
+        Case("two blocks of 32", 8, 8, 8192, 128, 64, 64, "bfloat16"),
+        Case("two blocks of 64 in float32", 4, 8, 8264, 128, 128, 128),
+        Case("512 tokens", 16, 8, 4096, 128, 512, 512, "bfloat16"),
+        Case("narrow heads in 8 bits", 8, 2, 2048, 64, 64, 64, "float8_e4m3fn"),
+    )
+
+
 def aot_cases() -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
     """What must compile for a TPU: names, functions and the shapes of their arguments, the first to be given away."""
-    function = functools.partial(commit, implementation="tpu")
-    return [(f"commit: {case.name}", function, case.shapes()) for case in real_cases()]
+    commits = functools.partial(commit, implementation="tpu")
+    writes = functools.partial(write, implementation="tpu")
+    found = [(f"commit: {case.name}", commits, case.shapes()) for case in real_cases()]
+    return found + [
+        (f"write: {case.name}", writes, case.write_shapes()) for case in real_write_cases()
+    ]

@@ -1,6 +1,7 @@
-"""Commit in plain jnp: the specification.
+"""Commit and write in plain jnp: the specification.
 
-A scatter of one window of A slots a row, not of A slots: that is what XLA updates in place at the least cost.
+A commit is a scatter of one window of A slots a row, not of A slots: that is what XLA updates in place at the least
+cost.
 """
 
 from typing import Any
@@ -17,6 +18,11 @@ def commit(cache: Any, new: Any, index: jax.Array, start: jax.Array, count: jax.
         return write_windows(old, path, start, count > 0, axis=2)
 
     return jax.tree.map(put, cache, new)
+
+
+def write(cache: Any, new: Any, slots: jax.Array) -> Any:
+    """See `pallas_kernels.commit.write`."""
+    return jax.tree.map(lambda old, x: write_slots(old, x, slots, axis=2), cache, new)
 
 
 def write_windows(
@@ -46,3 +52,24 @@ def write_windows(
         unique_indices=True,
         mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
     )
+
+
+def write_slots(old: jax.Array, new: jax.Array, slots: jax.Array, axis: int) -> jax.Array:
+    """Overwrites chosen slots of each row `old[b]` by those of `new[b]`.
+
+    Args:
+      old: `[B, ..., S, ...]`, S at `axis`.
+      new: `[B, ..., T, ...]`, of the same type.
+      slots: int32 `[B, T]`; those of a row differ, and those outside `[0, S)` are skipped.
+      axis: that of the slots, counted with the row axis.
+    """
+    capacity = old.shape[axis]
+    # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
+    past = capacity + jnp.arange(slots.shape[1])
+    slots = jnp.where((slots < 0) | (slots >= capacity), past, slots)
+
+    def row(old, new, slots):
+        at = (slice(None),) * (axis - 1) + (slots,)
+        return old.at[at].set(new, mode="drop", unique_indices=True)
+
+    return jax.vmap(row)(old, new, slots)

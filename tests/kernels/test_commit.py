@@ -1,50 +1,22 @@
 """Commit: the slots that are written and those that are not, by every implementation."""
 
-import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax._src.pallas.mosaic.interpret import interpret_pallas_call
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
+import storing
+from storing import bits
 
 import pallas_kernels
-from pallas_kernels.commit import commit, tpu
+from pallas_kernels.commit import commit
 from pallas_kernels.commit.cases import cases, real_cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-CHECKED = pltpu.InterpretParams(
-    out_of_bounds_reads="raise", uninitialized_memory="nan", detect_races=True
-)
 NAMES = ("reference", "tpu", "gpu")
-
-
-@functools.cache
-def compiled(implementation):
-    """One program a shape; kernels are interpreted, that of the TPU with bounds and races checked."""
-    return jax.jit(functools.partial(commit, implementation=implementation))
-
-
-def run(arguments, implementation):
-    """A commit by one implementation, in NumPy arrays."""
-    with contextlib.ExitStack() as stack:
-        if implementation == "tpu":
-            stack.enter_context(pltpu.force_tpu_interpret_mode(CHECKED))
-        elif implementation == "gpu":
-            patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.setattr(pl, "pallas_call", functools.partial(pl.pallas_call, interpret=True))
-        found = jax.tree.map(np.asarray, compiled(implementation)(*arguments))
-    if implementation == "tpu":
-        assert not interpret_pallas_call.races.races_found
-    return found
-
-
-def bits(x):
-    return np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}")
+run = functools.partial(storing.run, commit)
 
 
 def stored(arguments):
@@ -139,15 +111,6 @@ def test_arrays_may_differ_in_heads_width_and_type():
     cut = lambda pair: (pair[0], pair[1][:, :1, :, :4].astype(jnp.bfloat16))
     for name in NAMES:
         check((cut(cache), cut(new), *path), name)
-
-
-def test_every_window_is_visited_once():
-    """Repetitions stand next to each other, so that no window is fetched or written back twice."""
-    start, count = jnp.asarray([9, 3, 0, 14, 7, 2]), jnp.asarray([0, 5, 0, 12, 1, 0])
-    rows, windows = tpu.visits(start, count, 32, 8, 3)
-    steps = list(zip(np.repeat(rows, 3).tolist(), windows.tolist(), strict=True))
-    changes = [step for i, step in enumerate(steps) if i == 0 or step != steps[i - 1]]
-    assert changes == [(1, 0), (3, 1), (3, 2), (3, 3), (4, 0)]
 
 
 def test_the_cache_is_given_away():

@@ -58,6 +58,23 @@ def test_kernels_commit_in_place(topology):
     assert report["anywhere"] == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "topology", "kernels"),
+    [
+        ("large", "v5e:2x2", ["span_attention", "verify_walk", "commit"]),
+        ("large_canvas", "v5e:2x2", ["span_attention", "unmask_logits", "write"]),
+        ("large_canvas", "v6e:2x4", ["span_attention", "unmask_logits", "write"]),
+    ],
+)
+def test_loops_of_large_decodes_run_kernels_and_copy_no_cache(program, topology, kernels):
+    report = compile_for(program, "kernels", topology)[topology]
+    assert set(report["kernels_in_loops"]) == set(kernels)
+    assert report["kernels_in_loops"].count(kernels[-1]) == 2  # layers
+    assert all(max(shape) < 8192 for shape in report["copied_in_loops"])  # slots
+    assert report["in_loops"] == []
+
+
 def test_a_cache_that_is_read_after_the_commit_is_copied():
     """The control: here the old cache is needed beside the new one."""
     assert compile_for("rereads", "kernels", "v5e:2x2")["v5e:2x2"]["copied_in_loops"]
