@@ -58,8 +58,8 @@ def _call(kernel, name, scalars, banned, laws, scratch, depth, cost):
     """Runs a kernel on every row.
 
     Args:
-      kernel: a function of references to scalars `[1, 1, K]`, bias `[8, lanes]` or None, laws in HBM, the fields of
-        `Walked` `[1, 1, K]`, scratch and a semaphore.
+      kernel: a function of references to scalars `[1, 1, K]`, bias `[8, lanes]` or None, laws (functions from one of K
+        to its `[1, V]` in HBM), the fields of `Walked` `[1, 1, K]`, scratch and a semaphore.
       name: of the kernel.
       scalars: arrays `[B, ...]`.
       banned: bool `[B, V]` or None.
@@ -79,9 +79,14 @@ def _call(kernel, name, scalars, banned, laws, scratch, depth, cost):
     out = [(jnp.int32, depth + 1), (jnp.int32, 1), (jnp.int32, 1)] + [(jnp.float32, depth + 1)] * 2
     shapes = [jax.ShapeDtypeStruct((rows, 1, size), dtype) for dtype, size in out]
 
+    held = [_in_hbm(x) for x in laws]
+
     def body(*refs):
-        given, rest = refs[: len(scalars)], refs[len(scalars) :]
-        kernel(*given, *(rest if bias else (None, *rest)), depth=depth, vocab_size=vocab_size)
+        first = len(scalars) + len(bias)
+        given = [*refs[: len(scalars)], refs[len(scalars)] if bias else None]
+        for ref, (_, apart) in zip(refs[first:], held, strict=False):
+            given.append(functools.partial(_place, ref, apart, pl.program_id(0)))
+        kernel(*given, *refs[first + len(laws) :], depth=depth, vocab_size=vocab_size)
 
     found = pl.pallas_call(
         body,
@@ -97,7 +102,7 @@ def _call(kernel, name, scalars, banned, laws, scratch, depth, cost):
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",)),
         cost_estimate=cost,
         name=name,
-    )(*scalars, *bias, *map(_aligned, laws))
+    )(*scalars, *bias, *(x for x, _ in held))
     path, count, next_token, log_probs, raw_log_probs = (x[:, 0] for x in found)
     return Walked(path, count[:, 0], next_token[:, 0], log_probs, raw_log_probs)
 
@@ -124,7 +129,7 @@ def _walk_kernel(
 ):
     """Walks down the tree of one row, whose arguments of `walk` these are; the words of keys stand in a line."""
     row = Row(at, bias, vocab_size, temperature[0, 0, 0])
-    nodes, this = tokens.shape[2], pl.program_id(0)
+    nodes = tokens.shape[2]
 
     # Siblings of one token are followed side by side: `alive` holds the depth of scored tokens that agree so far. All
     # at one depth have the same tokens before them, hence the same law: that after the first of them is read.
@@ -134,7 +139,7 @@ def _walk_kernel(
 
     def visit(state):
         level, _, scored = state
-        copy_row(logits.at[this, pl.ds(scored, 1)], at, semaphore)
+        copy_row(logits(scored), at, semaphore)
         law = row.law()
 
         def perturbed(here, tokens):
@@ -190,7 +195,7 @@ def _ratio_kernel(
     path, count, next_token, log_probs, raw_log_probs = found
     at, left, *other, semaphore = scratch
     row = Row(at, bias, vocab_size, temperature[0, 0, 0])
-    nodes, this = tokens.shape[2], pl.program_id(0)
+    nodes = tokens.shape[2]
 
     def target(law):
         """Starts `left` with the target's law."""
@@ -213,7 +218,7 @@ def _ratio_kernel(
         token = tokens[0, 0, node]
         threshold = uniforms[0, 0, node]
         if drawn:
-            copy_row(laws[1].at[this, pl.ds(node, 1)], other[0], semaphore)
+            copy_row(laws[1](node), other[0], semaphore)
             threshold *= jnp.exp(pick(other[0], token))
         passed = jnp.where(threshold < pick(left, token), 1, 0)[0, 0]
 
@@ -251,7 +256,7 @@ def _ratio_kernel(
     def visit(state):
         level, scored = state
         path[0, 0, level] = scored
-        copy_row(laws[0].at[this, pl.ds(scored, 1)], at, semaphore)
+        copy_row(laws[0](scored), at, semaphore)
         law = row.law()
         target(law)
 
@@ -307,10 +312,22 @@ def _bias(banned):
     return bias.reshape(rows, SUBLANES, lanes)
 
 
-def _aligned(values):
-    """Pads a vocabulary that does not fill its last register: copies can start and end only at whole ones."""
-    short = -values.shape[-1] % LANES
-    return jnp.pad(values, ((0, 0), (0, 0), (0, short))) if short else values
+def _in_hbm(values):
+    """Laws `[B, K, V]` as the kernel reads them, and whether K comes first.
+
+    A vocabulary that does not fill its last register is padded: copies start and end only at whole ones. Of B and K the
+    one that fills tiles of 8 better stands beside V, which is how XLA lays such arrays out: else it would copy them.
+    """
+    rows, places, size = values.shape
+    if short := -size % LANES:
+        values = jnp.pad(values, ((0, 0), (0, 0), (0, short)))
+    apart = rows * (-places % SUBLANES) > places * (-rows % SUBLANES)
+    return (values.swapaxes(0, 1) if apart else values), apart
+
+
+def _place(laws, apart, row, place):
+    """One law of a row, `[1, V]` in HBM."""
+    return laws.at[place, pl.ds(row, 1)] if apart else laws.at[row, pl.ds(place, 1)]
 
 
 def _cost(read, operations, transcendentals):
