@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels.commit import cases as commit_cases
-from pallas_kernels.commit import commit
+from pallas_kernels.commit import commit, write
 from pallas_kernels.span_attention import cases as span_cases
 from pallas_kernels.unmask import cases as unmask_cases
 from pallas_kernels.unmask import unmask
 from pallas_kernels.verify import cases as verify_cases
-from pallas_kernels.verify import walk
+from pallas_kernels.verify import ratio_walk, walk
 
 Arguments = tuple[Any, ...]
 
@@ -154,7 +154,7 @@ def unmasking(quick: bool) -> list[Entry]:
 
 
 def verification(quick: bool) -> list[Entry]:
-    """Trees whose drafts are all accepted, so that the whole depth is walked."""
+    """Walks of the whole depth, all drafts accepted; ratio walks that end at once, all rejected."""
     found = []
     for case in verify_cases.SMALL if quick else verify_cases.REAL:
         shapes = verify_cases.walk_shapes(case)
@@ -173,7 +173,44 @@ def verification(quick: bool) -> list[Entry]:
                 compared=_walked,
             )
         )
+        # Nothing is accepted: the pending token's law is read, and those of its children.
+        tested = case.batch * (1 + case.parents.count(-1)) * case.vocab_size * 4
+        shapes = verify_cases.ratio_shapes(case)
+        found.append(
+            Entry(
+                "verify",
+                f"{case.name}, ratio",
+                functools.partial(ratio_walk, depth=case.depth),
+                shapes,
+                functools.partial(_rejected, case),
+                lambda given, tested=tested: tested,
+                lambda shapes=shapes: shapes,
+                tolerance=2e-3,
+                different=0.02,
+                compared=_walked,
+            )
+        )
     return found
+
+
+def _rejected(case: verify_cases.Case, seed: int = 0) -> Arguments:
+    """Arguments of `ratio_walk` in which no test passes."""
+    random = np.random.default_rng(seed)
+    logits, *_, temperature = verify_cases.walk_shapes(dataclasses.replace(case, bans=False))
+    normal = lambda *shape: jnp.asarray(random.standard_normal(shape, np.float32))
+    batch, nodes, size = case.batch, len(case.parents), case.vocab_size
+    tables = [jnp.asarray(random.random((batch, size)) < 0.3)] if case.bans else []
+    return (
+        normal(*logits.shape),
+        jax.nn.log_softmax(normal(batch, nodes, size)),
+        jnp.asarray(random.integers(0, size, (batch, nodes)), jnp.int32),
+        jnp.broadcast_to(jnp.array(case.parents, jnp.int32), (batch, nodes)),
+        jnp.ones((batch, nodes), bool),
+        jnp.full((batch, nodes), 1e9, jnp.float32),  # a uniform that fails every test
+        jnp.asarray(random.integers(0, 2**32, (batch, 2), np.uint32)),
+        jnp.full(temperature.shape, 0.8, jnp.float32),
+        *tables,
+    )
 
 
 def _accepted(case: verify_cases.Case, seed: int = 0) -> Arguments:
@@ -227,7 +264,30 @@ def committing(quick: bool) -> list[Entry]:
                 in_place=True,
             )
         )
+    for case in commit_cases.write_cases() if quick else commit_cases.real_write_cases():
+        found.append(
+            Entry(
+                "commit",
+                f"write, {case.name}",
+                write,
+                case.write_shapes(),
+                case.write_arguments,
+                _written_bytes,
+                lambda case=case: (*case.write_shapes()[:2], case.targets()),
+                tolerance=0.0,
+                in_place=True,
+            )
+        )
     return found
+
+
+def _written_bytes(arguments: Arguments) -> int:
+    """Every token that is stored, read and written once."""
+    cache, _, slots = arguments
+    held = jax.tree.leaves(cache)
+    stored = (np.asarray(slots) >= 0) & (np.asarray(slots) < held[0].shape[2])
+    each = sum(x.size * x.dtype.itemsize // (x.shape[0] * x.shape[2]) for x in held)
+    return 2 * int(stored.sum()) * each
 
 
 def _stored_bytes(arguments: Arguments) -> int:
