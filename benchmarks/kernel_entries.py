@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels.commit import cases as commit_cases
-from pallas_kernels.commit import commit
+from pallas_kernels.commit import commit, write
 from pallas_kernels.span_attention import cases as span_cases
 from pallas_kernels.unmask import cases as unmask_cases
 from pallas_kernels.unmask import unmask
@@ -227,16 +227,40 @@ def committing(quick: bool) -> list[Entry]:
                 in_place=True,
             )
         )
+    for case in commit_cases.write_cases() if quick else commit_cases.real_write_cases():
+        found.append(
+            Entry(
+                "commit",
+                f"write: {case.name}",
+                write,
+                case.write_shapes(),
+                case.write_arguments,
+                _written_bytes,
+                lambda case=case: (*case.write_shapes()[:2], case.targets()),
+                tolerance=0.0,
+                in_place=True,
+            )
+        )
     return found
 
 
 def _stored_bytes(arguments: Arguments) -> int:
-    """Every token that is stored, read and written once."""
+    """Every token of a path that is stored, read and written once."""
     cache, _, index, start, count = arguments
-    slots = jax.tree.leaves(cache)[0].shape[2]
-    room = np.asarray(start) + index.shape[1] <= slots
-    tokens = int(np.where(room, count, 0).sum())
-    return 2 * tokens * sum(x.nbytes // (x.shape[0] * slots) for x in jax.tree.leaves(cache))
+    room = np.asarray(start) + index.shape[1] <= jax.tree.leaves(cache)[0].shape[2]
+    return _token_bytes(cache, int(np.where(room, count, 0).sum()))
+
+
+def _written_bytes(arguments: Arguments) -> int:
+    """Every token that is not skipped, read and written once."""
+    cache, _, slots = arguments
+    slots = np.asarray(slots)
+    stored = (slots >= 0) & (slots < jax.tree.leaves(cache)[0].shape[2])
+    return _token_bytes(cache, int(stored.sum()))
+
+
+def _token_bytes(cache: Any, tokens: int) -> int:
+    return 2 * tokens * sum(x.nbytes // (x.shape[0] * x.shape[2]) for x in jax.tree.leaves(cache))
 
 
 def _specified(arguments: Arguments, cache: Any) -> Any:
