@@ -101,11 +101,13 @@ def traffic(entry: Entry) -> dict[str, Any]:
     finally:
         pl.pallas_call = original
     moved, least = sum(bytes_ for bytes_, _ in calls), entry.least_bytes(arguments)
+    counted = all(counted for _, counted in calls)
     return {
         "moved_bytes": moved,
         "least_bytes": least,
-        "traffic_ratio": moved / least,
-        "counted_by": "index maps" if all(counted for _, counted in calls) else "cost estimate",
+        # An estimate over an estimate would say nothing.
+        "traffic_ratio": moved / least if counted else None,
+        "counted_by": "index maps" if counted else "cost estimate",
     }
 
 

@@ -268,7 +268,7 @@ def committing(quick: bool) -> list[Entry]:
         found.append(
             Entry(
                 "commit",
-                f"write, {case.name}",
+                f"write: {case.name}",
                 write,
                 case.write_shapes(),
                 case.write_arguments,
@@ -281,22 +281,23 @@ def committing(quick: bool) -> list[Entry]:
     return found
 
 
-def _written_bytes(arguments: Arguments) -> int:
-    """Every token that is stored, read and written once."""
-    cache, _, slots = arguments
-    held = jax.tree.leaves(cache)
-    stored = (np.asarray(slots) >= 0) & (np.asarray(slots) < held[0].shape[2])
-    each = sum(x.size * x.dtype.itemsize // (x.shape[0] * x.shape[2]) for x in held)
-    return 2 * int(stored.sum()) * each
-
-
 def _stored_bytes(arguments: Arguments) -> int:
-    """Every token that is stored, read and written once."""
+    """Every token of a path that is stored, read and written once."""
     cache, _, index, start, count = arguments
-    slots = jax.tree.leaves(cache)[0].shape[2]
-    room = np.asarray(start) + index.shape[1] <= slots
-    tokens = int(np.where(room, count, 0).sum())
-    return 2 * tokens * sum(x.nbytes // (x.shape[0] * slots) for x in jax.tree.leaves(cache))
+    room = np.asarray(start) + index.shape[1] <= jax.tree.leaves(cache)[0].shape[2]
+    return _token_bytes(cache, int(np.where(room, count, 0).sum()))
+
+
+def _written_bytes(arguments: Arguments) -> int:
+    """Every token that is not skipped, read and written once."""
+    cache, _, slots = arguments
+    slots = np.asarray(slots)
+    stored = (slots >= 0) & (slots < jax.tree.leaves(cache)[0].shape[2])
+    return _token_bytes(cache, int(stored.sum()))
+
+
+def _token_bytes(cache: Any, tokens: int) -> int:
+    return 2 * tokens * sum(x.nbytes // (x.shape[0] * x.shape[2]) for x in jax.tree.leaves(cache))
 
 
 def _specified(arguments: Arguments, cache: Any) -> Any:

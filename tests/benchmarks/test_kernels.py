@@ -20,7 +20,13 @@ ENTRIES = {
     for operation, entries in kernel_entries.OPERATIONS.items()
     for entry in entries(True)
 }
-TIMED = ["span_attention, tree", "unmask, ragged", "verify, chain", "commit, one token"]
+TIMED = [
+    "span_attention, tree",
+    "unmask, ragged",
+    "verify, chain",
+    "commit, one token",
+    "commit, write: a token",
+]
 
 
 def test_every_operation_has_entries_whose_shapes_are_those_of_its_arguments():
