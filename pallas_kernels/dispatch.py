@@ -4,6 +4,9 @@ Every operation has one signature and up to three implementations: `reference` (
 Mosaic) and `gpu` (Pallas, Triton). The one that runs is, in this order: the call's own `implementation`, that of the
 enclosing `use`, the best for the platform that the program is compiled for. The choice is part of a program's identity:
 `jax.jit` compiles anew under another `use`.
+
+On a GPU the best is the reference for now: the kernels for GPUs agree with it in Pallas's interpreter and lower for
+CUDA, but have not run on a GPU yet. `use("gpu")` takes them; `python -m benchmarks run kernels` checks them there.
 """
 
 import contextlib
@@ -15,7 +18,8 @@ import jax
 Implementation = Literal["reference", "tpu", "gpu"]
 
 _chosen = jax.make_user_context(None)
-_PLATFORMS = {"tpu": "tpu", "gpu": "cuda"}
+_BEST: dict[str, Implementation] = {"tpu": "tpu"}
+"""By platform; elsewhere it is the reference."""
 
 
 @contextlib.contextmanager
@@ -66,12 +70,13 @@ def dispatch(
             raise ValueError(f"implementation {name!r}: {reason}")
         return forms[name](*arrays)
     # With nothing but CPUs at hand the kernels are not even traced.
-    backend = {"tpu": "tpu", "gpu": "gpu"}.get(jax.default_backend())
-    if backend not in forms or unsupported(backend) is not None:
+    platform = jax.default_backend()
+    best = _BEST.get(platform, "reference")
+    if best == "reference" or best not in forms or unsupported(best) is not None:
         return forms["reference"](*arrays)
     # A program for another device of this machine, the CPU say, still gets the reference.
-    best = {_PLATFORMS[backend]: forms[backend]}
-    return jax.lax.platform_dependent(*arrays, default=forms["reference"], **best)
+    chosen = {platform: forms[best]}
+    return jax.lax.platform_dependent(*arrays, default=forms["reference"], **chosen)
 
 
 def _check(implementation: str | None) -> None:

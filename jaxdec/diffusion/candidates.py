@@ -129,9 +129,8 @@ def draw(
     """
     if warp.plain:
         batch, window, size = logits.shape
-        heat = warp.temperature
-        heat = None if heat is None else jnp.repeat(jnp.asarray(heat), window)
-        banned = None if warp.banned is None else jnp.asarray(warp.banned)
+        temperature, banned = warp.plain_knobs(batch)
+        heat = jnp.repeat(temperature, window)
         drawn = unmask(logits.reshape(-1, size), keys().reshape(-1), heat, banned)
         return jax.tree.map(lambda x: x.reshape(batch, window), drawn)
     law = warp.log_probs(logits, history)

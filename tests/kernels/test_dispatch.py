@@ -16,6 +16,17 @@ def test_the_reference_runs_where_no_kernel_fits():
     assert call(0) == 1
 
 
+@pytest.mark.parametrize("reason", [None, "too large"])
+def test_where_a_kernel_is_best_only_programs_for_that_platform_have_it(monkeypatch, reason):
+    """As on a machine with a TPU; the platform of each program decides, and kernels that cannot serve are left out."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    add = lambda x: dispatch("addition", FORMS, x, unsupported=lambda name: reason)
+    lower = lambda platform: jax.jit(add).trace(0).lower(lowering_platforms=(platform,)).as_text()
+    two = "stablehlo.constant dense<2>"
+    assert two not in lower("cpu")
+    assert (two in lower("tpu")) == (reason is None)
+
+
 def test_the_call_goes_before_the_enclosing_choice():
     with pallas_kernels.use("tpu"):
         assert call(0) == 2
