@@ -124,6 +124,7 @@ def test_junk_after_a_path_is_not_compared():
     np.testing.assert_array_equal(found[0, 0, :, 0], [0, 1, 2, 3, 4, 5, 6, 0, 0, 9, 10, 11])
 
 
+@pytest.mark.slow
 def test_where_there_is_no_gpu_the_results_say_so(tmp_path, capsys):
     if jax.default_backend() != "cpu":
         pytest.skip("there is one")

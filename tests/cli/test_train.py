@@ -101,6 +101,7 @@ def same_weights(one, other):
     assert drop(one.facts) == drop(other.facts)
 
 
+@pytest.mark.slow
 def test_killed_runs_end_like_one_that_was_not_killed(uninterrupted, sources, tmp_path):
     moments = [
         lambda: lines(tmp_path) >= 3,  # before the first checkpoint

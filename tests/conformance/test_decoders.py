@@ -111,6 +111,9 @@ BRIEF = {
     *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
 }
 
+# The quick run keeps plain decoding, the walk and the token ratio.
+SLOW = {*BRIEF, *CHOSEN, "draft-block"}
+
 
 def cases():
     # Decoders that are token-identical to plain decoding have its law; plain decoding itself must show it.
@@ -131,7 +134,7 @@ CASES = list(cases())
             name,
             check,
             id=f"{name}-{check.__name__[6:]}",
-            marks=[pytest.mark.slow] if name in BRIEF or name in CHOSEN else [],
+            marks=[pytest.mark.slow] if name in SLOW else [],
         )
         for name, check in CASES
     ],

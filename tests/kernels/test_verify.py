@@ -88,7 +88,11 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("implementation", KERNELS)
-@pytest.mark.parametrize("case", cases.SMALL, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [cases.SMALL[0], *(pytest.param(case, marks=pytest.mark.slow) for case in cases.SMALL[1:])],
+    ids=lambda case: case.name,
+)
 def test_a_walk_is_that_of_the_reference(case, implementation):
     arrays = example(case)
     arrays[3][0, -1] = False
@@ -213,6 +217,7 @@ def test_a_ratio_walk_is_that_of_the_reference(case, drawn):
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 def test_only_laws_on_the_path_and_of_tested_nodes_are_read():
     case = cases.SMALL[1]
     arrays = ratio_example(case)
@@ -233,6 +238,7 @@ def test_only_laws_on_the_path_and_of_tested_nodes_are_read():
     jax.tree.map(np.testing.assert_array_equal, again, wanted)
 
 
+@pytest.mark.slow
 def test_a_broken_law_ends_a_ratio_walk():
     case = cases.SMALL[1]
     arrays = ratio_example(case)
@@ -245,6 +251,7 @@ def test_a_broken_law_ends_a_ratio_walk():
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 def test_a_sibling_that_passes_leads_to_the_first_of_its_token():
     """Node 0 fails, node 2 passes with the same token, and node 1 hangs off node 0."""
     logits = np.zeros((1, 4, 8), np.float32)

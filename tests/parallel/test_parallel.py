@@ -27,6 +27,9 @@ CASES = (
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def report():
     """What differs in each case; see `sharded_cases.py`."""

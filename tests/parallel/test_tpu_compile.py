@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None,
+        reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
+    ),
+]
 DEVICES = {"v5e:2x2": 4, "v6e:2x4": 8}
 
 
@@ -58,7 +61,6 @@ def test_kernels_commit_in_place(topology):
     assert report["anywhere"] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "topology", "kernels"),
     [

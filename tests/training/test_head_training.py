@@ -58,6 +58,7 @@ def test_heads_of_each_depth_meet_the_law_they_draft():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_eagle_unrolls_as_it_drafts():
     """Step s at place i: true pairs up to i - s + 1, then pairs with predicted features, read one by one."""
     output = scored()

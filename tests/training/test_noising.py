@@ -62,6 +62,7 @@ def test_blocks_have_their_shares_and_rates_are_uniform():
     np.testing.assert_allclose(batch.first.mean(), 0.5, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_block_objective_is_the_forward_that_decoding_makes(tiny):
     model, params = tiny
     batch = draw(BLOCKS)
