@@ -80,6 +80,7 @@ def test_first_hitting_is_the_uniform_mixture_of_orders():
     assert g_test(counts, sequential((0, 1, 2)).reshape(-1)) < 1e-12
 
 
+@pytest.mark.slow
 def test_first_hitting_is_sequential_along_its_own_order():
     """Token for token: the order is drawn apart from the tokens, so the law given the order is the sequential one."""
     model, params = oracle()
@@ -114,6 +115,7 @@ def test_orders_are_uniform_and_rows_have_their_own():
     assert g_test(np.array(counts, float), np.full(6, 1 / 6)) > FALSE_POSITIVE_RATE
 
 
+@pytest.mark.slow
 def test_one_ancestral_step_is_the_product_of_marginals_and_many_are_first_hitting():
     product = functools.reduce(np.multiply.outer, [conditional({}, i + 1) for i in range(SIZE)])
     counts = draws(unmask.ancestral(), steps=1)

@@ -112,6 +112,7 @@ def test_trees_hold_the_likeliest_paths(depth, nodes):
         assert len(read) == len(wanted) + 1  # each path stands there once
 
 
+@pytest.mark.slow
 def test_the_prompt_is_learned():
     model, _ = hash_oracle(V)
     drafter = drafters.trigram_tree(model, slots=K, buckets=64, memory=MEMORY)
