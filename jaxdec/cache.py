@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from pallas_kernels.commit import commit, write
-from pallas_kernels.commit.reference import write_slots, write_windows
+from pallas_kernels.commit import commit, write, write_slots, write_windows
 from pallas_kernels.dispatch import Implementation
 
 LONG = 128

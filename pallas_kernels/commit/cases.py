@@ -1,15 +1,11 @@
 """Named shapes of commits and writes, for tests and benchmarks."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from pallas_kernels.commit.api import commit, write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +136,3 @@ def real_write_cases() -> tuple[Case, ...]:
         Case("512 tokens", 16, 8, 4096, 128, 512, 512, "bfloat16"),
         Case("narrow heads in 8 bits", 8, 2, 2048, 64, 64, 64, "float8_e4m3fn"),
     )
-
-
-def aot_cases() -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-    """What must compile for a TPU: names, functions and the shapes of their arguments, the first to be given away."""
-    commits = functools.partial(commit, implementation="tpu")
-    writes = functools.partial(write, implementation="tpu")
-    found = [(f"commit: {case.name}", commits, case.shapes()) for case in real_cases()]
-    return found + [
-        (f"write: {case.name}", writes, case.write_shapes()) for case in real_write_cases()
-    ]

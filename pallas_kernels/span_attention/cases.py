@@ -186,8 +186,3 @@ def real_cases() -> list[Case]:
         Case("tree in a window", 8, queries=64, slots=8192, window=1024, filled="full", **heads),
         Case("canvas of 2048", 2, queries=2048, slots=0, pattern="canvas", **heads),
     ]
-
-
-def aot_cases() -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-    """The real ones as `(name, function, argument shapes)` for ahead-of-time compilation."""
-    return [(case.name, case.call("tpu"), (case.shapes(),)) for case in real_cases()]

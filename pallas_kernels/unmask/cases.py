@@ -4,14 +4,12 @@ Legend: N rows, V vocabulary, B groups of rows, D width of hidden states.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.unmask.api import unmask
 from pallas_kernels.unmask.types import Readout
 
 
@@ -85,8 +83,3 @@ REAL = (
     Case("hidden_64_32k_float32", 64, 32000, dtype="float32", width=4096),
 )
 """Blocks and canvases of 8B-class models."""
-
-
-def aot_cases() -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-    """Name, function and argument shapes of each real case, for compilation ahead of time."""
-    return [(f"unmask/{case.name}", unmask, case.shapes()) for case in REAL]

@@ -1,13 +1,9 @@
 """Named shapes of verification, for tests and benchmarks."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-
-from pallas_kernels.verify.api import ratio_walk, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +44,6 @@ REAL = (
     Case("banned tokens", 8, _chain(8), 8, 151936, bans=True),
     Case("ragged vocabulary", 3, _chain(4), 4, 50257),
 )
-
-
-def aot_cases() -> Iterator[tuple[str, Callable, tuple[jax.ShapeDtypeStruct, ...]]]:
-    """Name, function and argument shapes of the TPU kernels at real sizes."""
-    for case in REAL:
-        yield (
-            f"walk, {case.name}",
-            functools.partial(walk, depth=case.depth, implementation="tpu"),
-            walk_shapes(case),
-        )
-        yield (
-            f"ratio walk, {case.name}",
-            functools.partial(ratio_walk, depth=case.depth, implementation="tpu"),
-            ratio_shapes(case),
-        )
 
 
 def walk_shapes(case: Case) -> tuple[jax.ShapeDtypeStruct, ...]:

@@ -127,7 +127,7 @@ def test_junk_after_a_path_is_not_compared():
 @pytest.mark.slow
 def test_where_there_is_no_gpu_the_results_say_so(tmp_path, capsys):
     if jax.default_backend() != "cpu":
-        pytest.skip("there is one")
+        pytest.skip("a GPU or TPU is at hand, and this is about machines without")
     assert main(["run", "kernels", "--quick", "--results", str(tmp_path)]) == 0
     assert kernels.NOT_TIMED in capsys.readouterr().out
     (path,) = tmp_path.glob("*.json")

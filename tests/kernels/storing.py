@@ -6,21 +6,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+from interpreting import checked
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
-
-CHECKED = pltpu.InterpretParams(
-    out_of_bounds_reads="raise", uninitialized_memory="nan", detect_races=True
-)
-
-
-@contextlib.contextmanager
-def checked():
-    """Interprets kernels for TPUs, with bounds and races checked."""
-    with pltpu.force_tpu_interpret_mode(CHECKED):
-        yield
-    assert not interpret_pallas_call.races.races_found
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.pallas import tpu as pltpu
+from interpreting import checked
 
 from pallas_kernels.span_attention import Keys, gpu, merge, reference, span_attention, tpu
 from pallas_kernels.span_attention.cases import Case, cases, real_cases
@@ -13,15 +13,6 @@ from pallas_kernels.traffic import moved_bytes
 CASES = {case.name: case for case in cases()}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TOLERANCE = {"float32": 2e-6, "bfloat16": 1e-2}
-
-
-def interpreted():
-    """Runs TPU kernels on the CPU; reads out of bounds raise, unwritten memory is NaN, races are found."""
-    return pltpu.force_tpu_interpret_mode(
-        pltpu.InterpretParams(
-            out_of_bounds_reads="raise", uninitialized_memory="nan", detect_races=True
-        )
-    )
 
 
 def run(kernel, case, arguments, blocks, **how):
@@ -57,8 +48,8 @@ def small_tpu(case):
 
 
 def on_tpu(case, arguments):
-    with interpreted():
-        return run(tpu.span_attention, case, arguments, small_tpu(case))
+    with checked():
+        return jax.block_until_ready(run(tpu.span_attention, case, arguments, small_tpu(case)))
 
 
 def on_gpu(case, arguments):
@@ -174,7 +165,7 @@ def test_gradients_are_those_of_the_reference(name):
         jaxpr = jax.make_jaxpr(jax.grad(loss), static_argnums=1)(given["queries"], name)
         assert "pallas_call" in str(jaxpr)
         return
-    with interpreted():
+    with checked():
         np.testing.assert_allclose(jax.grad(loss)(given["queries"], name), want, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreting import checked
 from jax.experimental.pallas import tpu as pltpu
 
 import jaxdec
@@ -15,9 +16,6 @@ from jaxdec.sampling.noise import gumbel
 from jaxdec.testing import oracles
 from pallas_kernels.unmask import Readout, Statistics, cases, gpu, reference, tpu, unmask
 
-INTERPRET = pltpu.InterpretParams(
-    out_of_bounds_reads="raise", uninitialized_memory="nan", detect_races=True
-)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
@@ -37,11 +35,9 @@ def compiled(form, fused):
 
 
 def run(form, scores, words, temperature, banned=None):
-    interpret = contextlib.nullcontext()
-    if form == "tpu":
-        interpret = pltpu.force_tpu_interpret_mode(INTERPRET)
-    with interpret:
-        return compiled(form, isinstance(scores, Readout))(scores, words, temperature, banned)
+    with checked() if form == "tpu" else contextlib.nullcontext():
+        call = compiled(form, isinstance(scores, Readout))
+        return jax.block_until_ready(call(scores, words, temperature, banned))
 
 
 @jax.jit

@@ -7,15 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+from interpreting import checked
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels.verify import cases, ratio_walk, reference, walk
 
-CHECKED = pltpu.InterpretParams(
-    out_of_bounds_reads="raise", uninitialized_memory="nan", detect_races=True
-)
 TEMPERATURES = np.array([0.8, 0.0, 1.3, 1e-39], np.float32)
 TWINS = cases.Case("twins", 2, (-1, -1, 1, -1, 3), 2, 40)
 KERNELS = ("tpu", "gpu")
@@ -28,7 +24,7 @@ def run(function, *arrays, implementation, depth):
     """A call by one implementation; kernels are interpreted, that of the TPU with bounds and races checked."""
     with contextlib.ExitStack() as stack:
         if implementation == "tpu":
-            stack.enter_context(pltpu.force_tpu_interpret_mode(CHECKED))
+            stack.enter_context(checked())
         if implementation == "gpu":
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             call = pl.pallas_call
@@ -37,8 +33,6 @@ def run(function, *arrays, implementation, depth):
             )
         walked = function(*arrays, depth=depth, implementation=implementation)
         walked = jax.tree.map(np.asarray, walked)
-    if implementation == "tpu":
-        assert not interpret_pallas_call.races.races_found
     return walked
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import storing
 from flax import nnx
+from interpreting import checked
 from storing import bits
 
 import jaxdec
@@ -176,7 +177,7 @@ def test_canvas_decoders_write_the_same_tokens(name):
     )
     with pallas_kernels.use("reference"):
         wanted = decode()
-    with pallas_kernels.use("tpu"), storing.checked():
+    with pallas_kernels.use("tpu"), checked():
         found = decode()
     np.testing.assert_array_equal(found.tokens, wanted.tokens)
     np.testing.assert_array_equal(found.steps, wanted.steps)
