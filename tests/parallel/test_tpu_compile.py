@@ -53,9 +53,13 @@ def test_automatic_sharding_communicates_in_the_loop():
     assert report["in_loops"]
 
 
-@pytest.mark.parametrize("topology", DEVICES)
-def test_kernels_commit_in_place(topology):
-    report = compile_for("plain", "kernels", topology)[topology]
+@pytest.mark.parametrize(
+    ("kind", "topology"),
+    [("kernels", "v5e:2x2"), ("kernels", "v6e:2x4"), ("default", "v5e:2x2")],
+)
+def test_kernels_commit_in_place(kind, topology):
+    """Asked for by name, and as programs get them by default on a TPU."""
+    report = compile_for("plain", kind, topology)[topology]
     assert report["kernels_in_loops"].count("commit") == 2  # layers
     assert report["copied_in_loops"] == []
     assert report["anywhere"] == []

@@ -4,9 +4,9 @@
 
 The decode continues prompts (`causal`, or `plain` with caches that no chip holds in its own memory), fills gaps with
 the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and
-64 new tokens a step. Rows are split by `jaxdec.parallel` (`shard_map`, or `kernels` with the kernels of TPUs) or left
-to automatic sharding (`automatic`). A process of its own, since the variables below must be set before the TPU compiler
-is loaded.
+64 new tokens a step. Rows are split by `jaxdec.parallel` (`shard_map`; `kernels` with those of TPUs, asked for by name,
+`default` with what a TPU gets) or left to automatic sharding (`automatic`). A process of its own, since the variables
+below must be set before the TPU compiler is loaded.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import math
 import os
 import re
 import sys
+from unittest import mock
 
 os.environ.update(
     JAX_PLATFORMS="cpu",
@@ -202,6 +203,16 @@ def with_kernels(decoder, mesh):
     return decode
 
 
+def on_a_tpu(decoder, mesh):
+    """As a program that names no implementation is traced on a machine with a TPU."""
+
+    def decode(params, request, keys):
+        with mock.patch.object(jax, "default_backend", lambda: "tpu"):
+            return sharded(decoder, mesh)(params, request, keys)
+
+    return decode
+
+
 def automatic(decoder, mesh):
     def decode(params, request, keys):
         state = decoding.init(decoder, params, request)
@@ -257,7 +268,8 @@ def main(program, kind, topology_names):
     for name in topology_names:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
         mesh = parallel.data_mesh(devices)
-        kinds = {"shard_map": sharded, "kernels": with_kernels, "automatic": automatic}
+        kinds = {"shard_map": sharded, "automatic": automatic}
+        kinds |= {"kernels": with_kernels, "default": on_a_tpu}
         text = compiled_text(kinds[kind](decoder, mesh), shapes, mesh)
         report[name] = {"devices": len(devices), **facts(text)}
     print(json.dumps(report))
