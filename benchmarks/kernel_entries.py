@@ -81,7 +81,7 @@ def nbytes(tree: Any) -> int:
 def span_attention(quick: bool) -> list[Entry]:
     """Of real sizes; the small ones if `quick`."""
     found = []
-    for case in span_cases.cases() if quick else span_cases.real_cases():
+    for case in span_cases.SMALL if quick else span_cases.REAL:
         arguments = lambda case=case: (case.arguments(unseen=0.0),)
         found.append(
             Entry(
@@ -135,7 +135,7 @@ def _dense(case: span_cases.Case) -> tuple[Alternative, ...]:
 def unmasking(quick: bool) -> list[Entry]:
     """Of real sizes; tiny ones if `quick`."""
     found = []
-    for case in unmask_cases.TINY if quick else unmask_cases.REAL:
+    for case in unmask_cases.SMALL if quick else unmask_cases.REAL:
         outputs = case.rows * 11 * 4  # a token and twice five statistics
         found.append(
             Entry(
@@ -249,7 +249,7 @@ def _walked(arguments: Arguments, walked: Any) -> Any:
 def committing(quick: bool) -> list[Entry]:
     """Of real sizes; small ones if `quick`."""
     found = []
-    for case in commit_cases.cases() if quick else commit_cases.real_cases():
+    for case in commit_cases.SMALL if quick else commit_cases.REAL:
         found.append(
             Entry(
                 "commit",
@@ -264,7 +264,7 @@ def committing(quick: bool) -> list[Entry]:
                 in_place=True,
             )
         )
-    for case in commit_cases.write_cases() if quick else commit_cases.real_write_cases():
+    for case in commit_cases.SMALL_WRITES if quick else commit_cases.REAL_WRITES:
         found.append(
             Entry(
                 "commit",

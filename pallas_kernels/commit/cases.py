@@ -90,49 +90,45 @@ class Case:
         return cache, (draw(self.tokens), draw(self.tokens))
 
 
-def cases() -> tuple[Case, ...]:
-    """Small shapes: several windows, and sizes that do not divide them."""
-    return (
-        Case("one token", 3, 2, 24, 8, 1, 1),
-        Case("path across windows", 4, 3, 32, 12, 7, 5),
-        Case("path of several windows", 5, 2, 40, 8, 12, 18),
-        Case("cache of less than a window", 3, 2, 5, 8, 4, 3),
-        Case("bfloat16", 5, 2, 40, 8, 9, 4, "bfloat16"),
-        Case("float8", 4, 2, 64, 8, 9, 4, "float8_e4m3fn"),
-        Case("int8", 4, 2, 64, 8, 9, 4, "int8"),
-    )
+SMALL = (
+    Case("one token", 3, 2, 24, 8, 1, 1),
+    Case("path across windows", 4, 3, 32, 12, 7, 5),
+    Case("path of several windows", 5, 2, 40, 8, 12, 18),
+    Case("cache of less than a window", 3, 2, 5, 8, 4, 3),
+    Case("bfloat16", 5, 2, 40, 8, 9, 4, "bfloat16"),
+    Case("float8", 4, 2, 64, 8, 9, 4, "float8_e4m3fn"),
+    Case("int8", 4, 2, 64, 8, 9, 4, "int8"),
+)
+"""Small shapes: several windows, and sizes that do not divide them."""
 
 
-def real_cases() -> tuple[Case, ...]:
-    """A layer of models of 8 billion parameters and less, as decoders commit to it."""
-    return (
-        Case("plain decoding", 16, 8, 8192, 128, 1, 1, "bfloat16"),
-        Case("tree of 64 tokens", 8, 8, 8192, 128, 64, 8, "bfloat16"),
-        Case("block of 32 tokens", 8, 8, 8192, 128, 32, 32, "bfloat16"),
-        Case("tree of 16 tokens in float32", 1, 16, 4096, 256, 16, 5),
-        Case("narrow heads", 8, 2, 2048, 64, 64, 8, "bfloat16"),
-        Case("keys in 8 bits", 8, 8, 8192, 128, 64, 8, "float8_e4m3fn"),
-    )
+REAL = (
+    Case("plain decoding", 16, 8, 8192, 128, 1, 1, "bfloat16"),
+    Case("tree of 64 tokens", 8, 8, 8192, 128, 64, 8, "bfloat16"),
+    Case("block of 32 tokens", 8, 8, 8192, 128, 32, 32, "bfloat16"),
+    Case("tree of 16 tokens in float32", 1, 16, 4096, 256, 16, 5),
+    Case("narrow heads", 8, 2, 2048, 64, 64, 8, "bfloat16"),
+    Case("keys in 8 bits", 8, 8, 8192, 128, 64, 8, "float8_e4m3fn"),
+)
+"""A layer of models of 8 billion parameters and less, as decoders commit to it."""
 
 
-def write_cases() -> tuple[Case, ...]:
-    """Small shapes of writes: several windows, and sizes that do not divide them."""
-    return (
-        Case("a token", 3, 2, 24, 8, 1, 1),
-        Case("two blocks", 4, 3, 64, 12, 16, 16),
-        Case("most of a cache", 3, 2, 40, 8, 30, 30),
-        Case("cache of less than a window", 3, 2, 5, 8, 4, 4),
-        Case("more tokens than slots", 2, 1, 16, 8, 18, 18),
-        Case("bfloat16", 4, 2, 48, 8, 13, 13, "bfloat16"),
-        Case("float8", 4, 2, 96, 8, 13, 13, "float8_e4m3fn"),
-    )
+SMALL_WRITES = (
+    Case("a token", 3, 2, 24, 8, 1, 1),
+    Case("two blocks", 4, 3, 64, 12, 16, 16),
+    Case("most of a cache", 3, 2, 40, 8, 30, 30),
+    Case("cache of less than a window", 3, 2, 5, 8, 4, 4),
+    Case("more tokens than slots", 2, 1, 16, 8, 18, 18),
+    Case("bfloat16", 4, 2, 48, 8, 13, 13, "bfloat16"),
+    Case("float8", 4, 2, 96, 8, 13, 13, "float8_e4m3fn"),
+)
+"""Small shapes of writes: several windows, and sizes that do not divide them."""
 
 
-def real_write_cases() -> tuple[Case, ...]:
-    """A layer of models of 8 billion parameters and less, as canvas decoders write to it."""
-    return (
-        Case("two blocks of 32", 8, 8, 8192, 128, 64, 64, "bfloat16"),
-        Case("two blocks of 64 in float32", 4, 8, 8264, 128, 128, 128),
-        Case("512 tokens", 16, 8, 4096, 128, 512, 512, "bfloat16"),
-        Case("narrow heads in 8 bits", 8, 2, 2048, 64, 64, 64, "float8_e4m3fn"),
-    )
+REAL_WRITES = (
+    Case("two blocks of 32", 8, 8, 8192, 128, 64, 64, "bfloat16"),
+    Case("two blocks of 64 in float32", 4, 8, 8264, 128, 128, 128),
+    Case("512 tokens", 16, 8, 4096, 128, 512, 512, "bfloat16"),
+    Case("narrow heads in 8 bits", 8, 2, 2048, 64, 64, 64, "float8_e4m3fn"),
+)
+"""A layer of models of 8 billion parameters and less, as canvas decoders write to it."""

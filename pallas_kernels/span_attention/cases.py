@@ -161,28 +161,26 @@ def _preorder(count: int, random) -> tuple[np.ndarray, np.ndarray]:
     return numbers, sizes
 
 
-def cases() -> list[Case]:
-    """Small ones, of several blocks in each direction, whose sizes no block divides."""
-    return [
-        Case("tree", 3, 4, 2, 11, 300, 16),
-        Case("tree of bfloat16", 3, 8, 2, 9, 300, 32, dtype="bfloat16"),
-        Case("window and bias", 3, 4, 2, 11, 300, 16, window=40, bias=True),
-        Case("one token", 3, 4, 4, 1, 200, 16, "causal"),
-        Case("diffusion block", 2, 6, 2, 16, 140, 16, "block"),
-        Case("canvas", 2, 4, 1, 150, 0, 16, "canvas"),
-        Case("causal text", 2, 2, 2, 150, 0, 16, "causal"),
-    ]
+SMALL = (
+    Case("tree", 3, 4, 2, 11, 300, 16),
+    Case("tree of bfloat16", 3, 8, 2, 9, 300, 32, dtype="bfloat16"),
+    Case("window and bias", 3, 4, 2, 11, 300, 16, window=40, bias=True),
+    Case("one token", 3, 4, 4, 1, 200, 16, "causal"),
+    Case("diffusion block", 2, 6, 2, 16, 140, 16, "block"),
+    Case("canvas", 2, 4, 1, 150, 0, 16, "canvas"),
+    Case("causal text", 2, 2, 2, 150, 0, 16, "causal"),
+)
+"""Small ones, of several blocks in each direction, whose sizes no block divides."""
 
 
-def real_cases() -> list[Case]:
-    """Heads of an 8B-class model."""
-    heads: dict[str, Any] = {"heads": 32, "kv_heads": 8, "width": 128, "dtype": "bfloat16"}
-    return [
-        Case("tree of 64", 8, queries=64, slots=8192, filled="full", **heads),
-        Case("tree of 64, ragged", 8, queries=64, slots=8192, **heads),
-        Case("tree of 16", 8, queries=16, slots=8192, filled="full", **heads),
-        Case("plain decoding", 8, queries=1, slots=8192, pattern="causal", filled="full", **heads),
-        Case("diffusion block of 32", 8, queries=32, slots=4096, pattern="block", **heads),
-        Case("tree in a window", 8, queries=64, slots=8192, window=1024, filled="full", **heads),
-        Case("canvas of 2048", 2, queries=2048, slots=0, pattern="canvas", **heads),
-    ]
+_HEADS: dict[str, Any] = {"heads": 32, "kv_heads": 8, "width": 128, "dtype": "bfloat16"}
+REAL = (
+    Case("tree of 64", 8, queries=64, slots=8192, filled="full", **_HEADS),
+    Case("tree of 64, ragged", 8, queries=64, slots=8192, **_HEADS),
+    Case("tree of 16", 8, queries=16, slots=8192, filled="full", **_HEADS),
+    Case("plain decoding", 8, queries=1, slots=8192, pattern="causal", filled="full", **_HEADS),
+    Case("diffusion block of 32", 8, queries=32, slots=4096, pattern="block", **_HEADS),
+    Case("tree in a window", 8, queries=64, slots=8192, window=1024, filled="full", **_HEADS),
+    Case("canvas of 2048", 2, queries=2048, slots=0, pattern="canvas", **_HEADS),
+)
+"""Heads of an 8B-class model."""

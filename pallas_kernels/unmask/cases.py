@@ -64,7 +64,7 @@ class Case:
         return jax.tree.map(fill, self.shapes())
 
 
-TINY = (
+SMALL = (
     Case("ragged", 13, 700),
     Case("one_row", 1, 130),
     Case("odd_groups", 12, 512, groups=4, dtype="bfloat16"),

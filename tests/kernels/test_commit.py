@@ -11,7 +11,7 @@ from storing import bits
 
 import pallas_kernels
 from pallas_kernels.commit import commit
-from pallas_kernels.commit.cases import cases, real_cases
+from pallas_kernels.commit.cases import REAL, SMALL
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,7 +44,7 @@ def check(arguments, implementation):
     return found
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_a_path_is_stored_bit_for_bit(case):
     arguments = case.arguments()
     for implementation in NAMES:
@@ -55,7 +55,7 @@ def test_a_path_is_stored_bit_for_bit(case):
 
 def placed(starts, counts, places=5, dtype="float32"):
     """Arguments with these rows; 24 slots in three windows."""
-    case = cases()[1]
+    case = SMALL[1]
     case = type(case)("", len(starts), 2, 24, 8, 7, places, dtype)
     cache, new, index, *_ = case.arguments()
     return cache, new, index, jnp.asarray(starts, jnp.int32), jnp.asarray(counts, jnp.int32)
@@ -117,13 +117,13 @@ def test_the_cache_is_given_away():
     for implementation in ("tpu", "gpu"):
         lowered = jax.jit(
             functools.partial(commit, implementation=implementation), donate_argnums=0
-        ).trace(*cases()[0].shapes())
+        ).trace(*SMALL[0].shapes())
         text = lowered.lower(lowering_platforms=(implementation.replace("gpu", "cuda"),)).as_text()
         assert text.count("output_operand_alias") >= 2
         assert text.count("tf.aliasing_output") == 2
 
 
-@pytest.mark.parametrize("case", real_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", REAL, ids=lambda case: case.name)
 def test_real_sizes_lower_for_both_kinds_of_device(case):
     for implementation, platform in (("tpu", "tpu"), ("gpu", "cuda")):
         function = jax.jit(functools.partial(commit, implementation=implementation))
@@ -148,11 +148,11 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 def test_what_the_kernel_cannot_hold_is_refused_by_name_only():
-    case = type(cases()[0])("", 1, 16, 4096, 256, 1024, 4, "bfloat16")
+    case = type(SMALL[0])("", 1, 16, 4096, 256, 1024, 4, "bfloat16")
     call = functools.partial(commit, implementation="tpu")
     with pytest.raises(ValueError, match=r"1024 new tokens need \d+ bytes of VMEM, above"):
         jax.eval_shape(call, *case.shapes())
-    wide = type(cases()[0])("", 1, 1, 8, 8, 2, 1, "complex64")
+    wide = type(SMALL[0])("", 1, 1, 8, 8, 2, 1, "complex64")
     with pytest.raises(ValueError, match="complex64"), pallas_kernels.use("tpu"):
         jax.eval_shape(commit, *wide.shapes())
     jax.eval_shape(commit, *case.shapes())

@@ -54,7 +54,7 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("form", ["tpu", "gpu"])
-@pytest.mark.parametrize("case", cases.TINY, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases.SMALL, ids=lambda case: case.name)
 def test_kernels_agree_with_the_reference(form, case):
     arguments = case.arrays()
     found = run(form, *arguments)

@@ -16,7 +16,7 @@ import pallas_kernels
 from jaxdec import diffusion
 from jaxdec.models import Transformer, TransformerConfig
 from pallas_kernels.commit import tpu, write
-from pallas_kernels.commit.cases import Case, real_write_cases, write_cases
+from pallas_kernels.commit.cases import REAL_WRITES, SMALL_WRITES, Case
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -38,7 +38,7 @@ def check(arguments, implementation):
     return found
 
 
-@pytest.mark.parametrize("case", write_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", SMALL_WRITES, ids=lambda case: case.name)
 def test_tokens_are_stored_bit_for_bit(case):
     arguments = case.write_arguments()
     for implementation in NAMES:
@@ -124,14 +124,14 @@ def test_every_window_is_visited_once():
 def test_the_cache_is_given_away():
     for implementation in ("tpu", "gpu"):
         function = functools.partial(write, implementation=implementation)
-        traced = jax.jit(function, donate_argnums=0).trace(*write_cases()[0].write_shapes())
+        traced = jax.jit(function, donate_argnums=0).trace(*SMALL_WRITES[0].write_shapes())
         platform = implementation.replace("gpu", "cuda")
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         assert text.count("output_operand_alias") >= 2
         assert text.count("tf.aliasing_output") == 2
 
 
-@pytest.mark.parametrize("case", real_write_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", REAL_WRITES, ids=lambda case: case.name)
 def test_real_sizes_lower_for_both_kinds_of_device(case):
     for implementation, platform in (("tpu", "tpu"), ("gpu", "cuda")):
         function = jax.jit(functools.partial(write, implementation=implementation))
