@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from benchmarks.workload import Variant, Workload
 from jaxdec.decoding import init, target_params
+from jaxdec.measuring.timing import Method, Timing, interleave, ratios
 from jaxdec.model import Inputs, Model
 from jaxdec.sampling import Purpose, key_at
 from jaxdec.speculative import Context, Drafter
-from jaxdec.timing import Method, Timing, interleave, ratios
 
 
 @functools.partial(jax.jit, static_argnums=0)

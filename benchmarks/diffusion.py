@@ -17,12 +17,12 @@ from jaxdec import text
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue import CACHES, METHODS, Parts
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Decoder
 from jaxdec.diffusion import denoise, schedules, unmask
 from jaxdec.generation import Result
+from jaxdec.measuring.comparison import counts, identical, new_tokens
+from jaxdec.measuring.timing import interleave, quartiles, ratios
 from jaxdec.model import Inputs, Model, Params
-from jaxdec.timing import interleave, quartiles, ratios
 
 BLOCK = 32
 TEMPERATURES = (0.0, 0.5, 1.0)

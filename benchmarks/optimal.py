@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.setting import Row, Setting, plain
-from jaxdec import growths, verifiers
+from jaxdec import growth as growths
+from jaxdec import verifiers
 from jaxdec.catalogue import VERIFIERS
 from jaxdec.decoding import Exactness, Rows, Settings
 from jaxdec.generation import Result, prepare
@@ -18,7 +19,7 @@ from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.speculative import Context, Drafter, Growth, Verifier, grow
 from jaxdec.speculative.drafters import ModelDrafter
-from jaxdec.speculative.growths import Fixed, GreedySiblings, Independent, StochasticBeam
+from jaxdec.speculative.growth import Fixed, GreedySiblings, Independent, StochasticBeam
 from jaxdec.speculative.tree import RankTree
 from jaxdec.speculative.verifiers import RatioVerifier
 

@@ -11,13 +11,13 @@ from benchmarks.agreement import first_differences, ratio
 from benchmarks.optimal import root_optimal
 from benchmarks.setting import Row, Setting, plain
 from benchmarks.workload import Variant, Workload
-from jaxdec import growths
+from jaxdec import growth as growths
 from jaxdec.catalogue import METHODS
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import HeadsCheckpoint, load_any
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Exactness
 from jaxdec.generation import Result
+from jaxdec.measuring.comparison import counts, identical, new_tokens
 from jaxdec.speculative.tree import RankTree
 
 CHAINS = ("draft", "lookup")

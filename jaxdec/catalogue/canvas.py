@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import Unmask, backtracking, caches, credit, denoise, prophet, schedules
+from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, schedules
+from jaxdec.diffusion import refresh as caches
 from jaxdec.diffusion import unmask as policies
 
 CACHES = {

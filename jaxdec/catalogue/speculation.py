@@ -6,17 +6,10 @@ from collections.abc import Callable
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import diffuspec
 from jaxdec.model import Heads, Model
-from jaxdec.speculative import (
-    Drafter,
-    Growth,
-    Verifier,
-    drafters,
-    growths,
-    speculative,
-    verifiers,
-)
+from jaxdec.speculative import Drafter, Growth, Verifier, drafters, speculative, verifiers
+from jaxdec.speculative import growth as growths
+from jaxdec.speculative.drafters import diffuspec
 from jaxdec.speculative.tree import RankTree
 
 VERIFIERS: dict[str, Callable[[], Verifier]] = {

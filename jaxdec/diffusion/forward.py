@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.decoding import Rows
-from jaxdec.diffusion.caches import Facts
 from jaxdec.diffusion.canvas import Canvas, compact, take
+from jaxdec.diffusion.refresh import Facts
 from jaxdec.model import Inputs, Model, Params, Queries
 from jaxdec.visibility import Spans
 
@@ -23,7 +23,7 @@ class Scored(NamedTuple):
     logits: jax.Array
     entries: Any
     slots: jax.Array
-    lives: jax.Array
+    key_spans: jax.Array
 
 
 class View(NamedTuple):
@@ -97,10 +97,12 @@ class Forward:
         place = (lambda x: x) if order is None else order.at
         queries = None
         if self.model.any_subset:
-            asks = self._spans(facts, group_at, branches).looks
+            asks = self._spans(facts, group_at, branches).query_spans
             queries = Queries(flat(each(place(group_at))), flat(asks), canvas.end)
         positions = flat(each(place(at)))
-        inputs = Inputs(flat(tokens), positions, flat(spans.looks), flat(spans.lives), queries)
+        inputs = Inputs(
+            flat(tokens), positions, flat(spans.query_spans), flat(spans.key_spans), queries
+        )
         twice = 1 if guidance is None else 2
         if guidance is not None:
             prompt = flat(each(at < view.rows.prompt_length[:, None]))
@@ -122,7 +124,7 @@ class Forward:
             logits = jnp.where(jnp.isneginf(given), given, guided)
         logits = logits.reshape(batch, branches, self.window, -1)
         # Those of the first branch, the canvas as it is: without branches the same would be stored.
-        stored = self._spans(facts, at, 1).where(readable[:, :1]).lives[:, 0]
+        stored = self._spans(facts, at, 1).where(readable[:, :1]).key_spans[:, 0]
         return Scored(logits, output.entries.first(size), jnp.where(there, at, -1), stored)
 
     @property
@@ -158,8 +160,8 @@ class Forward:
         twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), inputs)
         masked = jnp.concatenate([jnp.zeros_like(prompt), prompt])
         if self.model.any_subset:
-            lives = jnp.where(masked[..., None], visibility.EMPTY, twice.lives)
-            return dataclasses.replace(twice, lives=lives)
+            key_spans = jnp.where(masked[..., None], visibility.EMPTY, twice.key_spans)
+            return dataclasses.replace(twice, key_spans=key_spans)
         return dataclasses.replace(twice, tokens=jnp.where(masked, self._mask, twice.tokens))
 
 

@@ -114,9 +114,9 @@ class Attention(nnx.Module):
         queries = rotary(heads(self.q_proj(x)), positions, config.rope_theta)
         keys = rotary(heads(self.k_proj(x)), positions, config.rope_theta)
         entries = LayerEntries(keys, heads(self.v_proj(x)))
-        new = Keys(entries.keys, entries.values, inputs.lives, positions)
+        new = Keys(entries.keys, entries.values, inputs.key_spans, positions)
         mixed, _ = span_attention(
-            queries, inputs.looks, *earlier, new, positions=positions, window=config.window
+            queries, inputs.query_spans, *earlier, new, positions=positions, window=config.window
         )
         mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
         return self.o_proj(mixed), entries
@@ -184,14 +184,14 @@ class Transformer(nnx.Module):
         )
 
     def __call__(
-        self, inputs: Inputs, cache: KVCache | None = None, taps: tuple[int, ...] = ()
+        self, inputs: Inputs, cache: KVCache | None = None, layer_states: tuple[int, ...] = ()
     ) -> Output:
         """Scores new tokens; see `jaxdec.model`.
 
         Args:
           inputs: T new tokens (or embeddings `[B, T, D]`).
           cache: committed tokens, only read; None scores the new tokens on their own.
-          taps: layers (0 is the embedding) whose hidden states are returned.
+          layer_states: layers (0 is the embedding) whose hidden states are returned.
         """
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
@@ -206,6 +206,6 @@ class Transformer(nnx.Module):
         return Output(
             logits=logits.astype(jnp.float32),
             hidden=hidden,
-            taps=tuple(states[i] for i in taps),
+            layer_states=tuple(states[i] for i in layer_states),
             entries=KVEntries(tuple(entries), inputs.positions),
         )

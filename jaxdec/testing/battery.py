@@ -22,8 +22,7 @@ import numpy as np
 import jaxdec
 from jaxdec import decoding, generation
 from jaxdec.decoding import Decoder, Exactness, Status
-from jaxdec.model import Model
-from jaxdec.order import Order
+from jaxdec.model import Model, Order
 from jaxdec.sampling import row_keys
 from jaxdec.testing import oracles
 from jaxdec.testing.statistics import g_test

@@ -27,13 +27,13 @@ def _init_cache(batch: int, capacity: int) -> KVCache:
 def _seen(inputs: Inputs, cache: KVCache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What each question may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T or Q, K]`."""
     tokens, positions = inputs.tokens, inputs.positions
-    looks = inputs.looks if inputs.queries is None else inputs.queries.looks
-    visible = visibility.dense(looks, inputs.lives)
+    query_spans = inputs.query_spans if inputs.queries is None else inputs.queries.query_spans
+    visible = visibility.dense(query_spans, inputs.key_spans)
     if cache is not None:
         stored = cache.layers[0].keys[:, 0, :, 0].astype(jnp.int32)
         tokens = jnp.concatenate([tokens, stored], axis=1)
         positions = jnp.concatenate([positions, cache.positions], axis=1)
-        cached = visibility.dense(looks, cache.spans)
+        cached = visibility.dense(query_spans, cache.spans)
         visible = jnp.concatenate([visible, cached], axis=2)
     return tokens, positions, visible
 
@@ -98,14 +98,16 @@ class _CanvasForward:
 
     def __call__(self, params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
         mask = self.model.vocab_size
-        lives = jnp.where((inputs.tokens == mask)[..., None], visibility.EMPTY, inputs.lives)
+        key_spans = jnp.where(
+            (inputs.tokens == mask)[..., None], visibility.EMPTY, inputs.key_spans
+        )
         if cache is not None:
             unknown = cache.layers[0].keys[:, 0, :, :1] == mask
             spans = jnp.where(unknown, visibility.EMPTY, cache.spans)
             cache = dataclasses.replace(cache, spans=spans)
         size = jnp.full(inputs.tokens.shape[:1], inputs.tokens.shape[1], jnp.int32)
-        asked = Queries(inputs.positions, inputs.looks, size)
-        inputs = dataclasses.replace(inputs, lives=lives, queries=asked)
+        asked = Queries(inputs.positions, inputs.query_spans, size)
+        inputs = dataclasses.replace(inputs, key_spans=key_spans, queries=asked)
         output = self.model.forward(params, inputs, cache)
         logits = jnp.pad(
             output.logits, ((0, 0), (0, 0), (0, 1))

@@ -41,7 +41,9 @@ def _laws(model, params, warp, key, padded, order, start, length):
         logits = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
     else:  # one query that sees every known token
         known = visibility.full(places).where(places < length)
-        query = Queries(order[:, length][:, None], known.looks[:, :1], jnp.asarray(order.shape[1:]))
+        query = Queries(
+            order[:, length][:, None], known.query_spans[:, :1], jnp.asarray(order.shape[1:])
+        )
         inputs = Inputs(padded, order, *known, query)
         logits = model.forward(params, inputs, None).logits[:, 0]
     history = None

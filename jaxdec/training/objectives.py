@@ -71,8 +71,8 @@ def any_subset(
     inputs = Inputs(
         tokens=join(tokens, jnp.full_like(batch.scored, mask_token)),
         positions=join(places, batch.scored).astype(jnp.int32),
-        looks=join(content.looks, query.looks),
-        lives=join(content.lives, query.lives),
+        query_spans=join(content.query_spans, query.query_spans),
+        key_spans=join(content.key_spans, query.key_spans),
     )
     logits = model.forward(params, inputs, None).logits[:, tokens.shape[1] :]
     truth = jnp.take_along_axis(tokens, batch.scored, axis=1)
@@ -138,8 +138,8 @@ def block_diffusion(
     inputs = Inputs(
         tokens=join(jnp.asarray(batch.tokens), *_noised(batch, mask_token)),
         positions=jnp.tile(places, (1, 3)),
-        looks=join(clean.looks, own),
-        lives=join(clean.lives, own),
+        query_spans=join(clean.query_spans, own),
+        key_spans=join(clean.key_spans, own),
     )
     return _restored(model.forward(params, inputs, None).logits[:, length:], batch)
 

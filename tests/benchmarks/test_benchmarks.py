@@ -4,7 +4,6 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-import humaneval_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,8 @@ from benchmarks import cases, charts, diffusion, optimal, report, speculation, w
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.setting import plain
-from jaxdec import checkpoints, growths, text
+from jaxdec import checkpoints, text
+from jaxdec import growth as growths
 from jaxdec.catalogue import CACHES, DENOISING
 from jaxdec.decoding import Rows
 from jaxdec.diffusion import canvas_model
@@ -25,6 +25,7 @@ from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative.tree import RankTree
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
+from tests.benchmarks import humaneval_files
 
 CAUSAL = ["pair", "grown", "step_overhead", "tokens_per_forward"]
 SPECULATION = ["speculation", "speculation_grown", "optimal_acceptance"]

@@ -16,7 +16,8 @@ import jaxdec as library
 from jaxdec import catalogue, checkpoints, text
 from jaxdec.cli import denoise
 from jaxdec.cli.display import PROMPT, STEPS
-from jaxdec.diffusion import caches, schedules
+from jaxdec.diffusion import refresh as caches
+from jaxdec.diffusion import schedules
 
 PROMPT_TEXT = "def f(a):\n  "
 TOKENS = 20

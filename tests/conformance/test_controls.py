@@ -8,7 +8,8 @@ import pytest
 
 import jaxdec
 from jaxdec.sampling import uniform
-from jaxdec.speculative import Outcome, Speculative, growths
+from jaxdec.speculative import Outcome, Speculative
+from jaxdec.speculative import growth as growths
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.verifiers import (
     BlockVerification,

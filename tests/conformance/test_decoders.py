@@ -3,7 +3,7 @@
 import pytest
 
 import jaxdec
-from jaxdec import growths
+from jaxdec import growth as growths
 from jaxdec.speculative import RankTree
 from jaxdec.testing import battery
 

@@ -1,11 +1,12 @@
 """Cache rules and branches on a transformer: what is read back must be what would have been computed."""
 
 import pytest
-from canvases import BUDGET, decode, forwards, oracle, same, texts, transformer
 
 import jaxdec
 from jaxdec import diffusion
-from jaxdec.diffusion import caches, denoise, schedules, unmask
+from jaxdec.diffusion import denoise, schedules, unmask
+from jaxdec.diffusion import refresh as caches
+from tests.diffusion.canvases import BUDGET, decode, forwards, oracle, same, texts, transformer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 FULL = dict(schedule=schedules.blocks(8))

@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from canvases import (
+
+import jaxdec
+from jaxdec import diffusion
+from jaxdec.decoding import Exactness, Status
+from jaxdec.diffusion import denoise, schedules, unmask
+from jaxdec.diffusion import refresh as caches
+from jaxdec.testing import oracles
+from tests.diffusion.canvases import (
     BUDGET,
     LENGTHS,
     PROMPTS,
@@ -18,12 +25,6 @@ from canvases import (
     texts,
     transformer,
 )
-
-import jaxdec
-from jaxdec import diffusion
-from jaxdec.decoding import Exactness, Status
-from jaxdec.diffusion import caches, denoise, schedules, unmask
-from jaxdec.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SAMPLED = dict(temperature=0.9)

@@ -6,13 +6,14 @@ import chex
 import jax
 import numpy as np
 import pytest
-from canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
 
 from jaxdec import catalogue, diffusion
 from jaxdec.decoding import Status
-from jaxdec.diffusion import caches, denoise, schedules, unmask
+from jaxdec.diffusion import denoise, schedules, unmask
+from jaxdec.diffusion import refresh as caches
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
+from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

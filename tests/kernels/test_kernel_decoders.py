@@ -8,7 +8,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 import jaxdec
 import pallas_kernels
-from jaxdec import any_subset, diffusion, growths
+from jaxdec import any_subset, diffusion
+from jaxdec import growth as growths
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative import RankTree
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import growths
+from jaxdec import growth as growths
 from jaxdec.decoding import Rows
 from jaxdec.generation import prepare
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys

@@ -14,7 +14,8 @@ import jaxdec
 from jaxdec.decoding import init, stream
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
-from jaxdec.speculative import Context, growths
+from jaxdec.speculative import Context
+from jaxdec.speculative import growth as growths
 from jaxdec.testing import battery
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

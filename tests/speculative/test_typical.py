@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import growths
+from jaxdec import growth as growths
 from jaxdec.decoding import Rows, Settings, Stops
 from jaxdec.sampling import Warp, row_keys
 from jaxdec.speculative import Context, DraftTree, RankTree, verifiers

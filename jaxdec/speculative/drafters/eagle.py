@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from jaxdec.decoding import Request
 from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.drafters.heads import check_head, likeliest
 from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -87,10 +87,10 @@ class EagleDrafter(Grown):
         )
         entries = self.model.forward(params[self.params_key], inputs, None).entries
         cache = self.model.init_cache(batch, request.capacity)
-        lives = visibility.causal(inputs.positions).lives
+        key_spans = visibility.causal(inputs.positions).key_spans
         last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
         features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
-        return Pairs(cache.commit(entries, places, stored, lives), features)
+        return Pairs(cache.commit(entries, places, stored, key_spans), features)
 
     def propose(self, params: Params, state: Pairs, context: Context) -> tuple[DraftTree, _Window]:
         """Grows the tree from the features after the pending token; also returns the window."""
@@ -145,11 +145,11 @@ class EagleDrafter(Grown):
         size = self.depth + 1
         places = jnp.broadcast_to(jnp.arange(size), committed.outcome.path.shape)
         count = made.scored[:, :size].sum(1).astype(jnp.int32)
-        lives = visibility.causal(state.cache.length[:, None] + 1 + places).lives
+        key_spans = visibility.causal(state.cache.length[:, None] + 1 + places).key_spans
         features = jnp.take_along_axis(
             committed.output.hidden, committed.outcome.path[..., None], axis=1
         )
-        return Pairs(state.cache.commit(made.entries, places, count, lives), features)
+        return Pairs(state.cache.commit(made.entries, places, count, key_spans), features)
 
 
 def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draft") -> EagleDrafter:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request
 from jaxdec.model import Heads, Output, Params
-from jaxdec.speculative import growths
+from jaxdec.speculative import growth as growths
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
