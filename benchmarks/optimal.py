@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.setting import Row, Setting, plain
-from jaxdec import growth as growths
-from jaxdec import verifiers
+from jaxdec import growth, verifiers
 from jaxdec.catalogue import VERIFIERS
 from jaxdec.decoding import Exactness, Rows, Settings
 from jaxdec.generation import Result, prepare
@@ -104,21 +103,21 @@ def optimal_acceptance(setting: Setting) -> list[Row]:
     for siblings in scale.siblings:
         shape = RankTree.branching((siblings,))
         drawings: dict[str, tuple[Growth, bool | None]] = {
-            "without replacement": (growths.fixed(shape), False)
+            "without replacement": (growth.fixed(shape), False)
         }
         if siblings > 1:
-            drawings["with replacement"] = growths.independent(siblings, 1), True
-            drawings["one drawn, the others the likeliest"] = growths.greedy_siblings(shape), None
-        for drawing, (growth, replacement) in drawings.items():
+            drawings["with replacement"] = growth.independent(siblings, 1), True
+            drawings["one drawn, the others the likeliest"] = growth.greedy_siblings(shape), None
+        for drawing, (rule, replacement) in drawings.items():
             bound = None
             if replacement is not None:
                 bound = float(_optimal(p, q, siblings, replacement).mean())
             for name, make in VERIFIERS.items():
                 verifier = make()
-                if not _judges(verifier, growth):
+                if not _judges(verifier, rule):
                     continue
                 accepted = float(
-                    accepted_share(verifier, growth, start, request.settings, p, q, scale.draws)
+                    accepted_share(verifier, rule, start, request.settings, p, q, scale.draws)
                 )
                 rows.append(
                     {

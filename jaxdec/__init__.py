@@ -34,10 +34,10 @@ from jaxdec.speculative import (
     Speculative,
     adaptive,
     drafters,
+    growth,
     speculative,
     verifiers,
 )
-from jaxdec.speculative import growth as growths
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,7 @@ __all__ = [
     "drafters",
     "from_nnx",
     "generate",
-    "growths",
+    "growth",
     "infill",
     "load",
     "models",

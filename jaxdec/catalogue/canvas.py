@@ -4,17 +4,16 @@ from collections.abc import Callable
 
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, schedules
-from jaxdec.diffusion import refresh as caches
+from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, refresh, schedules
 from jaxdec.diffusion import unmask as policies
 
 CACHES = {
-    "none": caches.none,
-    "block": caches.block,
-    "prefix": caches.prefix,
-    "dual": caches.dual,
-    "sub-block": caches.sub_block,
-    "frozen": caches.frozen,
+    "none": refresh.none,
+    "block": refresh.block,
+    "prefix": refresh.prefix,
+    "dual": refresh.dual,
+    "sub-block": refresh.sub_block,
+    "frozen": refresh.frozen,
 }
 
 

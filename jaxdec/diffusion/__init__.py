@@ -1,7 +1,6 @@
 """Masked and block diffusion decoding: schedules, unmasking policies, remasking and caches on one canvas loop."""
 
-from jaxdec.diffusion import refresh as caches
-from jaxdec.diffusion import schedules, unmask
+from jaxdec.diffusion import refresh, schedules, unmask
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
@@ -21,12 +20,12 @@ __all__ = [
     "Stop",
     "Unmask",
     "backtracking",
-    "caches",
     "canvas_model",
     "credit",
     "denoise",
     "next_token",
     "prophet",
+    "refresh",
     "schedules",
     "unmask",
 ]

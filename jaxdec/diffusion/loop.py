@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Info, Knob, Request, Rows, Settings, Status, target_params
-from jaxdec.diffusion import refresh as caches
-from jaxdec.diffusion import schedules
+from jaxdec.diffusion import refresh, schedules
 from jaxdec.diffusion.candidates import Candidates, draw, ranked
 from jaxdec.diffusion.canvas import FAR, Board, Canvas, at_token, compact, put, take
 from jaxdec.diffusion.contract import Unmask
@@ -445,7 +444,7 @@ def denoise(
       remask: takes committed tokens of the active group back; noise is then by position and step.
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
-      cache: which positions are computed again in a step; `caches.none()` if not given.
+      cache: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule.
       guided: classifier-free guidance with the prompt masked, `l = l_without + (guidance + 1) (l_with - l_without)`;
@@ -467,7 +466,7 @@ def denoise(
         raise ValueError("the model is causal: it predicts next tokens and fills no canvas")
     unmask = threshold() if unmask is None else unmask
     schedule = schedules.whole() if schedule is None else schedule
-    cache = caches.none() if cache is None else cache
+    cache = refresh.none() if cache is None else cache
     if attention not in ("full", "causal"):
         raise ValueError(f"attention must be full or causal, got {attention!r}")
     if cache.needs_blocks and attention != "causal":

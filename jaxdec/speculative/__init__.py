@@ -1,7 +1,6 @@
 """Speculative decoding: a product of drafters and verifiers on one loop."""
 
-from jaxdec.speculative import drafters, verifiers
-from jaxdec.speculative import growth as growths
+from jaxdec.speculative import drafters, growth, verifiers
 from jaxdec.speculative.adaptive import Adaptive, adaptive
 from jaxdec.speculative.contract import Committed, Context, Drafter, Outcome, Verdict, Verifier
 from jaxdec.speculative.explain import Explained, explain
@@ -27,7 +26,7 @@ __all__ = [
     "drafters",
     "explain",
     "grow",
-    "growths",
+    "growth",
     "speculative",
     "verifiers",
 ]

@@ -15,8 +15,7 @@ from benchmarks import cases, charts, diffusion, optimal, report, speculation, w
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.setting import plain
-from jaxdec import checkpoints, text
-from jaxdec import growth as growths
+from jaxdec import checkpoints, growth, text
 from jaxdec.catalogue import CACHES, DENOISING
 from jaxdec.decoding import Rows
 from jaxdec.diffusion import canvas_model
@@ -216,7 +215,7 @@ def test_measured_acceptance_of_known_laws(quick_compilation):
     p, q = jnp.array([[0.5, 0.3, 0.2, 0.0]]), jnp.array([[0.1, 0.2, 0.3, 0.4]])
     many = [jnp.broadcast_to(law, (400, 4)) for law in (p, q)]
     overlap = 0.1 + 0.2 + 0.2
-    chain, pair = growths.fixed(RankTree.chain(1)), growths.independent(2, 1)
+    chain, pair = growth.fixed(RankTree.chain(1)), growth.independent(2, 1)
     model, params = hash_oracle(4)
     request = jaxdec.prepare(
         jaxdec.autoregressive(model),

@@ -16,8 +16,7 @@ import jaxdec as library
 from jaxdec import catalogue, checkpoints, text
 from jaxdec.cli import denoise
 from jaxdec.cli.display import PROMPT, STEPS
-from jaxdec.diffusion import refresh as caches
-from jaxdec.diffusion import schedules
+from jaxdec.diffusion import refresh, schedules
 
 PROMPT_TEXT = "def f(a):\n  "
 TOKENS = 20
@@ -48,7 +47,7 @@ def test_tokens_are_those_of_generate(report, models):
     decoder = library.denoise(
         target.model,
         schedule=schedules.blocks(SIZE, from_start=True),
-        cache=caches.block(),
+        cache=refresh.block(),
         attention="causal",
     )
     banned = np.arange(text.VOCAB_SIZE) >= 256

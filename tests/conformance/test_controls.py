@@ -8,15 +8,14 @@ import pytest
 
 import jaxdec
 from jaxdec.sampling import uniform
-from jaxdec.speculative import Outcome, Speculative
-from jaxdec.speculative import growth as growths
+from jaxdec.speculative import Outcome, Speculative, growth
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.verifiers import (
     BlockVerification,
     SharedNoiseWalk,
     TokenRatio,
     first_failure,
-    ratio,
+    law,
     residual,
 )
 from jaxdec.testing import battery
@@ -38,7 +37,7 @@ class OneUniform(TokenRatio):
     def verify(self, tree, log_probs, context):
         first = lambda keys: jnp.broadcast_to(keys[:, :1], keys.shape)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ratio, "uniform", lambda keys: uniform(first(keys)))
+            patch.setattr(law, "uniform", lambda keys: uniform(first(keys)))
             return super().verify(tree, log_probs, context)
 
 
@@ -144,14 +143,12 @@ class Undeclared(Speculative):
 
 
 def verified_by(verifier, drafter=ModelDrafter, length=3):
-    return lambda target, draft: Speculative(
-        target, drafter(draft, growths.chain(length)), verifier
-    )
+    return lambda target, draft: Speculative(target, drafter(draft, growth.chain(length)), verifier)
 
 
 def stepped_by(decoder):
     return lambda target, draft: decoder(
-        target, ModelDrafter(draft, growths.chain(3)), SharedNoiseWalk()
+        target, ModelDrafter(draft, growth.chain(3)), SharedNoiseWalk()
     )
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from jaxdec import catalogue, diffusion
 from jaxdec.decoding import Status
-from jaxdec.diffusion import denoise, schedules, unmask
-from jaxdec.diffusion import refresh as caches
+from jaxdec.diffusion import denoise, refresh, schedules, unmask
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
@@ -23,14 +22,14 @@ DECODERS = {
         model,
         unmask=unmask.threshold(0.6),
         schedule=schedules.blocks(8),
-        cache=caches.dual(),
+        cache=refresh.dual(),
     ),
     "freedave": lambda model, _: denoise(
         model,
         unmask=unmask.left_to_right(),
         schedule=schedules.blocks(8, from_start=True),
         attention="causal",
-        cache=caches.block(),
+        cache=refresh.block(),
         branches=3,
     ),
 }
@@ -83,12 +82,12 @@ POLICIES = {
     "saber": dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
 }
 CACHES = {
-    "none": caches.none(),
-    "prefix": caches.prefix(3),
-    "dual": caches.dual(),
-    "frozen": caches.frozen(),
-    "block": caches.block(),
-    "sub-block": caches.sub_block(2),
+    "none": refresh.none(),
+    "prefix": refresh.prefix(3),
+    "dual": refresh.dual(),
+    "frozen": refresh.frozen(),
+    "block": refresh.block(),
+    "sub-block": refresh.sub_block(2),
 }
 
 

@@ -155,8 +155,8 @@ def test_what_does_not_fit_is_refused():
 
 
 CANVASES = {
-    "block": dict(attention="causal", cache=diffusion.caches.block()),
-    "dual": dict(cache=diffusion.caches.dual()),
+    "block": dict(attention="causal", cache=diffusion.refresh.block()),
+    "dual": dict(cache=diffusion.refresh.dual()),
 }
 
 

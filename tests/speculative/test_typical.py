@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import growth as growths
+from jaxdec import growth
 from jaxdec.decoding import Rows, Settings, Stops
 from jaxdec.sampling import Warp, row_keys
 from jaxdec.speculative import Context, DraftTree, RankTree, verifiers
@@ -14,14 +14,14 @@ from jaxdec.testing import battery
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 THRESHOLD, ALPHA = 0.2, 0.5
-TREE = growths.fixed(RankTree.branching((2, 1)))
+TREE = growth.fixed(RankTree.branching((2, 1)))
 
 
 def decoder(target, draft, verifier=None):
-    growth = growths.fixed(RankTree.of((-1, -1, 0, 1)))
+    rule = growth.fixed(RankTree.of((-1, -1, 0, 1)))
     return jaxdec.speculative(
         target,
-        drafter=jaxdec.drafters.model(draft, growth=growth),
+        drafter=jaxdec.drafters.model(draft, growth=rule),
         verifier=verifier or verifiers.TypicalAcceptance(),
     )
 

@@ -161,12 +161,12 @@ def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draf
 
     Args:
       model: such as `jaxdec.models.Eagle`: reads `Inputs.features`, and its hidden states are the predicted features.
-      growth: from `jaxdec.growths`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
+      growth: from `jaxdec.growth`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
         no more.
       params_key: the name of its parameters in the `params` of `generate`.
 
     Exactness: that of the verifier.
-    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growths.best_first`.
+    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`.
     """
     growth = likeliest(8, model.vocab_size) if growth is None else growth
     return EagleDrafter(model, growth, params_key)

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from jaxdec.decoding import Request, prefill
 from jaxdec.model import Inputs, Model, Output, Params, score
-from jaxdec.speculative import growth as growths
 from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
+from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, chain, grow
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -147,7 +146,7 @@ def model(
     Args:
       model: a model with the target's vocabulary.
       length: drafts of a chain, at least 1; 6 if nothing else is given.
-      growth: from `jaxdec.growths`, instead of a length.
+      growth: from `jaxdec.growth`, instead of a length.
       params_key: the name of its parameters in the `params` of `generate`.
 
     Raises:
@@ -156,5 +155,5 @@ def model(
     if growth is not None and length is not None:
         raise ValueError(f"give a length or a growth rule, got length {length} and {growth}")
     if growth is None:
-        growth = growths.chain(6 if length is None else length)
+        growth = chain(6 if length is None else length)
     return ModelDrafter(model, growth, params_key)
