@@ -15,8 +15,10 @@ from jaxdec.speculative.verifiers import (
     SharedNoiseWalk,
     TokenRatio,
     first_failure,
-    law,
     residual,
+)
+from jaxdec.speculative.verifiers import (
+    law as laws,
 )
 from jaxdec.testing import battery
 
@@ -37,7 +39,7 @@ class OneUniform(TokenRatio):
     def verify(self, tree, log_probs, context):
         first = lambda keys: jnp.broadcast_to(keys[:, :1], keys.shape)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(law, "uniform", lambda keys: uniform(first(keys)))
+            patch.setattr(laws, "uniform", lambda keys: uniform(first(keys)))
             return super().verify(tree, log_probs, context)
 
 
