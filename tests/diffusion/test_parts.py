@@ -9,8 +9,8 @@ import pytest
 
 from jaxdec.diffusion import Candidates, backtracking, credit, prophet, unmask
 from pallas_kernels.unmask import statistics
-from tests.diffusion import policy_twins as twins
-from tests.diffusion.policy_twins import ROWS, Board, places_of
+from jaxdec.testing.parts import policy_twins as twins
+from jaxdec.testing.parts.policy_twins import ROWS, Board, places_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -189,8 +189,8 @@ class Board:
         self.places = np.arange(self.width) + self.rng.integers(0, 9, (ROWS, 1))
         self.step = 0
 
-    def look(self):
-        """Fresh logits for all positions: the candidates, and the rows for the twins."""
+    def look(self, sure=False):
+        """Fresh logits for all positions: the candidates, and the rows for the twins; or such as are certain."""
         logits = self.rng.normal(scale=2, size=(ROWS, self.width, self.vocab))
         certain = self.rng.random(self.width) < 0.5
         logits[CERTAIN, certain, 1:] = -np.inf
@@ -199,6 +199,9 @@ class Board:
         logits[..., -1] = -np.inf
         logits[GAPS, 1::3] = np.nan
         logits[NO_NUMBERS] = np.nan
+        if sure:
+            logits[..., 1:] = -np.inf
+            logits[..., 0] = 0.0
         logits = logits.astype(np.float32)
         with np.errstate(invalid="ignore"):
             law = np.apply_along_axis(normalised, -1, logits.astype(float))
