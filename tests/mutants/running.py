@@ -58,8 +58,7 @@ def _child(family: str, mutant: Mutant | None, report: Path, every_check: bool) 
                 check()
             except Exception as error:
                 traceback.print_exc()
-                first = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-                failed.append((name, first))
+                failed.append((name, " ".join(f"{type(error).__name__}: {error}".split())[:300]))
                 if not every_check:
                     break
             print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)

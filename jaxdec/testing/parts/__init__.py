@@ -14,8 +14,14 @@ from jaxdec.testing.parts.canvas import (
     check_schedule,
     check_schedules,
 )
-from jaxdec.testing.parts.controls import check_drafts, check_perfect_drafts, perfect_target
+from jaxdec.testing.parts.controls import (
+    check_adaptive,
+    check_drafts,
+    check_perfect_drafts,
+    perfect_target,
+)
 from jaxdec.testing.parts.growth import check_growth
+from jaxdec.testing.parts.infilling import check_infill, check_lattice, check_perfect_infill
 from jaxdec.testing.parts.models import check_any_subset_model, check_next_token, check_spans
 from jaxdec.testing.parts.noise import check_noise
 from jaxdec.testing.parts.policies import (
@@ -30,6 +36,7 @@ from jaxdec.testing.parts.visibility import check_orders, check_visibility
 from jaxdec.testing.parts.warp import check_history, check_warp, warp_twin
 
 __all__ = [
+    "check_adaptive",
     "check_ancestral",
     "check_any_subset_model",
     "check_cache",
@@ -38,10 +45,13 @@ __all__ = [
     "check_group_state",
     "check_growth",
     "check_history",
+    "check_infill",
+    "check_lattice",
     "check_next_token",
     "check_noise",
     "check_orders",
     "check_perfect_drafts",
+    "check_perfect_infill",
     "check_policy",
     "check_reductions",
     "check_refresh",

@@ -12,10 +12,10 @@ from jaxdec import decoding, generation
 from jaxdec.cache import KVEntries, LayerEntries
 from jaxdec.model import Model, Output
 from jaxdec.sampling import row_keys
-from jaxdec.speculative import Speculative
+from jaxdec.speculative import Speculative, adaptive, drafters, speculative
 from jaxdec.testing import oracles
 
-Kind = Literal["self", "sequence", "copy"]
+Kind = Literal["self", "sequence", "copy", "count"]
 PERIOD = (0, 1, 2, 0, 2, 1)
 """Of the sequence that repeats: what follows a token depends on the one before it too."""
 
@@ -48,6 +48,7 @@ def perfect_target(kind: Kind) -> tuple[Model, dict[str, Any], np.ndarray]:
       self      a hash oracle, and a draft model that is the target
       sequence  a text of period 6: for those who look up what followed, or guess by position
       copy      a text that repeats its prompt but for one token: for those who copy
+      count     a text that counts up: for those who read what the target predicts
     """
     if kind == "self":
         model, params = oracles.hash_oracle(7, scale=1.5)
@@ -58,6 +59,10 @@ def perfect_target(kind: Kind) -> tuple[Model, dict[str, Any], np.ndarray]:
         text[12 + 5] = 15
         model, params = sequence_oracle(text, 16)
         return model, {"target": params}, np.array([text[:12]] * 2)
+    if kind == "count":
+        text = [*range(5)] * 12
+        model, params = sequence_oracle(text, 5)
+        return model, {"target": params}, np.array([text[:3]] * 2)
     text = list(PERIOD) * 12
     model, params = sequence_oracle(text, 3)
     return model, {"target": params}, np.array([text[:2]] * 2)
@@ -168,3 +173,29 @@ def _check_paths(tree, row, text, allowed, from_text, where) -> None:
             starts = range(len(text) - len(path) + 1)
             stands = any(text[i : i + len(path)] == path for i in starts)
             assert stands, f"{where}: {path} is proposed, which stands nowhere in the text"
+
+
+def check_adaptive(make: Callable[[Model], Any] | None = None) -> None:
+    """An adaptive length grows to the longest with perfect drafts, and falls to the shortest with hopeless ones.
+
+    Args:
+      make: `model -> decoder` with draft lengths of 1 and 4, whose draft model has the params `draft`.
+    """
+    if make is None:
+        chain = lambda model, length: speculative(
+            model, drafter=drafters.model(model, length=length)
+        )
+        make = lambda model: adaptive(lambda length: chain(model, length), (1, 4))
+    model, params = oracles.hash_oracle(7, scale=1.5)
+    for draft, most, least in ((params, 4.0, 3.0), (-params, 1.5, 1.0)):
+        result = generation.generate(
+            make(model),
+            {"target": params, "draft": draft},
+            np.array([[1, 2, 3]]),
+            rng=jax.random.key(0),
+            max_new_tokens=40,
+            eos=(),
+            temperature=0.0,
+        )
+        share = float(result.stats.proposed[0] / result.stats.target_forwards[0])
+        assert least <= share <= most, f"{share:.2f} drafts a step, not {least} to {most}"

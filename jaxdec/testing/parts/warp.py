@@ -23,6 +23,7 @@ OFF: dict[str, float] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+FILTERS = ("top_k", "top_p", "min_p", "typical", "epsilon", "top_h")
 CHOICES: dict[str, tuple[float, ...]] = {
     "temperature": (0.0, 0.5, 0.8, 1.7),
     "top_k": (1, 3, 6, 50),
@@ -214,6 +215,10 @@ def check_warp(
         logits[rng.random(logits.shape) < 0.05] = -np.inf
         logits[:, 0] = rng.normal(size=batch)  # never banned, so that no row is empty
         knobs, history = draw_knobs(rng, names, batch), draw_history(rng, batch)
+        for row in range(0, batch, 2):  # one filter alone, so that enough tokens are left to see it by
+            for name in FILTERS:
+                if name != FILTERS[(row // 2 + seed) % len(FILTERS)]:
+                    knobs[name][row] = OFF[name]
         got = np.asarray(run(Warp(**knobs).validate(batch, V), jnp.asarray(logits), history))
         for row in range(batch):
             own = {name: value[row] for name, value in knobs.items()}
@@ -237,9 +242,11 @@ def _check_edges(run, names: Sequence[str], batch: int) -> None:
     knobs["top_k"] = knobs["top_k"].astype(int)
     logits[len(edges) :, :3] = 0.0
     logits[-1, 1] = np.nan  # banned, but the model is broken all the same
-    logits[-2, 1:] = -np.inf  # all that it allows is banned
+    logits[-3:-1, 1:] = -np.inf  # all that it allows is banned
+    knobs["temperature"][-3] = 0.0
     tables = dict(logit_bias=np.zeros((batch, V)), banned=np.zeros((batch, V), bool))
-    tables["banned"][-1, 1] = tables["banned"][-2, 0] = True
+    tables["banned"][-1, 1] = True
+    tables["banned"][-3:-1, 0] = True
     none = History(jnp.zeros((batch, V), jnp.int32), jnp.zeros((batch, V), jnp.int32))
     warp = Warp(**knobs, **tables).validate(batch, V)
     got = np.asarray(run(warp, jnp.asarray(logits), none))
@@ -247,9 +254,9 @@ def _check_edges(run, names: Sequence[str], batch: int) -> None:
         found = np.flatnonzero(np.isfinite(got[row])).tolist()
         assert found == kept, f"{what}: of the law {probabilities} it keeps {found}, not {kept}"
     assert np.isnan(got[-1]).all(), f"a law of a broken model: {got[-1]}"
-    assert np.isnan(got[-2]).all(), f"a law with no token left: {got[-2]}"
-    off = np.asarray(jax.nn.log_softmax(logits[len(edges) : -2]))
-    np.testing.assert_array_equal(got[len(edges) : -2], off, "settings that are off")
+    assert np.isnan(got[-3:-1]).all(), f"laws with no token left: {got[-3:-1]}"
+    off = np.asarray(jax.nn.log_softmax(logits[len(edges) : -3]))
+    np.testing.assert_array_equal(got[len(edges) : -3], off, "settings that are off")
 
 
 def check_history() -> None:
