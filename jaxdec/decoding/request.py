@@ -80,6 +80,7 @@ class Request:
       settings: the traced settings.
       order: of generation, the prompt in its first ranks; None for causal decoding.
       capacity: tokens a row can hold, static.
+      hypotheses: H, rows of each prompt, static; hypothesis h of prompt p is row p H + h.
     """
 
     prompt: jax.Array
@@ -87,3 +88,4 @@ class Request:
     settings: Settings
     order: Order | None = None
     capacity: int = dataclasses.field(default=0, metadata={"static": True})
+    hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
