@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.setting import plain
 from jaxdec import checkpoints, growth, text
-from jaxdec.catalogue import CACHES, DENOISING
+from jaxdec.catalogue import DENOISING, REFRESH_RULES
 from jaxdec.decoding import Rows
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Inputs, from_nnx
@@ -381,10 +381,10 @@ def test_every_cache_has_its_reference():
     found = {
         v.name: (v, reference) for v, reference in diffusion.cached(SimpleNamespace(target=target))
     }
-    assert set(found) == {*CACHES, "none, sub-blocks"}
+    assert set(found) == {*REFRESH_RULES, "none, sub-blocks"}
     for variant, reference in found.values():
         plain = found[reference][0].decoder
-        assert dataclasses.replace(variant.decoder, cache=plain.cache) == plain
+        assert dataclasses.replace(variant.decoder, refresh=plain.refresh) == plain
     target.fills = "canvas"
     names = [variant.name for variant, _ in diffusion.cached(SimpleNamespace(target=target))]
     assert names == ["none", "prefix", "dual", "frozen"]
