@@ -69,7 +69,7 @@ def score(
       An output with logits `[B, A + Q, V]`.
     """
     if order is None:
-        output = model.forward(params, inputs, cache)
+        output = model(params, inputs, cache)
         if at is None:
             return output
         logits = jnp.take_along_axis(output.logits, at[..., None], axis=1)
@@ -88,7 +88,7 @@ def score(
             order.size,
         )
     inputs = dataclasses.replace(inputs, positions=order.at(ranks), queries=queries)
-    return model.forward(params, inputs, cache)
+    return model(params, inputs, cache)
 
 
 def prompt_inputs(
