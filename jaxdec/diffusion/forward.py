@@ -110,7 +110,7 @@ class Forward:
         cache = view.cache
         if cache is not None:
             cache = _hiding(cache, jnp.tile(fresh, (twice, 1)), branches)
-        output = self.model.forward(params, inputs, cache)
+        output = self.model(params, inputs, cache)
         logits = output.logits
         if not self.model.any_subset:
             rows_at = each(jnp.where(group_there, take(rank, group_at), 0))
@@ -167,8 +167,10 @@ class Forward:
 
 def _hiding(cache: Any, fresh: jax.Array, branches: int) -> Any:
     """The cache without what is computed again, and with room for branches between numbers; entries are not touched."""
-    starts, stops = cache.spans[..., 0], cache.spans[..., 1]
-    starts = jnp.where(starts < visibility.FOREVER, starts * branches, starts)
-    spans = jnp.stack([starts, stops], axis=-1)
-    spans = jnp.where(fresh[..., None], visibility.EMPTY, spans)
-    return dataclasses.replace(cache, spans=spans)
+
+    def apart(spans: jax.Array) -> jax.Array:
+        starts, stops = spans[..., 0], spans[..., 1]
+        starts = jnp.where(starts < visibility.FOREVER, starts * branches, starts)
+        return jnp.stack([starts, stops], axis=-1)
+
+    return cache.renumber(apart).hide(fresh)

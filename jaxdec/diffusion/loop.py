@@ -141,7 +141,7 @@ class Denoise:
         )
         cache = None
         if self.refresh.kept:
-            cache = self.model.init_cache(batch * (1 + self.guided), length)
+            cache = request.new_cache(self.model, batch * (1 + self.guided))
         state = DenoiseState(
             rows=rows,
             settings=request.settings,
