@@ -2,6 +2,7 @@
 
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State, target_params
 from jaxdec.decoding.loop import init, run, stream
+from jaxdec.decoding.part import TARGET, Part, Scored
 from jaxdec.decoding.prefill import prefill, read_prompts
 from jaxdec.decoding.record import Info, Record, Stats
 from jaxdec.decoding.request import Knob, Request, Settings
@@ -9,14 +10,17 @@ from jaxdec.decoding.rows import Rows
 from jaxdec.decoding.stops import Status, Stops
 
 __all__ = [
+    "TARGET",
     "Decoder",
     "DecoderState",
     "Exactness",
     "Info",
     "Knob",
+    "Part",
     "Record",
     "Request",
     "Rows",
+    "Scored",
     "Settings",
     "State",
     "Stats",

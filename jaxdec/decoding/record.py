@@ -4,6 +4,7 @@ Legend: B rows, L buffer width, W tokens that a step commits at most.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,8 @@ class Info:
       draft_forwards: int32 `[B]`.
       status: int32 `[B]`, after the step.
       steps: int32 `[B, W]`, the step of the row in which each token was chosen, from 0 on.
+      source: int32 `[B]`, the row whose past each row continues in this step; None for rows that stay where they are.
+      own: what the algorithm says beside this, a pytree of arrays a row; the loop does not read it.
     """
 
     tokens: jax.Array
@@ -45,6 +48,8 @@ class Info:
     draft_forwards: jax.Array
     status: jax.Array
     steps: jax.Array
+    source: jax.Array | None = None
+    own: Any = None
 
 
 @jax.tree_util.register_dataclass
