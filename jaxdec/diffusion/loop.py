@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Request, Rows, Settings, Status, target_params
 from jaxdec.diffusion import refresh, schedules
@@ -30,7 +31,7 @@ from jaxdec.diffusion.schedules import Schedule
 from jaxdec.diffusion.stop import Stop
 from jaxdec.diffusion.unmask import threshold
 from jaxdec.model import Model, Params
-from jaxdec.sampling import Purpose, key_at
+from jaxdec.sampling import Purpose, is_traced, key_at
 
 
 @jax.tree_util.register_dataclass
@@ -97,6 +98,9 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
+    steps_per_token = (
+        1024  # ancestral sampling takes as many as it is told, and some commit nothing
+    )
     fills_canvas = True
 
     @property
@@ -117,7 +121,9 @@ class Denoise:
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for a request that the schedule or the model cannot serve."""
-        self.schedule.check(int(jnp.max(request.settings.max_new_tokens)))
+        budget = request.settings.max_new_tokens
+        if not is_traced(budget):
+            self.schedule.check(int(np.max(budget)))
 
     def init(self, params: Params, request: Request) -> DenoiseState:
         """Lays the prompts out on canvases; a cache rule may read them."""
