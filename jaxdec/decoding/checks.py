@@ -148,7 +148,7 @@ def _check_logits(name: str, model: Model, structure: Any, shapes: tuple) -> Non
             size = jnp.full((1,), 2, jnp.int32)
             asked = Queries(inputs.positions, inputs.query_spans, size)
             inputs = dataclasses.replace(inputs, queries=asked)
-        return model.forward(params, inputs, None).logits
+        return model(params, inputs, None).logits
 
     leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
     try:

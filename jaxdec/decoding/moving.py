@@ -40,11 +40,6 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
     def take(node):
         if isinstance(node, Settings | Stops):
             return node
-        return node.rows(source) if _moves_itself(node) else node[source]
+        return node.rows(source) if isinstance(node, Cache) else node[source]
 
-    whole = lambda node: isinstance(node, Settings | Stops) or _moves_itself(node)
-    return jax.tree.map(take, tree, is_leaf=whole)
-
-
-def _moves_itself(node: Any) -> bool:
-    return isinstance(node, Cache) and hasattr(node, "rows")
+    return jax.tree.map(take, tree, is_leaf=lambda node: isinstance(node, Settings | Stops | Cache))

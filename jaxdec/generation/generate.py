@@ -1,10 +1,12 @@
 """One call from prompts to text."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdec.cache import Cache
 from jaxdec.decoding import Decoder, init, run
 from jaxdec.generation.prepare import prepare
 from jaxdec.generation.result import Result, result
@@ -25,6 +27,7 @@ def generate(
     order: Order | None = None,
     hypotheses: int = 1,
     most_new_tokens: int | None = None,
+    cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
 ) -> Result:
     """Decodes a batch of prompts.
@@ -47,6 +50,8 @@ def generate(
       hypotheses: H, rows of each prompt. The result has `B H` of them, hypothesis h of prompt p at row `p H + h`;
         hypothesis 0 draws as a prompt that is decoded once, the others with keys of their own (`sampling.row_keys`).
       most_new_tokens: a bound on `max_new_tokens`, for calls in which that is traced: it sizes the buffers.
+      cache: from the empty cache of each model to the one that is used (`jaxdec.cache.Cache`), such as one that rounds
+        or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
       **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a prompt: `temperature`, `top_k`, `top_p`, ...; and
         those that the decoder declares.
 
@@ -64,6 +69,7 @@ def generate(
         order=order,
         hypotheses=hypotheses,
         most_new_tokens=most_new_tokens,
+        cache=cache,
         **knobs,
     )
     keys = row_keys(rng, request.prompt.shape[0], hypotheses)

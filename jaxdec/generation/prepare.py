@@ -7,12 +7,14 @@ Legend: B rows, P prompt width, L positions.
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.cache import Cache
 from jaxdec.decoding import (
     Decoder,
     Request,
@@ -29,7 +31,7 @@ from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp, is_traced
 
-ARGUMENTS = ("max_new_tokens", "lengths", "eos", "stop", "order", "hypotheses", "rng")
+ARGUMENTS = ("max_new_tokens", "lengths", "eos", "stop", "order", "hypotheses", "cache", "rng")
 """What `generate` takes beside knobs, for the message about one that it does not know."""
 
 
@@ -50,6 +52,7 @@ def prepare(
     order: Order | None = None,
     hypotheses: int = 1,
     most_new_tokens: int | None = None,
+    cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
 ) -> Request:
     """Checks the arguments of `generate` and pads them to buckets; see there.
@@ -81,6 +84,7 @@ def prepare(
         order=None if order is None else _padded_order(order, batch, capacity),
         capacity=capacity,
         hypotheses=_hypotheses(hypotheses),
+        cache=cache,
     )
     check_model("target", model, target_params(params))
     if hypotheses > 1:
