@@ -4,14 +4,16 @@ Legend: B rows, P prompt width.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.cache import Cache
 from jaxdec.decoding.stops import Stops
-from jaxdec.model import Order
+from jaxdec.model import Model, Order
 from jaxdec.sampling import Warp
 
 
@@ -81,6 +83,8 @@ class Request:
       order: of generation, the prompt in its first ranks; None for causal decoding.
       capacity: tokens a row can hold, static.
       hypotheses: H, rows of each prompt, static; hypothesis h of prompt p is row p H + h.
+      cache: from the empty cache of a model to the one that is used, such as one that rounds; static, compared by
+        value. None for the models' own.
     """
 
     prompt: jax.Array
@@ -89,3 +93,17 @@ class Request:
     order: Order | None = None
     capacity: int = dataclasses.field(default=0, metadata={"static": True})
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
+    cache: Callable[[Any], Cache] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+
+    def new_cache(self, model: Model, batch: int | None = None) -> Any:
+        """An empty cache of `capacity` slots for a model of this request: the one place where decoders get theirs.
+
+        Args:
+          model: the target, or a drafter's own.
+          batch: rows; those of the prompt if not given.
+        """
+        batch = self.prompt.shape[0] if batch is None else batch
+        cache = model.init_cache(batch, self.capacity)
+        return cache if self.cache is None else self.cache(cache)

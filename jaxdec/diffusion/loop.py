@@ -1,8 +1,8 @@
 """The canvas loop: score the positions of a group together, commit some of them, repeat.
 
-    denoise(model, schedule, unmask, remask, fuse, stop, cache)
+    denoise(model, schedule, unmask, remask, fuse, stop, refresh)
 
-Every part is small and knows nothing of the others: the schedule says which group is active, the cache rule which
+Every part is small and knows nothing of the others: the schedule says which group is active, the refresh rule which
 positions are computed again, the policy which of the group's positions are committed, the remask rule which are taken
 back. The loop keeps the canvas, draws the tokens and emits the finished prefix of every row.
 
@@ -17,14 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Info, Knob, Request, Rows, Settings, Status, target_params
-from jaxdec.diffusion import refresh, schedules
+from jaxdec.diffusion import schedules
 from jaxdec.diffusion.candidates import Candidates, draw, ranked
-from jaxdec.diffusion.canvas import FAR, Board, Canvas, at_token, compact, put, take
+from jaxdec.diffusion.canvas import FAR, Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Unmask
-from jaxdec.diffusion.forward import Forward, Scored, View
+from jaxdec.diffusion.forward import Forward, ForwardInputs, Scored
 from jaxdec.diffusion.fuse import Fuse
-from jaxdec.diffusion.refresh import NEVER, Facts
-from jaxdec.diffusion.refresh import Refresh as CacheRule
+from jaxdec.diffusion.refresh import NEVER, CanvasStatus, Refresh, none
 from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.schedules import Schedule
 from jaxdec.diffusion.stop import Stop
@@ -35,7 +34,7 @@ from jaxdec.sampling import Purpose, key_at
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class Counters:
     """How far a row is, int32 `[B]` each.
 
     Attributes:
@@ -64,7 +63,7 @@ class DenoiseState:
       rows: the finished prefix of each row.
       settings: the request's settings.
       canvas: everything.
-      progress: counters a row.
+      counters: counters a row.
       parts: states of the policy, the remask rule and the fusion, for the active group.
       ahead: int32 `[B, L]`, the branch from which on a masked position is filled with `canvas.tokens`; None for one
         branch.
@@ -75,7 +74,7 @@ class DenoiseState:
     rows: Rows
     settings: Settings
     canvas: Canvas
-    progress: Progress
+    counters: Counters
     parts: tuple[Any, Any, Any]
     ahead: jax.Array | None
     cache: Any
@@ -92,7 +91,7 @@ class Denoise:
     remask: Remask | None
     fuse: Fuse | None
     stop: Stop | None
-    cache: CacheRule
+    refresh: Refresh
     causal: bool
     guided: bool
     branches: int
@@ -103,13 +102,13 @@ class Denoise:
     def exactness(self) -> Exactness:
         """That of the policy, if nothing else changes the law."""
         plain = self.remask is None and self.fuse is None and self.stop is None and not self.guided
-        return self.unmask.exactness if plain and self.cache.exact else Exactness.HEURISTIC
+        return self.unmask.exactness if plain and self.refresh.exact else Exactness.HEURISTIC
 
     @property
     def knobs(self) -> dict[str, Knob]:
         """The traced settings of all parts."""
         found = {}
-        for part in (self.unmask, self.remask, self.fuse, self.stop, self.cache):
+        for part in (self.unmask, self.remask, self.fuse, self.stop, self.refresh):
             found.update({} if part is None else part.knobs)
         if self.guided:
             found["guidance"] = Knob(0.0)
@@ -120,7 +119,7 @@ class Denoise:
         self.schedule.check(int(jnp.max(request.settings.max_new_tokens)))
 
     def init(self, params: Params, request: Request) -> DenoiseState:
-        """Lays the prompts out on canvases; a cache rule may read them."""
+        """Lays the prompts out on canvases; a refresh rule may read them."""
         rows = Rows.start(request, self.model.vocab_size)
         batch, length = rows.tokens.shape
         places = jnp.arange(length)
@@ -141,23 +140,23 @@ class Denoise:
             end=end,
         )
         cache = None
-        if self.cache.kept:
-            cache = self.model.init_cache(batch * (1 + self.guided), length)
+        if self.refresh.kept:
+            cache = request.new_cache(self.model, batch * (1 + self.guided))
         state = DenoiseState(
             rows=rows,
             settings=request.settings,
             canvas=canvas,
-            progress=Progress(zero - 2, zero - 2, zero, zero, zero, zero),
+            counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero),
             parts=self._fresh(batch, self._window(room, length)),
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             cache=cache,
             room=room,
         )
-        facts = self._facts(state, rows.length > 0)
-        fresh = self.cache.prefill(facts)
+        status = self._facts(state, rows.length > 0)
+        fresh = self.refresh.prefill(status)
         if fresh is not None:
             width = min(request.prompt.shape[1], length)
-            scored = self._score(params, state, facts, fresh, width)
+            scored = self._score(params, state, status, fresh, width)
             state = dataclasses.replace(state, cache=self._store(state, scored))
         return state
 
@@ -169,36 +168,36 @@ class Denoise:
         parts = (self.unmask, self.remask, self.fuse)
         return tuple(None if part is None else part.init(batch, window) for part in parts)  # type: ignore[return-value]
 
-    def _facts(self, state: DenoiseState, first: jax.Array) -> Facts:
+    def _facts(self, state: DenoiseState, first: jax.Array) -> CanvasStatus:
         """Where each row stands before a step."""
-        canvas, progress = state.canvas, state.progress
+        canvas, counters = state.canvas, state.counters
         active = lambda numbers: jnp.min(jnp.where(canvas.masked, numbers, FAR), axis=1)
         group, unit = active(canvas.groups), active(canvas.units)
         period = state.settings.knobs.get("refresh_period", jnp.full_like(group, NEVER))
-        return Facts(
+        return CanvasStatus(
             groups=canvas.groups,
             units=canvas.units,
             exists=canvas.exists,
             group=group[:, None],
             unit=unit[:, None],
-            entered=group != progress.group,
-            entered_unit=unit != progress.unit,
+            entered=group != counters.group,
+            entered_unit=unit != counters.unit,
             first=first,
-            over=progress.since + 1 >= period,
+            over=counters.since + 1 >= period,
         )
 
     def _score(
         self,
         params: Params,
         state: DenoiseState,
-        facts: Facts,
+        status: CanvasStatus,
         fresh: jax.Array,
         size: int,
         branches: int = 1,
     ) -> Scored:
         window = self._window(state.room, state.canvas.tokens.shape[1])
         forward = Forward(self.model, window, self.causal)
-        view = View(state.rows, state.canvas, state.ahead, facts, state.cache)
+        view = ForwardInputs(state.rows, state.canvas, state.ahead, status, state.cache)
         guidance = state.settings.knobs["guidance"] if self.guided else None
         return forward(target_params(params), view, fresh, size, branches, guidance)
 
@@ -209,16 +208,16 @@ class Denoise:
         return state.cache.write(scored.entries, again(slots), again(scored.key_spans))
 
     def _forward(
-        self, params: Params, state: DenoiseState, facts: Facts, wide: jax.Array
+        self, params: Params, state: DenoiseState, status: CanvasStatus, wide: jax.Array
     ) -> Scored:
         """Narrow or wide, as the rows need it; a row that does not need a wide forward has its narrow share of one."""
         length = state.canvas.tokens.shape[1]
-        narrow, most = self.cache.sizes(self.schedule, length, state.room)
-        small = self.cache.narrow(facts)
-        score = lambda fresh, size: self._score(params, state, facts, fresh, size, self.branches)
+        narrow, most = self.refresh.sizes(self.schedule, length, state.room)
+        small = self.refresh.narrow(status)
+        score = lambda fresh, size: self._score(params, state, status, fresh, size, self.branches)
         if narrow == most:
-            return score(jnp.where(wide[:, None], self.cache.wide(facts), small), most)
-        large = lambda: score(jnp.where(wide[:, None], self.cache.wide(facts), small), most)
+            return score(jnp.where(wide[:, None], self.refresh.wide(status), small), most)
+        large = lambda: score(jnp.where(wide[:, None], self.refresh.wide(status), small), most)
         like = jax.eval_shape(large)
 
         def padded():
@@ -237,24 +236,24 @@ class Denoise:
         """Commits some positions of the active group of every row."""
         rows, settings, canvas = state.rows, state.settings, state.canvas
         batch, length = canvas.tokens.shape
-        progress, knobs = state.progress, settings.knobs
+        counters, knobs = state.counters, settings.knobs
         window = self._window(state.room, length)
-        facts = self._facts(state, rows.rounds == 0)
-        wide = self.cache.refresh(facts)
-        scored = self._forward(params, state, facts, wide)
+        status = self._facts(state, rows.rounds == 0)
+        wide = self.refresh.due(status)
+        scored = self._forward(params, state, status, wide)
 
-        places, there, _ = compact(facts.exists & (facts.groups == facts.group), window)
-        entered = facts.entered
+        places, there, _ = compact(status.exists & (status.groups == status.group), window)
+        entered = status.entered
         pick = lambda condition, yes, no: jax.tree.map(
             lambda a, b: jnp.where(condition.reshape(-1, *(1,) * (a.ndim - 1)), a, b), yes, no
         )
         parts = pick(entered, self._fresh(batch, window), state.parts)
         known = take(canvas.committed, places) & there
         given = there & (places < rows.prompt_length[:, None])
-        opened = jnp.where(entered, (there & ~known).sum(1), progress.opened)
-        step = jnp.where(entered, 0, progress.step)
-        taken, alive, best = progress.steps, rows.running, jnp.zeros_like(step)
-        board = Board(
+        opened = jnp.where(entered, (there & ~known).sum(1), counters.opened)
+        step = jnp.where(entered, 0, counters.step)
+        taken, alive, best = counters.steps, rows.running, jnp.zeros_like(step)
+        group = GroupState(
             tokens=take(canvas.tokens, places),
             committed=known,
             steps=take(canvas.steps, places),
@@ -265,13 +264,13 @@ class Denoise:
         history = rows.history
         if history is not None:
             # Penalties count what is committed, wherever on the canvas it stands.
-            outside = canvas.committed & (facts.groups != facts.group)
+            outside = canvas.committed & (status.groups != status.group)
             outside &= jnp.arange(length) >= rows.prompt_length[:, None]
             history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
             history = history.add(canvas.tokens, outside)
 
-        def see(logits: jax.Array, board: Board) -> Candidates:
-            counted = history and history.add(board.tokens, board.committed & ~given)
+        def see(logits: jax.Array, group: GroupState) -> Candidates:
+            counted = history and history.add(group.tokens, group.committed & ~given)
             # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
             by_step = self.unmask.value_dependent or self.remask is not None
             again = (taken[:, None],) if by_step else ()
@@ -280,10 +279,10 @@ class Denoise:
             return Candidates(
                 own=drawn.own,
                 warped=drawn.warped,
-                tokens=jnp.where(board.committed, board.tokens, drawn.tokens),
+                tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
                 places=places,
-                allowed=there & ~board.committed,
-                committed=board.committed & ~given,
+                allowed=there & ~group.committed,
+                committed=group.committed & ~given,
                 step=step,
                 opened=opened,
                 steps=taken,
@@ -296,18 +295,18 @@ class Denoise:
                 assert state.ahead is not None
                 foreseen = known | (there & (take(state.ahead, places) <= branch))
                 tokens = jnp.where(foreseen, take(canvas.tokens, places), 0)
-                same = (foreseen == board.committed).all(1)
-                same &= (tokens == jnp.where(board.committed, board.tokens, 0)).all(1)
-                alive &= same & (there & ~board.committed).any(1)
+                same = (foreseen == group.committed).all(1)
+                same &= (tokens == jnp.where(group.committed, group.tokens, 0)).all(1)
+                alive &= same & (there & ~group.committed).any(1)
                 best = jnp.where(alive, branch, best)
-            logits, after = self._static_step(scored.logits[:, branch], board, parts, see, knobs)
-            board, parts = pick(alive, after, (board, parts))
+            logits, after = self._static_step(scored.logits[:, branch], group, parts, see, knobs)
+            group, parts = pick(alive, after, (group, parts))
             last = pick(alive, logits, last)
             step, taken = step + alive, taken + alive
 
-        tokens, ahead = board.tokens, state.ahead
+        tokens, ahead = group.tokens, state.ahead
         if ahead is not None:
-            seen = see(last, board)
+            seen = see(last, group)
             score, count = self.unmask.ahead(seen, knobs)
             filled = ranked(score, seen.allowed) // jnp.maximum(count, 1)[:, None] + 1
             ahead = jnp.full_like(ahead, FAR)
@@ -317,12 +316,14 @@ class Denoise:
         canvas = dataclasses.replace(
             canvas,
             tokens=update(canvas.tokens, tokens),
-            committed=update(canvas.committed, board.committed),
-            steps=update(canvas.steps, board.steps),
-            log_probs=update(canvas.log_probs, board.log_probs),
-            raw_log_probs=update(canvas.raw_log_probs, board.raw_log_probs),
+            committed=update(canvas.committed, group.committed),
+            steps=update(canvas.steps, group.steps),
+            log_probs=update(canvas.log_probs, group.log_probs),
+            raw_log_probs=update(canvas.raw_log_probs, group.raw_log_probs),
         )
-        fresh = jnp.where(wide[:, None], self.cache.wide(facts), self.cache.narrow(facts)).sum(1)
+        fresh = jnp.where(
+            wide[:, None], self.refresh.wide(status), self.refresh.narrow(status)
+        ).sum(1)
         if self.model.any_subset:
             fresh += there.sum(1)
         rows, info = self._emit(rows, canvas, settings)
@@ -334,32 +335,32 @@ class Denoise:
             target_forwards=ran,
             target_rows=ran * fresh * self.branches * (1 + self.guided),
         )
-        moved = Progress(
-            group=facts.group[:, 0],
-            unit=facts.unit[:, 0],
+        moved = Counters(
+            group=status.group[:, 0],
+            unit=status.unit[:, 0],
             step=step,
             opened=opened,
             steps=taken,
-            since=jnp.where(wide, 0, progress.since + 1),
+            since=jnp.where(wide, 0, counters.since + 1),
         )
-        progress = pick(state.rows.running, moved, progress)
+        counters = pick(state.rows.running, moved, counters)
         cache = None if state.cache is None else self._store(state, scored)
-        return DenoiseState(rows, settings, canvas, progress, parts, ahead, cache, state.room), info
+        return DenoiseState(rows, settings, canvas, counters, parts, ahead, cache, state.room), info
 
     def _static_step(
         self,
         logits: jax.Array,
-        board: Board,
+        group: GroupState,
         parts: tuple[Any, Any, Any],
-        see: Callable[[jax.Array, Board], Candidates],
+        see: Callable[[jax.Array, GroupState], Candidates],
         knobs: dict[str, jax.Array],
-    ) -> tuple[jax.Array, tuple[Board, tuple[Any, Any, Any]]]:
+    ) -> tuple[jax.Array, tuple[GroupState, tuple[Any, Any, Any]]]:
         """One step of the group from logits `[B, W, V]`: what is committed and taken back."""
         policy, taking, fusing = parts
         before = logits
         if self.fuse is not None:
-            logits, fusing = self.fuse.fuse(logits, ~board.committed, fusing, knobs)
-        seen = see(logits, board)
+            logits, fusing = self.fuse.fuse(logits, ~group.committed, fusing, knobs)
+        seen = see(logits, group)
         reveal, policy = self.unmask.choose(seen, policy, knobs)
         if self.stop is not None:
             reveal |= self.stop.now(seen, knobs)[:, None]
@@ -372,12 +373,12 @@ class Denoise:
         if self.fuse is not None:
             raw = at_token(jax.nn.log_softmax(before), seen.tokens)
         fill = lambda old, new: jnp.where(reveal, new, old)
-        after = Board(
-            tokens=fill(board.tokens, seen.tokens),
-            committed=(board.committed | reveal) & ~back,
-            steps=jnp.where(back, -1, fill(board.steps, seen.steps[:, None])),
-            log_probs=fill(board.log_probs, seen.warped.log_prob),
-            raw_log_probs=fill(board.raw_log_probs, raw),
+        after = GroupState(
+            tokens=fill(group.tokens, seen.tokens),
+            committed=(group.committed | reveal) & ~back,
+            steps=jnp.where(back, -1, fill(group.steps, seen.steps[:, None])),
+            log_probs=fill(group.log_probs, seen.warped.log_prob),
+            raw_log_probs=fill(group.raw_log_probs, raw),
         )
         return logits, (after, (policy, taking, fusing))
 
@@ -425,7 +426,7 @@ def denoise(
     remask: Remask | None = None,
     fuse: Fuse | None = None,
     stop: Stop | None = None,
-    cache: CacheRule | None = None,
+    refresh: Refresh | None = None,
     attention: Literal["full", "causal"] = "full",
     guided: bool = False,
     branches: int = 1,
@@ -444,7 +445,7 @@ def denoise(
       remask: takes committed tokens of the active group back; noise is then by position and step.
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
-      cache: which positions are computed again in a step; `refresh.none()` if not given.
+      refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule.
       guided: classifier-free guidance with the prompt masked, `l = l_without + (guidance + 1) (l_with - l_without)`;
@@ -466,11 +467,11 @@ def denoise(
         raise ValueError("the model is causal: it predicts next tokens and fills no canvas")
     unmask = threshold() if unmask is None else unmask
     schedule = schedules.whole() if schedule is None else schedule
-    cache = refresh.none() if cache is None else cache
+    refresh = none() if refresh is None else refresh
     if attention not in ("full", "causal"):
         raise ValueError(f"attention must be full or causal, got {attention!r}")
-    if cache.needs_blocks and attention != "causal":
-        raise ValueError("this cache is for block-causal attention; give attention='causal'")
+    if refresh.needs_blocks and attention != "causal":
+        raise ValueError("this refresh rule is for block-causal attention; give attention='causal'")
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
     return Denoise(
@@ -480,7 +481,7 @@ def denoise(
         remask=remask,
         fuse=fuse,
         stop=stop,
-        cache=cache,
+        refresh=refresh,
         causal=attention == "causal",
         guided=guided,
         branches=branches,

@@ -1,10 +1,12 @@
 """One call from prompts to text."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdec.cache import Cache
 from jaxdec.decoding import Decoder, init, run
 from jaxdec.generation.prepare import prepare
 from jaxdec.generation.result import Result, result
@@ -23,6 +25,7 @@ def generate(
     eos: Any = None,
     stop: Any = (),
     order: Order | None = None,
+    cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
 ) -> Result:
     """Decodes a batch of prompts.
@@ -41,6 +44,8 @@ def generate(
       stop: sequences of tokens that end a row once the generated text holds them.
       order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
         `jaxdec.infill` takes and returns positions.
+      cache: from the empty cache of each model to the one that is used (`jaxdec.cache.Cache`), such as one that rounds
+        or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
       **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a row: `temperature`, `top_k`, `top_p`, ...; and those
         that the decoder declares.
 
@@ -56,6 +61,7 @@ def generate(
         eos=eos,
         stop=stop,
         order=order,
+        cache=cache,
         **knobs,
     )
     keys = row_keys(rng, request.prompt.shape[0])

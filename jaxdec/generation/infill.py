@@ -118,7 +118,7 @@ def infill(
       sizes: int `[B]`, positions of each row; all L if not given.
       ranks: int `[B, L]`, an order of the caller's own, visible positions first; the lattice order (masked positions
         from left to right) if not given.
-      **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...
+      **knobs: `cache`, as for `generate`, and settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.

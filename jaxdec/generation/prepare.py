@@ -1,12 +1,14 @@
 """The arguments of `generate`: checked before anything is traced, and padded to buckets."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.cache import Cache
 from jaxdec.decoding import Decoder, Request, Settings, Stops
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp
@@ -27,6 +29,7 @@ def prepare(
     eos: Any = None,
     stop: Any = (),
     order: Order | None = None,
+    cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
 ) -> Request:
     """Checks the arguments of `generate` and pads them to buckets; see there.
@@ -107,6 +110,7 @@ def prepare(
         settings=settings,
         order=order,
         capacity=capacity,
+        cache=cache,
     )
     decoder.check(request, params)
     return request

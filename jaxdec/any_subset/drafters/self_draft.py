@@ -59,7 +59,7 @@ class SelfDrafter(AnySubsetDrafter):
         inputs = dataclasses.replace(
             pending, positions=order.at(pending.positions), queries=order.ask(ranks, query_spans)
         )
-        logits = self.model.forward(params, inputs, context.cache).logits
+        logits = self.model(params, inputs, context.cache).logits
         law = context.settings.warp.log_probs(logits, rows.history)
         noise, first = context.noise[:, : self.depth], logits[:, :1]
         return rank_tree_drafts(

@@ -1,4 +1,4 @@
-"""Cache rules: which positions of a canvas are computed again in a step, and which are read as they were.
+"""Refresh rules: which positions of a canvas are computed again in a step, and which are read as they were.
 
 A step computes the rows of some positions, its *fresh* ones, and reads the keys and values of all others from the
 cache. Most steps are narrow; a *wide* one, when a group begins or a period is over, computes more and so refreshes the
@@ -20,7 +20,7 @@ NEVER = 2**30
 """A period that no row ever reaches."""
 
 
-class Facts(NamedTuple):
+class CanvasStatus(NamedTuple):
     """What a rule may look at.
 
     Attributes:
@@ -81,18 +81,18 @@ class Refresh:
         """
         return length, length
 
-    def prefill(self, facts: Facts) -> jax.Array | None:
+    def prefill(self, status: CanvasStatus) -> jax.Array | None:
         """Positions that are computed before the first step, bool `[B, L]`."""
         return None
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    def narrow(self, status: CanvasStatus) -> jax.Array:
         """Fresh positions of a narrow step, bool `[B, L]`."""
-        return facts.exists
+        return status.exists
 
-    def wide(self, facts: Facts) -> jax.Array:
+    def wide(self, status: CanvasStatus) -> jax.Array:
         """Fresh positions of a wide step, bool `[B, L]`; they include the narrow ones."""
-        return facts.exists
+        return status.exists
 
-    def refresh(self, facts: Facts) -> jax.Array:
+    def due(self, status: CanvasStatus) -> jax.Array:
         """Which rows take a wide step, bool `[B]`."""
-        return jnp.zeros_like(facts.first)
+        return jnp.zeros_like(status.first)

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
 
@@ -17,9 +17,9 @@ class Dual(Refreshed):
         """A group, and everything."""
         return min(schedule.largest(room)[0], length), length
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    def narrow(self, status: CanvasStatus) -> jax.Array:
         """The active group."""
-        return facts.exists & (facts.groups == facts.group)
+        return status.exists & (status.groups == status.group)
 
 
 def dual(period: int | None = None) -> Refresh:

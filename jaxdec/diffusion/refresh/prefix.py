@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
 
@@ -17,9 +17,9 @@ class Prefix(Refreshed):
         """All that can be generated, and everything."""
         return min(room + (schedule.unit or schedule.size or 0), length), length
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    def narrow(self, status: CanvasStatus) -> jax.Array:
         """The active group and all later ones."""
-        return facts.exists & (facts.groups >= facts.group)
+        return status.exists & (status.groups >= status.group)
 
 
 def prefix(period: int | None = None) -> Refresh:

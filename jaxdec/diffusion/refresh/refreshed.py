@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,13 +14,13 @@ class Refreshed(Refresh):
     kept = True
     exact = False
 
-    def wide(self, facts: Facts) -> jax.Array:
+    def wide(self, status: CanvasStatus) -> jax.Array:
         """Everything."""
-        return facts.exists
+        return status.exists
 
-    def refresh(self, facts: Facts) -> jax.Array:
+    def due(self, status: CanvasStatus) -> jax.Array:
         """When a group begins, and when the period is over."""
-        return facts.entered | facts.over
+        return status.entered | status.over
 
 
 def checked_period(period: int | None) -> int | None:

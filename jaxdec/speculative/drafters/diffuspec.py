@@ -99,7 +99,7 @@ class DiffuSpec(CausalDrafter):
             spans = visibility.block_causal(places // self.block)
         spans = spans.where(places < (rows.length + self.depth)[:, None])
         inputs = Inputs(tokens, places.astype(jnp.int32), *spans)
-        logits = self.model.forward(params, inputs, None).logits
+        logits = self.model(params, inputs, None).logits
         at = (rows.length - start)[:, None] + jnp.arange(self.depth)
         logits = jnp.take_along_axis(logits, at[..., None], axis=1)
         real = jnp.arange(logits.shape[-1]) != mask_token
