@@ -181,6 +181,16 @@ def test_refusals():
         jaxdec.prepare(decoder, params, PROMPT)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_of_another_width(kind):
+    narrow = dataclasses.replace(CONFIG, width=WIDTH - 2)
+    heads, params = build_heads(kind, narrow if kind == "eagle" else HeadsConfig(V, WIDTH - 2, 3))
+    make = jaxdec.drafters.eagle if kind == "eagle" else jaxdec.drafters.heads
+    decoder = jaxdec.speculative(target()[0], drafter=make(heads, growth=growth.chain(2)))
+    with pytest.raises(ValueError, match=r"hidden states.* (have 8|a width of 8)"):
+        decode(decoder, {"target": target()[1], "draft": params})
+
+
 @dataclasses.dataclass(frozen=True)
 class _Featured:
     """A forward whose law is that of an oracle, shifted by the features: those predicted are laws as well."""

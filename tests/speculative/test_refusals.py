@@ -45,7 +45,10 @@ HEADS = Heads(lambda params, hidden, path: hidden, heads=2, width=V, vocab_size=
             dict(drafter=drafters.prompt_lookup(), verifier=jaxdec.verifiers.TokenRatio),
             "must be a Verifier, such as .*, got TokenRatio",
         ),
-        (dict(model=PARAMS, drafter=drafters.prompt_lookup()), "must be the target, a jaxdec.Model"),
+        (
+            dict(model=PARAMS, drafter=drafters.prompt_lookup()),
+            "must be the target, a jaxdec.Model",
+        ),
     ],
 )
 def test_parts_in_the_wrong_place(parts, message):

@@ -82,7 +82,11 @@ class EagleDrafter(Grown, CausalDrafter):
         check_length(self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Pairs:
-        """A cache of the prompts' pairs but for the last, which holds the pending token."""
+        """A cache of the prompts' pairs but for the last, which holds the pending token.
+
+        Raises:
+          ValueError: while it is traced, if the network does not read states of the target's width.
+        """
         batch, width = request.prompt.shape
         pairs = request.lengths - 1
         stored = jnp.maximum(pairs - 1, 0)
@@ -93,7 +97,13 @@ class EagleDrafter(Grown, CausalDrafter):
             valid=places < stored[:, None],
             features=output.hidden,
         )
-        entries = self.model(params.source, inputs, None).entries
+        try:
+            entries = self.model(params.source, inputs, None).entries
+        except TypeError as error:  # of a product of matrices; a model says nothing of widths
+            raise ValueError(
+                "the draft network does not read the target's hidden states, which have a width of "
+                f"{output.hidden.shape[-1]}"
+            ) from error
         cache = request.new_cache(self.model)
         key_spans = visibility.causal(inputs.positions).key_spans
         last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
