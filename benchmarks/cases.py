@@ -52,7 +52,7 @@ def traffic(variant: Variant, batch: int, capacity: int, trips: int) -> int:
     drafter = getattr(variant.decoder, "drafter", None)
     total = trips * forward(variant.decoder.model, target_params(variant.params))
     if drafter is not None and drafter.forwards:
-        one = forward(drafter.model, variant.params[drafter.params_key])
+        one = forward(drafter.model, variant.params[drafter.name])
         total += trips * drafter.forwards * one
     return total
 

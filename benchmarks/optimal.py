@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.setting import Row, Setting, plain
 from jaxdec import growth, verifiers
 from jaxdec.catalogue import VERIFIERS
-from jaxdec.decoding import Exactness, Rows, Settings
+from jaxdec.decoding import Exactness, Rows, Scored, Settings
 from jaxdec.generation import Result, prepare
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
@@ -170,10 +170,10 @@ def accepted_share(
         context = Context(rows, settings, keys, noise, None, verifier.shares_noise)
         # The warp divides by the temperature, which these laws are after.
         logits = TEMPERATURE * law(q, width)
-        tree, _ = grow(growth, context, lambda carry, *_: (logits, carry), None)
+        tree, _ = grow(growth, None, context, lambda carry, *_: (logits, carry), None)
         laws = law(p, growth.nodes + 1)
         if not isinstance(verifier, RatioVerifier):
-            return (verifier.verify(tree, laws, context).count > 0).mean()
+            return (verifier.verify(None, tree, Scored(laws, laws), laws, context).count > 0).mean()
         # The chance of a test varies less than its outcome.
         test = verifier.law(jnp.exp(laws), jnp.exp(tree.q), tree)
         failed = 1 - jnp.minimum(test.numerator / test.denominator, 1)

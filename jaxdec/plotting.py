@@ -245,13 +245,13 @@ def draft_tree(step: "Explained", row: int = 0, *, ax: "Axes | None" = None) -> 
     pending = np.asarray(step.pending)
     if not 0 <= row < len(pending):
         raise ValueError(f"row must lie in [0, {len(pending) - 1}], got {row}")
-    tree, outcome = step.tree, step.outcome
-    count = int(outcome.count[row])
-    path = np.asarray(outcome.path)[row, : count + 1]
+    tree, verdict = step.tree, step.verdict
+    count = int(verdict.count[row])
+    path = np.asarray(verdict.path)[row, : count + 1]
     # Scored token 0 is the pending one; the token after the path is one more child of its last node.
     exists = np.append(True, np.asarray(tree.mask)[row])
     tokens = np.concatenate(
-        [pending[[row]], np.asarray(tree.tokens)[row], [outcome.next_token[row]]]
+        [pending[[row]], np.asarray(tree.tokens)[row], [verdict.next_token[row]]]
     )
     parents = np.concatenate([[-1], np.asarray(tree.parents)[row] + 1, path[-1:]])
     shown = [*np.flatnonzero(exists).tolist(), len(exists)]

@@ -197,10 +197,10 @@ def explained():
         parents=np.array([[-1, -1, 0, 0]] * 2),
         mask=np.array([[1, 1, 1, 1], [1, 1, 1, 0]], bool),
     )
-    outcome = SimpleNamespace(
+    verdict = SimpleNamespace(
         path=np.array([[0, 1, 3], [0, 2, 0]]), count=np.array([2, 0]), next_token=np.array([36, 10])
     )
-    return SimpleNamespace(pending=np.array([97, 97]), tree=tree, outcome=outcome)
+    return SimpleNamespace(pending=np.array([97, 97]), tree=tree, verdict=verdict)
 
 
 def test_a_draft_tree_shows_its_path():
