@@ -196,7 +196,7 @@ class FirstAgain(diffusion.Remask):
 
     back: bool
 
-    def take_back(self, seen, reveal, state, knobs):
+    def take_back(self, params, seen, reveal, state, knobs):
         first = jnp.arange(reveal.shape[1]) == 0
         return first & (seen.step == 1)[:, None] & self.back, state
 
