@@ -120,8 +120,8 @@ def from_nnx(
     if lacking:
         raise ValueError(
             f"{kind} has no {' and no '.join(lacking)}: from_nnx takes modules that are called as "
-            "module(inputs, cache), with a config that has vocab_size and an init_cache, or with these as arguments; for a module that maps "
-            "tokens to logits use jaxdec.model.from_function"
+            "module(inputs, cache), with a config that has vocab_size and an init_cache, or with these as arguments; "
+            "for a module that maps tokens to logits use jaxdec.model.from_function"
         )
     if max_length is None:
         max_length = getattr(config, "max_length", None)
