@@ -19,34 +19,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxdec.cli import options
+from jaxdec import files
+from jaxdec.cli import loading
+from jaxdec.cli.arguments import MODEL, RUN
+from jaxdec.cli.display import output
 from jaxdec.models import build_heads
 from jaxdec.training import corpus, export, export_heads
 from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.trainer import RunConfig, TrainConfig, train
-
-_RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
-_MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this command."""
-    add = parser.add_argument
-    add("name", choices=PRESETS, metavar="NAME", help=f"a preset: {', '.join(PRESETS)}")
-    add("--folder", type=Path, help="of the run, which resumes there (default runs/NAME)")
-    add("--export", type=Path, metavar="DIR", help="of the checkpoint (default FOLDER/export)")
-    add("--packages", action="store_true", help="learn from installed packages too")
-    add("--corpus", type=Path, metavar="DIR", help="learn from the *.py below a folder instead")
-    add("--teacher", metavar="NAME", help="checkpoint to distil from, if the preset does")
-    for name in (*_RUN, *_MODEL):
-        add(
-            f"--{name.replace('_', '-')}",
-            type=options.integer(1),
-            metavar="N",
-            help="of the preset",
-        )
-    add("--seed", type=options.integer(0, options.LARGEST_SEED), metavar="N", help="of the preset")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -56,7 +37,9 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: for bad input.
       FloatingPointError: if the loss is not finite.
     """
-    console = Console(highlight=False, markup=False)
+    console = output()
+    if arguments.name not in PRESETS:
+        raise ValueError(f"there is no preset {arguments.name!r}, only {', '.join(PRESETS)}")
     preset = PRESETS[arguments.name]
     config = configure(preset.config, arguments)
     folder = arguments.folder or Path("runs") / arguments.name
@@ -113,7 +96,7 @@ def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argpars
         return learn, functools.partial(export.export, config=config)
     if arguments.teacher:
         raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
-    held = options.load(config.target)
+    held = loading.load(config.target)
     target = held.model, held.params
     heads, _ = build_heads(config.kind, config.model, abstract=True)
     learn_heads = lambda data, folder, report: train_heads(
@@ -143,10 +126,10 @@ def configure(
     def given(names):
         return {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
 
-    changes = given((*_RUN, "seed"))
+    changes = given((*RUN, "seed"))
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
-    sizes = given(_MODEL)
+    sizes = given(MODEL)
     if isinstance(config, HeadTraining) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
@@ -157,7 +140,7 @@ def configure(
 def command(arguments: argparse.Namespace) -> str:
     """The line that repeats the run, without the folders of this machine."""
     words = ["jaxdec", "train", arguments.name]
-    for name in (*_RUN, *_MODEL, "seed", "teacher"):
+    for name in (*RUN, *MODEL, "seed", "teacher"):
         value = getattr(arguments, name)
         if value is not None:
             value = Path(value).name if name == "teacher" else value
@@ -175,12 +158,12 @@ def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace)
         return None
     if name is None:
         raise ValueError(f"{arguments.name} distils and has no teacher of its own: give --teacher")
-    checkpoint = options.load(name)
+    checkpoint = loading.load(name)
     return checkpoint.model, checkpoint.params
 
 
 def _start(config: TrainConfig):
-    return None if config.start is None else options.load(config.start).params
+    return None if config.start is None else loading.load(config.start).params
 
 
 class _Clock:
@@ -194,9 +177,7 @@ class _Clock:
     def set(self, seconds: float) -> None:
         """Sets the seconds of this process."""
         self.seconds = round((self._before or 0.0) + seconds, 1)
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text(json.dumps({"seconds": self.seconds}))
-        draft.replace(self._path)
+        files.write_whole(self._path, json.dumps({"seconds": self.seconds}))
 
 
 class _Bar:
