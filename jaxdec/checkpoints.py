@@ -200,7 +200,7 @@ def _read(name: str | Path) -> tuple[Path, Any]:
     if "model" not in held and {"model_type", "architectures"} & {*held}:
         raise ValueError(
             f"{str(name)!r} is a Hugging Face checkpoint (model_type {held.get('model_type')!r}), which "
-            f"`jaxdec.models.load_llama` loads if it is a Llama; `jaxdec.load` takes checkpoints of jaxdec"
+            f"`jaxdec.models.load_llama` loads if it is a Llama or Mistral; `jaxdec.load` takes checkpoints of jaxdec"
         )
     _check(name, held)
     try:
