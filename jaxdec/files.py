@@ -33,25 +33,31 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Gives a folder to write to, which takes the place of `path` when all is written.
 
     Args:
       path: a folder that does not exist or is empty.
+      replace: whether it may hold something, which is gone then.
 
     Raises:
-      OSError: if it is neither; nothing is changed then.
+      OSError: if it cannot take the place; nothing is changed then.
     """
     path = path.absolute()
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft, old = (path.with_name(f".{path.name}.{what}") for what in ("part", "old"))
+    for left in (draft, old):
+        shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
     draft.mkdir(parents=True)
     try:
         yield draft
-        if path.exists():
+        if path.exists() and replace:
+            path.rename(old)
+        elif path.exists():
             path.rmdir()
         draft.rename(path)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        for left in (draft, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_sums(folder: Path, names: Iterable[str]) -> None:

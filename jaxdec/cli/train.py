@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_heads
+from jaxdec.training import corpus, export, export_heads, trainer
 from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.trainer import RunConfig, TrainConfig, train
@@ -55,9 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
             f"the corpus has {len(data.train)} files to learn from and {len(data.held_out)} held out; "
             f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
         )
-    run_id = export.identity(config, data)
-    export.check_free(target, run_id)
-    learn, publish = _task(preset, config, arguments)
+    learn, publish, teacher = _task(preset, config, arguments)
+    extended_from = trainer.extended_from(folder, config.steps)
+    runs = export.identities(config, data, teacher, extended_from)
+    export.check_free(target, runs)
     size = sum(len(source.content) for source in data.train)
     console.print(
         f"{arguments.name}: {len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
@@ -70,8 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
             bar.show(step, loss)
 
         _, params = learn(data, folder, report=report)
-    if (target / "config.json").exists():
-        console.print(f"{target} holds this run's checkpoint already")
+    if export.holds(target) == runs[-1]:
+        console.print(f"{target} holds this run's checkpoint already", soft_wrap=True)
         return
     console.print("scoring the held-out files ...")
     facts = publish(
@@ -80,20 +82,22 @@ def run(arguments: argparse.Namespace) -> None:
         data=data,
         params=params,
         about=preset.about,
-        command=command(arguments),
+        runs=runs,
+        extended_from=extended_from,
+        command=command(arguments, extended_from),
         seconds=clock.seconds,
     )
-    console.print(f"{_quality(facts)}; checkpoint in {target}")
+    console.print(f"{_quality(facts)}; checkpoint in {target}", soft_wrap=True)
 
 
 def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argparse.Namespace):
-    """What trains, as `(corpus, folder, report) -> (model, params)`, and what exports."""
+    """What trains, as `(corpus, folder, report) -> (model, params)`, what exports, and the teacher's parameters."""
     if isinstance(config, TrainConfig):
         teacher = _teacher(preset, config, arguments)
         learn = lambda data, folder, report: train(
             config, data, folder, teacher=teacher, start=_start(config), report=report
         )
-        return learn, functools.partial(export.export, config=config)
+        return learn, functools.partial(export.export, config=config), teacher and teacher[1]
     if arguments.teacher:
         raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
     held = loading.load(config.target)
@@ -102,9 +106,10 @@ def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argpars
     learn_heads = lambda data, folder, report: train_heads(
         config, data, folder, target, report=report
     )
-    return learn_heads, functools.partial(
+    publish = functools.partial(
         export_heads.export_heads, config=config, heads=heads, target=target
     )
+    return learn_heads, publish, target[1]
 
 
 def _quality(facts: dict[str, Any]) -> str:
@@ -137,17 +142,25 @@ def configure(
     return dataclasses.replace(config, model=model, **changes)
 
 
-def command(arguments: argparse.Namespace) -> str:
-    """The line that repeats the run, without the folders of this machine."""
-    words = ["jaxdec", "train", arguments.name]
-    for name in (*RUN, *MODEL, "seed", "teacher"):
-        value = getattr(arguments, name)
-        if value is not None:
-            value = Path(value).name if name == "teacher" else value
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--packages"] if arguments.packages else []
-    words += ["--corpus", arguments.corpus.name] if arguments.corpus else []
-    return shlex.join(words)
+def command(arguments: argparse.Namespace, extended_from: Sequence[int] = ()) -> str:
+    """The line that repeats the run, without the folders of this machine.
+
+    Args:
+      arguments: of the command.
+      extended_from: the steps that the run was given before.
+    """
+    lines = []
+    for steps in (*extended_from, arguments.steps):
+        words = ["jaxdec", "train", arguments.name]
+        for name in (*RUN, *MODEL, "seed", "teacher"):
+            value = steps if name == "steps" else getattr(arguments, name)
+            if value is not None:
+                value = Path(value).name if name == "teacher" else value
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        words += ["--packages"] if arguments.packages else []
+        words += ["--corpus", arguments.corpus.name] if arguments.corpus else []
+        lines.append(shlex.join(words))
+    return " && ".join(lines)
 
 
 def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace):
