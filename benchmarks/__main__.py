@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     import jaxdec
     from benchmarks import cases
     from benchmarks.setting import FULL, QUICK
-    from jaxdec import machine
+    from jaxdec.measuring import machine
     from jaxdec.training.corpus import python_sources
 
     load = functools.cache(jaxdec.load)

@@ -10,9 +10,9 @@ import numpy as np
 import jaxdec
 from benchmarks.setting import Row, Setting, by_ratio, controls, drafting, lookup, plain
 from benchmarks.workload import LONGEST, Variant, Workload
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Record, init, run, target_params
 from jaxdec.generation import Result, result
+from jaxdec.measuring.comparison import counts, identical, new_tokens
 from jaxdec.model import Inputs
 from jaxdec.sampling import Purpose, gumbel, key_at
 
@@ -110,4 +110,4 @@ def first_differences(
 @functools.partial(jax.jit, static_argnums=0)
 def _last_logits(model: jaxdec.Model, params: Any, tokens: jax.Array, length: jax.Array):
     """The logits after the first `length` tokens of `[1, P]`."""
-    return model.forward(params, Inputs.causal(tokens), None).logits[0, length - 1]
+    return model(params, Inputs.causal(tokens), None).logits[0, length - 1]

@@ -14,10 +14,10 @@ from benchmarks import costs
 from benchmarks.setting import Row, Setting, compile_all, compiling, model_of, size_labels, sizes
 from benchmarks.workload import Variant, Workload, gaps
 from jaxdec import any_subset, text
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import init
+from jaxdec.measuring.comparison import counts, identical, new_tokens
+from jaxdec.measuring.timing import interleave, quartiles, ratios
 from jaxdec.model import Model
-from jaxdec.timing import interleave, quartiles, ratios
 
 RATES = (0.5, 0.95)
 

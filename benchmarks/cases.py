@@ -35,11 +35,11 @@ from benchmarks.setting import (
 )
 from benchmarks.speculation import CURVES, build, speculation
 from benchmarks.workload import Variant, Workload, nbytes
-from jaxdec import machine
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import init, target_params
-from jaxdec.timing import Timing, interleave, quartiles, ratios
+from jaxdec.measuring import machine
+from jaxdec.measuring.comparison import counts, identical, new_tokens
+from jaxdec.measuring.timing import Timing, interleave, quartiles, ratios
 from jaxdec.training.corpus import Corpus
 
 

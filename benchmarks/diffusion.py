@@ -15,14 +15,14 @@ from benchmarks.setting import Row, Setting, compile_all, compiling
 from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import text
 from jaxdec.autoregressive import autoregressive
-from jaxdec.catalogue import CACHES, METHODS, Parts
+from jaxdec.catalogue import METHODS, REFRESH_RULES, Parts
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Decoder
 from jaxdec.diffusion import denoise, schedules, unmask
 from jaxdec.generation import Result
+from jaxdec.measuring.comparison import counts, identical, new_tokens
+from jaxdec.measuring.timing import interleave, quartiles, ratios
 from jaxdec.model import Inputs, Model, Params
-from jaxdec.timing import interleave, quartiles, ratios
 
 BLOCK = 32
 TEMPERATURES = (0.0, 0.5, 1.0)
@@ -99,7 +99,7 @@ def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarra
 @functools.partial(jax.jit, static_argnums=0)
 def _log_probs(model: Model, params: Params, tokens: jax.Array) -> jax.Array:
     """Of every token but the first, given those before it: `[N, L - 1]`."""
-    law = jax.nn.log_softmax(model.forward(params, Inputs.causal(tokens), None).logits[:, :-1])
+    law = jax.nn.log_softmax(model(params, Inputs.causal(tokens), None).logits[:, :-1])
     return jnp.take_along_axis(law, tokens[:, 1:, None], axis=-1)[..., 0]
 
 
@@ -147,14 +147,14 @@ def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def parts(target: Checkpoint, cache: str, block: int | None = None, length: int | None = None):
+def parts(target: Checkpoint, refresh: str, block: int | None = None, length: int | None = None):
     """What a decoder of a canvas is made of: block-causal for a checkpoint that fills blocks."""
     return Parts(
         target=target.model,
         length=length,
         block=block or target.block_size or BLOCK,
         causal=target.fills == "blocks",
-        cache=cache,
+        refresh=refresh,
     )
 
 
@@ -264,7 +264,7 @@ def cached(setting: Setting) -> Iterable[tuple[Variant, str]]:
     """Threshold decoding with every cache, and the name of the variant whose text it stands in for."""
     target = setting.target
     causal = target.fills == "blocks"
-    for name in CACHES if causal else ("none", "prefix", "dual", "frozen"):
+    for name in REFRESH_RULES if causal else ("none", "prefix", "dual", "frozen"):
         decoder = METHODS["threshold"].make(parts(target, name))
         if name != "sub-block":
             yield _variant(setting, name, decoder), "none"

@@ -18,8 +18,9 @@ from benchmarks.humaneval import FILES, Problem, batch, choose, load, parses
 from benchmarks.sandbox import Verdict
 from benchmarks.setting import Row, Setting, infillers
 from benchmarks.workload import Variant
-from jaxdec import any_subset, machine, text
-from jaxdec.comparison import identical
+from jaxdec import any_subset, text
+from jaxdec.measuring import machine
+from jaxdec.measuring.comparison import identical
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
 

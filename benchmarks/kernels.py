@@ -16,7 +16,7 @@ import pallas_kernels
 from benchmarks import ROOT
 from benchmarks.kernel_entries import OPERATIONS, Arguments, Entry
 from benchmarks.setting import QUICK, Row, Setting
-from jaxdec.timing import Method, Timing, compile_seconds, interleave, quartiles, ratios
+from jaxdec.measuring.timing import Method, Timing, compile_seconds, interleave, quartiles, ratios
 from pallas_kernels import Implementation
 
 NOT_TIMED = "no GPU or TPU at hand: kernels were not timed"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.setting import Row, Setting, plain
-from jaxdec import growths, verifiers
+from jaxdec import growth, verifiers
 from jaxdec.catalogue import VERIFIERS
 from jaxdec.decoding import Exactness, Rows, Settings
 from jaxdec.generation import Result, prepare
@@ -18,7 +18,7 @@ from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.speculative import Context, Drafter, Growth, Verifier, grow
 from jaxdec.speculative.drafters import ModelDrafter
-from jaxdec.speculative.growths import Fixed, GreedySiblings, Independent, StochasticBeam
+from jaxdec.speculative.growth import Fixed, GreedySiblings, Independent, StochasticBeam
 from jaxdec.speculative.tree import RankTree
 from jaxdec.speculative.verifiers import RatioVerifier
 
@@ -70,7 +70,7 @@ def _spread(places: np.ndarray, count: int) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def _laws(model: Model, params: Params, tokens: jax.Array, temperature: float) -> jax.Array:
     """The law `[B, L, V]` of the token after each."""
-    logits = model.forward(params, Inputs.causal(tokens), None).logits
+    logits = model(params, Inputs.causal(tokens), None).logits
     return jax.nn.softmax(logits / temperature)
 
 
@@ -103,21 +103,21 @@ def optimal_acceptance(setting: Setting) -> list[Row]:
     for siblings in scale.siblings:
         shape = RankTree.branching((siblings,))
         drawings: dict[str, tuple[Growth, bool | None]] = {
-            "without replacement": (growths.fixed(shape), False)
+            "without replacement": (growth.fixed(shape), False)
         }
         if siblings > 1:
-            drawings["with replacement"] = growths.independent(siblings, 1), True
-            drawings["one drawn, the others the likeliest"] = growths.greedy_siblings(shape), None
-        for drawing, (growth, replacement) in drawings.items():
+            drawings["with replacement"] = growth.independent(siblings, 1), True
+            drawings["one drawn, the others the likeliest"] = growth.greedy_siblings(shape), None
+        for drawing, (rule, replacement) in drawings.items():
             bound = None
             if replacement is not None:
                 bound = float(_optimal(p, q, siblings, replacement).mean())
             for name, make in VERIFIERS.items():
                 verifier = make()
-                if not _judges(verifier, growth):
+                if not _judges(verifier, rule):
                     continue
                 accepted = float(
-                    accepted_share(verifier, growth, start, request.settings, p, q, scale.draws)
+                    accepted_share(verifier, rule, start, request.settings, p, q, scale.draws)
                 )
                 rows.append(
                     {

@@ -12,9 +12,9 @@ from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import any_subset
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
+from jaxdec.measuring.timing import compile_seconds
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.grow import grow
-from jaxdec.timing import compile_seconds
 from jaxdec.training.corpus import Corpus
 
 Row = dict[str, Any]

@@ -11,13 +11,13 @@ from benchmarks.agreement import first_differences, ratio
 from benchmarks.optimal import root_optimal
 from benchmarks.setting import Row, Setting, plain
 from benchmarks.workload import Variant, Workload
-from jaxdec import growths
+from jaxdec import growth
 from jaxdec.catalogue import METHODS
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import HeadsCheckpoint, load_any
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Exactness
 from jaxdec.generation import Result
+from jaxdec.measuring.comparison import counts, identical, new_tokens
 from jaxdec.speculative.tree import RankTree
 
 CHAINS = ("draft", "lookup")
@@ -110,7 +110,7 @@ def comb(setting: Setting, nodes: int) -> Variant:
     siblings = nodes // depth
     parents = [(level - 1) * siblings for level in range(depth) for _ in range(siblings)]
     shape = RankTree.of(np.maximum(parents, -1), budget=nodes)
-    drafter = jaxdec.drafters.model(setting.draft.model, growth=growths.fixed(shape))
+    drafter = jaxdec.drafters.model(setting.draft.model, growth=growth.fixed(shape))
     decoder = jaxdec.speculative(setting.target.model, drafter=drafter)
     params = {"target": setting.target.params, "draft": setting.draft.params}
     return Variant("comb", decoder, params, depth)

@@ -17,17 +17,18 @@ from rich.table import Table
 from rich.text import Text
 
 import jaxdec
-from jaxdec import catalogue, files, machine, plotting, text, timing
+from jaxdec import catalogue, files, plotting, text
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.cli import loading, options
 from jaxdec.cli.arguments import FIELDS
 from jaxdec.cli.display import figures, output
-from jaxdec.comparison import counts, decoding, identical, new_tokens
 from jaxdec.decoding import Status
+from jaxdec.measuring import machine, timing
+from jaxdec.measuring.comparison import counts, decoding, identical, new_tokens
+from jaxdec.measuring.timing import Timing, interleave, quartiles, ratios
 from jaxdec.sampling import row_keys
-from jaxdec.timing import Timing, interleave, quartiles, ratios
 
 BASELINE = "autoregressive"
 SHOWN = 8  # depths in the table

@@ -143,9 +143,9 @@ def _decoder(
         raise ValueError(
             f"checkpoint {target.name!r} was trained to fill gaps between known text (`jaxdec infill`), not canvases"
         )
-    if arguments.cache not in (None, *catalogue.CACHES):
+    if arguments.cache not in (None, *catalogue.REFRESH_RULES):
         raise ValueError(
-            f"there is no cache {arguments.cache!r}, only {', '.join(catalogue.CACHES)}"
+            f"there is no cache {arguments.cache!r}, only {', '.join(catalogue.REFRESH_RULES)}"
         )
     blocks, block = target.fills == "blocks", arguments.block
     if blocks and target.block_size is not None:
@@ -159,7 +159,7 @@ def _decoder(
         length=arguments.branches,
         block=block,
         causal=blocks,
-        cache=arguments.cache or ("block" if blocks else "none"),
+        refresh=arguments.cache or ("block" if blocks else "none"),
     )
     decoder = method.make(parts)
     assert isinstance(decoder, Denoise)

@@ -36,7 +36,7 @@ from jaxdec.cli.display import (
     watched,
 )
 from jaxdec.decoding import Decoder, Request
-from jaxdec.gap_length import Choice
+from jaxdec.generation.gap_length import Choice
 from jaxdec.model import Params
 
 

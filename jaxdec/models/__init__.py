@@ -3,7 +3,7 @@
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
-from jaxdec.models.llama import (
+from jaxdec.models.huggingface import (
     from_llama,
     hf_config,
     llama_config,

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from flax import nnx
-from processes import environment, start
 
 from jaxdec import __version__ as version
 from jaxdec import any_subset, catalogue, checkpoints, diffusion
 from jaxdec.cli import process
 from jaxdec.model import heads_from_nnx
 from jaxdec.models import HeadsConfig, Medusa
+from tests.cli.processes import environment, start
 
 
 def test_demo(jaxdec, pair):

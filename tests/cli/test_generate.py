@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxdec import catalogue, timing
+from jaxdec import catalogue
 from jaxdec.cli import decode as decoding
+from jaxdec.measuring import timing
 
 PROMPTS = ["def add(a, b):\n", "import os\nimport sys\nimport", "x"]
 WALKS = ["autoregressive", "draft", "lookup"]
