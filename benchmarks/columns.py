@@ -22,14 +22,14 @@ def flag(name: str) -> Callable[[Row], str]:
     return lambda row: {True: "yes", False: "**no**"}.get(row.get(name), "–")
 
 
-def spread(name: str, form: str) -> Callable[[Row], str]:
+def spread(name: str, form: str, scale: float = 1.0) -> Callable[[Row], str]:
     """A cell with a median and its quartiles."""
 
     def cell(row: Row) -> str:
         if row.get(name) is None:
             return "–"
-        low, high = row[f"{name}_quartiles"]
-        return f"{row[name]:{form}} ({low:{form}}–{high:{form}})"
+        middle, low, high = (x * scale for x in (row[name], *row[f"{name}_quartiles"]))
+        return f"{middle:{form}} ({low:{form}}–{high:{form}})"
 
     return cell
 

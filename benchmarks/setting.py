@@ -22,6 +22,7 @@ class Scale:
       tokens: new tokens a prompt.
       repeats: measurements of each method.
       steps: forwards in a cost loop.
+      calls: of `generate`, in `host_overhead`.
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
       copied: megabytes of the array that measures the bandwidth.
       forms: of any-subset speculation, the first ones; None for all.
@@ -53,6 +54,7 @@ class Scale:
     tokens: int = 128
     repeats: int = 5
     steps: int = 24
+    calls: int = 200
     grown: Goals | None = (
         (10_000_000, 6),
         (25_000_000, 8),
@@ -90,6 +92,7 @@ QUICK = Scale(
     tokens=8,
     repeats=2,
     steps=2,
+    calls=3,
     grown=None,
     copied=4,
     forms=3,

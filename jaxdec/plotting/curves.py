@@ -142,8 +142,8 @@ def label_lines(ax: "Axes", *, gap: float = 0.07) -> "Axes":
     """
     if not 0 <= gap < 1:
         raise ValueError(f"gap must lie in [0, 1), got {gap:g}")
-    if ax.get_legend():
-        ax.get_legend().remove()
+    if (legend := ax.get_legend()) is not None:
+        legend.remove()
     ax.autoscale_view()  # the limits are known from here on
     to_axes = ax.transData + ax.transAxes.inverted()
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
@@ -152,11 +152,11 @@ def label_lines(ax: "Axes", *, gap: float = 0.07) -> "Axes":
     heights = [to_axes.transform((ax.get_xlim()[1], end[end[:, 0].argmax(), 1]))[1] for end in ends]
     below = -np.inf
     for place in np.argsort(heights):
-        below = max(heights[place], below + gap)
-        line = lines[place]
+        below = heights[place] = max(heights[place], below + gap)
+    for line, height in zip(lines, heights, strict=True):
         ax.annotate(
             str(line.get_label()),
-            (1.02, below),
+            (1.02, height),
             xycoords="axes fraction",
             color=line.get_color(),
             va="center",

@@ -28,10 +28,11 @@ from jaxdec.speculative.tree import RankTree
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 
-NAMES = {
-    kind: [n for n, c in CASES.items() if c.models is kind] for kind in (CAUSAL, ANY_SUBSET, CANVAS)
-}
 RUN = [name for name, case in CASES.items() if case.models is not None]
+NAMES = {
+    kind: [name for name in RUN if CASES[name].models.kinds == kind.kinds]
+    for kind in (CAUSAL, ANY_SUBSET, CANVAS)
+}
 MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
 TIMED = {
     *("method", "exactness", "batch", "temperature", "draft_length", "prompt_tokens", "new_tokens"),
@@ -153,6 +154,21 @@ def test_step_overhead_is_step_over_forward(results):
         low, high = row["overhead_quartiles"]
         assert 0 < low <= row["overhead"] <= high
         assert row["bar"] == 1.15
+
+
+def test_host_overhead_is_a_call_less_a_bare_forward(results):
+    rows = results["host_overhead"]["rows"]
+    assert [(row["batch"], row["temperature"]) for row in rows] == [
+        (1, 0),
+        (1, 0.8),
+        (8, 0),
+        (8, 0.8),
+    ]
+    for row in rows:
+        low, high = row["host_seconds_quartiles"]
+        assert low <= row["host_seconds"] <= high
+        assert row["seconds"] > 0 and row["bare_seconds"] > 0 and row["prepare_seconds"] > 0
+        assert row["tokens"] == row["batch"] and row["repeats"] == 3
 
 
 def test_agreement_with_plain_decoding(results):
