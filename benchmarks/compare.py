@@ -36,6 +36,8 @@ def timed(name: str) -> bool:
 def differences(old: Result, new: Result, *, within: float = 0.0) -> list[str]:
     """A line for everything that differs and is not the clock's: settings of the runs, rows, and values of rows.
 
+    Settings, rows and values that are new have nothing to be compared with.
+
     Args:
       old: a result.
       new: another one of the same case.
@@ -49,7 +51,6 @@ def differences(old: Result, new: Result, *, within: float = 0.0) -> list[str]:
     case = CASES[old["case"]]
     lines = []
     for part in ("models", "corpus", "scale"):
-        # A size that came later has nothing to be compared with.
         for name in sorted(old[part].keys() & new[part].keys()):
             if old[part][name] != new[part][name]:
                 lines.append(f"{part}: {name}: {old[part][name]} -> {new[part][name]}")
@@ -60,7 +61,6 @@ def differences(old: Result, new: Result, *, within: float = 0.0) -> list[str]:
             lines.append(f"{where}: no longer there")
         elif row.get("method") not in case.by_clock:
             lines += [f"{where}: {line}" for line in _values(row, after[key], within)]
-    lines += [f"{_words(key)}: was not there" for key in after if key not in before]
     return lines
 
 
@@ -74,12 +74,11 @@ def _words(key: tuple[Any, ...]) -> str:
 
 def _values(old: Row, new: Row, within: float) -> Iterator[str]:
     """A line for each value that differs."""
-    for name in dict.fromkeys([*old, *new]):
+    for name in old:
         if timed(name) or name in AROUND:
             continue
-        if name not in old or name not in new:
-            there = "was not there" if name in new else "no longer there"
-            yield f"{name}: {there}"
+        if name not in new:
+            yield f"{name}: no longer there"
         elif not _same(old[name], new[name], within):
             yield f"{name}: {old[name]} -> {new[name]}"
 

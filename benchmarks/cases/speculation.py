@@ -88,7 +88,7 @@ def entries(setting: Setting) -> list[Entry]:
     """What is run: the methods of the catalogue, some of them over budgets of nodes, and a comb, the crudest tree."""
     scale = setting.scale
     names = [name for name, method in METHODS.items() if method.benchmark == "speculation"]
-    names = [name for name in [*CHAINS, *names] if _fits(setting, name)][: scale.speculations]
+    names = [name for name in [*CHAINS, *names] if fits(setting, name)][: scale.speculations]
     found = [
         Entry(build(setting, name), name if name in CURVES else "", _bar(name)) for name in names
     ]
@@ -114,7 +114,7 @@ def comb(setting: Setting, nodes: int) -> Variant:
     return Variant("comb", decoder, params, depth)
 
 
-def _fits(setting: Setting, name: str) -> bool:
+def fits(setting: Setting, name: str) -> bool:
     """Whether the method can decode this target: heads draft for the one that they were trained on alone."""
     own = METHODS[name].draft
     if own in ("", METHODS["draft"].draft):

@@ -1,7 +1,7 @@
 """Trees of drafts by the clock."""
 
 from benchmarks.case import CAUSAL, Case, Figures
-from benchmarks.cases.speculation import CURVES
+from benchmarks.cases.speculation import CURVES, fits
 from benchmarks.columns import COST, IDENTICAL, METHOD, SIZE, TEMPERATURE, Row, number, spread
 from benchmarks.grown import GROWN, sizes
 from benchmarks.progress import each
@@ -20,6 +20,7 @@ def run(setting: Setting) -> list[Row]:
     target = sized.checkpoint
     named = [(name, depth(NODES), NODES) for name, depth in CURVES.items()]
     named += [(name, None, None) for name in ("draft", "lookup", "recycling")]
+    named += [(name, None, NODES) for name in ("medusa", "eagle") if fits(setting, name)]
     variants = [plain(target.model, target.params)]
     for name, depth, nodes in named[: scale.speculations]:
         about = "" if nodes is None else f"{nodes} nodes"

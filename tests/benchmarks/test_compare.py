@@ -61,11 +61,13 @@ def test_rows_and_settings():
     new["rows"].append({**old["rows"][0], "method": "new"})
     new["scale"] |= {"tokens": 3, "unheard of": 1}
     new["corpus"]["fingerprint"] = "other"
+    new["rows"][0]["new"] = 1
+    del new["rows"][1]["tokens"]
     assert differences(old, new) == [
         f"corpus: fingerprint: {old['corpus']['fingerprint']} -> other",
         "scale: tokens: 128 -> 3",
+        "1, 0.0, draft 4: tokens: no longer there",
         "1, 0.0, draft 6: no longer there",
-        "1, 0.0, new: was not there",
     ]
 
 
