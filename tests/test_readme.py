@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 
 import jaxdec
-from benchmarks import report
 from jaxdec import catalogue
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 README = Path(__file__).parents[1] / "README.md"
-
-
-def region(name):
-    text = README.read_text()
-    return text.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
 
 
 def snippets():
@@ -82,10 +76,6 @@ def test_quick_start_runs_as_printed(capsys):
     assert int(faster.stats.target_forwards[0]) < int(result.stats.target_forwards[0])
 
 
-def test_method_table_is_generated():
-    assert region("methods").strip() == catalogue.markdown().strip()
-
-
 def test_methods_are_backed_by_files_that_exist():
     root = README.parent
     for method in catalogue.METHODS.values():
@@ -93,9 +83,3 @@ def test_methods_are_backed_by_files_that_exist():
         assert list((root / "benchmarks" / "results").glob(f"{method.benchmark}-*.json")), (
             method.name
         )
-
-
-def test_figures_are_generated():
-    held = report.load(report.RESULTS)
-    assert held, "no results"
-    assert region("benchmarks").strip() == report.render(held, full=False).strip()
