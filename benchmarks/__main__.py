@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     import jaxdec
     from benchmarks.case import check, run_case
     from benchmarks.setting import FULL, QUICK
-    from jaxdec import machine
+    from jaxdec.measuring import machine
     from jaxdec.training.corpus import python_sources
 
     load = functools.cache(jaxdec.load)

@@ -13,10 +13,10 @@ from benchmarks.variants import build
 from benchmarks.workload import Variant, Workload
 from jaxdec import any_subset
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import init
+from jaxdec.measuring.comparison import counts, identical, new_tokens
+from jaxdec.measuring.timing import interleave, quartiles, ratios
 from jaxdec.model import Model
-from jaxdec.timing import interleave, quartiles, ratios
 
 RATES = (0.5, 0.95)
 """Shares of bytes that are masked."""

@@ -16,9 +16,9 @@ from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import text
 from jaxdec.catalogue import Parts
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.comparison import identical, new_tokens
 from jaxdec.decoding import Decoder
 from jaxdec.generation import Result
+from jaxdec.measuring.comparison import identical, new_tokens
 from jaxdec.model import Inputs, Model, Params
 
 Knobs = Mapping[str, float]
@@ -42,7 +42,7 @@ def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarra
 @functools.partial(jax.jit, static_argnums=0)
 def _log_probs(model: Model, params: Params, tokens: jax.Array) -> jax.Array:
     """Of every token but the first, given those before it: `[N, L - 1]`."""
-    law = jax.nn.log_softmax(model.forward(params, Inputs.causal(tokens), None).logits[:, :-1])
+    law = jax.nn.log_softmax(model(params, Inputs.causal(tokens), None).logits[:, :-1])
     return jnp.take_along_axis(law, tokens[:, 1:, None], axis=-1)[..., 0]
 
 
@@ -90,14 +90,14 @@ def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def parts(target: Checkpoint, cache: str, block: int | None = None, length: int | None = None):
+def parts(target: Checkpoint, refresh: str, block: int | None = None, length: int | None = None):
     """What a decoder of a canvas is made of: block-causal for a checkpoint that fills blocks."""
     return Parts(
         target=target.model,
         length=length,
         block=block or target.block_size or BLOCK,
         causal=target.fills == "blocks",
-        cache=cache,
+        refresh=refresh,
     )
 
 

@@ -9,8 +9,8 @@ import jaxdec
 from benchmarks import costs
 from benchmarks.columns import Column, Row
 from benchmarks.setting import QUICK, Scale, Setting
-from jaxdec import machine
 from jaxdec.checkpoints import Checkpoint
+from jaxdec.measuring import machine
 from jaxdec.training.corpus import Corpus
 
 

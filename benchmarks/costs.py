@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from benchmarks.workload import Variant, Workload
 from jaxdec.decoding import init, target_params
+from jaxdec.measuring.timing import Method, Timing, interleave, ratios
 from jaxdec.model import Inputs, Model
 from jaxdec.sampling import Purpose, key_at
 from jaxdec.speculative import Context, Drafter
-from jaxdec.timing import Method, Timing, interleave, ratios
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -25,7 +25,7 @@ def _forwards(model: Model, params: Any, cache: Any, tokens: jax.Array, steps: j
     def body(step, tokens):
         # Each forward reads what the last one predicted, at another position: nothing can leave the loop.
         inputs = Inputs.causal(tokens, cache.length + step % 4)
-        return jnp.argmax(model.forward(params, inputs, cache).logits, -1).astype(jnp.int32)
+        return jnp.argmax(model(params, inputs, cache).logits, -1).astype(jnp.int32)
 
     return jax.lax.fori_loop(0, steps, body, tokens)
 

@@ -16,8 +16,9 @@ from benchmarks.columns import Row
 from benchmarks.humaneval import Problem, batch, parses
 from benchmarks.sandbox import Verdict
 from benchmarks.workload import Variant
-from jaxdec import any_subset, machine, text
-from jaxdec.comparison import identical
+from jaxdec import any_subset, text
+from jaxdec.measuring import machine
+from jaxdec.measuring.comparison import identical
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
 

@@ -113,7 +113,7 @@ def _dense(case: span_cases.Case) -> tuple[Alternative, ...]:
         keys, values = new.keys, new.values
         if case.slots:
             held = parts[0]
-            used = (held.lives[..., 0] <= held.lives[..., 1]).sum(-1).astype(jnp.int32)
+            used = (held.key_spans[..., 0] <= held.key_spans[..., 1]).sum(-1).astype(jnp.int32)
             place = jnp.arange(case.slots + case.queries)
             at = jnp.where(place < used[:, None], place, case.slots + place - used[:, None])
             at = jnp.clip(at, 0, case.slots + case.queries - 1)[:, None, :, None]

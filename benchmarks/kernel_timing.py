@@ -12,7 +12,7 @@ import pallas_kernels
 from benchmarks.columns import Row
 from benchmarks.kernel_entries import Arguments, Entry
 from benchmarks.setting import Setting
-from jaxdec.timing import Method, Timing, compile_seconds, interleave, quartiles, ratios
+from jaxdec.measuring.timing import Method, Timing, compile_seconds, interleave, quartiles, ratios
 from pallas_kernels import Implementation
 
 PLAIN = "plain XLA"

@@ -17,7 +17,7 @@ from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.speculative import Context, Drafter, Growth, Verifier, grow
 from jaxdec.speculative.drafters import ModelDrafter
-from jaxdec.speculative.growths import Fixed, GreedySiblings, Independent, StochasticBeam
+from jaxdec.speculative.growth import Fixed, GreedySiblings, Independent, StochasticBeam
 from jaxdec.speculative.verifiers import RatioVerifier
 
 TEMPERATURE = 0.8
@@ -68,7 +68,7 @@ def spread(places: np.ndarray, count: int) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def laws(model: Model, params: Params, tokens: jax.Array, temperature: float) -> jax.Array:
     """The law `[B, L, V]` of the token after each."""
-    logits = model.forward(params, Inputs.causal(tokens), None).logits
+    logits = model(params, Inputs.causal(tokens), None).logits
     return jax.nn.softmax(logits / temperature)
 
 

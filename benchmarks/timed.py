@@ -10,9 +10,9 @@ from benchmarks import costs
 from benchmarks.columns import Row
 from benchmarks.setting import Setting
 from benchmarks.workload import Variant, Workload, nbytes
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Decoder, target_params
-from jaxdec.timing import Timing, compile_seconds, interleave, quartiles, ratios
+from jaxdec.measuring.comparison import counts, identical, new_tokens
+from jaxdec.measuring.timing import Timing, compile_seconds, interleave, quartiles, ratios
 
 _COMPILED: dict[tuple[Decoder, int, int], float] = {}
 

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import text
-from jaxdec.comparison import decoding, new_tokens
 from jaxdec.decoding import Decoder
-from jaxdec.generation import Result, prepare
-from jaxdec.infilling import prepare_infill
+from jaxdec.generation import Result, prepare, prepare_infill
+from jaxdec.measuring.comparison import decoding, new_tokens
+from jaxdec.measuring.timing import Method
 from jaxdec.model import Model
 from jaxdec.sampling import row_keys
-from jaxdec.timing import Method
 from jaxdec.training.corpus import Source
 
 SHORTEST, LONGEST = 129, 256  # one bucket of widths, so that all prompts share a program

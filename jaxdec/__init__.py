@@ -14,9 +14,18 @@ from jaxdec.decoding import (
     stream,
 )
 from jaxdec.diffusion import Denoise, denoise
-from jaxdec.gap_length import choose_length
-from jaxdec.generation import Result, acceptance_by_depth, generate, prepare
-from jaxdec.infilling import Infilled, infill, prepare_infill
+from jaxdec.generation import (
+    Infilled,
+    Result,
+    acceptance_by_depth,
+    auto_draft_length,
+    auto_infill,
+    choose_length,
+    generate,
+    infill,
+    prepare,
+    prepare_infill,
+)
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
 from jaxdec.speculative import (
@@ -25,11 +34,10 @@ from jaxdec.speculative import (
     Speculative,
     adaptive,
     drafters,
-    growths,
+    growth,
     speculative,
     verifiers,
 )
-from jaxdec.tuning import auto_draft_length, auto_infill
 
 __version__ = "0.1.0"
 
@@ -64,7 +72,7 @@ __all__ = [
     "drafters",
     "from_nnx",
     "generate",
-    "growths",
+    "growth",
     "infill",
     "load",
     "models",

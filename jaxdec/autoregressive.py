@@ -16,8 +16,7 @@ from jaxdec.decoding import (
     prefill,
     target_params,
 )
-from jaxdec.model import Inputs, Model, Params
-from jaxdec.order import score
+from jaxdec.model import Inputs, Model, Params, score
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax
 
 
@@ -76,8 +75,8 @@ class Autoregressive:
             settings, token, jnp.ones_like(rows.length), jnp.isfinite(log_probs), room=room
         )
         # The pending token was scored, so its entry is stored whether or not a token followed it.
-        lives = visibility.causal(inputs.positions).lives
-        cache = state.cache.commit(output.entries, jnp.zeros_like(token), count, lives)
+        key_spans = visibility.causal(inputs.positions).key_spans
+        cache = state.cache.commit(output.entries, jnp.zeros_like(token), count, key_spans)
         none, ran = jnp.zeros_like(count), state.rows.running.astype(jnp.int32)
         info = Info(
             tokens=token,

@@ -1,6 +1,6 @@
 """Who may see whom, as two integers a token.
 
-A token has a span when it looks (as a query) and a span over which it lives (as a key). A key `(start, stop)` is
+A token has a span with which it sees (as a query) and a span over which it is seen (as a key). A key `(start, stop)` is
 seen by a query `(lo, hi)` iff
 
     start <= lo  and  hi <= stop,
@@ -29,22 +29,22 @@ class Spans(NamedTuple):
     """The spans of some new tokens.
 
     Attributes:
-      looks: int32 `[B, T, 2]`, what each token sees with.
-      lives: int32 `[B, T, 2]`, over which queries each token is seen.
+      query_spans: int32 `[B, T, 2]`, what each token sees with.
+      key_spans: int32 `[B, T, 2]`, over which queries each token is seen.
     """
 
-    looks: jax.Array
-    lives: jax.Array
+    query_spans: jax.Array
+    key_spans: jax.Array
 
     def where(self, valid: jax.Array) -> "Spans":
-        """Hides the keys of tokens that are not `valid` (bool `[B, T]`); their own looks stay."""
-        return Spans(self.looks, jnp.where(valid[..., None], self.lives, EMPTY))
+        """Hides the keys of tokens that are not `valid` (bool `[B, T]`); what they see themselves stays."""
+        return Spans(self.query_spans, jnp.where(valid[..., None], self.key_spans, EMPTY))
 
 
-def dense(looks: jax.Array, lives: jax.Array) -> jax.Array:
+def dense(query_spans: jax.Array, key_spans: jax.Array) -> jax.Array:
     """Renders visibility: bool `[..., T, S]` from query spans `[..., T, 2]` and key spans `[..., S, 2]`."""
-    starts, stops = lives[..., None, :, 0], lives[..., None, :, 1]
-    return (starts <= looks[..., :, None, 0]) & (looks[..., :, None, 1] <= stops)
+    starts, stops = key_spans[..., None, :, 0], key_spans[..., None, :, 1]
+    return (starts <= query_spans[..., :, None, 0]) & (query_spans[..., :, None, 1] <= stops)
 
 
 def _pair(first, second) -> jax.Array:
@@ -103,7 +103,7 @@ def ancestors(parents: jax.Array) -> jax.Array:
 def tree(parents: jax.Array, start: jax.Array, valid: jax.Array | None = None) -> Spans:
     """Each node of a forest sees its ancestors and itself, and every committed causal key before `start`.
 
-    A node with pre-order number n and subtree size s looks with `(n, n)` and lives over `(n, n + s - 1)`: the
+    A node with pre-order number n and subtree size s sees with `(n, n)` and is seen over `(n, n + s - 1)`: the
     numbers of a subtree are consecutive, so a query lies in that interval iff it is a descendant.
 
     Args:
@@ -136,9 +136,9 @@ def forest(parents: jax.Array, start: jax.Array, valid: jax.Array | None = None)
 def two_stream(ranks: jax.Array, visible: jax.Array | int = 0) -> tuple[Spans, Spans]:
     """Spans of an any-subset model: content rows, and query rows that predict each rank.
 
-    Content of rank r looks `(r, r)` and lives `(r, forever)`; a query of rank r looks `(r - 1, r - 1)`, so that it
-    sees ranks below r, and is seen by nobody. The prompt, ranks below `visible`, sees itself whole: its content looks
-    `(visible - 1, visible - 1)`.
+    Content of rank r has the spans `(r, r)` and `(r, forever)`; a query of rank r sees with `(r - 1, r - 1)`, so that
+    it sees ranks below r, and is seen by nobody. The prompt, ranks below `visible`, sees itself whole: its content
+    sees with `(visible - 1, visible - 1)`.
 
     Args:
       ranks: int32 `[B, T]`, the place of each token in the decoding order.
@@ -148,8 +148,8 @@ def two_stream(ranks: jax.Array, visible: jax.Array | int = 0) -> tuple[Spans, S
       `(content, query)`, spans `[B, T, 2]` each.
     """
     empty = jnp.broadcast_to(jnp.asarray(EMPTY), (*ranks.shape, 2))
-    looks = jnp.maximum(ranks, visible - 1)
-    content = Spans(_pair(looks, looks), _pair(ranks, FOREVER))
+    query_spans = jnp.maximum(ranks, visible - 1)
+    content = Spans(_pair(query_spans, query_spans), _pair(ranks, FOREVER))
     return content, Spans(_pair(ranks - 1, ranks - 1), empty)
 
 

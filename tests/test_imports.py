@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"jaxdec.sampling", "jaxdec.visibility", "jaxdec.cache", "jaxdec.model", "jaxdec.order"}
+GROUND = {"jaxdec.sampling", "jaxdec.visibility", "jaxdec.cache", "jaxdec.model"}
 DECODING = {"jaxdec.decoding"}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -65,11 +65,11 @@ def test_imports_point_one_way(module):
     ("module", "source"),
     [
         ("pallas_kernels.tree_attention.api", "from jaxdec import visibility"),
-        ("jaxdec.cache", "import jaxdec.decoding"),
+        ("jaxdec.cache.kv", "import jaxdec.decoding"),
         ("jaxdec.sampling.warp", "from jaxdec.models import Transformer"),
-        ("jaxdec.decoding", "from jaxdec.autoregressive import Autoregressive"),
+        ("jaxdec.decoding.loop", "from jaxdec.autoregressive import Autoregressive"),
         ("jaxdec.speculative.drafters.model", "def f():\n    from jaxdec import models"),
-        ("jaxdec.speculative.decoder", "from jaxdec.training.trainer import train"),
+        ("jaxdec.speculative.loop", "from jaxdec.training.trainer import train"),
         ("jaxdec.autoregressive", "from jaxdec.speculative.tree import DraftTree"),
     ],
 )

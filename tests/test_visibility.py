@@ -29,10 +29,10 @@ def mask(batch, rows, columns, rule):
 
 def check(spans, rule, keys=None):
     """The spans of `keys` as seen by the queries of `spans`, against `rule(row, query, key)`."""
-    lives = (spans if keys is None else keys).lives
-    assert spans.looks.dtype == lives.dtype == jnp.int32
-    shape = (*spans.looks.shape[:2], lives.shape[1])
-    np.testing.assert_array_equal(dense(spans.looks, lives), mask(*shape, rule))
+    key_spans = (spans if keys is None else keys).key_spans
+    assert spans.query_spans.dtype == key_spans.dtype == jnp.int32
+    shape = (*spans.query_spans.shape[:2], key_spans.shape[1])
+    np.testing.assert_array_equal(dense(spans.query_spans, key_spans), mask(*shape, rule))
 
 
 def not_after(order, i, j):
@@ -71,14 +71,14 @@ def test_a_hidden_token_is_seen_by_nobody_and_still_looks():
 
 def test_an_empty_span_is_never_seen():
     extremes = np.array([0, -1, 1, FOREVER, -FOREVER, 2**31 - 1, -(2**31)])
-    looks = np.array([[(lo, hi) for lo in extremes for hi in extremes if lo <= hi]])
-    assert not dense(jnp.asarray(looks), jnp.asarray(EMPTY)[None, None]).any()
+    query_spans = np.array([[(lo, hi) for lo in extremes for hi in extremes if lo <= hi]])
+    assert not dense(jnp.asarray(query_spans), jnp.asarray(EMPTY)[None, None]).any()
     # An empty slot is not seen by any query that a constructor makes either.
     queries = [visibility.causal(jnp.asarray(POSITIONS)), visibility.full(jnp.asarray(POSITIONS))]
     queries += [visibility.fork_join(jnp.asarray(POSITIONS), jnp.asarray(POSITIONS))]
     queries += [visibility.two_stream(jnp.asarray(POSITIONS))[1]]
     for spans in queries:
-        assert not dense(spans.looks, jnp.broadcast_to(jnp.asarray(EMPTY), (2, 3, 2))).any()
+        assert not dense(spans.query_spans, jnp.broadcast_to(jnp.asarray(EMPTY), (2, 3, 2))).any()
 
 
 def descends(parents, node, ancestor):
@@ -104,7 +104,7 @@ def check_tree(parents, start, valid=None):
     given = None if valid is None else jnp.asarray(valid)
     spans = tree(jnp.asarray(parents), jnp.asarray(start), given)
     valid = np.ones(parents.shape, bool) if valid is None else valid
-    seen = np.asarray(dense(spans.looks, spans.lives))
+    seen = np.asarray(dense(spans.query_spans, spans.key_spans))
     expected = mask(
         *parents.shape,
         parents.shape[1],
@@ -116,7 +116,7 @@ def check_tree(parents, start, valid=None):
 
     places = np.broadcast_to(np.arange(12), (len(start), 12))
     committed = causal(jnp.asarray(places)).where(jnp.asarray(places < start[:, None]))
-    seen = np.asarray(dense(spans.looks, committed.lives))
+    seen = np.asarray(dense(spans.query_spans, committed.key_spans))
     np.testing.assert_array_equal(
         seen[valid], np.broadcast_to((places < start[:, None])[:, None], seen.shape)[valid]
     )

@@ -15,7 +15,7 @@ from benchmarks.setting import Setting
 from benchmarks.variants import build
 from benchmarks.workload import Variant, Workload, gaps
 from jaxdec import any_subset
-from jaxdec.comparison import counts, identical, new_tokens
+from jaxdec.measuring.comparison import counts, identical, new_tokens
 
 
 def forms(setting: Setting) -> list[Variant]:

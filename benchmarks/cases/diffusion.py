@@ -15,7 +15,7 @@ from benchmarks.workload import Variant, Workload
 from jaxdec import plotting, text
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue import METHODS, Parts
-from jaxdec.comparison import counts
+from jaxdec.measuring.comparison import counts
 
 TEMPERATURES = (0.0, 0.5, 1.0)
 WORSE = 0.05

@@ -9,17 +9,17 @@ from benchmarks.columns import COST, IDENTICAL, Row, method, number, spread, wor
 from benchmarks.setting import Setting
 from benchmarks.timed import compile_all, compiling
 from benchmarks.workload import Variant, Workload
-from jaxdec.catalogue import CACHES, METHODS
-from jaxdec.comparison import counts
+from jaxdec.catalogue import METHODS, REFRESH_RULES
 from jaxdec.diffusion import denoise, schedules, unmask
-from jaxdec.timing import interleave, quartiles, ratios
+from jaxdec.measuring.comparison import counts
+from jaxdec.measuring.timing import interleave, quartiles, ratios
 
 
 def cached(setting: Setting) -> Iterable[tuple[Variant, str]]:
     """Threshold decoding with every cache, and the name of the variant whose text it stands in for."""
     target = setting.target
     causal = target.fills == "blocks"
-    for name in CACHES if causal else ("none", "prefix", "dual", "frozen"):
+    for name in REFRESH_RULES if causal else ("none", "prefix", "dual", "frozen"):
         decoder = METHODS["threshold"].make(parts(target, name))
         if name != "sub-block":
             yield variant_of(setting, name, decoder), "none"

@@ -13,7 +13,7 @@ from benchmarks.timed import compare, compile_all
 from benchmarks.variants import drafting, plain
 from benchmarks.workload import Prompts, Variant, Workload
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.comparison import identical
+from jaxdec.measuring.comparison import identical
 
 
 def run(setting: Setting) -> list[Row]:

@@ -13,8 +13,8 @@ from benchmarks.progress import each
 from benchmarks.setting import Setting
 from benchmarks.variants import build
 from benchmarks.workload import Variant
+from jaxdec.measuring.timing import Method, Timing, interleave, quartiles
 from jaxdec.model import Inputs
-from jaxdec.timing import Method, Timing, interleave, quartiles
 
 PROMPT = 16
 """Tokens of a prompt: few, so that the device has next to nothing to do."""
@@ -65,7 +65,7 @@ def methods(variant: Variant, tokens: jax.Array, temperature: float) -> list[Met
 
     @jax.jit
     def bare(params, tokens):
-        logits = model.forward(params, Inputs.causal(tokens), None).logits
+        logits = model(params, Inputs.causal(tokens), None).logits
         return jnp.argmax(logits[:, -1], -1)
 
     decode = lambda _: jaxdec.generate(variant.decoder, variant.params, tokens, rng=key, **knobs)

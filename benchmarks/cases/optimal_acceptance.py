@@ -11,7 +11,7 @@ from benchmarks.optimal import TEMPERATURE, accepted_share, highest, laws, sprea
 from benchmarks.progress import each
 from benchmarks.setting import Setting
 from benchmarks.variants import plain
-from jaxdec import growths
+from jaxdec import growth
 from jaxdec.catalogue import VERIFIERS
 from jaxdec.decoding import Exactness, Rows
 from jaxdec.generation import prepare
@@ -35,12 +35,12 @@ def run(setting: Setting) -> list[Row]:
     )
     start = Rows.start(request, p.shape[-1])
     every = [(count, *drawing) for count in scale.siblings for drawing in drawings(count)]
-    for siblings, drawing, growth, replacement in each(every, "{0[0]} siblings, {0[1]}".format):
+    for siblings, drawing, rule, replacement in each(every, "{0[0]} siblings, {0[1]}".format):
         bound = None
         if replacement is not None:
             bound = float(highest(p, q, siblings, replacement).mean())
-        for name, verifier in judges(growth):
-            share = accepted_share(verifier, growth, start, request.settings, p, q, scale.draws)
+        for name, verifier in judges(rule):
+            share = accepted_share(verifier, rule, start, request.settings, p, q, scale.draws)
             accepted = float(share)
             rows.append(
                 {
@@ -62,18 +62,18 @@ def run(setting: Setting) -> list[Row]:
 def drawings(siblings: int) -> Iterator[tuple[str, Growth, bool | None]]:
     """Ways to draw siblings, and whether with replacement; None where there is no bound."""
     shape = RankTree.branching((siblings,))
-    yield "without replacement", growths.fixed(shape), False
+    yield "without replacement", growth.fixed(shape), False
     if siblings > 1:
-        yield "with replacement", growths.independent(siblings, 1), True
-        yield "one drawn, the others the likeliest", growths.greedy_siblings(shape), None
+        yield "with replacement", growth.independent(siblings, 1), True
+        yield "one drawn, the others the likeliest", growth.greedy_siblings(shape), None
 
 
-def judges(growth: Growth) -> Iterator[tuple[str, Verifier]]:
+def judges(rule: Growth) -> Iterator[tuple[str, Verifier]]:
     """The exact verifiers that take such siblings."""
     for name, make in VERIFIERS.items():
         verifier = make()
-        chain = not verifier.chains_only or growth.nodes <= growth.depth
-        takes = growth.independent or not verifier.needs_independence
+        chain = not verifier.chains_only or rule.nodes <= rule.depth
+        takes = rule.independent or not verifier.needs_independence
         if verifier.exactness is not Exactness.HEURISTIC and chain and takes:
             yield name, verifier
 

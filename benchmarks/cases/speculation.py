@@ -26,12 +26,12 @@ from benchmarks.progress import each
 from benchmarks.setting import Setting
 from benchmarks.variants import build, plain
 from benchmarks.workload import Variant, Workload
-from jaxdec import growths, plotting
+from jaxdec import growth, plotting
 from jaxdec.catalogue import METHODS
 from jaxdec.checkpoints import HeadsCheckpoint, load_any
-from jaxdec.comparison import counts, identical, new_tokens
 from jaxdec.decoding import Exactness
 from jaxdec.generation import Result
+from jaxdec.measuring.comparison import counts, identical, new_tokens
 from jaxdec.speculative.tree import RankTree
 
 CHAINS = ("draft", "lookup")
@@ -108,7 +108,7 @@ def comb(setting: Setting, nodes: int) -> Variant:
     siblings = nodes // depth
     parents = [(level - 1) * siblings for level in range(depth) for _ in range(siblings)]
     shape = RankTree.of(np.maximum(parents, -1), budget=nodes)
-    drafter = jaxdec.drafters.model(setting.draft.model, growth=growths.fixed(shape))
+    drafter = jaxdec.drafters.model(setting.draft.model, growth=growth.fixed(shape))
     decoder = jaxdec.speculative(setting.target.model, drafter=drafter)
     params = {"target": setting.target.params, "draft": setting.draft.params}
     return Variant("comb", decoder, params, depth)

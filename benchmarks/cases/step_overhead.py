@@ -12,7 +12,7 @@ from benchmarks.timed import timed, traffic
 from benchmarks.variants import plain
 from benchmarks.workload import Workload
 from jaxdec.decoding import init
-from jaxdec.timing import interleave, quartiles, ratios
+from jaxdec.measuring.timing import interleave, quartiles, ratios
 
 BAR = 1.15
 

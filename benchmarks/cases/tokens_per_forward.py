@@ -18,7 +18,7 @@ from benchmarks.progress import each
 from benchmarks.setting import Setting
 from benchmarks.variants import build, by_ratio, controls, drafting, plain
 from benchmarks.workload import Workload
-from jaxdec.comparison import counts, identical, new_tokens
+from jaxdec.measuring.comparison import counts, identical, new_tokens
 
 
 def run(setting: Setting) -> list[Row]:

@@ -10,9 +10,9 @@ from jaxdec.any_subset.drafters import (
     fused_draft,
     self_draft,
 )
-from jaxdec.any_subset.models import masked_rows, recomputed, two_stream
 from jaxdec.any_subset.orders import fixed_order, lattice, lattice_ranks
 from jaxdec.any_subset.parallel_sampling import ParallelSampling, parallel_sampling
+from jaxdec.model import masked_rows, recomputed, two_stream
 
 __all__ = [
     "ContextNgram",

@@ -8,8 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxdec.model import Model, Params
-from jaxdec.order import Order, prompt_inputs, score
+from jaxdec.model import Model, Order, Params, prompt_inputs, score
 from jaxdec.sampling import Warp
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.order import Order
+from jaxdec.model import Order
 
 
 def lattice_ranks(visible: jax.Array) -> jax.Array:

@@ -61,12 +61,12 @@ class ParallelSampling:
         window = rows.window(cache.length, self.width)
         inputs = Inputs.causal(window, cache.length, valid=ahead < unseen[:, None])
         last = rows.length - 1
-        looks = visibility.causal(jnp.broadcast_to(last[:, None], window.shape)).looks
+        query_spans = visibility.causal(jnp.broadcast_to(last[:, None], window.shape)).query_spans
         ranks = rows.length[:, None] + ahead
         asked = dataclasses.replace(
-            inputs, positions=order.at(inputs.positions), queries=order.ask(ranks, looks)
+            inputs, positions=order.at(inputs.positions), queries=order.ask(ranks, query_spans)
         )
-        output = self.model.forward(target_params(params), asked, cache)
+        output = self.model(target_params(params), asked, cache)
         law = settings.warp.log_probs(output.logits, rows.history)
         noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, ranks), law.shape)
         chunk = perturbed_argmax(law, noise)
@@ -79,8 +79,8 @@ class ParallelSampling:
             settings, chunk, jnp.full_like(last, self.width), jnp.isfinite(log_probs), room=room
         )
         index = jnp.broadcast_to(ahead, window.shape)
-        lives = visibility.causal(inputs.positions).lives
-        cache = cache.commit(output.entries, index, jnp.where(count > 0, unseen, 0), lives)
+        key_spans = visibility.causal(inputs.positions).key_spans
+        cache = cache.commit(output.entries, index, jnp.where(count > 0, unseen, 0), key_spans)
         ran, none = state.rows.running.astype(jnp.int32), jnp.zeros_like(count)
         info = Info(
             tokens=chunk,

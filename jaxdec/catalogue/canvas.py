@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import Unmask, backtracking, caches, credit, denoise, prophet, schedules
+from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, refresh, schedules
 from jaxdec.diffusion import unmask as policies
 
-CACHES = {
-    "none": caches.none,
-    "block": caches.block,
-    "prefix": caches.prefix,
-    "dual": caches.dual,
-    "sub-block": caches.sub_block,
-    "frozen": caches.frozen,
+REFRESH_RULES = {
+    "none": refresh.none,
+    "block": refresh.block,
+    "prefix": refresh.prefix,
+    "dual": refresh.dual,
+    "sub-block": refresh.sub_block,
+    "frozen": refresh.frozen,
 }
 
 
@@ -27,7 +27,7 @@ def _denoising(
     **options,
 ) -> Method:
     def make(parts: Parts) -> Decoder:
-        sub_blocks = parts.cache == "sub-block"
+        sub_blocks = parts.refresh == "sub-block"
         if parts.causal and parts.block is None:
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
@@ -41,7 +41,7 @@ def _denoising(
             parts.target,
             unmask=policy(),
             schedule=schedule,
-            cache=CACHES[parts.cache](),
+            refresh=REFRESH_RULES[parts.refresh](),
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
             **{key: value() for key, value in options.items()},

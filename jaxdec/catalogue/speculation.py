@@ -6,17 +6,9 @@ from collections.abc import Callable
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import diffuspec
 from jaxdec.model import Heads, Model
-from jaxdec.speculative import (
-    Drafter,
-    Growth,
-    Verifier,
-    drafters,
-    growths,
-    speculative,
-    verifiers,
-)
+from jaxdec.speculative import Drafter, Growth, Verifier, drafters, growth, speculative, verifiers
+from jaxdec.speculative.drafters import diffuspec
 from jaxdec.speculative.tree import RankTree
 
 VERIFIERS: dict[str, Callable[[], Verifier]] = {
@@ -117,7 +109,7 @@ def _likeliest(parts: Parts, length: int) -> Growth:
     """The likeliest paths of at most `length` levels."""
     depth = length if parts.length is None else min(parts.length, length)
     nodes = 64 if parts.nodes is None else parts.nodes
-    return growths.best_first(nodes, depth, siblings=min(8, parts.target.vocab_size))
+    return growth.best_first(nodes, depth, siblings=min(8, parts.target.vocab_size))
 
 
 def _grown(growth: Callable[[int, int], Growth], length: int = 8) -> Callable[[Parts], Drafter]:
@@ -171,7 +163,7 @@ _FAMILIES = [
         "specinfer",
         "SpecInfer: independent chains of a draft model",
         "2305.09781",
-        _grown(lambda depth, nodes: growths.independent(max(nodes // depth, 1), depth)),
+        _grown(lambda depth, nodes: growth.independent(max(nodes // depth, 1), depth)),
         ("recursive",),
         draft="code-draft",
     ),
@@ -179,7 +171,7 @@ _FAMILIES = [
         "spectr",
         "SpecTr: independent chains of a draft model",
         "2310.15141",
-        _grown(lambda depth, nodes: growths.independent(max(nodes // depth, 1), depth)),
+        _grown(lambda depth, nodes: growth.independent(max(nodes // depth, 1), depth)),
         ("kseq",),
         draft="code-draft",
     ),
@@ -187,7 +179,7 @@ _FAMILIES = [
         "rsd-c",
         "RSD-C: siblings without replacement, a fixed number at each depth",
         "2402.14160",
-        _grown(lambda depth, nodes: growths.fixed(_branching(depth, nodes)), length=5),
+        _grown(lambda depth, nodes: growth.fixed(_branching(depth, nodes)), length=5),
         TREES,
         draft="code-draft",
     ),
@@ -195,7 +187,7 @@ _FAMILIES = [
         "rsd-s",
         "RSD-S: a stochastic beam of a draft model",
         "2402.14160",
-        _grown(lambda depth, nodes: growths.stochastic_beam(max(nodes // depth, 1), depth)),
+        _grown(lambda depth, nodes: growth.stochastic_beam(max(nodes // depth, 1), depth)),
         TREES,
         draft="code-draft",
     ),
@@ -203,7 +195,7 @@ _FAMILIES = [
         "sequoia",
         "Sequoia: the fixed tree of most expected tokens",
         "2402.12374",
-        _grown(lambda depth, nodes: growths.fixed(RankTree.best(depth, nodes, SIBLING_RATES))),
+        _grown(lambda depth, nodes: growth.fixed(RankTree.best(depth, nodes, SIBLING_RATES))),
         TREES,
         draft="code-draft",
     ),
@@ -211,7 +203,7 @@ _FAMILIES = [
         "mdsd",
         "MDSD: greedy siblings of a draft model, one drawn and the others the likeliest",
         "2502.18779",
-        _grown(lambda depth, nodes: growths.greedy_siblings(_branching(depth, nodes)), length=5),
+        _grown(lambda depth, nodes: growth.greedy_siblings(_branching(depth, nodes)), length=5),
         ("recursive",),
         draft="code-draft",
     ),
@@ -219,7 +211,7 @@ _FAMILIES = [
         "dyspec",
         "DySpec: a tree that grows where the draft model is sure",
         "2410.11744",
-        _grown(lambda depth, nodes: growths.threshold(nodes, depth, siblings=8)),
+        _grown(lambda depth, nodes: growth.threshold(nodes, depth, siblings=8)),
         TREES,
         draft="code-draft",
     ),
@@ -227,7 +219,7 @@ _FAMILIES = [
         "dynamic-tree",
         "the likeliest paths of a draft model, re-ranked",
         "2406.16858",
-        _grown(lambda depth, nodes: growths.best_first(nodes, depth, width=6), length=12),
+        _grown(lambda depth, nodes: growth.best_first(nodes, depth, width=6), length=12),
         TREES,
         draft="code-draft",
     ),

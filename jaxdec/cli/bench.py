@@ -17,14 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 import jaxdec
-from jaxdec import catalogue, machine, plotting, text
+from jaxdec import catalogue, plotting, text
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.cli import options
-from jaxdec.comparison import counts, decoding, identical, new_tokens
+from jaxdec.measuring import machine
+from jaxdec.measuring.comparison import counts, decoding, identical, new_tokens
+from jaxdec.measuring.timing import Timing, interleave, quartiles, ratios
 from jaxdec.sampling import row_keys
-from jaxdec.timing import Timing, interleave, quartiles, ratios
 
 BASELINE = "autoregressive"
 FIELDS = ("prompt", "text", "turns", "question")

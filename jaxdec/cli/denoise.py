@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--cache",
-        choices=catalogue.CACHES,
+        choices=catalogue.REFRESH_RULES,
         help="what is not computed again in a step (default: block for a model of blocks, else none)",
     )
     add(
@@ -194,7 +194,7 @@ def _decoder(arguments: argparse.Namespace, target: Checkpoint) -> Denoise:
         length=arguments.branches,
         block=block,
         causal=blocks,
-        cache=arguments.cache or ("block" if blocks else "none"),
+        refresh=arguments.cache or ("block" if blocks else "none"),
     )
     decoder = catalogue.METHODS[arguments.method].make(parts)
     assert isinstance(decoder, Denoise)

@@ -27,7 +27,7 @@ from jaxdec.cli import gaps, options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, WRITERS, Sheet, print_order, watched
 from jaxdec.decoding import Decoder, Request, Status
-from jaxdec.gap_length import Choice
+from jaxdec.generation.gap_length import Choice
 from jaxdec.model import Params
 
 LENGTHS = "1-16,20,24,28,32,40,48,56,64"

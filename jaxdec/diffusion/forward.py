@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.decoding import Rows
-from jaxdec.diffusion.caches import Facts
 from jaxdec.diffusion.canvas import Canvas, compact, take
+from jaxdec.diffusion.refresh import CanvasStatus
 from jaxdec.model import Inputs, Model, Params, Queries
 from jaxdec.visibility import Spans
 
@@ -23,24 +23,24 @@ class Scored(NamedTuple):
     logits: jax.Array
     entries: Any
     slots: jax.Array
-    lives: jax.Array
+    key_spans: jax.Array
 
 
-class View(NamedTuple):
+class ForwardInputs(NamedTuple):
     """What a forward looks at.
 
     Attributes:
       rows: for the order and the prompt's length.
       canvas: as it is.
       ahead: int32 `[B, L]`, the branch from which on a masked position is filled with its token; None for no guesses.
-      facts: where each row stands.
+      status: where each row stands.
       cache: of the model; None without one.
     """
 
     rows: Rows
     canvas: Canvas
     ahead: jax.Array | None
-    facts: Facts
+    status: CanvasStatus
     cache: Any
 
 
@@ -61,7 +61,7 @@ class Forward:
     def __call__(
         self,
         params: Params,
-        view: View,
+        view: ForwardInputs,
         fresh: jax.Array,
         size: int,
         branches: int = 1,
@@ -78,11 +78,11 @@ class Forward:
           guidance: float32 `[B]`, scale of classifier-free guidance with the prompt masked; None for none. The cache
             then holds every row twice.
         """
-        canvas, facts, order = view.canvas, view.facts, view.rows.order
+        canvas, status, order = view.canvas, view.status, view.rows.order
         batch = len(canvas.tokens)
         at, there, rank = compact(fresh, size)
         group_at, group_there, _ = compact(
-            facts.exists & (facts.groups == facts.group), self.window
+            status.exists & (status.groups == status.group), self.window
         )
         each = lambda x: jnp.broadcast_to(x[:, None], (batch, branches, *x.shape[1:]))
         flat = lambda x: x.reshape(batch, -1, *x.shape[3:])  # branch after branch
@@ -90,17 +90,19 @@ class Forward:
         if view.ahead is not None:
             known |= each(take(view.ahead, at)) <= jnp.arange(branches)[:, None]
         readable = each(there) & (known | (not self.model.any_subset))
-        spans = self._spans(facts, at, branches).where(readable)
+        spans = self._spans(status, at, branches).where(readable)
         tokens = each(take(canvas.tokens, at))
         if not self.model.any_subset:
             tokens = jnp.where(known, tokens, self._mask)
         place = (lambda x: x) if order is None else order.at
         queries = None
         if self.model.any_subset:
-            asks = self._spans(facts, group_at, branches).looks
+            asks = self._spans(status, group_at, branches).query_spans
             queries = Queries(flat(each(place(group_at))), flat(asks), canvas.end)
         positions = flat(each(place(at)))
-        inputs = Inputs(flat(tokens), positions, flat(spans.looks), flat(spans.lives), queries)
+        inputs = Inputs(
+            flat(tokens), positions, flat(spans.query_spans), flat(spans.key_spans), queries
+        )
         twice = 1 if guidance is None else 2
         if guidance is not None:
             prompt = flat(each(at < view.rows.prompt_length[:, None]))
@@ -108,7 +110,7 @@ class Forward:
         cache = view.cache
         if cache is not None:
             cache = _hiding(cache, jnp.tile(fresh, (twice, 1)), branches)
-        output = self.model.forward(params, inputs, cache)
+        output = self.model(params, inputs, cache)
         logits = output.logits
         if not self.model.any_subset:
             rows_at = each(jnp.where(group_there, take(rank, group_at), 0))
@@ -122,7 +124,7 @@ class Forward:
             logits = jnp.where(jnp.isneginf(given), given, guided)
         logits = logits.reshape(batch, branches, self.window, -1)
         # Those of the first branch, the canvas as it is: without branches the same would be stored.
-        stored = self._spans(facts, at, 1).where(readable[:, :1]).lives[:, 0]
+        stored = self._spans(status, at, 1).where(readable[:, :1]).key_spans[:, 0]
         return Scored(logits, output.entries.first(size), jnp.where(there, at, -1), stored)
 
     @property
@@ -130,14 +132,14 @@ class Forward:
         assert self.model.mask_token is not None
         return self.model.mask_token
 
-    def _spans(self, facts: Facts, at: jax.Array, branches: int) -> Spans:
+    def _spans(self, status: CanvasStatus, at: jax.Array, branches: int) -> Spans:
         """Spans `[B, D, T, 2]` of positions `at [B, T]` in each branch.
 
         Branches stand side by side as in `visibility.fork_join`: (x, -y), with y counted from the other end. Units are
         numbered with room for them in between; what lies before the active unit is the same in all branches, and is
         seen in the first one.
         """
-        unit = jnp.where(facts.units < 0, 0, facts.units + 1) if self.causal else 0 * facts.units
+        unit = jnp.where(status.units < 0, 0, status.units + 1) if self.causal else 0 * status.units
         branch = jnp.arange(branches)[:, None]
         number = jnp.broadcast_to(
             take(unit, at)[:, None] * branches, (len(at), branches, at.shape[1])
@@ -149,7 +151,7 @@ class Forward:
         own = span(number + branch, jnp.broadcast_to(branch - branches, number.shape))
         if not self.causal:
             return Spans(own, own)
-        active = (take(facts.units, at) == facts.unit)[:, None]
+        active = (take(status.units, at) == status.unit)[:, None]
         shared = jnp.where((branch == 0)[..., None], forever, jnp.asarray(visibility.EMPTY))
         return Spans(own, jnp.where(active[..., None], own, shared))
 
@@ -158,15 +160,17 @@ class Forward:
         twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), inputs)
         masked = jnp.concatenate([jnp.zeros_like(prompt), prompt])
         if self.model.any_subset:
-            lives = jnp.where(masked[..., None], visibility.EMPTY, twice.lives)
-            return dataclasses.replace(twice, lives=lives)
+            key_spans = jnp.where(masked[..., None], visibility.EMPTY, twice.key_spans)
+            return dataclasses.replace(twice, key_spans=key_spans)
         return dataclasses.replace(twice, tokens=jnp.where(masked, self._mask, twice.tokens))
 
 
 def _hiding(cache: Any, fresh: jax.Array, branches: int) -> Any:
     """The cache without what is computed again, and with room for branches between numbers; entries are not touched."""
-    starts, stops = cache.spans[..., 0], cache.spans[..., 1]
-    starts = jnp.where(starts < visibility.FOREVER, starts * branches, starts)
-    spans = jnp.stack([starts, stops], axis=-1)
-    spans = jnp.where(fresh[..., None], visibility.EMPTY, spans)
-    return dataclasses.replace(cache, spans=spans)
+
+    def apart(spans: jax.Array) -> jax.Array:
+        starts, stops = spans[..., 0], spans[..., 1]
+        starts = jnp.where(starts < visibility.FOREVER, starts * branches, starts)
+        return jnp.stack([starts, stops], axis=-1)
+
+    return cache.renumber(apart).hide(fresh)

@@ -3,7 +3,7 @@
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
-from jaxdec.models.llama import from_llama, llama_config, load_llama, to_llama
+from jaxdec.models.huggingface import from_llama, llama_config, load_llama, to_llama
 from jaxdec.models.transformer import Transformer, TransformerConfig
 
 __all__ = [

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import KVCache, KVEntries, LayerEntries
+from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
 from pallas_kernels.span_attention import Keys, span_attention
 
@@ -79,12 +79,9 @@ def rotary(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
     return turned.astype(x.dtype)
 
 
-def committed(cache: KVCache | None, layer: int) -> tuple[Keys, ...]:
+def committed(cache: Cache | None, layer: int) -> tuple[Keys, ...]:
     """What one layer's attention reads of a cache; nothing without one."""
-    if cache is None:
-        return ()
-    held = cache.layers[layer]
-    return (Keys(held.keys, held.values, cache.spans, cache.positions),)
+    return () if cache is None else (cache.read(layer),)
 
 
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
@@ -114,9 +111,9 @@ class Attention(nnx.Module):
         queries = rotary(heads(self.q_proj(x)), positions, config.rope_theta)
         keys = rotary(heads(self.k_proj(x)), positions, config.rope_theta)
         entries = LayerEntries(keys, heads(self.v_proj(x)))
-        new = Keys(entries.keys, entries.values, inputs.lives, positions)
+        new = Keys(entries.keys, entries.values, inputs.key_spans, positions)
         mixed, _ = span_attention(
-            queries, inputs.looks, *earlier, new, positions=positions, window=config.window
+            queries, inputs.query_spans, *earlier, new, positions=positions, window=config.window
         )
         mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
         return self.o_proj(mixed), entries
@@ -184,14 +181,14 @@ class Transformer(nnx.Module):
         )
 
     def __call__(
-        self, inputs: Inputs, cache: KVCache | None = None, taps: tuple[int, ...] = ()
+        self, inputs: Inputs, cache: Cache | None = None, layer_states: tuple[int, ...] = ()
     ) -> Output:
         """Scores new tokens; see `jaxdec.model`.
 
         Args:
           inputs: T new tokens (or embeddings `[B, T, D]`).
           cache: committed tokens, only read; None scores the new tokens on their own.
-          taps: layers (0 is the embedding) whose hidden states are returned.
+          layer_states: layers (0 is the embedding) whose hidden states are returned.
         """
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
@@ -206,6 +203,6 @@ class Transformer(nnx.Module):
         return Output(
             logits=logits.astype(jnp.float32),
             hidden=hidden,
-            taps=tuple(states[i] for i in taps),
+            layer_states=tuple(states[i] for i in layer_states),
             entries=KVEntries(tuple(entries), inputs.positions),
         )

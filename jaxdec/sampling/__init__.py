@@ -1,7 +1,8 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
+from jaxdec.sampling.history import History
 from jaxdec.sampling.noise import Purpose, gumbel, key_at, perturbed_argmax, row_keys, uniform
-from jaxdec.sampling.warp import History, Warp
+from jaxdec.sampling.warp import Warp
 
 __all__ = [
     "History",

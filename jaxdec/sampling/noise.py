@@ -25,6 +25,8 @@ class Purpose(enum.IntEnum):
     """Gumbel noise of the token that closes a round, by round."""
     ORDER = 4
     """Which positions of a canvas are committed, by position and step."""
+    HYPOTHESIS = 5
+    """Keys of the further hypotheses of a prompt, by hypothesis; folded into the prompt's own key."""
 
 
 def row_keys(rng: jax.Array, batch: int) -> jax.Array:

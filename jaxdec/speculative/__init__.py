@@ -1,11 +1,11 @@
 """Speculative decoding: a product of drafters and verifiers on one loop."""
 
-from jaxdec.speculative import drafters, growths, verifiers
+from jaxdec.speculative import drafters, growth, verifiers
 from jaxdec.speculative.adaptive import Adaptive, adaptive
-from jaxdec.speculative.decoder import Speculative, SpeculativeState, speculative
+from jaxdec.speculative.contract import Committed, Context, Drafter, Outcome, Verdict, Verifier
 from jaxdec.speculative.explain import Explained, explain
 from jaxdec.speculative.growth import Growth, grow
-from jaxdec.speculative.parts import Committed, Context, Drafter, Outcome, Verdict, Verifier
+from jaxdec.speculative.loop import Speculative, SpeculativeState, speculative
 from jaxdec.speculative.tree import DraftTree, RankTree
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "drafters",
     "explain",
     "grow",
-    "growths",
+    "growth",
     "speculative",
     "verifiers",
 ]

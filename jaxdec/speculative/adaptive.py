@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Info, Knob, Request, Rows
 from jaxdec.model import Model, Params
-from jaxdec.speculative.decoder import Speculative, SpeculativeState
+from jaxdec.speculative.loop import Speculative, SpeculativeState
 
 
 @jax.tree_util.register_dataclass

@@ -7,8 +7,8 @@ import jax
 from jaxdec.decoding import Info
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
-from jaxdec.speculative.decoder import Speculative, SpeculativeState
-from jaxdec.speculative.parts import Outcome
+from jaxdec.speculative.contract import Outcome
+from jaxdec.speculative.loop import Speculative, SpeculativeState
 from jaxdec.speculative.tree import DraftTree
 
 

@@ -96,7 +96,7 @@ def train_heads(
     params = start_heads(params, target[1])
 
     def loss(params, target_params, tokens):
-        output = target[0].forward(target_params, Inputs.causal(tokens[:, :-1]), None)
+        output = target[0](target_params, Inputs.causal(tokens[:, :-1]), None)
         return heads_loss(config, heads, params, tokens, jax.lax.stop_gradient(output))
 
     draw = corpus.crops
@@ -172,18 +172,18 @@ def _features(
         # A chain of predictions hangs off every true pair c: it sees the true pairs up to c, and itself. The numbers of
         # true pairs leave room for it.
         origin = (positions - 1 - step) * config.unroll
-        looks = origin + step
+        query_spans = origin + step
         stop = origin + config.unroll - 1 if step else jnp.full_like(origin, visibility.FOREVER)
         inputs = Inputs(
             tokens[:, 1 : length + 1],
             positions,
-            jnp.stack([looks, looks], axis=-1),
-            jnp.stack([looks, stop], axis=-1),
+            jnp.stack([query_spans, query_spans], axis=-1),
+            jnp.stack([query_spans, stop], axis=-1),
             features=features,
         )
         read: Any = module.read(inputs, *old)
         entries = read.entries.layers[0]
-        old.append(Keys(entries.keys, entries.values, inputs.lives, positions))
+        old.append(Keys(entries.keys, entries.values, inputs.key_spans, positions))
         # The first `step` places have no draft of this depth.
         logits, hidden = read.logits[:, step:], read.hidden[:, step:]
         found.append((Predictions(logits, tokens[:, step + 2 :]), hidden))

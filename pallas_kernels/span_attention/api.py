@@ -12,7 +12,7 @@ from pallas_kernels.span_attention.parts import Keys
 
 def span_attention(
     queries: jax.Array,
-    looks: jax.Array,
+    query_spans: jax.Array,
     *parts: Keys,
     positions: jax.Array | None = None,
     window: int | None = None,
@@ -32,7 +32,7 @@ def span_attention(
 
     Args:
       queries: `[B, H, T, D]`, H a multiple of K.
-      looks: int32 `[B, T, 2]`, the span `(lo, hi)` that each query sees with.
+      query_spans: int32 `[B, T, 2]`, the span `(lo, hi)` that each query sees with.
       *parts: disjoint sets of keys: the cache and the new tokens, say; in the type of the queries or another.
       positions: int32 `[B, T]`, needed with `window`.
       window: if set, keys that many positions away or more are not seen, whatever the spans say.
@@ -48,7 +48,7 @@ def span_attention(
 
     Differentiable; the backward pass is that of the reference.
     """
-    _check(queries, looks, parts, positions, window)
+    _check(queries, query_spans, parts, positions, window)
     scale = queries.shape[-1] ** -0.5 if scale is None else scale
     settings: dict[str, Any] = {"window": window, "scale": scale}
     forms = {
@@ -65,7 +65,7 @@ def span_attention(
         "span_attention",
         forms,
         queries,
-        looks,
+        query_spans,
         positions,
         parts,
         implementation=implementation,
@@ -93,7 +93,7 @@ def _differentiable(kernel: Any, **settings: Any) -> Any:
 
 def _check(
     queries: jax.Array,
-    looks: jax.Array,
+    query_spans: jax.Array,
     parts: tuple[Keys, ...],
     positions: jax.Array | None,
     window: int | None,
@@ -101,8 +101,8 @@ def _check(
     if queries.ndim != 4:
         raise ValueError(f"queries must be [B, H, T, D], got {queries.shape}")
     batch, heads, length, width = queries.shape
-    if looks.shape != (batch, length, 2):
-        raise ValueError(f"looks must be {(batch, length, 2)}, got {looks.shape}")
+    if query_spans.shape != (batch, length, 2):
+        raise ValueError(f"query_spans must be {(batch, length, 2)}, got {query_spans.shape}")
     if not parts:
         raise ValueError("there must be at least 1 part of keys, got 0")
     for number, part in enumerate(parts):
@@ -114,9 +114,9 @@ def _check(
             )
         if heads % kv_heads or kv_heads != parts[0].keys.shape[1]:
             raise ValueError(f"part {number}: {kv_heads} key-value heads for {heads} query heads")
-        if part.lives.shape != (batch, slots, 2):
+        if part.key_spans.shape != (batch, slots, 2):
             raise ValueError(
-                f"part {number}: lives must be {(batch, slots, 2)}, got {part.lives.shape}"
+                f"part {number}: key_spans must be {(batch, slots, 2)}, got {part.key_spans.shape}"
             )
         for name in ("positions", "bias"):
             held = getattr(part, name)

@@ -28,7 +28,7 @@ class Visits(NamedTuple):
 
 
 def visits(
-    looks: jax.Array,
+    query_spans: jax.Array,
     positions: jax.Array | None,
     part: Keys,
     queries: int,
@@ -41,15 +41,15 @@ def visits(
     of their positions come that close.
 
     Args:
-      looks: int32 `[B, T, 2]`.
+      query_spans: int32 `[B, T, 2]`.
       positions: int32 `[B, T]`, with a window.
       part: S keys.
       queries: in a block.
       keys: in a block.
       window: positions, or None.
     """
-    lo, hi = (_blocks(looks[..., i], queries, pad) for i, pad in enumerate((-FAR, FAR)))
-    start, stop = (_blocks(part.lives[..., i], keys, NOBODY[i]) for i in range(2))
+    lo, hi = (_blocks(query_spans[..., i], queries, pad) for i, pad in enumerate((-FAR, FAR)))
+    start, stop = (_blocks(part.key_spans[..., i], keys, NOBODY[i]) for i in range(2))
     # A key that nobody can see must not stretch the extremes of its block.
     alive = start <= stop
     start, stop = jnp.where(alive, start, FAR), jnp.where(alive, stop, -FAR)
@@ -73,7 +73,7 @@ def visits(
 
 def marks(part: Keys, keys: int, window: int | None) -> jax.Array:
     """Spans, and positions where there is a window, as rows int32 `[B, 2 or 3, J * keys]`: keys lie along lanes."""
-    columns = [part.lives[..., 0], part.lives[..., 1]]
+    columns = [part.key_spans[..., 0], part.key_spans[..., 1]]
     if window is not None:
         assert part.positions is not None
         columns.append(part.positions)

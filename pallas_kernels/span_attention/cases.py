@@ -56,21 +56,21 @@ class Case:
         if self.filled == "ragged" and self.slots:
             fill = random.integers(0, self.slots + 1, self.batch)
             fill[0] = 0
-        looks, lives = _spans(self.pattern, fill, self.queries, random)
+        query_spans, key_spans = _spans(self.pattern, fill, self.queries, random)
         places = (fill[:, None] + np.arange(self.queries)).astype(np.int32)
         normal: Any = lambda *shape: random.standard_normal(shape, np.float32)
 
-        def keys(count, lives, positions, used):
+        def keys(count, key_spans, positions, used):
             arrays: list[Any] = []
             for _ in range(2):
                 array = normal(*rows, count, self.width)
                 array[~np.broadcast_to(used[:, None], array.shape[:3])] = unseen
                 arrays.append(jnp.asarray(array, dtype))
             bias = jnp.asarray(normal(self.batch, count)) if self.bias else None
-            lives, positions = jnp.asarray(lives), jnp.asarray(positions)
-            return Keys(arrays[0], arrays[1], lives, positions, bias)
+            key_spans, positions = jnp.asarray(key_spans), jnp.asarray(positions)
+            return Keys(arrays[0], arrays[1], key_spans, positions, bias)
 
-        parts = [keys(self.queries, lives, places, np.ones(places.shape, bool))]
+        parts = [keys(self.queries, key_spans, places, np.ones(places.shape, bool))]
         if self.slots:
             slots = np.broadcast_to(np.arange(self.slots, dtype=np.int32), (self.batch, self.slots))
             used = slots < fill[:, None]
@@ -79,7 +79,7 @@ class Case:
             parts.insert(0, keys(self.slots, spans, slots, used))
         return {
             "queries": jnp.asarray(normal(self.batch, self.heads, self.queries, self.width), dtype),
-            "looks": jnp.asarray(looks),
+            "query_spans": jnp.asarray(query_spans),
             "parts": tuple(parts),
             "positions": jnp.asarray(places),
         }
@@ -96,7 +96,7 @@ class Case:
 
         return {
             "queries": struct(batch, self.heads, count, self.width, dtype=self.dtype),
-            "looks": struct(batch, count, 2),
+            "query_spans": struct(batch, count, 2),
             "parts": tuple(keys(slots) for slots in (self.slots, count) if slots),
             "positions": struct(batch, count),
         }
@@ -107,7 +107,7 @@ class Case:
         def function(arguments):
             return span_attention(
                 arguments["queries"],
-                arguments["looks"],
+                arguments["query_spans"],
                 *arguments["parts"],
                 positions=arguments["positions"],
                 window=self.window,
@@ -118,13 +118,13 @@ class Case:
 
     def least_bytes(self, arguments: dict[str, Any]) -> int:
         """Keys and values that some query sees, queries, outputs and log-sum-exps, each once."""
-        looks, places = (np.asarray(arguments[name]) for name in ("looks", "positions"))
+        query_spans, places = (np.asarray(arguments[name]) for name in ("query_spans", "positions"))
         total = 0
         for part in arguments["parts"]:
-            lives, held = np.asarray(part.lives), np.asarray(part.positions)
+            key_spans, held = np.asarray(part.key_spans), np.asarray(part.positions)
             for row in range(self.batch):
-                seen = lives[row, None, :, 0] <= looks[row, :, None, 0]
-                seen &= looks[row, :, None, 1] <= lives[row, None, :, 1]
+                seen = key_spans[row, None, :, 0] <= query_spans[row, :, None, 0]
+                seen &= query_spans[row, :, None, 1] <= key_spans[row, None, :, 1]
                 if self.window is not None:
                     seen &= abs(places[row, :, None] - held[row]) < self.window
                 total += 2 * int(seen.any(0).sum()) * self.kv_heads * self.width
@@ -133,7 +133,7 @@ class Case:
 
 
 def _spans(pattern: Pattern, fill: np.ndarray, count: int, random) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of new tokens behind `fill [B]` committed ones: looks and lives, int32 `[B, T, 2]`."""
+    """Spans of new tokens behind `fill [B]` committed ones: query_spans and key_spans, int32 `[B, T, 2]`."""
     first = np.broadcast_to(fill[:, None], (len(fill), count)).copy()
     if pattern in ("block", "canvas"):
         stop = np.full_like(first, FAR)

@@ -68,7 +68,7 @@ def unsupported(queries: jax.Array, parts: tuple[Keys, ...]) -> str | None:
 
 def span_attention(
     queries: jax.Array,
-    looks: jax.Array,
+    query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
     *,
@@ -90,7 +90,11 @@ def span_attention(
     grouped = queries.reshape(batch, kv_heads, group, length, width).swapaxes(2, 3)
     grouped = jnp.pad(grouped, ((0, 0), (0, 0), (0, more), (0, wide - group), (0, 0)))
     grouped = grouped.reshape(batch, kv_heads, -1, width)
-    columns = [looks[..., 0], looks[..., 1], *([] if positions is None else [positions])]
+    columns = [
+        query_spans[..., 0],
+        query_spans[..., 1],
+        *([] if positions is None else [positions]),
+    ]
     # Padded tokens see nothing.
     fills = (-FAR, FAR, 0)
     asked = jnp.stack(
@@ -101,7 +105,7 @@ def span_attention(
 
     operands: list[Any] = [grouped, asked]
     for part in parts:
-        visit = visits(looks, positions, part, blocks.queries, blocks.keys, window)
+        visit = visits(query_spans, positions, part, blocks.queries, blocks.keys, window)
         spans = marks(part, blocks.keys, window)
         operands += [part.keys, part.values, spans, visit.order, visit.length]
         if part.bias is not None:

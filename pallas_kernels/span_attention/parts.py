@@ -12,14 +12,14 @@ class Keys(NamedTuple):
     Attributes:
       keys: `[B, K, S, D]`.
       values: `[B, K, S, D]`.
-      lives: int32 `[B, S, 2]`, the span `(start, stop)` over which each is seen.
+      key_spans: int32 `[B, S, 2]`, the span `(start, stop)` over which each is seen.
       positions: int32 `[B, S]`, places in the sequence, for a `window`; else None.
       bias: float32 `[B, S]`, added to the scores of each key; None for zeros.
     """
 
     keys: jax.Array
     values: jax.Array
-    lives: jax.Array
+    key_spans: jax.Array
     positions: jax.Array | None = None
     bias: jax.Array | None = None
 

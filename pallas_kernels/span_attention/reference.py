@@ -8,7 +8,7 @@ from pallas_kernels.span_attention.parts import Keys
 
 def span_attention(
     queries: jax.Array,
-    looks: jax.Array,
+    query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
     *,
@@ -29,7 +29,7 @@ def span_attention(
         ).reshape(*split, -1)
         if part.bias is not None:
             logits += part.bias[:, None, None, None]
-        seen = visible(looks, positions, part, window)
+        seen = visible(query_spans, positions, part, window)
         return jnp.where(seen[:, None, None], logits, -jnp.inf)
 
     scored = [scores(part) for part in parts]
@@ -53,11 +53,11 @@ def span_attention(
 
 
 def visible(
-    looks: jax.Array, positions: jax.Array | None, part: Keys, window: int | None
+    query_spans: jax.Array, positions: jax.Array | None, part: Keys, window: int | None
 ) -> jax.Array:
     """Which keys each query sees, bool `[B, T, S]`."""
-    starts, stops = part.lives[:, None, :, 0], part.lives[:, None, :, 1]
-    seen = (starts <= looks[..., :1]) & (looks[..., 1:] <= stops)
+    starts, stops = part.key_spans[:, None, :, 0], part.key_spans[:, None, :, 1]
+    seen = (starts <= query_spans[..., :1]) & (query_spans[..., 1:] <= stops)
     if window is None:
         return seen
     assert positions is not None and part.positions is not None

@@ -71,7 +71,7 @@ def unsupported(queries: jax.Array, parts: tuple[Keys, ...]) -> str | None:
 
 def span_attention(
     queries: jax.Array,
-    looks: jax.Array,
+    query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
     *,
@@ -82,7 +82,7 @@ def span_attention(
     """See `pallas_kernels.span_attention.api`; `blocks` overrides the sizes."""
     length = queries.shape[2]
     blocks = Blocks.of(queries, parts) if blocks is None else blocks
-    call = plan(queries, looks, positions, parts, window=window, scale=scale, blocks=blocks)
+    call = plan(queries, query_spans, positions, parts, window=window, scale=scale, blocks=blocks)
     out, log_sum = pl.pallas_call(
         call.kernel,
         grid_spec=call.grid_spec,
@@ -124,7 +124,7 @@ class Plan:
 
 def plan(
     queries: jax.Array,
-    looks: jax.Array,
+    query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
     *,
@@ -137,7 +137,11 @@ def plan(
     kv_heads = parts[0].keys.shape[1]
     group, size, taken = heads // kv_heads, blocks.queries, blocks.heads
     more = -length % _sublanes(queries.dtype)
-    columns = [looks] if window is None or positions is None else [looks, positions[..., None]]
+    columns = (
+        [query_spans]
+        if window is None or positions is None
+        else [query_spans, positions[..., None]]
+    )
     asked = jnp.concatenate(columns, axis=-1)
     if more:
         queries = jnp.pad(queries, ((0, 0), (0, 0), (0, more), (0, 0)))
@@ -148,7 +152,7 @@ def plan(
     counts = tuple(pl.cdiv(p.keys.shape[2], k) for p, k in zip(parts, blocks.keys, strict=True))
     starts = tuple(sum(counts[:number]) for number in range(len(counts)))
     lists = [
-        visits(looks, positions, p, size, k, window)
+        visits(query_spans, positions, p, size, k, window)
         for p, k in zip(parts, blocks.keys, strict=True)
     ]
     biased = [part.bias is not None for part in parts]
@@ -248,7 +252,7 @@ def _kernel(
         seen = (spans[0:1] <= asked[:, 0:1]) & (asked[:, 1:2] <= spans[1:2])
         if window is not None:
             seen &= jnp.abs(asked[:, 2:3] - spans[2:3]) < window
-        # The last block of queries may reach past the end, where looks are arbitrary.
+        # The last block of queries may reach past the end, where spans are arbitrary.
         seen &= jax.lax.broadcasted_iota(jnp.int32, (size, 1), 0) < length - block * size
         # What nobody sees may hold anything, and 0 times that need not be 0.
         anyone = jnp.max(seen.astype(jnp.float32), axis=0, keepdims=True)

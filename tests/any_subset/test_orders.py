@@ -40,11 +40,11 @@ def test_two_stream_spans_are_the_masks_of_the_paper():
     both = (ranks[0][None, :] < shown) & (ranks[0][:, None] < shown)
     eye = np.eye(5, dtype=bool)
     np.testing.assert_array_equal(
-        visibility.dense(content.looks, content.lives)[0], lower | both | eye
+        visibility.dense(content.query_spans, content.key_spans)[0], lower | both | eye
     )
-    np.testing.assert_array_equal(visibility.dense(query.looks, content.lives)[0], lower)
-    assert not visibility.dense(content.looks, query.lives).any()
-    assert not visibility.dense(query.looks, query.lives).any()
+    np.testing.assert_array_equal(visibility.dense(query.query_spans, content.key_spans)[0], lower)
+    assert not visibility.dense(content.query_spans, query.key_spans).any()
+    assert not visibility.dense(query.query_spans, query.key_spans).any()
 
 
 @pytest.mark.parametrize(

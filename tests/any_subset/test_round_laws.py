@@ -29,7 +29,9 @@ class Conditionals:
     def _ask(self, forward, params, tokens, known, position):
         order = jnp.asarray(self.places)[None]
         content = visibility.full(order).where(known)
-        query = Queries(position[None, None], content.looks[:, :1], jnp.asarray([len(self.places)]))
+        query = Queries(
+            position[None, None], content.query_spans[:, :1], jnp.asarray([len(self.places)])
+        )
         return forward(params, Inputs(tokens, order, *content, query), None).logits[0, 0]
 
     def __call__(self, generated, rank=None):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-import humaneval_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +17,8 @@ from benchmarks.agreement import first_differences
 from benchmarks.case import ANY_SUBSET, CANVAS, CAUSAL, check
 from benchmarks.cases import CASES, diffusion, diffusion_cache, speculation
 from benchmarks.variants import plain
-from jaxdec import checkpoints, growths, text
-from jaxdec.catalogue import CACHES, DENOISING
+from jaxdec import checkpoints, growth, text
+from jaxdec.catalogue import DENOISING, REFRESH_RULES
 from jaxdec.decoding import Rows
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Inputs, from_nnx
@@ -27,6 +26,7 @@ from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative.tree import RankTree
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
+from tests.benchmarks import humaneval_files
 
 RUN = [name for name, case in CASES.items() if case.models is not None]
 NAMES = {
@@ -231,7 +231,7 @@ def test_measured_acceptance_of_known_laws(quick_compilation):
     p, q = jnp.array([[0.5, 0.3, 0.2, 0.0]]), jnp.array([[0.1, 0.2, 0.3, 0.4]])
     many = [jnp.broadcast_to(law, (400, 4)) for law in (p, q)]
     overlap = 0.1 + 0.2 + 0.2
-    chain, pair = growths.fixed(RankTree.chain(1)), growths.independent(2, 1)
+    chain, pair = growth.fixed(RankTree.chain(1)), growth.independent(2, 1)
     model, params = hash_oracle(4)
     request = jaxdec.prepare(
         jaxdec.autoregressive(model),
@@ -370,7 +370,7 @@ def test_a_judge_scores_given_the_prompt_and_the_text_so_far(quick_compilation):
     tokens = np.array([[97, 98, 99, 100, 101], [97, 98, 99, 97, 97]])
     held = workload.Prompts(tokens[:, :2], np.array([2, 2]))
     judge = canvases.Judge(setting, held)
-    law = jax.nn.log_softmax(model.forward(params, Inputs.causal(jnp.asarray(tokens)), None).logits)
+    law = jax.nn.log_softmax(model(params, Inputs.causal(jnp.asarray(tokens)), None).logits)
     chosen = [[law[row, i - 1, tokens[row, i]] for i in (2, 3, 4)] for row in range(2)]
     expected = -np.mean(chosen, axis=1) / np.log(2)
     np.testing.assert_allclose(judge.bits(tokens[:, 2:]), expected, rtol=1e-5)
@@ -402,10 +402,10 @@ def test_every_cache_has_its_reference():
         v.name: (v, reference)
         for v, reference in diffusion_cache.cached(SimpleNamespace(target=target))
     }
-    assert set(found) == {*CACHES, "none, sub-blocks"}
+    assert set(found) == {*REFRESH_RULES, "none, sub-blocks"}
     for variant, reference in found.values():
         plain = found[reference][0].decoder
-        assert dataclasses.replace(variant.decoder, cache=plain.cache) == plain
+        assert dataclasses.replace(variant.decoder, refresh=plain.refresh) == plain
     target.fills = "canvas"
     names = [variant.name for variant, _ in diffusion_cache.cached(SimpleNamespace(target=target))]
     assert names == ["none", "prefix", "dual", "frozen"]
@@ -516,7 +516,7 @@ def test_a_first_difference_is_shown_with_the_gap_of_the_two_best_tokens():
     found = [expected[0], np.array([5, 6, 9, 8])]
     (difference,) = first_differences(plain(model, params), work, found, expected)
     before = jnp.concatenate([jnp.full(140, 7), jnp.array([5, 6])])[None]
-    scores = np.sort(model.forward(params, Inputs.causal(before), None).logits[0, -1])
+    scores = np.sort(model(params, Inputs.causal(before), None).logits[0, -1])
     assert (difference["row"], difference["place"]) == (1, 2)
     assert difference["gap"] == pytest.approx(scores[-1] - scores[-2])
 

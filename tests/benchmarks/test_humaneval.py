@@ -2,7 +2,6 @@
 
 import math
 
-import humaneval_files
 import jax
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from benchmarks.sandbox import Outcome, Verdict
 from benchmarks.workload import Variant
 from jaxdec import text
 from jaxdec.testing.oracles import hash_oracle
+from tests.benchmarks import humaneval_files
 
 
 @pytest.fixture

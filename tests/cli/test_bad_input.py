@@ -6,9 +6,9 @@ import shutil
 import sys
 
 import pytest
-from processes import start
 
 from jaxdec.cli import COMMANDS
+from tests.cli.processes import start
 
 CASES = {
     "no command": ([], "command"),

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 from flax import nnx
-from processes import start
 
 from jaxdec import any_subset, catalogue, checkpoints, diffusion
 from jaxdec.model import heads_from_nnx
 from jaxdec.models import HeadsConfig, Medusa
+from tests.cli.processes import start
 
 
 def test_demo(jaxdec, pair):

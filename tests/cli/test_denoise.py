@@ -16,7 +16,7 @@ import jaxdec as library
 from jaxdec import catalogue, checkpoints, text
 from jaxdec.cli import denoise
 from jaxdec.cli.display import PROMPT, STEPS
-from jaxdec.diffusion import caches, schedules
+from jaxdec.diffusion import refresh, schedules
 
 PROMPT_TEXT = "def f(a):\n  "
 TOKENS = 20
@@ -47,7 +47,7 @@ def test_tokens_are_those_of_generate(report, models):
     decoder = library.denoise(
         target.model,
         schedule=schedules.blocks(SIZE, from_start=True),
-        cache=caches.block(),
+        refresh=refresh.block(),
         attention="causal",
     )
     banned = np.arange(text.VOCAB_SIZE) >= 256
@@ -165,7 +165,7 @@ BAD = {
     "empty prompt": ([""], "0 bytes"),
     "no such file": (["--file", "no-such-file"], "no-such-file"),
     "unknown method": (["x", "--method", "fused"], ("fused", *catalogue.DENOISING)),
-    "unknown cache": (["x", "--cache", "best"], ("best", *catalogue.CACHES)),
+    "unknown cache": (["x", "--cache", "best"], ("best", *catalogue.REFRESH_RULES)),
     "large block": (["x", "--block", "16"], ("16", "up to 8")),
     "no block": (["x", "--block", "0"], ("'0'", "at least 1")),
     "odd sub-blocks": (["x", "--block", "2", "--cache", "sub-block"], ("quarters", "2")),

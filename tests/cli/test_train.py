@@ -7,10 +7,10 @@ import time
 import jax
 import numpy as np
 import pytest
-from processes import start
 
 from jaxdec import checkpoints
 from jaxdec.training import corpus
+from tests.cli.processes import start
 
 SIZES = {"width": 8, "layers": 1, "heads": 1, "kv-heads": 1, "head-dim": 4, "hidden": 8}
 STEPS = 90

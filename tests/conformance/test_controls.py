@@ -8,15 +8,17 @@ import pytest
 
 import jaxdec
 from jaxdec.sampling import uniform
-from jaxdec.speculative import Outcome, Speculative, growths
+from jaxdec.speculative import Outcome, Speculative, growth
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.verifiers import (
     BlockVerification,
     SharedNoiseWalk,
     TokenRatio,
     first_failure,
-    ratio,
     residual,
+)
+from jaxdec.speculative.verifiers import (
+    law as laws,
 )
 from jaxdec.testing import battery
 
@@ -37,7 +39,7 @@ class OneUniform(TokenRatio):
     def verify(self, tree, log_probs, context):
         first = lambda keys: jnp.broadcast_to(keys[:, :1], keys.shape)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ratio, "uniform", lambda keys: uniform(first(keys)))
+            patch.setattr(laws, "uniform", lambda keys: uniform(first(keys)))
             return super().verify(tree, log_probs, context)
 
 
@@ -87,14 +89,14 @@ class StaleDraftInCache(Speculative):
 
     def step(self, params, state, rng):
         after, info = super().step(params, state, rng)
-        cache = after.cache
-        spans = cache.spans.at[:, :, 0].set(
-            jnp.where(
-                cache.spans[:, :, 0] > 2**29, after.rows.length[:, None] - 1, cache.spans[:, :, 0]
-            )
-        )
-        spans = spans.at[:, :, 1].set(jnp.where(cache.spans[:, :, 1] < 0, 2**30, spans[:, :, 1]))
-        return dataclasses.replace(after, cache=dataclasses.replace(cache, spans=spans)), info
+        last = after.rows.length[:, None] - 1
+
+        def seen(spans):
+            starts, stops = spans[..., 0], spans[..., 1]
+            starts = jnp.where(starts > 2**29, last, starts)
+            return jnp.stack([starts, jnp.where(stops < 0, 2**30, stops)], axis=-1)
+
+        return dataclasses.replace(after, cache=after.cache.renumber(seen)), info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,14 +145,12 @@ class Undeclared(Speculative):
 
 
 def verified_by(verifier, drafter=ModelDrafter, length=3):
-    return lambda target, draft: Speculative(
-        target, drafter(draft, growths.chain(length)), verifier
-    )
+    return lambda target, draft: Speculative(target, drafter(draft, growth.chain(length)), verifier)
 
 
 def stepped_by(decoder):
     return lambda target, draft: decoder(
-        target, ModelDrafter(draft, growths.chain(3)), SharedNoiseWalk()
+        target, ModelDrafter(draft, growth.chain(3)), SharedNoiseWalk()
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 import jaxdec
-from jaxdec import growths
+from jaxdec import growth
 from jaxdec.speculative import RankTree
 from jaxdec.testing import battery
 
@@ -49,12 +49,12 @@ def model_free(drafter, verifier="walk"):
 
 # One rule is tested in full; of the others, what their verifier promises. Nodes have children of unequal number.
 GROWTHS = {
-    "fixed": growths.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))),
-    "beam": growths.stochastic_beam(3, 3),
-    "threshold": growths.threshold(7, 3, width=2, siblings=2, least=0.05),
-    "best first": growths.best_first(6, 3, width=2, siblings=3),
-    "independent": growths.independent(3, 2),
-    "greedy siblings": growths.greedy_siblings(RankTree.branching((3, 1))),
+    "fixed": growth.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))),
+    "beam": growth.stochastic_beam(3, 3),
+    "threshold": growth.threshold(7, 3, width=2, siblings=2, least=0.05),
+    "best first": growth.best_first(6, 3, width=2, siblings=3),
+    "independent": growth.independent(3, 2),
+    "greedy siblings": growth.greedy_siblings(RankTree.branching((3, 1))),
 }
 
 

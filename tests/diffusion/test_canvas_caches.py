@@ -1,11 +1,11 @@
 """Cache rules and branches on a transformer: what is read back must be what would have been computed."""
 
 import pytest
-from canvases import BUDGET, decode, forwards, oracle, same, texts, transformer
 
 import jaxdec
 from jaxdec import diffusion
-from jaxdec.diffusion import caches, denoise, schedules, unmask
+from jaxdec.diffusion import denoise, refresh, schedules, unmask
+from tests.diffusion.canvases import BUDGET, decode, forwards, oracle, same, texts, transformer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 FULL = dict(schedule=schedules.blocks(8))
@@ -17,7 +17,7 @@ POLICY = unmask.threshold(0.3)
 
 def run(setting, rule, *, branches=1, policy=POLICY, **options):
     model, params = transformer()
-    decoder = denoise(model, unmask=policy, cache=rule, branches=branches, **setting)
+    decoder = denoise(model, unmask=policy, refresh=rule, branches=branches, **setting)
     return decode(decoder, params, **{"temperature": 0.9, **options})
 
 
@@ -25,7 +25,7 @@ def run(setting, rule, *, branches=1, policy=POLICY, **options):
     "setting", [CAUSAL, AFTER_PROMPT, NESTED], ids=["start", "prompt", "nested"]
 )
 def test_the_block_cache_is_exact(setting):
-    plain, cached = run(setting, caches.none()), run(setting, caches.block())
+    plain, cached = run(setting, refresh.none()), run(setting, refresh.block())
     same(plain, cached)
     assert forwards(plain) == forwards(cached) and min(forwards(plain)) > 1
     rows = lambda result: int(result.stats.target_rows.sum())
@@ -35,36 +35,36 @@ def test_the_block_cache_is_exact(setting):
 @pytest.mark.parametrize(
     ("setting", "rule"),
     [
-        (FULL, caches.prefix()),
-        (FULL, caches.dual()),
-        (FULL, caches.frozen()),
-        (CAUSAL, caches.dual()),
-        (NESTED, caches.sub_block()),
+        (FULL, refresh.prefix()),
+        (FULL, refresh.dual()),
+        (FULL, refresh.frozen()),
+        (CAUSAL, refresh.dual()),
+        (NESTED, refresh.sub_block()),
     ],
     ids=["prefix", "dual", "frozen", "causal dual", "sub-block"],
 )
 def test_an_approximate_cache_with_period_one_is_no_cache(setting, rule):
-    plain = run(setting, caches.none())
+    plain = run(setting, refresh.none())
     same(plain, run(setting, rule, refresh_period=1))
     kept = run(setting, rule)
     assert int(kept.stats.target_rows.sum()) < int(plain.stats.target_rows.sum())
 
 
-@pytest.mark.parametrize("rule", [caches.prefix(), caches.dual(), caches.frozen()])
+@pytest.mark.parametrize("rule", [refresh.prefix(), refresh.dual(), refresh.frozen()])
 def test_an_approximate_cache_is_read(rule):
     # On a full canvas every entry changes with every token: what is kept must show somewhere.
-    plain, kept = run(FULL, caches.none()), run(FULL, rule)
+    plain, kept = run(FULL, refresh.none()), run(FULL, rule)
     assert texts(plain) != texts(kept) or abs(plain.log_probs - kept.log_probs).max() > 1e-4
 
 
 @pytest.mark.parametrize(
     ("setting", "rule"),
     [
-        (FULL, caches.none()),
-        pytest.param(FULL, caches.dual(), marks=pytest.mark.slow),
-        pytest.param(CAUSAL, caches.none(), marks=pytest.mark.slow),
-        (CAUSAL, caches.block()),
-        pytest.param(NESTED, caches.sub_block(), marks=pytest.mark.slow),
+        (FULL, refresh.none()),
+        pytest.param(FULL, refresh.dual(), marks=pytest.mark.slow),
+        pytest.param(CAUSAL, refresh.none(), marks=pytest.mark.slow),
+        (CAUSAL, refresh.block()),
+        pytest.param(NESTED, refresh.sub_block(), marks=pytest.mark.slow),
     ],
     ids=["none", "dual", "causal", "block", "sub-block"],
 )

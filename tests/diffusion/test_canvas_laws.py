@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from canvases import decode, oracle, texts
 
 from jaxdec import decoding, generation, visibility
 from jaxdec.diffusion import denoise, schedules, unmask
@@ -16,6 +15,7 @@ from jaxdec.model import Inputs, Queries
 from jaxdec.testing import oracles
 from jaxdec.testing.battery import FALSE_POSITIVE_RATE
 from jaxdec.testing.statistics import g_test
+from tests.diffusion.canvases import decode, oracle, texts
 
 SIZE, VOCAB = 3, 3
 
@@ -32,8 +32,8 @@ def conditional(known: dict[int, int], target: int) -> np.ndarray:
     positions = jnp.asarray([[place for place, _ in held]])
     tokens = jnp.asarray([[token for _, token in held]])
     spans = visibility.full(positions)
-    query = Queries(jnp.asarray([[target]]), spans.looks[:, :1], jnp.asarray([SIZE + 1]))
-    logits = model.forward(params, Inputs(tokens, positions, *spans, query), None).logits
+    query = Queries(jnp.asarray([[target]]), spans.query_spans[:, :1], jnp.asarray([SIZE + 1]))
+    logits = model(params, Inputs(tokens, positions, *spans, query), None).logits
     return np.asarray(jax.nn.softmax(logits[0, 0]), np.float64)
 
 

@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from canvases import (
+
+import jaxdec
+from jaxdec import diffusion
+from jaxdec.decoding import Exactness, Status
+from jaxdec.diffusion import denoise, refresh, schedules, unmask
+from jaxdec.testing import oracles
+from tests.diffusion.canvases import (
     BUDGET,
     LENGTHS,
     PROMPTS,
@@ -18,12 +24,6 @@ from canvases import (
     texts,
     transformer,
 )
-
-import jaxdec
-from jaxdec import diffusion
-from jaxdec.decoding import Exactness, Status
-from jaxdec.diffusion import caches, denoise, schedules, unmask
-from jaxdec.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SAMPLED = dict(temperature=0.9)
@@ -84,7 +84,7 @@ def test_blocks_of_one_are_autoregressive_decoding_of_the_same_weights():
         model,
         schedule=schedules.blocks(1, from_start=True),
         attention="causal",
-        cache=caches.block(),
+        refresh=refresh.block(),
     )
     plain = jaxdec.autoregressive(diffusion.next_token(model))
     for temperature in (0.0, 1.0):
@@ -152,7 +152,7 @@ def test_guidance_with_a_cache():
     blocks = dict(schedule=schedules.blocks(8, from_start=True), attention="causal", guided=True)
     same(
         decode(denoise(model, **blocks), params, **options),
-        decode(denoise(model, **blocks, cache=caches.block()), params, **options),
+        decode(denoise(model, **blocks, refresh=refresh.block()), params, **options),
     )
 
 
@@ -224,7 +224,11 @@ def test_exactness_is_that_of_the_parts():
     model = oracle()[0]
     assert denoise(model, unmask=unmask.left_to_right()).exactness is Exactness.TOKEN_IDENTICAL
     assert denoise(model, unmask=unmask.first_hitting()).exactness is Exactness.APPROXIMATE
-    for options in (dict(cache=caches.dual()), dict(stop=diffusion.prophet()), dict(guided=True)):
+    for options in (
+        dict(refresh=refresh.dual()),
+        dict(stop=diffusion.prophet()),
+        dict(guided=True),
+    ):
         decoder = denoise(model, unmask=unmask.left_to_right(), **options)
         assert decoder.exactness is Exactness.HEURISTIC
 
@@ -232,22 +236,22 @@ def test_exactness_is_that_of_the_parts():
 def test_values_of_knobs_make_no_other_decoder():
     model = oracle()[0]
     one, two = (
-        denoise(model, unmask=unmask.threshold(x), cache=caches.dual(3)) for x in (0.9, 0.5)
+        denoise(model, unmask=unmask.threshold(x), refresh=refresh.dual(3)) for x in (0.9, 0.5)
     )
     assert one == two and hash(one) == hash(two)
     assert one.knobs["threshold"].default == 0.9 and two.knobs["threshold"].default == 0.5
-    assert one != denoise(model, unmask=unmask.threshold(0.9, by="margin"), cache=caches.dual(3))
+    assert one != denoise(model, unmask=unmask.threshold(0.9, by="margin"), refresh=refresh.dual(3))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda m: denoise(dataclasses.replace(m, any_subset=False)), "predicts next tokens"),
-        (lambda m: denoise(m, cache=caches.block()), "block-causal attention"),
+        (lambda m: denoise(m, refresh=refresh.block()), "block-causal attention"),
         (lambda m: denoise(m, attention="sparse"), "'sparse'"),
         (lambda m: denoise(m, branches=0), "at least 1, got 0"),
         (lambda m: unmask.threshold(by="luck"), "'luck'"),
-        (lambda m: caches.dual(0), "at least 1 step, got 0"),
+        (lambda m: refresh.dual(0), "at least 1 step, got 0"),
         (lambda m: diffusion.next_token(m), "only a canvas model"),
         (lambda m: diffusion.canvas_model(m, 99), "99 is outside"),
     ],
@@ -262,7 +266,7 @@ def test_requests_that_cannot_be_served():
     with pytest.raises(ValueError, match="16 positions, a row asks for 30"):
         decode(denoise(model, schedule=schedules.raster(4, 4)), params)
     with pytest.raises(ValueError, match="refresh_period must lie in"):
-        decode(denoise(model, cache=caches.dual()), params, refresh_period=0)
+        decode(denoise(model, refresh=refresh.dual()), params, refresh_period=0)
     with pytest.raises(ValueError, match="threshold must be one value or 3"):
         decode(denoise(model), params, threshold=[0.1, 0.2])
     with pytest.raises(ValueError, match="steps must be an integer"):

@@ -6,13 +6,13 @@ import chex
 import jax
 import numpy as np
 import pytest
-from canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
 
 from jaxdec import catalogue, diffusion
 from jaxdec.decoding import Status
-from jaxdec.diffusion import caches, denoise, schedules, unmask
+from jaxdec.diffusion import denoise, refresh, schedules, unmask
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
+from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -22,14 +22,14 @@ DECODERS = {
         model,
         unmask=unmask.threshold(0.6),
         schedule=schedules.blocks(8),
-        cache=caches.dual(),
+        refresh=refresh.dual(),
     ),
     "freedave": lambda model, _: denoise(
         model,
         unmask=unmask.left_to_right(),
         schedule=schedules.blocks(8, from_start=True),
         attention="causal",
-        cache=caches.block(),
+        refresh=refresh.block(),
         branches=3,
     ),
 }
@@ -50,11 +50,11 @@ def test_the_catalogue_declares_what_decoders_declare(name):
     method = catalogue.METHODS[name]
     for parts in (
         catalogue.Parts(oracle()[0]),
-        catalogue.Parts(oracle(True)[0], block=8, cache="dual"),
-        catalogue.Parts(oracle(True)[0], block=8, causal=True, cache="sub-block"),
+        catalogue.Parts(oracle(True)[0], block=8, refresh="dual"),
+        catalogue.Parts(oracle(True)[0], block=8, causal=True, refresh="sub-block"),
     ):
         decoder = method.make(parts)
-        if decoder.cache.exact:
+        if decoder.refresh.exact:
             assert decoder.exactness is method.exactness
         assert decoder == method.make(parts)
 
@@ -81,24 +81,24 @@ POLICIES = {
     "prophet": dict(unmask=unmask.quota(), stop=diffusion.prophet(2.0, 1.5, 1.0)),
     "saber": dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
 }
-CACHES = {
-    "none": caches.none(),
-    "prefix": caches.prefix(3),
-    "dual": caches.dual(),
-    "frozen": caches.frozen(),
-    "block": caches.block(),
-    "sub-block": caches.sub_block(2),
+REFRESH_RULES = {
+    "none": refresh.none(),
+    "prefix": refresh.prefix(3),
+    "dual": refresh.dual(),
+    "frozen": refresh.frozen(),
+    "block": refresh.block(),
+    "sub-block": refresh.sub_block(2),
 }
 
 
 def possible(schedule, cache):
-    return not CACHES[cache].needs_blocks or "attention" in SCHEDULES[schedule]
+    return not REFRESH_RULES[cache].needs_blocks or "attention" in SCHEDULES[schedule]
 
 
 def covering():
     """Combinations that hold every possible pair of values, chosen greedily."""
     combinations = [
-        c for c in itertools.product(SCHEDULES, POLICIES, CACHES) if possible(c[0], c[2])
+        c for c in itertools.product(SCHEDULES, POLICIES, REFRESH_RULES) if possible(c[0], c[2])
     ]
     pairs = lambda c: {(i, c[i], j, c[j]) for i, j in itertools.combinations(range(3), 2)}
     left, chosen = set().union(*map(pairs, combinations)), []
@@ -113,9 +113,9 @@ def test_the_list_covers_every_possible_pair():
     found = covering()
     for schedule, policy in itertools.product(SCHEDULES, POLICIES):
         assert any(c[:2] == (schedule, policy) for c in found)
-    for policy, cache in itertools.product(POLICIES, CACHES):
+    for policy, cache in itertools.product(POLICIES, REFRESH_RULES):
         assert any(c[1:] == (policy, cache) for c in found)
-    for schedule, cache in itertools.product(SCHEDULES, CACHES):
+    for schedule, cache in itertools.product(SCHEDULES, REFRESH_RULES):
         assert any(c[::2] == (schedule, cache) for c in found) == possible(schedule, cache)
 
 
@@ -123,9 +123,11 @@ def check_combination(combination):
     """Jitted, ragged, compiled once, and each row as if it were alone."""
     schedule, policy, cache = combination
     model, params = oracle(canvas=True)
-    decoder = denoise(model, cache=CACHES[cache], **SCHEDULES[schedule], **POLICIES[policy])
+    decoder = denoise(
+        model, refresh=REFRESH_RULES[cache], **SCHEDULES[schedule], **POLICIES[policy]
+    )
     chex.clear_trace_counter()
-    counted = battery._Counted(decoder, chex.assert_max_traces(decoder.step, n=1))
+    counted = battery.Counted(decoder, chex.assert_max_traces(decoder.step, n=1))
     keys = row_keys(jax.random.key(7), 3)
     temperature = np.array([0.0, 0.7, 1.0])
     whole = decode(counted, params, rng=keys, temperature=temperature)

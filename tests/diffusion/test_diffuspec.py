@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from canvases import VOCAB, decode, oracle, same, transformer
 
 import jaxdec
 from jaxdec.decoding import Settings, Stops
-from jaxdec.diffusion import diffuspec
 from jaxdec.sampling import Warp
 from jaxdec.speculative import Committed, Context, Outcome
+from jaxdec.speculative.drafters import diffuspec
 from jaxdec.testing import battery, oracles
+from tests.diffusion.canvases import VOCAB, decode, oracle, same, transformer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -5,12 +5,12 @@ from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
-import policy_twins as twins
 import pytest
-from policy_twins import ROWS, Board, places_of
 
 from jaxdec.diffusion import Candidates, backtracking, credit, prophet, unmask
 from pallas_kernels.unmask import statistics
+from tests.diffusion import policy_twins as twins
+from tests.diffusion.policy_twins import ROWS, Board, places_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -6,13 +6,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import policy_twins as twins
 import pytest
-from policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of
 
 from jaxdec.diffusion import Candidates, unmask
 from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
+from tests.diffusion import policy_twins as twins
+from tests.diffusion.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -6,8 +6,9 @@ import functools
 import jax
 import numpy as np
 import pytest
-from interpreting import checked
 from jax.experimental import pallas as pl
+
+from tests.kernels.interpreting import checked
 
 
 @functools.cache

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import storing
-from storing import bits
 
 import pallas_kernels
 from pallas_kernels.commit import commit
 from pallas_kernels.commit.cases import REAL, SMALL
+from tests.kernels import storing
+from tests.kernels.storing import bits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

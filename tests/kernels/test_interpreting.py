@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from interpreting import checked
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+
+from tests.kernels.interpreting import checked
 
 
 def copied(early):

@@ -8,7 +8,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 import jaxdec
 import pallas_kernels
-from jaxdec import any_subset, diffusion, growths
+from jaxdec import any_subset, diffusion, growth
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative import RankTree
 
@@ -37,11 +37,11 @@ CAUSAL = {
     "plain": jaxdec.autoregressive(MODEL),
     "lookup chain": jaxdec.speculative(MODEL, drafter=jaxdec.drafters.prompt_lookup(length=3)),
     "draft tree": jaxdec.speculative(
-        MODEL, drafter=jaxdec.drafters.model(MODEL, growth=growths.fixed(TREE))
+        MODEL, drafter=jaxdec.drafters.model(MODEL, growth=growth.fixed(TREE))
     ),
     "draft tree, recursive": jaxdec.speculative(
         MODEL,
-        drafter=jaxdec.drafters.model(MODEL, growth=growths.fixed(TREE)),
+        drafter=jaxdec.drafters.model(MODEL, growth=growth.fixed(TREE)),
         verifier=jaxdec.verifiers.RecursiveRejection(),
     ),
     "canvas in blocks": jaxdec.denoise(
@@ -49,7 +49,7 @@ CAUSAL = {
         schedule=diffusion.schedules.blocks(4),
         unmask=diffusion.unmask.threshold(0.5),
         attention="causal",
-        cache=diffusion.caches.block(),
+        refresh=diffusion.refresh.block(),
     ),
 }
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreting import checked
 
 from pallas_kernels.span_attention import Keys, gpu, merge, reference, span_attention, tpu
 from pallas_kernels.span_attention.cases import REAL, SMALL, Case
 from pallas_kernels.traffic import moved_bytes
+from tests.kernels.interpreting import checked
 
 CASES = {case.name: case for case in SMALL}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -20,7 +20,7 @@ def run(kernel, case, arguments, blocks, **how):
     def call(given):
         return kernel(
             given["queries"],
-            given["looks"],
+            given["query_spans"],
             given["positions"],
             given["parts"],
             window=case.window,
@@ -71,19 +71,23 @@ def test_the_reference_against_a_loop_over_heads():
     given = case.arguments(unseen=0.0)
     random = np.random.default_rng(1)
     draw = lambda count: np.sort(random.integers(0, 6, (case.batch, count, 2)), axis=-1)
-    looks = draw(5)
-    looks[0, 2] = -1  # sees nothing
+    query_spans = draw(5)
+    query_spans[0, 2] = -1  # sees nothing
     places = random.integers(0, 8, (case.batch, 5))
-    parts = [p._replace(lives=jnp.asarray(draw(p.lives.shape[1]))) for p in given["parts"]]
+    parts = [p._replace(key_spans=jnp.asarray(draw(p.key_spans.shape[1]))) for p in given["parts"]]
     out, log_sum = span_attention(
-        given["queries"], jnp.asarray(looks), *parts, positions=jnp.asarray(places), window=4
+        given["queries"], jnp.asarray(query_spans), *parts, positions=jnp.asarray(places), window=4
     )
     exact = lambda name, axis: np.concatenate([getattr(p, name) for p in parts], axis).astype(float)
     keys, values, bias = exact("keys", 2), exact("values", 2), exact("bias", 1)
-    lives, at = exact("lives", 1), exact("positions", 1)
+    key_spans, at = exact("key_spans", 1), exact("positions", 1)
     for b, h, t in np.ndindex(out.shape[:3]):
-        lo, hi = looks[b, t]
-        seen = (lives[b, :, 0] <= lo) & (hi <= lives[b, :, 1]) & (abs(places[b, t] - at[b]) < 4)
+        lo, hi = query_spans[b, t]
+        seen = (
+            (key_spans[b, :, 0] <= lo)
+            & (hi <= key_spans[b, :, 1])
+            & (abs(places[b, t] - at[b]) < 4)
+        )
         if not seen.any():
             np.testing.assert_array_equal(out[b, h, t], 0)
             assert log_sum[b, h, t] == -np.inf
@@ -132,7 +136,7 @@ def test_a_row_does_not_depend_on_its_neighbours(run_on):
 def test_a_query_that_sees_nothing_has_output_zero(run_on):
     case = dataclasses.replace(CASES["tree"], slots=0)
     arguments = case.arguments()
-    arguments["looks"] = arguments["looks"].at[:, 3].set(-5)
+    arguments["query_spans"] = arguments["query_spans"].at[:, 3].set(-5)
     out, log_sum = run_on(case, arguments)
     np.testing.assert_array_equal(out[:, :, 3], 0)
     np.testing.assert_array_equal(log_sum[:, :, 3], -np.inf)
@@ -142,13 +146,13 @@ def test_a_query_that_sees_nothing_has_output_zero(run_on):
 def test_parts_merge_to_the_whole():
     case = CASES["tree"]
     given = case.arguments(unseen=0.0)
-    queries, looks, parts = given["queries"], given["looks"], given["parts"]
-    want, want_log_sum = span_attention(queries, looks, *parts)
-    got, log_sum = merge([span_attention(queries, looks, part) for part in parts])
+    queries, query_spans, parts = given["queries"], given["query_spans"], given["parts"]
+    want, want_log_sum = span_attention(queries, query_spans, *parts)
+    got, log_sum = merge([span_attention(queries, query_spans, part) for part in parts])
     np.testing.assert_allclose(got, want, atol=1e-6)
     np.testing.assert_allclose(log_sum, want_log_sum, atol=1e-6)
     # Row 0 has an empty cache: the part that saw nothing changes nothing.
-    np.testing.assert_array_equal(got[0], span_attention(queries, looks, parts[1])[0][0])
+    np.testing.assert_array_equal(got[0], span_attention(queries, query_spans, parts[1])[0][0])
 
 
 @pytest.mark.parametrize("name", ["tpu", "gpu"])
@@ -158,7 +162,7 @@ def test_gradients_are_those_of_the_reference(name):
 
     def loss(queries, implementation):
         how = {"positions": given["positions"], "implementation": implementation}
-        return span_attention(queries, given["looks"], *given["parts"], **how)[0].sum()
+        return span_attention(queries, given["query_spans"], *given["parts"], **how)[0].sum()
 
     want = jax.grad(loss)(given["queries"], "reference")
     if name == "gpu":
@@ -184,7 +188,7 @@ def test_the_tpu_kernel_fetches_little_more_than_it_must(name):
         filled = [p._replace(keys=k, values=v) for p, (k, v) in zip(parts, values[1], strict=True)]
         held["plan"] = tpu.plan(
             values[0],
-            tiny["looks"],
+            tiny["query_spans"],
             tiny["positions"],
             tuple(filled),
             window=case.window,
@@ -216,21 +220,25 @@ def test_gpu_kernels_lower_for_cuda():
 
 def test_bad_shapes_are_refused():
     given = CASES["tree"].arguments()
-    queries, looks, (cached, new) = given["queries"], given["looks"], given["parts"]
+    queries, query_spans, (cached, new) = given["queries"], given["query_spans"], given["parts"]
     refused = {
-        "looks must be": lambda: span_attention(queries, looks[:, 1:], new),
-        "at least 1 part": lambda: span_attention(queries, looks),
+        "query_spans must be": lambda: span_attention(queries, query_spans[:, 1:], new),
+        "at least 1 part": lambda: span_attention(queries, query_spans),
         "part 1: keys and values": lambda: span_attention(
-            queries, looks, cached, new._replace(values=new.values[:, :, 1:])
+            queries, query_spans, cached, new._replace(values=new.values[:, :, 1:])
         ),
-        "part 0: 2 key-value heads for 3": lambda: span_attention(queries[:, :3], looks, new),
-        "part 0: lives": lambda: span_attention(queries, looks, new._replace(lives=cached.lives)),
+        "part 0: 2 key-value heads for 3": lambda: span_attention(queries[:, :3], query_spans, new),
+        "part 0: lives": lambda: span_attention(
+            queries, query_spans, new._replace(key_spans=cached.key_spans)
+        ),
         "part 0: a window of 4 needs positions": lambda: span_attention(
-            queries, looks, new._replace(positions=None), window=4
+            queries, query_spans, new._replace(positions=None), window=4
         ),
-        "window of 4 needs the queries'": lambda: span_attention(queries, looks, new, window=4),
+        "window of 4 needs the queries'": lambda: span_attention(
+            queries, query_spans, new, window=4
+        ),
         "window must be at least 1": lambda: span_attention(
-            queries, looks, new, positions=given["positions"], window=0
+            queries, query_spans, new, positions=given["positions"], window=0
         ),
     }
     for message, call in refused.items():
@@ -242,7 +250,7 @@ def test_kernels_that_cannot_serve_a_call_say_why():
     odd = Case("odd", 1, 2, 1, 3, 0, 24).arguments()
     keys = odd["parts"][0]
     with pytest.raises(ValueError, match="24"):
-        span_attention(odd["queries"], odd["looks"], keys, implementation="gpu")
-    whole = Keys(*(x.astype(jnp.float16) for x in keys[:2]), keys.lives)
+        span_attention(odd["queries"], odd["query_spans"], keys, implementation="gpu")
+    whole = Keys(*(x.astype(jnp.float16) for x in keys[:2]), keys.key_spans)
     with pytest.raises(ValueError, match="float16"):
-        span_attention(odd["queries"], odd["looks"], whole, implementation="tpu")
+        span_attention(odd["queries"], odd["query_spans"], whole, implementation="tpu")

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreting import checked
 from jax.experimental.pallas import tpu as pltpu
 
 import jaxdec
@@ -15,6 +14,7 @@ from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.sampling.noise import gumbel
 from jaxdec.testing import oracles
 from pallas_kernels.unmask import Readout, Statistics, cases, gpu, reference, tpu, unmask
+from tests.kernels.interpreting import checked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 LOWEST = float(jnp.finfo(jnp.float32).min)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreting import checked
 from jax.experimental import pallas as pl
 
 from pallas_kernels.verify import cases, ratio_walk, reference, walk
+from tests.kernels.interpreting import checked
 
 TEMPERATURES = np.array([0.8, 0.0, 1.3, 1e-39], np.float32)
 TWINS = cases.Case("twins", 2, (-1, -1, 1, -1, 3), 2, 40)

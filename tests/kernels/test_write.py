@@ -6,10 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import storing
 from flax import nnx
-from interpreting import checked
-from storing import bits
 
 import jaxdec
 import pallas_kernels
@@ -17,6 +14,9 @@ from jaxdec import diffusion
 from jaxdec.models import Transformer, TransformerConfig
 from pallas_kernels.commit import tpu, write
 from pallas_kernels.commit.cases import REAL_WRITES, SMALL_WRITES, Case
+from tests.kernels import storing
+from tests.kernels.interpreting import checked
+from tests.kernels.storing import bits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -155,8 +155,8 @@ def test_what_does_not_fit_is_refused():
 
 
 CANVASES = {
-    "block": dict(attention="causal", cache=diffusion.caches.block()),
-    "dual": dict(cache=diffusion.caches.dual()),
+    "block": dict(attention="causal", refresh=diffusion.refresh.block()),
+    "dual": dict(refresh=diffusion.refresh.dual()),
 }
 
 

@@ -26,10 +26,10 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @functools.cache
-def build(taps=(), **changes):
+def build(layer_states=(), **changes):
     """A jitted forward, its model and parameters large enough that every part shows in the logits."""
     config = dataclasses.replace(CONFIG, **changes)
-    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(0)), taps=taps)
+    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(0)), layer_states=layer_states)
     params = jax.tree.map(lambda x: 2 * x, params)
     return functools.partial(jax.jit(model.forward), params), model, params
 
@@ -39,7 +39,7 @@ def prefix(forward, model, tokens, lengths, capacity=32):
     inputs = Inputs.causal(tokens, valid=jnp.arange(tokens.shape[1]) < lengths[:, None])
     index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     cache = model.init_cache(len(tokens), capacity)
-    return commit(cache, forward(inputs, None).entries, index, lengths, inputs.lives)
+    return commit(cache, forward(inputs, None).entries, index, lengths, inputs.key_spans)
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -59,7 +59,7 @@ def test_ragged_chunks_give_the_logits_of_one_pass(window):
         for b in range(3):
             n, at = int(count[b]), int(cache.length[b])
             np.testing.assert_allclose(output.logits[b, :n], whole[b, at : at + n], **CLOSE)
-        cache = commit(cache, output.entries, index, count, visibility.causal(places).lives)
+        cache = commit(cache, output.entries, index, count, visibility.causal(places).key_spans)
     np.testing.assert_array_equal(cache.length, [14] * 3)
 
 
@@ -100,7 +100,7 @@ def test_padding_and_empty_slots_change_nothing():
     fill = lambda x: jnp.where(used[:, None, :, None], x, 1e6)
     garbage = dataclasses.replace(
         cache,
-        layers=jax.tree.map(fill, cache.layers),
+        stored=jax.tree.map(fill, cache.stored),
         positions=jnp.where(used, cache.positions, 777),
     )
     valid = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], bool)
@@ -133,7 +133,9 @@ def test_a_window_in_the_model_is_the_window_of_spans():
     wide, _, _ = build()
     inputs = Inputs.causal(TOKENS)
     spans = visibility.window(inputs.positions, 3)
-    through_spans = wide(dataclasses.replace(inputs, looks=spans.looks, lives=spans.lives), None)
+    through_spans = wide(
+        dataclasses.replace(inputs, query_spans=spans.query_spans, key_spans=spans.key_spans), None
+    )
     np.testing.assert_allclose(narrow(inputs, None).logits, through_spans.logits, **CLOSE)
     assert np.abs(narrow(inputs, None).logits - wide(inputs, None).logits).max() > 1e-2
 
@@ -167,16 +169,16 @@ def test_embeddings_in_place_of_tokens():
 
 
 def test_taps():
-    forward, _, params = build(taps=(2, 0, 1))
+    forward, _, params = build(layer_states=(2, 0, 1))
     plain, _, _ = build()
     output = forward(Inputs.causal(TOKENS), None)
-    last, embedded, middle = output.taps
+    last, embedded, middle = output.layer_states
     np.testing.assert_allclose(embedded, params["embed_tokens"]["embedding"][TOKENS], **CLOSE)
     scale = params["norm"]["scale"] / jnp.sqrt((last**2).mean(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(output.hidden, last * scale, **CLOSE)
     assert np.abs(middle - embedded).max() > 1e-2 and np.abs(middle - last).max() > 1e-2
     without = plain(Inputs.causal(TOKENS), None)
-    assert without.taps == ()
+    assert without.layer_states == ()
     np.testing.assert_allclose(without.logits, output.logits, **CLOSE)
 
 

@@ -106,7 +106,7 @@ class Rereads:
 
     def step(self, params, state, rng):
         after, info = self.inner.step(params, state, rng)
-        new, old = after.cache.layers[0].keys, state.cache.layers[0].keys
+        new, old = after.cache.read(0).keys, state.cache.read(0).keys
         slot = new[0, 0, 0, 0].astype(np.int32)
         read = jax.lax.dynamic_index_in_dim(old, slot, 2).sum((1, 2, 3)).astype(np.int32)
         cache = dataclasses.replace(after.cache, length=after.cache.length + read)
@@ -127,7 +127,7 @@ def canvas():
     decoder = jaxdec.denoise(
         diffusion.canvas_model(raw, 259),
         schedule=diffusion.schedules.blocks(8),
-        cache=diffusion.caches.dual(),
+        refresh=diffusion.refresh.dual(),
     )
     prompt = np.ones((BATCH, 16), np.int32)
     stops = {"eos": [257], "stop": [[1, 2]]}
@@ -175,7 +175,7 @@ def large_canvas():
         diffusion.canvas_model(raw, 4095),
         schedule=diffusion.schedules.blocks(64),
         attention="causal",
-        cache=diffusion.caches.block(),
+        refresh=diffusion.refresh.block(),
     )
     return decoder, large_shapes(decoder, {"target": params}, 8192 - 64)
 

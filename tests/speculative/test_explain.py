@@ -14,7 +14,7 @@ from jaxdec.testing.oracles import hash_oracle
 @pytest.mark.usefixtures("quick_compilation")
 def test_explained_steps_are_the_steps_of_the_loop():
     model, params = hash_oracle(5)
-    growth = jaxdec.growths.best_first(5, 3, width=2, siblings=2)
+    growth = jaxdec.growth.best_first(5, 3, width=2, siblings=2)
     decoder = jaxdec.speculative(model, drafter=drafters.model(model, growth=growth))
     both, key = {"target": params, "draft": hash_oracle(5, seed=1)[1]}, jax.random.key(0)
     prompt = np.array([[1, 2, 3], [4, 0, 1]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import growths
+from jaxdec import growth
 from jaxdec.decoding import Rows
 from jaxdec.generation import prepare
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
@@ -45,30 +45,30 @@ def table(seed=0):
 
 
 @functools.cache
-def grown(growth, batch=200, **options):
+def grown(rule, batch=200, **options):
     source, laws = table()
-    tree, _ = grow(growth, context(batch, **options), source, None)
+    tree, _ = grow(rule, context(batch, **options), source, None)
     return jax.tree.map(np.asarray, tree), laws
 
 
 RULES = {
-    "chain": growths.chain(3),
-    "fixed": growths.fixed(RankTree.branching((2, 2, 1))),
-    "greedy siblings": growths.greedy_siblings(RankTree.branching((3, 2))),
-    "uneven": growths.fixed(RankTree.best(4, 9, (0.5, 0.2, 0.1))),
-    "independent": growths.independent(3, 3),
-    "beam": growths.stochastic_beam(3, 3),
-    "threshold": growths.threshold(7, 3, width=3, siblings=3, least=0.05),
-    "best first": growths.best_first(7, 3, width=3, siblings=3),
+    "chain": growth.chain(3),
+    "fixed": growth.fixed(RankTree.branching((2, 2, 1))),
+    "greedy siblings": growth.greedy_siblings(RankTree.branching((3, 2))),
+    "uneven": growth.fixed(RankTree.best(4, 9, (0.5, 0.2, 0.1))),
+    "independent": growth.independent(3, 3),
+    "beam": growth.stochastic_beam(3, 3),
+    "threshold": growth.threshold(7, 3, width=3, siblings=3, least=0.05),
+    "best first": growth.best_first(7, 3, width=3, siblings=3),
 }
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("name", RULES)
 def test_trees_are_trees(name, temperature):
-    growth = RULES[name]
-    tree, _ = grown(growth, temperature=temperature)
-    assert tree.tokens.shape == (200, growth.nodes) and tree.depth == growth.depth
+    rule = RULES[name]
+    tree, _ = grown(rule, temperature=temperature)
+    assert tree.tokens.shape == (200, rule.nodes) and tree.depth == rule.depth
     assert tree.mask[:, 0].all()
     for tokens, parents, mask in zip(tree.tokens, tree.parents, tree.mask, strict=True):
         assert all(parent < node for node, parent in enumerate(parents))
@@ -105,7 +105,7 @@ def test_the_first_sibling_has_the_law_of_its_parent(name):
 
 def test_the_second_sibling_has_the_law_of_a_second_draw():
     batch = 40_000
-    tree, laws = grown(growths.fixed(RankTree.branching((2,))), batch=batch)
+    tree, laws = grown(growth.fixed(RankTree.branching((2,))), batch=batch)
     p = laws[0, 1]
     joint = np.zeros((V, V))
     np.add.at(joint, (tree.tokens[:, 0], tree.tokens[:, 1]), 1 / batch)
@@ -137,7 +137,7 @@ def test_greedy_trees_hold_the_likeliest_tokens():
 
 
 def test_a_stochastic_beam_at_temperature_zero_is_beam_search():
-    tree, laws = grown(growths.stochastic_beam(3, 2), temperature=0.0)
+    tree, laws = grown(growth.stochastic_beam(3, 2), temperature=0.0)
     paths = laws[0, 1][:, None] * laws[1]
     best = np.argsort(-paths.reshape(-1))[:3]
     parents = tree.tokens[0, tree.parents[0, 3:]]
@@ -148,7 +148,7 @@ def test_a_stochastic_beam_at_temperature_zero_is_beam_search():
 
 
 def test_best_first_keeps_the_likeliest_paths():
-    tree, laws = grown(growths.best_first(5, 2, width=4, siblings=4))
+    tree, laws = grown(growth.best_first(5, 2, width=4, siblings=4))
     one = laws[0, 1]
     every = {(t,): one[t] for t in range(V)}
     every |= {(a, b): one[a] * laws[1, a, b] for a in range(V) for b in range(V)}
@@ -162,7 +162,7 @@ def test_best_first_keeps_the_likeliest_paths():
 
 def test_a_threshold_tree_grows_where_the_law_is_sure():
     least = 0.15
-    tree, laws = grown(growths.threshold(12, 3, width=4, siblings=4, least=least))
+    tree, laws = grown(growth.threshold(12, 3, width=4, siblings=4, least=least))
     value = lambda row, node: 1.0 if node < 0 else values[row, node]
     values = np.zeros(tree.tokens.shape)
     for row in range(200):
@@ -186,13 +186,13 @@ def test_a_budget_does_not_choose_among_tokens():
     first = jnp.log(jnp.asarray([0.5, 0.5, 1e-9, 1e-9]))
     second = jnp.log(jnp.asarray([0.6, 0.2, 0.1, 0.1]))
     # Two nodes, of which the first has one child if that is token 0, else two: then the other's has no room.
-    growth = growths.threshold(4, 2, width=2, siblings=2, least=0.3)
+    rule = growth.threshold(4, 2, width=2, siblings=2, least=0.3)
     batch = 10_000
 
     def source(carry, depth, frontier):
         return jnp.broadcast_to(jnp.where(depth == 0, first, second), (batch, 2, V)), carry
 
-    tree, _ = jax.jit(lambda c: grow(growth, c, source, None))(context(batch))
+    tree, _ = jax.jit(lambda c: grow(rule, c, source, None))(context(batch))
     fits = np.asarray(tree.mask[:, 3] & (tree.parents[:, 3] == 1))
     tokens = np.asarray(tree.tokens[:, 3])[fits]
     assert 0.5 * batch < len(tokens) < 0.7 * batch
@@ -201,7 +201,7 @@ def test_a_budget_does_not_choose_among_tokens():
 
 
 def test_independent_chains_share_equal_beginnings():
-    tree, _ = grown(growths.independent(4, 2))
+    tree, _ = grown(growth.independent(4, 2))
     merged = 0
     for tokens, parents in zip(tree.tokens, tree.parents, strict=True):
         for chain in range(4):
@@ -213,7 +213,7 @@ def test_independent_chains_share_equal_beginnings():
 
 def test_an_estimate_goes_over_into_the_greedy_one():
     at = lambda temperature, **options: (
-        grown(growths.best_first(6, 3, width=3, siblings=3), temperature=temperature, **options)[
+        grown(growth.best_first(6, 3, width=3, siblings=3), temperature=temperature, **options)[
             0
         ].tokens
     )
@@ -231,12 +231,12 @@ def test_an_estimate_goes_over_into_the_greedy_one():
         (lambda: RankTree.of(()), "at least 1 node"),
         (lambda: RankTree.branching((2, 0)), "factor 1 must be at least 1, got 0"),
         (lambda: RankTree.branching((2, 2), budget=5), "node 5 is past the budget of 5"),
-        (lambda: growths.chain(0), "at least 1, got 0"),
-        (lambda: growths.independent(0, 3), "chains must be at least 1, got 0"),
-        (lambda: growths.stochastic_beam(2, 0), "depth must be at least 1, got 0"),
-        (lambda: growths.threshold(4, 2, least=0.0), "least"),
-        (lambda: growths.best_first(99, 2, width=2, siblings=3), "are 12, fewer than 99"),
-        (lambda: jaxdec.drafters.model(MODEL, length=2, growth=growths.chain(2)), "length 2"),
+        (lambda: growth.chain(0), "at least 1, got 0"),
+        (lambda: growth.independent(0, 3), "chains must be at least 1, got 0"),
+        (lambda: growth.stochastic_beam(2, 0), "depth must be at least 1, got 0"),
+        (lambda: growth.threshold(4, 2, least=0.0), "least"),
+        (lambda: growth.best_first(99, 2, width=2, siblings=3), "are 12, fewer than 99"),
+        (lambda: jaxdec.drafters.model(MODEL, length=2, growth=growth.chain(2)), "length 2"),
     ],
 )
 def test_bad_trees_are_refused(make, message):
@@ -245,8 +245,8 @@ def test_bad_trees_are_refused(make, message):
 
 
 def test_more_children_than_tokens_are_refused_before_tracing():
-    growth = growths.best_first(5, 2, width=2, siblings=5)
-    decoder = jaxdec.speculative(MODEL, drafter=jaxdec.drafters.model(MODEL, growth=growth))
+    rule = growth.best_first(5, 2, width=2, siblings=5)
+    decoder = jaxdec.speculative(MODEL, drafter=jaxdec.drafters.model(MODEL, growth=rule))
     with pytest.raises(ValueError, match=f"5 children, but the vocabulary only {V} tokens"):
         prepare(decoder, {"target": PARAMS, "draft": PARAMS}, np.ones((1, 2), int))
 

@@ -14,7 +14,7 @@ import jaxdec
 from jaxdec.decoding import init, stream
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
-from jaxdec.speculative import Context, growths
+from jaxdec.speculative import Context, growth
 from jaxdec.testing import battery
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -35,14 +35,14 @@ def target():
 
 
 @functools.cache
-def drafting(kind, growth=None):
+def drafting(kind, rule=None):
     """A decoder with a drafter of random weights, and the parameters of both."""
     heads, params = build_heads(kind, CONFIG if kind == "eagle" else HeadsConfig(V, WIDTH, 3))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype("f"), params)
     make = jaxdec.drafters.eagle if kind == "eagle" else jaxdec.drafters.heads
-    growth = growths.best_first(7, 3, width=2, siblings=3) if growth is None else growth
-    decoder = jaxdec.speculative(target()[0], drafter=make(heads, growth=growth))
+    rule = growth.best_first(7, 3, width=2, siblings=3) if rule is None else rule
+    decoder = jaxdec.speculative(target()[0], drafter=make(heads, growth=rule))
     return decoder, {"target": target()[1], "draft": params}
 
 
@@ -95,7 +95,7 @@ def states(kind):
 def forward(model, params, tokens, features=None):
     start = 0 if features is None else 1
     inputs = Inputs.causal(tokens[None], start, features=features)
-    output = model.forward(params, inputs, None)
+    output = model(params, inputs, None)
     return output.hidden[0], output.logits[0], output.entries.layers[0]
 
 
@@ -136,15 +136,16 @@ def test_eagle_caches_true_pairs():
             np.testing.assert_allclose(draft.features[row, :waiting], features[stored:], **CLOSE)
             tokens = rows.tokens[row, 1 : rows.length[row]]
             entries = read_pairs(decoder, params, tokens, features)[2]
-            for held, true in zip(draft.cache.layers[0], entries, strict=True):
+            keys, values, spans = draft.cache.read(0)[:3]
+            for held, true in zip((keys, values), entries, strict=True):
                 np.testing.assert_allclose(held[row, :, :stored], true[0, :, :stored], **CLOSE)
-            np.testing.assert_array_equal(draft.cache.spans[row, :stored, 0], 1 + np.arange(stored))
-            assert (draft.cache.spans[row, stored:, 1] < 0).all()
+            np.testing.assert_array_equal(spans[row, :stored, 0], 1 + np.arange(stored))
+            assert (spans[row, stored:, 1] < 0).all()
 
 
 def test_eagle_drafts_what_it_predicts_from_its_own_features():
     """A chain at temperature 0, against one forward a draft over text that grows."""
-    decoder, params = drafting("eagle", growths.chain(3))
+    decoder, params = drafting("eagle", growth.chain(3))
     request = jaxdec.prepare(decoder, params, PROMPT[:1], max_new_tokens=8, temperature=0.0)
     start = init(decoder, params, request)
     propose = jax.jit(decoder.drafter.propose)
@@ -169,7 +170,7 @@ def test_eagle_drafts_what_it_predicts_from_its_own_features():
 def test_refusals():
     medusa, _ = build_heads("medusa", HeadsConfig(V, WIDTH, 3))
     with pytest.raises(ValueError, match="3 heads draft at most 3 levels, got 4"):
-        jaxdec.drafters.heads(medusa, growth=growths.chain(4))
+        jaxdec.drafters.heads(medusa, growth=growth.chain(4))
     for kind in KINDS:
         decoder, params = drafting(kind)
         with pytest.raises(ValueError, match="no part 'draft'"):
@@ -195,8 +196,8 @@ class _Featured:
 def featured(target, draft):
     """EAGLE over oracles, whose hidden states are their logits."""
     model = dataclasses.replace(draft, forward=_Featured(draft.forward))
-    growth = growths.best_first(9, 3, width=3, siblings=3)
-    return jaxdec.speculative(target, drafter=jaxdec.drafters.eagle(model, growth=growth))
+    rule = growth.best_first(9, 3, width=3, siblings=3)
+    return jaxdec.speculative(target, drafter=jaxdec.drafters.eagle(model, growth=rule))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import context, randoms
 
 import jaxdec
 from jaxdec import drafters, visibility
@@ -15,6 +14,7 @@ from jaxdec.model import Inputs
 from jaxdec.speculative import Committed
 from jaxdec.speculative.drafters.jacobi import Window
 from jaxdec.testing.oracles import hash_oracle
+from tests.speculative.tables import context, randoms
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -29,7 +29,7 @@ def test_forwards_are_those_of_a_twin():
     @jax.jit
     def answers(text):
         inputs = Inputs.causal(text[None], jnp.zeros(1, jnp.int32))
-        return jnp.argmax(MODEL.forward(PARAMS, inputs, None).logits[0], axis=-1)
+        return jnp.argmax(MODEL(PARAMS, inputs, None).logits[0], axis=-1)
 
     text, guesses, forwards = list(prompt), [prompt[-1]] * M, 0
     while len(text) < len(prompt) + budget:
@@ -97,8 +97,8 @@ class _Blind:
     """A law of the position alone."""
 
     def __call__(self, params, inputs, cache=None):
-        lives = jnp.broadcast_to(jnp.asarray(visibility.EMPTY), inputs.lives.shape)
-        return MODEL.forward(params, dataclasses.replace(inputs, lives=lives), None)
+        key_spans = jnp.broadcast_to(jnp.asarray(visibility.EMPTY), inputs.key_spans.shape)
+        return MODEL(params, dataclasses.replace(inputs, key_spans=key_spans), None)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import context, randoms, request
 
 from jaxdec import drafters, visibility
 from jaxdec.speculative import Committed
 from jaxdec.speculative.drafters.lookahead import Grid, Pool
 from jaxdec.testing.oracles import hash_oracle
+from tests.speculative.tables import context, randoms, request
 
 V, N, W, G = 40, 4, 3, 2
 MODEL, _ = hash_oracle(V)

@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import context, randoms, request
 
 from jaxdec import drafters
 from jaxdec.speculative import Committed
 from jaxdec.speculative.drafters.input_copy import Anchor, find_unique
 from jaxdec.speculative.drafters.lookup_tree import merge_chains
 from jaxdec.speculative.drafters.prompt_lookup import find_continuations
+from tests.speculative.tables import context, randoms, request
 
 V = 3
 

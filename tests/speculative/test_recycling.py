@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import context, randoms, request
 
 from jaxdec import drafters
-from jaxdec.speculative.drafters.recycling import Successors, recycle, seed
 from jaxdec.speculative.drafters.tables import last_of_each
+from jaxdec.speculative.drafters.token_recycling import Successors, recycle, seed
 from jaxdec.testing.oracles import hash_oracle
+from tests.speculative.tables import context, randoms, request
 
 V, K = 6, 3
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import context, randoms, request
 
 from jaxdec import drafters
-from jaxdec.speculative.drafters.trigrams import Trigrams
+from jaxdec.speculative.drafters.trigram_tree import Trigrams
 from jaxdec.testing.oracles import hash_oracle
+from tests.speculative.tables import context, randoms, request
 
 V, K, MEMORY = 6, 3, 0.5
 

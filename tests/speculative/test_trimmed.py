@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import context, randoms, request
 
 import jaxdec
 from jaxdec import drafters
 from jaxdec.testing.oracles import blend, hash_oracle
+from tests.speculative.tables import context, randoms, request
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

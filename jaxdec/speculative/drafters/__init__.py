@@ -1,5 +1,6 @@
 """Drafters: what is proposed."""
 
+from jaxdec.speculative.drafters.diffuspec import DiffuSpec, diffuspec
 from jaxdec.speculative.drafters.eagle import EagleDrafter, eagle
 from jaxdec.speculative.drafters.heads import HeadDrafter, heads
 from jaxdec.speculative.drafters.input_copy import InputCopy, input_copy
@@ -12,11 +13,12 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     find_continuations,
     prompt_lookup,
 )
-from jaxdec.speculative.drafters.recycling import TokenRecycling, token_recycling
-from jaxdec.speculative.drafters.trigrams import TrigramTree, trigram_tree
+from jaxdec.speculative.drafters.token_recycling import TokenRecycling, token_recycling
+from jaxdec.speculative.drafters.trigram_tree import TrigramTree, trigram_tree
 from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 
 __all__ = [
+    "DiffuSpec",
     "EagleDrafter",
     "HeadDrafter",
     "InputCopy",
@@ -27,6 +29,7 @@ __all__ = [
     "PromptLookup",
     "TokenRecycling",
     "TrigramTree",
+    "diffuspec",
     "eagle",
     "find_continuations",
     "frequent_tokens",

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from jaxdec.decoding import Request
 from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.drafters.heads import check_head, likeliest
 from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -85,12 +85,12 @@ class EagleDrafter(Grown):
             valid=places < stored[:, None],
             features=output.hidden,
         )
-        entries = self.model.forward(params[self.params_key], inputs, None).entries
-        cache = self.model.init_cache(batch, request.capacity)
-        lives = visibility.causal(inputs.positions).lives
+        entries = self.model(params[self.params_key], inputs, None).entries
+        cache = request.new_cache(self.model)
+        key_spans = visibility.causal(inputs.positions).key_spans
         last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
         features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
-        return Pairs(cache.commit(entries, places, stored, lives), features)
+        return Pairs(cache.commit(entries, places, stored, key_spans), features)
 
     def propose(self, params: Params, state: Pairs, context: Context) -> tuple[DraftTree, _Window]:
         """Grows the tree from the features after the pending token; also returns the window."""
@@ -106,7 +106,7 @@ class EagleDrafter(Grown):
             depth = visibility.ancestors(window.parents).sum(-1)
             positions = (cache.length[:, None] + depth).astype(jnp.int32)
             inputs = Inputs(window.tokens, positions, *spans, features=window.features)
-            return self.model.forward(params[self.params_key], inputs, cache)
+            return self.model(params[self.params_key], inputs, cache)
 
         def source(window: _Window, depth: jax.Array, frontier: Frontier):
             features = jnp.take_along_axis(window.predicted, frontier.parents[..., None], axis=1)
@@ -145,11 +145,11 @@ class EagleDrafter(Grown):
         size = self.depth + 1
         places = jnp.broadcast_to(jnp.arange(size), committed.outcome.path.shape)
         count = made.scored[:, :size].sum(1).astype(jnp.int32)
-        lives = visibility.causal(state.cache.length[:, None] + 1 + places).lives
+        key_spans = visibility.causal(state.cache.length[:, None] + 1 + places).key_spans
         features = jnp.take_along_axis(
             committed.output.hidden, committed.outcome.path[..., None], axis=1
         )
-        return Pairs(state.cache.commit(made.entries, places, count, lives), features)
+        return Pairs(state.cache.commit(made.entries, places, count, key_spans), features)
 
 
 def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draft") -> EagleDrafter:
@@ -161,12 +161,12 @@ def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draf
 
     Args:
       model: such as `jaxdec.models.Eagle`: reads `Inputs.features`, and its hidden states are the predicted features.
-      growth: from `jaxdec.growths`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
+      growth: from `jaxdec.growth`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
         no more.
       params_key: the name of its parameters in the `params` of `generate`.
 
     Exactness: that of the verifier.
-    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growths.best_first`.
+    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`.
     """
     growth = likeliest(8, model.vocab_size) if growth is None else growth
     return EagleDrafter(model, growth, params_key)

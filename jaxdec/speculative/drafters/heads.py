@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request
 from jaxdec.model import Heads, Output, Params
-from jaxdec.speculative import growths
+from jaxdec.speculative import growth
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -113,7 +113,7 @@ def heads(heads: Heads, *, growth: Growth | None = None, params_key: str = "draf
 
     Args:
       heads: from `jaxdec.model.heads_from_nnx`, or the checkpoint of `checkpoints.load_heads`.
-      growth: from `jaxdec.growths`, of at most K levels; the tree of the 60 likeliest paths if not given, or fewer if
+      growth: from `jaxdec.growth`, of at most K levels; the tree of the 60 likeliest paths if not given, or fewer if
         there are no more.
       params_key: the name of their parameters in the `params` of `generate`.
 
@@ -135,4 +135,4 @@ def heads(heads: Heads, *, growth: Growth | None = None, params_key: str = "draf
 def likeliest(depth: int, vocab_size: int) -> Growth:
     """The 60 likeliest paths of `depth` levels, or as many as a small vocabulary has."""
     siblings = min(8, vocab_size)
-    return growths.best_first(min(60, 8 * siblings * depth), depth, siblings=siblings)
+    return growth.best_first(min(60, 8 * siblings * depth), depth, siblings=siblings)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request
 from jaxdec.model import Output, Params
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.drafters.prompt_lookup import suffix_matches
 from jaxdec.speculative.drafters.tables import LeftToRight
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
 from jaxdec.sampling import perturbed_argmax
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.drafters.tables import LeftToRight
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 

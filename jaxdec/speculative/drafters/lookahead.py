@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Output, Params
+from jaxdec.speculative.contract import Committed, Context
 from jaxdec.speculative.drafters.tables import LeftToRight
-from jaxdec.speculative.parts import Committed, Context
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 

@@ -8,11 +8,9 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.decoding import Request, prefill
-from jaxdec.model import Inputs, Model, Output, Params
-from jaxdec.order import score
-from jaxdec.speculative import growths
-from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
-from jaxdec.speculative.parts import Committed, Context
+from jaxdec.model import Inputs, Model, Output, Params, score
+from jaxdec.speculative.contract import Committed, Context
+from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, chain, grow
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -95,7 +93,7 @@ class ModelDrafter(Grown):
             spans = visibility.tree(window.parents, cache.length, window.scored)
             depth = visibility.ancestors(window.parents).sum(-1) - 1
             ranks = (cache.length[:, None] + depth).astype(jnp.int32)
-            inputs = Inputs(window.tokens, ranks, spans.looks, spans.lives)
+            inputs = Inputs(window.tokens, ranks, spans.query_spans, spans.key_spans)
             return score(self.model, params[self.params_key], inputs, cache, rows.order, at=at)
 
         def source(window: _Window, depth: jax.Array, frontier: Frontier):
@@ -132,8 +130,8 @@ class ModelDrafter(Grown):
         path = path.T
         count = (path >= 0).sum(1).astype(jnp.int32)
         positions = state.length[:, None] + jnp.arange(size)
-        lives = visibility.causal(positions).lives
-        return state.commit(made.entries, jnp.maximum(path, 0), count, lives)
+        key_spans = visibility.causal(positions).key_spans
+        return state.commit(made.entries, jnp.maximum(path, 0), count, key_spans)
 
 
 def model(
@@ -148,7 +146,7 @@ def model(
     Args:
       model: a model with the target's vocabulary.
       length: drafts of a chain, at least 1; 6 if nothing else is given.
-      growth: from `jaxdec.growths`, instead of a length.
+      growth: from `jaxdec.growth`, instead of a length.
       params_key: the name of its parameters in the `params` of `generate`.
 
     Raises:
@@ -157,5 +155,5 @@ def model(
     if growth is not None and length is not None:
         raise ValueError(f"give a length or a growth rule, got length {length} and {growth}")
     if growth is None:
-        growth = growths.chain(6 if length is None else length)
+        growth = chain(6 if length is None else length)
     return ModelDrafter(model, growth, params_key)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.model import Params
+from jaxdec.speculative.contract import Context
 from jaxdec.speculative.drafters.tables import LeftToRight
-from jaxdec.speculative.parts import Context
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Request
 from jaxdec.model import Params
-from jaxdec.speculative.parts import Drafter
+from jaxdec.speculative.contract import Drafter
 
 
 class LeftToRight(Drafter):

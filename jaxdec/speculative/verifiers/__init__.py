@@ -1,20 +1,17 @@
 """Verifiers: which drafts are kept. Each is a law that is proved exact and a sampler of that law."""
 
-from jaxdec.speculative.verifiers.optimal import optimal_acceptance
-from jaxdec.speculative.verifiers.ratio import (
+from jaxdec.speculative.verifiers.block_verification import (
     BlockVerification,
-    RatioVerifier,
-    TokenRatio,
-    TreeLaw,
     block_law,
-    first_failure,
     last_success,
-    residual,
-    token_law,
 )
-from jaxdec.speculative.verifiers.trees import KSeq, RecursiveRejection, kseq_law, recursive_law
-from jaxdec.speculative.verifiers.typical import TypicalAcceptance
-from jaxdec.speculative.verifiers.walk import SharedNoiseWalk
+from jaxdec.speculative.verifiers.k_seq import KSeq, kseq_law
+from jaxdec.speculative.verifiers.law import RatioVerifier, TreeLaw, residual
+from jaxdec.speculative.verifiers.optimal_acceptance import optimal_acceptance
+from jaxdec.speculative.verifiers.recursive_rejection import RecursiveRejection, recursive_law
+from jaxdec.speculative.verifiers.shared_noise_walk import SharedNoiseWalk
+from jaxdec.speculative.verifiers.token_ratio import TokenRatio, first_failure, token_law
+from jaxdec.speculative.verifiers.typical_acceptance import TypicalAcceptance
 
 __all__ = [
     "BlockVerification",

@@ -1,0 +1,174 @@
+"""Drafts that ride along with the verification before them: one forward a step.
+
+Legend: B rows, N nodes, V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec.any_subset.drafters.in_order import InOrder, checked_width
+from jaxdec.decoding import Request
+from jaxdec.model import Inputs, Model, Output, Params, Queries
+from jaxdec.sampling import perturbed_argmax
+from jaxdec.speculative import Committed, Context, DraftTree, RankTree
+
+RATES = (0.6, 0.16, 0.06, 0.03)
+"""How often a position drafted alone turns out to hold its best, second best, ... token, about, on held-out Python."""
+
+
+def _drafts(
+    shape: RankTree,
+    depth: int,
+    logits: jax.Array,
+    law: jax.Array,
+    noise: jax.Array,
+    available: jax.Array,
+    known: jax.Array | None = None,
+) -> DraftTree:
+    """Trees of a fixed shape from laws of K positions that do not depend on one another.
+
+    Args:
+      shape: of the trees; N nodes.
+      depth: K.
+      logits: float32 `[B, K, V]`.
+      law: float32 `[B, K, V]`, warped.
+      noise: float32 `[B, K, V]`.
+      available: int32 `[B]`, how many of the K positions are drafted.
+      known: of the tree.
+    """
+    batch = law.shape[0]
+    depths = jnp.asarray(shape.depths)
+    mask = depths <= available[:, None]
+    if len(shape.parents) == depth:  # a chain states the laws it was drawn from
+        return DraftTree.chain(perturbed_argmax(law, noise), mask, law, known)
+    # Tokens without mass come last, by the model's own preference: at temperature 0 that decides.
+    scores = jnp.where(law > -jnp.inf, law + noise, logits - 1e4)
+    _, best = jax.lax.top_k(scores, max(shape.ranks) + 1)  # [B, K, R]
+    parents = jnp.broadcast_to(jnp.asarray(shape.parents), (batch, len(shape.parents)))
+    tokens = best[:, depths - 1, jnp.asarray(shape.ranks)].astype(jnp.int32)
+    return DraftTree(tokens, parents, mask, None, known, depth)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Riding:
+    """What the last forward of the target said of the next ranks.
+
+    Attributes:
+      logits: float32 `[B, K, V]`, of ranks `length`, `length + 1`, ...
+      ready: int32 `[B]`, how many of them there are.
+    """
+
+    logits: jax.Array
+    ready: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedDrafter(InOrder):
+    """Drafts with queries that rode along with the last verification; see `fused_draft`.
+
+    Attributes:
+      vocab_size: V.
+      depth: K.
+      shape: of the trees; N nodes.
+      ends: the scored tokens at which a path may end and whose next window is asked about; 0 is the pending one.
+    """
+
+    vocab_size: int
+    depth: int
+    shape: RankTree
+    ends: tuple[int, ...]
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return len(self.shape.parents)
+
+    @property
+    def rides_along(self) -> int:
+        """R = O K."""
+        return len(self.ends) * self.depth
+
+    def init(self, params: Params, request: Request, output: Output) -> Riding:
+        """Nothing is known before the first forward."""
+        batch = request.prompt.shape[0]
+        shape = (batch, self.depth, self.vocab_size)
+        return Riding(jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32))
+
+    def propose(self, params: Params, state: Riding, context: Context) -> tuple[DraftTree, None]:
+        """Draws independently from the laws at hand, and puts runners-up beside the draws."""
+        law = context.settings.warp.log_probs(state.logits, context.rows.history)
+        available = jnp.minimum(state.ready, context.remaining)
+        noise = context.noise[:, : self.depth]
+        return _drafts(self.shape, self.depth, state.logits, law, noise, available), None
+
+    def _accepted(self) -> np.ndarray:
+        """Drafts on the path to each scored token, `[N + 1]`."""
+        return np.array([0, *self.shape.depths])
+
+    def rides(self, context: Context, inputs: Inputs) -> Queries:
+        """For each end of a drafts: K queries from rank n + a + 1 on, which cannot see the token at n + a."""
+        order = context.rows.order
+        assert order is not None
+        batch = inputs.tokens.shape[0]
+        ends = np.array(self.ends)
+        ranks = self._accepted()[ends][:, None] + 1 + np.arange(self.depth)
+        ranks = context.rows.length[:, None] + ranks.reshape(-1)
+        query_spans = jnp.repeat(inputs.query_spans[:, ends], self.depth, axis=1)
+        return order.ask(ranks, query_spans.reshape(batch, -1, 2))
+
+    def update(self, state: Riding, made: None, committed: Committed) -> Riding:
+        """Keeps the answers for the path that came true, or for the longest part of it that was asked about."""
+        assert committed.rides is not None
+        accepted, covered = self._accepted(), np.zeros(self.nodes + 1, np.int32)
+        for token in range(self.nodes + 1):  # parents first
+            above = self.shape.parents[token - 1] + 1 if token else 0
+            covered[token] = self.ends.index(token) if token in self.ends else covered[above]
+        passed = accepted - accepted[np.array(self.ends)[covered]]
+
+        count = committed.outcome.count
+        last = jnp.take_along_axis(committed.outcome.path, count[:, None], axis=1)[:, 0]
+        beyond = jnp.asarray(passed)[last]
+        ahead = jnp.minimum(beyond[:, None] + jnp.arange(self.depth), self.depth - 1)
+        at = jnp.asarray(covered)[last][:, None] * self.depth + ahead
+        logits = jnp.take_along_axis(committed.rides, at[..., None], axis=1)
+        return Riding(logits, jnp.maximum(self.depth - beyond, 0).astype(jnp.int32))
+
+
+def fused_draft(
+    model: Model, *, width: int = 4, nodes: int | None = None, outcomes: int | None = None
+) -> FusedDrafter:
+    """Drafts that cost no forward: the verification of one window also answers queries for the next one.
+
+    While the target scores K drafts from rank n on, it is also asked, for each number a of drafts that may be accepted,
+
+        p(x_{n+a+1+j} | x_{<n}, d_0, ..., d_{a-1}),   j = 0, ..., K - 1:
+
+    the window that follows if a drafts stand and the token at n + a is the target's own, which no query can see yet.
+    The first step has no draft; each step commits at least one token with one forward.
+
+    Args:
+      model: the target, for its vocabulary.
+      width: K, at least 2.
+      nodes: N >= K, drafts in all: a tree with the runners-up of each position where they are likeliest to serve
+        (`RankTree.best`). The chain of K if not given.
+      outcomes: O <= N + 1, the likeliest ends of a path, whose next window is asked about; O K more rows a forward.
+        Where another end comes true the answers for the longest part of its path are used, less what they passed.
+        All N + 1 if not given.
+
+    Raises:
+      ValueError: if `width < 2`, no tree of depth K has so many nodes, or `outcomes` is not in 1, ..., N + 1.
+
+    Source: ours; the idea extends 2504.20456.
+    """
+    width = checked_width(width)
+    shape = RankTree.best(width, width if nodes is None else nodes, RATES)
+    most = len(shape.parents) + 1
+    outcomes = most if outcomes is None else outcomes
+    if not 1 <= outcomes <= most:
+        raise ValueError(f"outcomes must lie in 1 to {most}, got {outcomes}")
+    likeliest = 1 + np.argsort(-shape.stops[1:], kind="stable")[: outcomes - 1]
+    return FusedDrafter(model.vocab_size, width, shape, (0, *sorted(likeliest.tolist())))

@@ -1,0 +1,14 @@
+"""Caches: committed tokens of fixed capacity, with a length a row and spans instead of masks."""
+
+from jaxdec.cache.contract import Cache, Entries
+from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
+
+__all__ = [
+    "LONG",
+    "WIDE",
+    "Cache",
+    "Entries",
+    "KVCache",
+    "KVEntries",
+    "LayerEntries",
+]

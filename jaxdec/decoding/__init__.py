@@ -1,0 +1,35 @@
+"""The algorithm contract: decoders, the one loop that runs them, and what happens to committed tokens."""
+
+from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State, target_params
+from jaxdec.decoding.loop import init, run, stream
+from jaxdec.decoding.part import TARGET, Part, Scored
+from jaxdec.decoding.prefill import prefill, read_prompts
+from jaxdec.decoding.record import Info, Record, Stats
+from jaxdec.decoding.request import Knob, Request, Settings
+from jaxdec.decoding.rows import Rows
+from jaxdec.decoding.stops import Status, Stops
+
+__all__ = [
+    "TARGET",
+    "Decoder",
+    "DecoderState",
+    "Exactness",
+    "Info",
+    "Knob",
+    "Part",
+    "Record",
+    "Request",
+    "Rows",
+    "Scored",
+    "Settings",
+    "State",
+    "Stats",
+    "Status",
+    "Stops",
+    "init",
+    "prefill",
+    "read_prompts",
+    "run",
+    "stream",
+    "target_params",
+]

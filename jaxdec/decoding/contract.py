@@ -1,0 +1,87 @@
+"""The algorithm contract: decoders, the one loop that runs them, and what happens to committed tokens.
+
+    Decoder: init(params, request)      -> state
+             step(params, state, rng)   -> (state, info)
+    run(decoder, params, state, rng)    one `lax.while_loop`, jitted once, state donated
+    stream(decoder, params, state, rng) the same step from Python
+
+A state holds what the next step reads; an info says what a step did. A row that has ended takes part in every step as a
+no-op, so that no row ever waits for, or is changed by, another.
+
+Legend: B rows, P prompt width, L buffer width, W tokens that a step commits at most, V vocabulary.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+import jax
+
+from jaxdec.decoding.record import Info
+from jaxdec.decoding.request import Request
+from jaxdec.decoding.rows import Rows
+from jaxdec.model import Model, Params
+
+
+class Exactness(enum.Enum):
+    """What a decoder promises about its output, relative to plain decoding of its target."""
+
+    TOKEN_IDENTICAL = "token-identical"
+    """The same tokens as plain decoding with the same key."""
+    DISTRIBUTION_IDENTICAL = "distribution-identical"
+    """The same law over sequences."""
+    APPROXIMATE = "approximate"
+    """Approaches the target's law as a knob is turned."""
+    HEURISTIC = "heuristic"
+    """No statement about the target's law."""
+
+
+class DecoderState(Protocol):
+    """What the loop needs of a state."""
+
+    @property
+    def rows(self) -> Rows:
+        """The rows."""
+        ...
+
+
+State = TypeVar("State", bound=DecoderState)
+
+
+class Decoder(Protocol[State]):
+    """A decoding algorithm: two pure functions that compare by value, since they are static parts of a program."""
+
+    @property
+    def exactness(self) -> Exactness:
+        """What the decoder promises."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """W, the most tokens that a step commits."""
+        ...
+
+    @property
+    def model(self) -> Model:
+        """The target."""
+        ...
+
+    # Two more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside those
+    # of `Warp`; and `fills_canvas`, whether it fills a canvas of masks, so that its model need not predict next tokens.
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""
+        ...
+
+    def init(self, params: Params, request: Request) -> State:
+        """Reads the prompts."""
+        ...
+
+    def step(self, params: Params, state: State, rng: jax.Array) -> tuple[State, Info]:
+        """Takes one step of every row; `rng` is one key a row, `[B]`."""
+        ...
+
+
+def target_params(params: Params) -> Params:
+    """The target's parameters: `params["target"]` where parts are named, else `params` itself."""
+    return params["target"] if isinstance(params, Mapping) and "target" in params else params

@@ -1,0 +1,126 @@
+"""What a step did, and the record of a run.
+
+Legend: B rows, L buffer width, W tokens that a step commits at most.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding.rows import Rows, place_chunk
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What one step did.
+
+    Attributes:
+      tokens: int32 `[B, W]`, the chunk; its first `count` tokens were committed.
+      start: int32 `[B]`, the position of the chunk's first token.
+      count: int32 `[B]`.
+      log_probs: float32 `[B, W]`, of each token under the warped law that it was drawn from.
+      raw_log_probs: float32 `[B, W]`, under the target's own law, `log softmax(logits)`.
+      drafted: bool `[B, W]`, whether the token was proposed by a drafter.
+      proposed: int32 `[B]`, draft tokens that were verified.
+      accepted: int32 `[B]`, draft tokens that were accepted (before stops cut them).
+      target_forwards: int32 `[B]`.
+      target_rows: int32 `[B]`, tokens and queries that these scored.
+      draft_forwards: int32 `[B]`.
+      status: int32 `[B]`, after the step.
+      steps: int32 `[B, W]`, the step of the row in which each token was chosen, from 0 on.
+      source: int32 `[B]`, the row whose past each row continues in this step; None for rows that stay where they are.
+      own: what the algorithm says beside this, a pytree of arrays a row; the loop does not read it.
+    """
+
+    tokens: jax.Array
+    start: jax.Array
+    count: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+    drafted: jax.Array
+    proposed: jax.Array
+    accepted: jax.Array
+    target_forwards: jax.Array
+    target_rows: jax.Array
+    draft_forwards: jax.Array
+    status: jax.Array
+    steps: jax.Array
+    source: jax.Array | None = None
+    own: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """Counts a row, int32 `[B]` each.
+
+    Attributes:
+      target_forwards: forwards of the target that the row took part in (its prompt's not counted).
+      target_rows: tokens and queries that these scored for the row.
+      draft_forwards: forwards of the draft model.
+      proposed: draft tokens verified.
+      accepted: draft tokens accepted.
+    """
+
+    target_forwards: jax.Array
+    target_rows: jax.Array
+    draft_forwards: jax.Array
+    proposed: jax.Array
+    accepted: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """The infos of a run, folded into one buffer that is aligned with the rows' tokens.
+
+    Attributes:
+      columns: float32 `[B, L, 4]`: log-probability, raw log-probability, 1 for drafted tokens, and 1 plus the step
+        that chose the token; one array, so that a step writes it once.
+      stats: counts a row.
+    """
+
+    columns: jax.Array
+    stats: Stats
+
+    @property
+    def log_probs(self) -> jax.Array:
+        """float32 `[B, L]`, under the warped law; zero for the prompt."""
+        return self.columns[:, :, 0]
+
+    @property
+    def raw_log_probs(self) -> jax.Array:
+        """float32 `[B, L]`, under the target's own law; zero for the prompt."""
+        return self.columns[:, :, 1]
+
+    @property
+    def drafted(self) -> jax.Array:
+        """bool `[B, L]`, whether a drafter proposed the token."""
+        return self.columns[:, :, 2] > 0
+
+    @property
+    def steps(self) -> jax.Array:
+        """int32 `[B, L]`, the step of the row that chose each token; -1 for the prompt."""
+        return self.columns[:, :, 3].astype(jnp.int32) - 1
+
+    @classmethod
+    def start(cls, rows: Rows) -> "Record":
+        """An empty record for some rows."""
+        counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in dataclasses.fields(Stats))
+        return cls(jnp.zeros((*rows.tokens.shape, 4), jnp.float32), Stats(*counts))
+
+    def add(self, info: Info) -> "Record":
+        """Takes in what a step did."""
+        drafted = info.drafted.astype(jnp.float32)
+        steps = (info.steps + 1).astype(jnp.float32)
+        columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted, steps], axis=-1)
+        stats = Stats(
+            **{
+                field.name: getattr(self.stats, field.name) + getattr(info, field.name)
+                for field in dataclasses.fields(Stats)
+            }
+        )
+        return Record(place_chunk(self.columns, columns, info.start, info.count), stats)

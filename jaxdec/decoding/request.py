@@ -1,0 +1,109 @@
+"""What is asked of a decoder: prompts and traced settings.
+
+Legend: B rows, P prompt width.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec.cache import Cache
+from jaxdec.decoding.stops import Stops
+from jaxdec.model import Model, Order
+from jaxdec.sampling import Warp
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """A traced setting that a decoder declares under a name in its `knobs`; `generate` takes it by that name.
+
+    Attributes:
+      default: for requests that do not set it.
+      low: the least value.
+      high: the largest one.
+      integer: whether it is an int32 rather than a float32.
+    """
+
+    default: float
+    low: float = -np.inf
+    high: float = np.inf
+    integer: bool = False
+
+    def checked(self, name: str, value: Any, batch: int) -> jax.Array:
+        """One value a row, `[batch]`.
+
+        Raises:
+          ValueError: if a value is out of its limits, or there is neither one nor one a row.
+        """
+        given = np.asarray(self.default if value is None else value)
+        if given.shape not in ((), (batch,)):
+            raise ValueError(f"{name} must be one value or {batch}, got shape {list(given.shape)}")
+        if self.integer and not np.issubdtype(given.dtype, np.integer) and value is not None:
+            raise ValueError(f"{name} must be an integer, got {given.dtype}")
+        legal = (given >= self.low) & (given <= self.high)
+        if not legal.all():
+            raise ValueError(
+                f"{name} must lie in [{self.low:g}, {self.high:g}], got {given[~legal].reshape(-1)[0]}"
+            )
+        dtype = jnp.int32 if self.integer else jnp.float32
+        return jnp.broadcast_to(jnp.asarray(given, dtype), (batch,))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The traced settings of a request; a change of any value compiles nothing.
+
+    Attributes:
+      warp: the sampling pipeline.
+      max_new_tokens: int32 `[B]`.
+      stops: what ends a row.
+      knobs: `[B]` each, those that the decoder itself declares (`Knob`).
+    """
+
+    warp: Warp
+    max_new_tokens: jax.Array
+    stops: Stops
+    knobs: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Checked, padded arguments of a decoder's `init`.
+
+    Attributes:
+      prompt: int32 `[B, P]`, right-padded.
+      lengths: int32 `[B]`, prompt tokens, at least 1.
+      settings: the traced settings.
+      order: of generation, the prompt in its first ranks; None for causal decoding.
+      capacity: tokens a row can hold, static.
+      hypotheses: H, rows of each prompt, static; hypothesis h of prompt p is row p H + h.
+      cache: from the empty cache of a model to the one that is used, such as one that rounds; static, compared by
+        value. None for the models' own.
+    """
+
+    prompt: jax.Array
+    lengths: jax.Array
+    settings: Settings
+    order: Order | None = None
+    capacity: int = dataclasses.field(default=0, metadata={"static": True})
+    hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
+    cache: Callable[[Any], Cache] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+
+    def new_cache(self, model: Model, batch: int | None = None) -> Any:
+        """An empty cache of `capacity` slots for a model of this request: the one place where decoders get theirs.
+
+        Args:
+          model: the target, or a drafter's own.
+          batch: rows; those of the prompt if not given.
+        """
+        batch = self.prompt.shape[0] if batch is None else batch
+        cache = model.init_cache(batch, self.capacity)
+        return cache if self.cache is None else self.cache(cache)

@@ -1,0 +1,167 @@
+"""The committed tokens of each row, and how a step's chunk is cut.
+
+Legend: B rows, L buffer width, W tokens that a step commits at most.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding.request import Request, Settings
+from jaxdec.decoding.stops import Status
+from jaxdec.model import Order
+from jaxdec.sampling import History
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The committed tokens of each row and how the row stands; every decoder's state has one.
+
+    The last committed token is *pending*: it is scored in the next forward, and its cache entry is stored then.
+
+    Attributes:
+      tokens: int32 `[B, L]`, prompt and generated tokens; zeros after `length`.
+      length: int32 `[B]`, committed tokens.
+      prompt_length: int32 `[B]`.
+      rounds: int32 `[B]`, the steps that the row took part in.
+      status: int32 `[B]`, a `Status`.
+      history: counts for the penalties, or None if no penalty is set.
+      order: of generation; tokens, lengths and everything else here count in ranks. None for causal decoding.
+    """
+
+    tokens: jax.Array
+    length: jax.Array
+    prompt_length: jax.Array
+    rounds: jax.Array
+    status: jax.Array
+    history: History | None
+    order: Order | None = None
+
+    @classmethod
+    def start(cls, request: Request, vocab_size: int) -> "Rows":
+        """Rows that hold their prompts."""
+        batch, width = request.prompt.shape
+        inside = jnp.arange(width) < request.lengths[:, None]
+        tokens = jnp.where(inside, request.prompt, 0)
+        zero = jnp.zeros((batch,), jnp.int32)
+        history = None
+        if request.settings.warp.needs_history:
+            history = History.start(request.prompt, request.lengths, vocab_size)
+        return cls(
+            tokens=jnp.pad(tokens, ((0, 0), (0, request.capacity - width))),
+            length=request.lengths,
+            prompt_length=request.lengths,
+            rounds=zero,
+            status=jnp.where(request.settings.max_new_tokens > 0, zero, int(Status.LENGTH)),
+            history=history,
+            order=request.order,
+        )
+
+    @property
+    def running(self) -> jax.Array:
+        """bool `[B]`."""
+        return self.status == Status.RUNNING
+
+    @property
+    def pending(self) -> jax.Array:
+        """The last committed token, int32 `[B]`."""
+        return jnp.take_along_axis(self.tokens, self.length[:, None] - 1, axis=1)[:, 0]
+
+    def window(self, start: jax.Array, width: int) -> jax.Array:
+        """Tokens `[B, width]` from position `start [B]`; positions outside the buffer read zero."""
+        places = start[:, None] + jnp.arange(width)
+        return jnp.take_along_axis(self.tokens, places, axis=1, mode="fill", fill_value=0)
+
+    def advance(
+        self,
+        settings: Settings,
+        chunk: jax.Array,
+        count: jax.Array,
+        valid: jax.Array,
+        *,
+        room: jax.Array | None = None,
+    ) -> tuple["Rows", jax.Array]:
+        """Commits a chunk of tokens to each running row, cut at the first thing that ends the row.
+
+        The chunk ends at the earliest of: an EOS token or the completion of a stop sequence (both kept), the
+        row's `max_new_tokens`, a token without a law. A stop that completes on the last allowed token counts as
+        a stop.
+
+        Args:
+          settings: the request's settings.
+          chunk: int32 `[B, W]`.
+          count: int32 `[B]`, tokens of the chunk that the step would commit.
+          valid: bool `[B, W]`, false where the model's law was not finite.
+          room: int32 `[B]`, slots left in the model's cache before this step; a row that could not take another
+            W afterwards ends with `CACHE_FULL`.
+
+        Returns:
+          The rows, and the number of tokens committed, int32 `[B]` (0 for rows that had ended).
+        """
+        width = chunk.shape[1]
+        places = jnp.arange(width)
+        offered = jnp.where(self.running, count, 0)
+        first = lambda hits: jnp.where(hits.any(1), jnp.argmax(hits, axis=1), width)
+
+        ended_by = (chunk[:, :, None] == settings.stops.eos).any(-1)
+        at_eos = first(ended_by)
+        tail = settings.stops.sequences.shape[1] - 1
+        generated = self.length - self.prompt_length
+        before = self.window(self.length - tail, tail) if tail > 0 else chunk[:, :0]
+        at_stop = first(settings.stops.completed(before, generated, chunk))
+        budget = jnp.minimum(
+            settings.max_new_tokens - generated, self.tokens.shape[1] - self.length
+        )
+        at_fault = first(~valid)
+
+        cut = jnp.minimum(jnp.minimum(at_eos, at_stop) + 1, jnp.minimum(budget, at_fault))
+        taken = jnp.minimum(offered, cut)
+        length = self.length + taken
+        # The order of the tests is the order of precedence among causes that fall on one token.
+        causes = [
+            at_eos + 1 == taken,
+            at_stop + 1 == taken,
+            length - self.prompt_length >= settings.max_new_tokens,
+            (at_fault == taken) & (at_fault < offered),
+            length >= self.tokens.shape[1],
+        ]
+        codes = [
+            Status.EOS,
+            Status.STOP_SEQUENCE,
+            Status.LENGTH,
+            Status.NONFINITE,
+            Status.CACHE_FULL,
+        ]
+        if room is not None:
+            causes.append(room - taken < width)
+            codes.append(Status.CACHE_FULL)
+        status = jnp.select(causes, [jnp.int32(c) for c in codes], jnp.int32(Status.RUNNING))
+
+        kept = places < taken[:, None]
+        tokens = place_chunk(self.tokens, chunk, self.length, taken)
+        history = self.history
+        if history is not None:
+            history = history.add(chunk, kept)
+        rows = Rows(
+            tokens=tokens,
+            length=length,
+            prompt_length=self.prompt_length,
+            rounds=self.rounds + self.running,
+            status=jnp.where(self.running, status, self.status),
+            history=history,
+            order=self.order,
+        )
+        return rows, taken
+
+
+def place_chunk(
+    buffer: jax.Array, chunk: jax.Array, start: jax.Array, count: jax.Array
+) -> jax.Array:
+    """Writes the first `count [B]` of `chunk [B, W, ...]` at `start [B]` of `buffer [B, L, ...]`; O(W)."""
+    places = jnp.arange(chunk.shape[1])
+    outside = buffer.shape[1]
+    index = jnp.where(places < count[:, None], start[:, None] + places, outside + places)
+    put = lambda row, at, new: row.at[at].set(new, mode="drop", unique_indices=True)
+    return jax.vmap(put)(buffer, index, chunk.astype(buffer.dtype))

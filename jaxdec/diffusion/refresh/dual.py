@@ -1,0 +1,35 @@
+"""Everything around the active group is kept while the group is decoded."""
+
+import dataclasses
+
+import jax
+
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
+from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
+from jaxdec.diffusion.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Dual(Refreshed):
+    """See `dual`."""
+
+    def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
+        """A group, and everything."""
+        return min(schedule.largest(room)[0], length), length
+
+    def narrow(self, status: CanvasStatus) -> jax.Array:
+        """The active group."""
+        return status.exists & (status.groups == status.group)
+
+
+def dual(period: int | None = None) -> Refresh:
+    """Entries of everything before and after the active group are kept while the group is decoded.
+
+    Args:
+      period: refresh after as many steps as well (knob `refresh_period`).
+
+    Exactness: approximate(period); period 1 is no cache.
+
+    Source: Fast-dLLM 2505.22618.
+    """
+    return Dual(checked_period(period))

@@ -1,0 +1,35 @@
+"""Everything before the active group is kept while the group is decoded."""
+
+import dataclasses
+
+import jax
+
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
+from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
+from jaxdec.diffusion.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefix(Refreshed):
+    """See `prefix`."""
+
+    def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
+        """All that can be generated, and everything."""
+        return min(room + (schedule.unit or schedule.size or 0), length), length
+
+    def narrow(self, status: CanvasStatus) -> jax.Array:
+        """The active group and all later ones."""
+        return status.exists & (status.groups >= status.group)
+
+
+def prefix(period: int | None = None) -> Refresh:
+    """Entries of everything before the active group are kept while the group is decoded.
+
+    Args:
+      period: refresh after as many steps as well (knob `refresh_period`).
+
+    Exactness: approximate(period); period 1 is no cache.
+
+    Source: Fast-dLLM 2505.22618.
+    """
+    return Prefix(checked_period(period))

@@ -1,0 +1,10 @@
+"""Remask rules: which committed tokens of the active group are taken back."""
+
+from jaxdec.diffusion.remask.backtracking import Backtracking, backtracking
+from jaxdec.diffusion.remask.contract import Remask
+
+__all__ = [
+    "Backtracking",
+    "Remask",
+    "backtracking",
+]

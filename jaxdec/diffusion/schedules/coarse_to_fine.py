@@ -1,0 +1,13 @@
+"""Coarse tokens one by one, then the fine ones together."""
+
+import numpy as np
+
+from jaxdec.diffusion.schedules.grid import grid
+from jaxdec.diffusion.schedules.partition import partition
+from jaxdec.diffusion.schedules.schedule import Schedule
+
+
+def coarse_to_fine(length: int) -> Schedule:
+    """`length` coarse tokens one by one, then all fine ones together."""
+    (coarse,) = grid(length)
+    return partition(np.concatenate([coarse, np.full(length, length)]))

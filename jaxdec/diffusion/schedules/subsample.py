@@ -1,0 +1,13 @@
+"""A picture by interleaved grids."""
+
+from jaxdec.diffusion.schedules.grid import grid
+from jaxdec.diffusion.schedules.partition import partition
+from jaxdec.diffusion.schedules.schedule import Schedule
+
+
+def subsample(height: int, width: int, stride: int) -> Schedule:
+    """A picture by interleaved grids: `group = (h mod s) s + w mod s`, coarse structure first."""
+    h, w = grid(height, width)
+    if not 1 <= stride <= min(height, width):
+        raise ValueError(f"a stride of {stride} does not fit {height} by {width}")
+    return partition(h % stride * stride + w % stride)

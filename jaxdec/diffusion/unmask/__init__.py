@@ -1,0 +1,36 @@
+"""Unmasking policies: which positions of the active group are committed in a step.
+
+Every policy commits at least one position a step, except `ancestral`, whose last step commits all that is left.
+"""
+
+from jaxdec.diffusion.unmask.ancestral import Ancestral, ancestral
+from jaxdec.diffusion.unmask.dynamic_threshold import DynamicThreshold, dynamic_threshold
+from jaxdec.diffusion.unmask.entropy_bound import EntropyBound, entropy_bound
+from jaxdec.diffusion.unmask.factor import Factor, factor
+from jaxdec.diffusion.unmask.first_hitting import first_hitting
+from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
+from jaxdec.diffusion.unmask.quota import Quota, Spread, quota, quota_size
+from jaxdec.diffusion.unmask.saber import Saber, saber
+from jaxdec.diffusion.unmask.threshold import Threshold, threshold
+
+__all__ = [
+    "Ancestral",
+    "DynamicThreshold",
+    "EntropyBound",
+    "Factor",
+    "LeftToRight",
+    "Quota",
+    "Saber",
+    "Spread",
+    "Threshold",
+    "ancestral",
+    "dynamic_threshold",
+    "entropy_bound",
+    "factor",
+    "first_hitting",
+    "left_to_right",
+    "quota",
+    "quota_size",
+    "saber",
+    "threshold",
+]

@@ -1,0 +1,34 @@
+"""One position a step, the leftmost."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Exactness
+from jaxdec.diffusion.candidates import Candidates, top
+from jaxdec.diffusion.contract import Knobs, Unmask
+
+
+def left_to_right() -> "LeftToRight":
+    """One position a step, the leftmost: sequential decoding, token for token."""
+    return LeftToRight()
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftToRight(Unmask):
+    """See `left_to_right`."""
+
+    @property
+    def exactness(self) -> Exactness:
+        """Sequential decoding of the canvas."""
+        return Exactness.TOKEN_IDENTICAL
+
+    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+        """The leftmost."""
+        return top(seen.score("left_to_right"), seen.allowed, jnp.ones_like(seen.step)), state
+
+    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+        """The next ones."""
+        return seen.score("left_to_right"), jnp.ones_like(seen.step)

@@ -1,0 +1,112 @@
+"""A fixed number of positions a step.
+
+Legend: B rows, W positions of the active group, m positions that the group had to fill, S steps a group.
+"""
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Exactness, Knob
+from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
+from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+
+Spread = Literal["even", "linear_time", "cosine"]
+"""How the positions of a group are spread over its steps; see `quota`."""
+
+
+def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> jax.Array:
+    """Positions that the step commits, int32 `[B]`; see `quota`."""
+    m, step = seen.opened, seen.step
+    steps = jnp.where(steps == 0, m, steps)
+    steps = jnp.clip(steps, 1, jnp.maximum(m, 1))
+    if spread == "even":
+        count = m // steps + (step < m % steps)
+    elif spread == "linear_time":
+        count = seen.left // jnp.maximum(steps - step, 1)
+    else:
+        done = (step + 1) / steps
+        left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
+        count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
+    return jnp.maximum(count, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quota(Unmask):
+    """See `quota`."""
+
+    by: Score
+    steps: int = knob_default()
+    spread: Spread = "even"
+    position_temperature: float = dataclasses.field(default=0.0, compare=False)
+    jittered: bool = False
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """`steps`: S, 0 for one position a step; `position_temperature` where asked for."""
+        own = {"steps": Knob(self.steps, 0, integer=True)}
+        if self.jittered:
+            own["position_temperature"] = Knob(self.position_temperature, 0)
+        return own
+
+    @property
+    def value_dependent(self) -> bool:
+        """As the score."""
+        return self.by in VALUE_DEPENDENT
+
+    @property
+    def exactness(self) -> Exactness:
+        """One position a step in a fixed order is sequential decoding; in a random one, a mixture of such laws."""
+        if self.by in ("left_to_right", "random"):
+            return Exactness.APPROXIMATE
+        return Exactness.HEURISTIC
+
+    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+        """The best of the group, as many as the step's quota."""
+        score = seen.score(self.by)
+        if self.jittered:
+            score = score + knobs["position_temperature"][:, None] * seen.jitter()
+        return top(score, seen.allowed, quota_size(seen, knobs["steps"], self.spread)), state
+
+    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+        """The same score again, and the quota of the step."""
+        return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
+
+
+def quota(
+    by: Score = "max_prob",
+    *,
+    steps: int = 0,
+    spread: Spread = "even",
+    position_temperature: float | None = None,
+) -> Quota:
+    """A fixed number of positions a step, those of the highest score.
+
+        even         m // S, and one more in the first m mod S steps
+        linear_time  (1 - s / t) of what is left, t = 1 - i / S, s = t - 1 / S
+        cosine       m cos(pi (i + 1) / 2 S) positions left after step i
+
+    Args:
+      by: what ranks positions.
+      steps: S, of each group (knob); 0 for one position a step.
+      spread: how the positions of a group are spread over its steps.
+      position_temperature: if given, positions are drawn from `softmax(score / temperature)` without replacement
+        (knob) rather than ranked.
+
+    Raises:
+      ValueError: for an unknown score or spread.
+
+    Exactness: one position a step from left to right is sequential decoding, token for token; with any score that
+    does not look at the drawn token, one position a step draws from the model's own sequential law along an order that
+    the model picks. With more than one, tokens of a step are drawn as if independent.
+
+    Source: LLaDA 2502.09992 (even; token_prob, random), Dream 2508.15487 (linear_time; warped_token_prob,
+    warped_margin, warped_entropy; its `alg_temp` is the position temperature). At temperature 0 both score the model's
+    own law: max_prob, margin, entropy.
+    """
+    check_score(by)
+    if spread not in get_args(Spread):
+        raise ValueError(f"spread must be one of {', '.join(get_args(Spread))}; got {spread!r}")
+    return Quota(by, steps, spread, position_temperature or 0.0, position_temperature is not None)

@@ -1,0 +1,25 @@
+"""What users call: from prompts to text, from gaps to fillings, and the fastest settings for either."""
+
+from jaxdec.generation.gap_length import choose_length
+from jaxdec.generation.generate import generate
+from jaxdec.generation.infill import Infilled, infill, infilled, prepare_infill
+from jaxdec.generation.prepare import bucket, prepare
+from jaxdec.generation.result import Result, acceptance_by_depth, result
+from jaxdec.generation.tuning import auto_draft_length, auto_infill, fastest
+
+__all__ = [
+    "Infilled",
+    "Result",
+    "acceptance_by_depth",
+    "auto_draft_length",
+    "auto_infill",
+    "bucket",
+    "choose_length",
+    "fastest",
+    "generate",
+    "infill",
+    "infilled",
+    "prepare",
+    "prepare_infill",
+    "result",
+]

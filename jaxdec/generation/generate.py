@@ -1,0 +1,70 @@
+"""One call from prompts to text."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdec.cache import Cache
+from jaxdec.decoding import Decoder, init, run
+from jaxdec.generation.prepare import prepare
+from jaxdec.generation.result import Result, result
+from jaxdec.model import Order, Params
+from jaxdec.sampling import row_keys
+
+
+def generate(
+    decoder: Decoder,
+    params: Params,
+    prompt: jax.Array | np.ndarray,
+    *,
+    rng: jax.Array,
+    max_new_tokens: int | jax.Array = 128,
+    lengths: Any = None,
+    eos: Any = None,
+    stop: Any = (),
+    order: Order | None = None,
+    cache: Callable[[Any], Cache] | None = None,
+    **knobs: Any,
+) -> Result:
+    """Decodes a batch of prompts.
+
+    Prompt width and `max_new_tokens` are padded to powers of two, so that other lengths of the same size and other
+    values of every knob reuse the compiled program.
+
+    Args:
+      decoder: such as `jaxdec.autoregressive(model)`.
+      params: the target's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
+      prompt: int `[B, P]`, right-padded.
+      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      max_new_tokens: an integer, or one a row `[B]`.
+      lengths: int `[B]`, the tokens in each prompt; all P if not given.
+      eos: tokens that end a row; the model's own if not given, `()` for none.
+      stop: sequences of tokens that end a row once the generated text holds them.
+      order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
+        `jaxdec.infill` takes and returns positions.
+      cache: from the empty cache of each model to the one that is used (`jaxdec.cache.Cache`), such as one that rounds
+        or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
+      **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a row: `temperature`, `top_k`, `top_p`, ...; and those
+        that the decoder declares.
+
+    Raises:
+      ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
+    """
+    request = prepare(
+        decoder,
+        params,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        lengths=lengths,
+        eos=eos,
+        stop=stop,
+        order=order,
+        cache=cache,
+        **knobs,
+    )
+    keys = row_keys(rng, request.prompt.shape[0])
+    state = init(decoder, params, request)
+    state, record = run(decoder, params, state, keys)
+    return result(state, record)

@@ -1,0 +1,155 @@
+"""One call from a sequence with gaps to a filled one: checks, buckets, and the result by position."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec.any_subset import fixed_order, lattice
+from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, init, run
+from jaxdec.generation.prepare import prepare
+from jaxdec.model import Params
+from jaxdec.sampling import row_keys
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Infilled:
+    """What `infill` returns: a pytree of arrays on the device, everything by position in the sequence.
+
+    Attributes:
+      tokens: int32 `[B, L]`, visible and generated tokens; zeros past `sizes` and where a row ended early.
+      known: bool `[B, L]`, which positions are filled.
+      ranks: int32 `[B, L]`, when each position was generated, visible ones first; -1 past `sizes`.
+      log_probs: float32 `[B, L]` of each generated token under the law that it was drawn from; zero elsewhere.
+      raw_log_probs: float32 `[B, L]` under the model's unwarped law.
+      drafted: bool `[B, L]`, whether a drafter proposed the token.
+      steps: int32 `[B, L]`, the step of the row in which each token was generated; -1 elsewhere.
+      sizes: int32 `[B]`.
+      stats: counts a row.
+      codes: int32 `[B]`, a `Status` a row: `LENGTH` where all gaps are filled.
+    """
+
+    tokens: jax.Array
+    known: jax.Array
+    ranks: jax.Array
+    log_probs: jax.Array
+    raw_log_probs: jax.Array
+    drafted: jax.Array
+    steps: jax.Array
+    sizes: jax.Array
+    stats: Stats
+    codes: jax.Array
+
+    @property
+    def status(self) -> list[Status]:
+        """Why each row ended."""
+        return [Status(int(code)) for code in np.asarray(self.codes)]
+
+
+def prepare_infill(
+    decoder: Decoder,
+    params: Params,
+    tokens: jax.Array | np.ndarray,
+    visible: jax.Array | np.ndarray,
+    *,
+    sizes: Any = None,
+    ranks: Any = None,
+    **knobs: Any,
+) -> Request:
+    """Checks the arguments of `infill` and pads them to buckets; see there.
+
+    Raises:
+      ValueError: naming the value and the limit.
+    """
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(
+            f"tokens must be integers of shape [B, L], got {tokens.dtype} {list(tokens.shape)}"
+        )
+    visible = np.asarray(visible)
+    if visible.shape != tokens.shape:
+        raise ValueError(
+            f"visible must have the shape {list(tokens.shape)} of tokens, got {list(visible.shape)}"
+        )
+    order = lattice(visible, sizes) if ranks is None else fixed_order(ranks, visible, sizes)
+    longest, held = decoder.model.max_length, int(order.size.max())
+    if longest is not None and held > longest:
+        raise ValueError(f"a row has {held} positions; the model's capacity is {longest}")
+    shown = np.asarray(order.visible)
+    prompt = np.take_along_axis(tokens, np.asarray(order.places), axis=1)[:, : shown.max()]
+    prompt = np.where(np.arange(prompt.shape[1]) < shown[:, None], prompt, 0)
+    knobs = {"eos": (), **knobs}
+    return prepare(
+        decoder,
+        params,
+        prompt,
+        lengths=shown,
+        max_new_tokens=np.asarray(order.size) - shown,
+        order=order,
+        **knobs,
+    )
+
+
+def infill(
+    decoder: Decoder,
+    params: Params,
+    tokens: jax.Array | np.ndarray,
+    visible: jax.Array | np.ndarray,
+    *,
+    rng: jax.Array,
+    sizes: Any = None,
+    ranks: Any = None,
+    **knobs: Any,
+) -> Infilled:
+    """Fills every masked position of a batch of sequences, given all visible ones.
+
+    The joint law is that of the model along the order: `p(x_masked | x_visible) = prod_r p(x_r | x_{<r})`. Decoders
+    that are token-identical give the tokens of `autoregressive(model)` with the same key.
+
+    Args:
+      decoder: over a model that answers queries, such as `any_subset.assd(model)`, or `autoregressive(model)`.
+      params: the model's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
+      tokens: int `[B, L]`; what stands at masked positions is not read.
+      visible: bool `[B, L]`; each row has at least one visible and one masked position.
+      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      sizes: int `[B]`, positions of each row; all L if not given.
+      ranks: int `[B, L]`, an order of the caller's own, visible positions first; the lattice order (masked positions
+        from left to right) if not given.
+      **knobs: `cache`, as for `generate`, and settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...
+
+    Raises:
+      ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
+    """
+    request = prepare_infill(decoder, params, tokens, visible, sizes=sizes, ranks=ranks, **knobs)
+    keys = row_keys(rng, request.prompt.shape[0])
+    state, record = run(decoder, params, init(decoder, params, request), keys)
+    return infilled(state.rows, record, np.asarray(tokens).shape[1])
+
+
+def infilled(rows: Rows, record: Record, length: int) -> Infilled:
+    """Lays out rows and their record by position, `length` positions a row."""
+    order = rows.order
+    assert order is not None
+    ranks = jnp.arange(rows.tokens.shape[1])
+    at = jnp.where(ranks < order.size[:, None], order.places, length)
+
+    def by_place(values, fill=0):
+        values = jnp.broadcast_to(values, at.shape)
+        put = lambda at, x: jnp.full((length,), fill, x.dtype).at[at].set(x, mode="drop")
+        return jax.vmap(put)(at, values)
+
+    return Infilled(
+        tokens=by_place(rows.tokens),
+        known=by_place(ranks < rows.length[:, None]),
+        ranks=by_place(ranks.astype(jnp.int32), -1),
+        log_probs=by_place(record.log_probs),
+        raw_log_probs=by_place(record.raw_log_probs),
+        drafted=by_place(record.drafted),
+        steps=by_place(record.steps, -1),
+        sizes=order.size,
+        stats=record.stats,
+        codes=rows.status,
+    )

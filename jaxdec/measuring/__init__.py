@@ -1,0 +1,1 @@
+"""Measuring: times apart from compilation, comparisons of decoders, facts about the machine."""

@@ -1,0 +1,29 @@
+"""The model contract, and wrappers from one model to another."""
+
+from jaxdec.model.canvas import canvas_model
+from jaxdec.model.contract import Heads, Inputs, Model, Output, Params, Queries
+from jaxdec.model.masked_rows import masked_rows
+from jaxdec.model.next_token import next_token
+from jaxdec.model.nnx import from_nnx, heads_from_nnx
+from jaxdec.model.order import Order, prompt_inputs, score
+from jaxdec.model.recomputed import recomputed
+from jaxdec.model.two_stream import two_stream
+
+__all__ = [
+    "Heads",
+    "Inputs",
+    "Model",
+    "Order",
+    "Output",
+    "Params",
+    "Queries",
+    "canvas_model",
+    "from_nnx",
+    "heads_from_nnx",
+    "masked_rows",
+    "next_token",
+    "prompt_inputs",
+    "recomputed",
+    "score",
+    "two_stream",
+]

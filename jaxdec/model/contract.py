@@ -1,0 +1,179 @@
+"""The model contract: one forward for every algorithm.
+
+    forward(params, inputs, cache) -> Output
+
+scores T new tokens at given positions; each may attend to some committed tokens of a cache and to some of the
+other new tokens, as its spans say (`jaxdec.visibility`). The forward only reads the cache. What was computed for
+the new tokens comes back as `entries`, and `cache.commit` or `cache.write` stores those that are kept: a draft that
+is not accepted leaves no trace, so nothing is ever rolled back.
+
+Legend: B rows, T new tokens, V vocabulary, D width.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.cache.contract import Entries
+
+Params = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """What an any-subset model is asked: the law of a token at some position, given what a span sees.
+
+    Attributes:
+      positions: int32 `[B, Q]`, the places of the tokens in question.
+      query_spans: int32 `[B, Q, 2]`, the span that each query sees with; nobody sees a query.
+      size: int32 `[B]`, positions of the sequence in all, for models that read unknown tokens as masks.
+    """
+
+    positions: jax.Array
+    query_spans: jax.Array
+    size: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """New tokens to score.
+
+    Attributes:
+      tokens: int32 `[B, T]`, or embeddings `[B, T, D]` float for parts that work on latents.
+      positions: int32 `[B, T]`, places in the sequence (for the position code, not for visibility).
+      query_spans: int32 `[B, T, 2]`, the span of each token as a query.
+      key_spans: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
+      queries: what is asked instead of the token after each new token; None for causal models.
+      features: `[B, T, D]`, a target's hidden states that go with the tokens, for drafters that read those; else None.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    query_spans: jax.Array
+    key_spans: jax.Array
+    queries: Queries | None = None
+    features: jax.Array | None = None
+
+    @classmethod
+    def causal(
+        cls,
+        tokens: jax.Array,
+        start: jax.Array | int = 0,
+        valid: jax.Array | None = None,
+        features: jax.Array | None = None,
+    ) -> "Inputs":
+        """Consecutive tokens of a causal sequence.
+
+        Args:
+          tokens: int32 `[B, T]`.
+          start: position of the first token, int32 `[B]` or one integer.
+          valid: bool `[B, T]`; tokens that are padding are seen by nobody.
+          features: `[B, T, D]` or None.
+        """
+        positions = jnp.broadcast_to(
+            jnp.asarray(start)[..., None] + jnp.arange(tokens.shape[1]), tokens.shape[:2]
+        ).astype(jnp.int32)
+        spans = visibility.causal(positions)
+        if valid is not None:
+            spans = spans.where(valid)
+        return cls(tokens, positions, spans.query_spans, spans.key_spans, features=features)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a forward returns.
+
+    Attributes:
+      logits: float32 `[B, T, V]`; row t is the law of the token that follows (or fills) row t of the inputs. If the
+        inputs have queries, `[B, Q, V]`: the answers.
+      hidden: `[B, T, D]`, the state that the logits are read from.
+      layer_states: hidden states `[B, T, D]` after the layers that the model was asked for.
+      entries: a pytree with leading axes that the model's cache understands.
+    """
+
+    logits: jax.Array
+    hidden: jax.Array
+    layer_states: tuple[jax.Array, ...]
+    entries: Entries
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A forward and the cache that goes with it: all that a decoder knows of a network.
+
+    Both functions are static parts of a compiled program, so a `Model` compares by value and the same function
+    objects should be passed each time.
+
+    Attributes:
+      forward: `(params, inputs, cache) -> Output`; `cache=None` scores the new tokens on their own.
+      init_cache: `(batch, capacity) -> cache` with every slot empty.
+      vocab_size: V.
+      max_length: the longest sequence that the position code supports; None for no limit. `forward` sees positions
+        in `[0, max_length)` alone.
+      eos: tokens that end a sequence unless a request says otherwise.
+      any_subset: whether `forward` answers `Inputs.queries`.
+      causal: whether it predicts the token after each new token, where there are no queries.
+      mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
+        predicts the token at the place of each row. None for other models.
+    """
+
+    forward: Callable[..., Output]
+    init_cache: Callable[[int, int], Any]
+    vocab_size: int
+    max_length: int | None = None
+    eos: tuple[int, ...] = ()
+    any_subset: bool = False
+    causal: bool = True
+    mask_token: int | None = None
+
+    def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
+        """The forward, which is never asked beyond its positions: what every decoder and every wrapper calls.
+
+        Tokens at or past `max_length` are padding, or drafts past the end: nothing that is emitted depends on them, but
+        they are computed. Their positions are clamped to `[0, max_length)`, here and nowhere else; a learned table of
+        positions has no entry for them.
+
+        Args:
+          params: of the model.
+          inputs: T new tokens.
+          cache: committed tokens, only read; None scores the new tokens on their own.
+        """
+        if self.max_length is not None:
+            last = self.max_length - 1
+            within = lambda owner: dataclasses.replace(
+                owner, positions=jnp.clip(owner.positions, 0, last)
+            )
+            inputs = within(inputs)
+            if inputs.queries is not None:
+                inputs = dataclasses.replace(inputs, queries=within(inputs.queries))
+        return self.forward(params, inputs, cache)
+
+    @property
+    def canvas(self) -> bool:
+        """Whether the forward predicts the token at the place of each row."""
+        return self.mask_token is not None and not self.any_subset
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """Draft heads on a target's hidden states, as drafters know them; compares by value.
+
+    Attributes:
+      law: `(params, hidden [..., D], path int32 [..., d]) -> logits [..., V]`: the law of the token after a path of
+        d = 1, ..., K tokens, the first of which is the one whose law the target read from `hidden`.
+      heads: K.
+      width: D.
+      vocab_size: V.
+    """
+
+    law: Callable[..., jax.Array]
+    heads: int
+    width: int
+    vocab_size: int

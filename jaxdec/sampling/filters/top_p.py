@@ -1,0 +1,11 @@
+"""Top-p: nucleus sampling (1904.09751)."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.sampling.filters.ranking import mass_before, prefix
+
+
+def top_p(log_probs: jax.Array, top_p: jax.Array) -> jax.Array:
+    """Keeps while the mass strictly before is < top_p."""
+    return prefix(mass_before(jnp.exp(log_probs)) < top_p) | (top_p >= 1)

@@ -1,0 +1,68 @@
+"""The limits of warp knobs, checked before anything is traced."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+LIMITS = {
+    "temperature": (lambda value: value >= 0, ">= 0 (0 = greedy, 1 = off)"),
+    "top_k": (lambda value: value >= 0, "an integer >= 0 (0 = off)"),
+    "top_p": (lambda value: (value > 0) & (value <= 1), "in (0, 1] (1 = off)"),
+    "min_p": (lambda value: (value >= 0) & (value <= 1), "in [0, 1] (0 = off)"),
+    "typical": (lambda value: (value > 0) & (value <= 1), "in (0, 1] (1 = off)"),
+    "epsilon": (lambda value: (value >= 0) & (value < 1), "in [0, 1) (0 = off)"),
+    "top_h": (lambda value: (value > 0) & (value <= 1), "in (0, 1] (1 = off)"),
+    "repetition_penalty": (lambda value: value > 0, "> 0 (1 = off)"),
+    "presence_penalty": (lambda value: value == value, "finite (0 = off)"),
+    "frequency_penalty": (lambda value: value == value, "finite (0 = off)"),
+}
+
+
+def checked_knob(name: str, knob: ArrayLike, allowed, limit: str, batch: int) -> np.ndarray:
+    """The knob as `[B]` float32, or int32 for top_k, if it is within its limits."""
+    array = np.asarray(knob)
+    integer = name == "top_k"
+    if not (jnp.issubdtype(array.dtype, jnp.integer) if integer else _is_real(array)):
+        raise ValueError(f"{name}: got {knob!r} of type {array.dtype}, must be {limit}")
+    if array.shape not in ((), (batch,)):
+        raise ValueError(f"{name}: got shape {array.shape}, must be a scalar or ({batch},)")
+    # Tested after rounding to the type that will be used; a k cut here keeps every token anyway.
+    rounded = np.minimum(array, np.iinfo(np.int32).max) if integer else _float32(array)
+    raise_at_first(name, array, np.isfinite(rounded) & allowed(rounded), limit)
+    return np.broadcast_to(rounded.astype(np.int32) if integer else rounded, (batch,))
+
+
+def checked_table(name: str, table: ArrayLike, batch: int, vocab_size: int) -> np.ndarray:
+    """The table as `[B, V]`, bool for `banned` and float32 otherwise, if it is legal."""
+    array = np.asarray(table)
+    if name == "banned" and array.dtype != bool:
+        raise ValueError(f"{name}: got type {array.dtype}, must be bool")
+    if name != "banned" and not _is_real(array):
+        raise ValueError(f"{name}: got type {array.dtype}, must be real numbers")
+    if array.shape not in ((vocab_size,), (batch, vocab_size)):
+        raise ValueError(
+            f"{name}: got shape {array.shape}, must be ({vocab_size},) or ({batch}, {vocab_size})"
+        )
+    if name != "banned":
+        given, array = array, _float32(array)
+        raise_at_first(name, given, array < np.inf, "finite or -inf (0 = off)")
+    return np.broadcast_to(array, (batch, vocab_size))
+
+
+def _is_real(array: np.ndarray) -> bool:
+    """Whether the type is an integer or a float, bfloat16 among them."""
+    return jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    """The array in float32; values out of its range become infinite without a warning."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def raise_at_first(name: str, given: np.ndarray, legal: np.ndarray, limit: str) -> None:
+    """Raises, showing the value as it was given, at the first entry that is not legal."""
+    if not np.all(legal):
+        place = tuple(int(i) for i in np.argwhere(~legal)[0])
+        where = f" at {list(place)}" if place else ""
+        raise ValueError(f"{name}: got {given[place]!s}{where}, must be {limit}")

@@ -1,0 +1,232 @@
+"""A masked model as the drafter of a causal target: all drafts in one forward, joined by a search.
+
+Legend: B rows, K drafts, C context tokens, M candidates of a position, W beams, V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec import visibility
+from jaxdec.decoding import Request
+from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.speculative.contract import Committed, Context, Drafter
+from jaxdec.speculative.tree import DraftTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DraftLength:
+    """How many drafts pay, `[B]` each.
+
+    Attributes:
+      length: int32, drafts of the next step.
+      proposed: float32, running mean of the drafts before an end of sequence.
+      accepted: float32, running mean of those that were accepted.
+    """
+
+    length: jax.Array
+    proposed: jax.Array
+    accepted: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffuSpec(Drafter):
+    """See `diffuspec`."""
+
+    model: Model
+    depth: int
+    shortest: int
+    growth: int
+    memory: float
+    candidates: int
+    mass: float
+    beams: int
+    weight: float
+    context: int
+    block: int | None
+    params_key: str
+
+    @property
+    def forwards(self) -> int:
+        """One, whatever the number of drafts."""
+        return 1
+
+    def check(self, request: Request, params: Params, vocab_size: int) -> None:
+        """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""
+        if request.order is not None:
+            raise ValueError("DiffuSpec drafts left to right, not in an order of the request")
+        if self.model.vocab_size != vocab_size:
+            raise ValueError(
+                f"the draft model has a vocabulary of {self.model.vocab_size}, the target of {vocab_size}"
+            )
+        if not hasattr(params, "keys") or self.params_key not in params:
+            raise ValueError(f"params has no part {self.params_key!r} for the draft model")
+
+    def init(self, params: Params, request: Request, output: Output) -> DraftLength:
+        """As many drafts as there can be."""
+        zero = jnp.zeros(request.lengths.shape, jnp.float32)
+        return DraftLength(jnp.full_like(request.lengths, self.depth), zero, zero)
+
+    def propose(
+        self, params: Params, state: DraftLength, context: Context
+    ) -> tuple[DraftTree, jax.Array]:
+        """Fills K masks after each row in one forward, and picks the most consistent path through them."""
+        law = self._fill(params, context)
+        path = self._search(law, context)
+        ends = (path[..., None] == context.settings.stops.eos).any(-1)
+        before_end = jnp.cumsum(ends, axis=1) - ends == 0
+        first = jnp.argmax(law, axis=-1)
+        ended = (first[..., None] == context.settings.stops.eos).any(-1)
+        raw = jnp.where(ended.any(1), jnp.argmax(ended, axis=1) + 1, state.length)
+        wanted = jnp.minimum(state.length, context.remaining)
+        mask = (jnp.arange(self.depth) < wanted[:, None]) & before_end
+        return DraftTree.chain(path, mask=mask), jnp.minimum(raw, state.length)
+
+    def _fill(self, params: Params, context: Context) -> jax.Array:
+        """Log-probabilities `[B, K, V]` of the next K tokens, each apart."""
+        rows, mask_token = context.rows, self.model.mask_token
+        assert mask_token is not None
+        start = jnp.maximum(rows.length - self.context, 0)
+        places = start[:, None] + jnp.arange(self.context + self.depth)
+        known = places < rows.length[:, None]
+        tokens = rows.window(start, places.shape[1])
+        tokens = jnp.where(known, tokens, mask_token)
+        spans = visibility.full(places)
+        if self.block is not None:
+            spans = visibility.block_causal(places // self.block)
+        spans = spans.where(places < (rows.length + self.depth)[:, None])
+        inputs = Inputs(tokens, places.astype(jnp.int32), *spans)
+        logits = self.model(params[self.params_key], inputs, None).logits
+        at = (rows.length - start)[:, None] + jnp.arange(self.depth)
+        logits = jnp.take_along_axis(logits, at[..., None], axis=1)
+        real = jnp.arange(logits.shape[-1]) != mask_token
+        return jax.nn.log_softmax(jnp.where(real, logits, -jnp.inf))
+
+    def _search(self, law: jax.Array, context: Context) -> jax.Array:
+        """The best path `[B, K]` by a beam search over candidates, scored with the bigrams of the row."""
+        rows, size = context.rows, law.shape[-1]
+        held = jnp.arange(rows.tokens.shape[1] - 1) + 1 < rows.length[:, None]
+        left, right = rows.tokens[:, :-1], rows.tokens[:, 1:]
+
+        def bigram(before, tokens):
+            """log p(token | token before) of each `[B, W]` and `[B, W, M]`, one count added."""
+            seen = held[:, None] & (left[:, None] == before[..., None])  # [B, W, L]
+            both = (right[:, None, :, None] == tokens[:, :, None, :]) & seen[..., None]
+            return jnp.log((both.sum(2) + 1.0) / (seen.sum(-1)[..., None] + size))
+
+        def step(carry, law):
+            last, score = carry  # [B, W]
+            top, tokens = jax.lax.top_k(law, self.candidates)  # [B, M]
+            probability = jnp.exp(top)
+            enough = jnp.cumsum(probability, axis=1) - probability < self.mass
+            tokens = jnp.broadcast_to(tokens[:, None], (*last.shape, self.candidates))
+            gain = self.weight * top[:, None] + (1 - self.weight) * bigram(last, tokens)
+            total = jnp.where(enough[:, None], score[..., None] + gain, -jnp.inf)
+            best, at = jax.lax.top_k(total.reshape(len(total), -1), self.beams)
+            parent = at // self.candidates
+            token = jnp.take_along_axis(tokens.reshape(len(total), -1), at, axis=1)
+            return (token, best), (token, parent)
+
+        # All beams but one start without hope, so that the first step does not count a path W times.
+        score = jnp.where(jnp.arange(self.beams) == 0, 0.0, -jnp.inf)
+        score = jnp.broadcast_to(score, (len(law), self.beams))
+        last = jnp.broadcast_to(rows.pending[:, None], score.shape)
+        _, (tokens, parents) = jax.lax.scan(step, (last, score), law.swapaxes(0, 1))
+
+        def back(beam, step):
+            tokens, parents = step
+            here = lambda x: jnp.take_along_axis(x, beam[:, None], axis=1)[:, 0]
+            return here(parents), here(tokens)
+
+        best = jnp.zeros(len(law), jnp.int32)  # beams are sorted
+        _, path = jax.lax.scan(back, best, (tokens, parents), reverse=True)
+        return path.swapaxes(0, 1)
+
+    def update(self, state: DraftLength, made: jax.Array, committed: Committed) -> DraftLength:
+        """Longer drafts where all that was proposed is accepted."""
+        mix = lambda old, new: self.memory * old + (1 - self.memory) * new
+        proposed = mix(state.proposed, made.astype(jnp.float32))
+        accepted = mix(state.accepted, committed.outcome.count.astype(jnp.float32))
+        length = jnp.floor(proposed).astype(jnp.int32) + self.growth * (accepted >= proposed)
+        return DraftLength(jnp.clip(length, self.shortest, self.depth), proposed, accepted)
+
+
+def diffuspec(
+    model: Model,
+    *,
+    length: int = 16,
+    shortest: int = 4,
+    growth: int = 8,
+    memory: float = 0.5,
+    candidates: int = 8,
+    mass: float = 0.8,
+    beams: int = 3,
+    weight: float = 0.5,
+    context: int = 128,
+    block: int | None = None,
+    params_key: str = "draft",
+) -> DiffuSpec:
+    """Drafts with a masked diffusion model, one forward for all of them, for `jaxdec.speculative`.
+
+        path = argmax sum_i [ w log p_i(x_i) + (1 - w) log b(x_i | x_{i-1}) ]
+
+    over the candidates of each position (causal-consistency path search), b the bigrams of the row's own text; and as
+    many drafts as the running mean of what was proposed, more where that was accepted (adaptive draft length).
+
+    Args:
+      model: a canvas model with the target's vocabulary.
+      length: K, drafts a step at most; as many masks are filled in every step.
+      shortest: drafts a step at least.
+      growth: how many more are drafted where acceptance keeps up.
+      memory: of the running means, in [0, 1).
+      candidates: M, tokens of a position at most.
+      mass: candidates of a position stop once their probabilities add up to this.
+      beams: W.
+      weight: w, in [0, 1].
+      context: C, tokens before the drafts that the model reads.
+      block: for a model of blocks, their size.
+      params_key: the name of its parameters in the `params` of `generate`.
+
+    Raises:
+      ValueError: for sizes out of range or a model that has no mask token.
+
+    Exactness: that of the verifier. The path is a function of the row, so its law is one-hot: the tree says so, and
+    ratio rules accept with the target's own probability of it (the published ratio with the drafter's probabilities is
+    biased).
+
+    Source: 2510.02358, with bigrams of the context for its trigram model, and no candidate added for the end of the
+    sequence.
+    """
+    if not model.canvas:
+        raise ValueError("DiffuSpec drafts with a canvas model, which has a mask token")
+    limits = {
+        "length": (length, 1, None),
+        "shortest": (shortest, 1, length),
+        "growth": (growth, 0, None),
+        "candidates": (candidates, 1, model.vocab_size),
+        "beams": (beams, 1, candidates),
+        "context": (context, 1, None),
+    }
+    for name, (value, low, high) in limits.items():
+        if value < low or (high is not None and value > high):
+            limit = f"at least {low}" if high is None else f"{low} to {high}"
+            raise ValueError(f"{name} must be {limit}, got {value}")
+    for name, share in (("memory", memory), ("mass", mass), ("weight", weight)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {share}")
+    return DiffuSpec(
+        model=model,
+        depth=length,
+        shortest=shortest,
+        growth=growth,
+        memory=memory,
+        candidates=candidates,
+        mass=mass,
+        beams=beams,
+        weight=weight,
+        context=context,
+        block=block,
+        params_key=params_key,
+    )

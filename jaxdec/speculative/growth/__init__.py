@@ -1,0 +1,38 @@
+"""Growth rules: the shapes that draft trees grow into."""
+
+from jaxdec.speculative.growth.best_first import BestFirst, best_first
+from jaxdec.speculative.growth.chain import chain
+from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
+from jaxdec.speculative.growth.fixed import Fixed, fixed
+from jaxdec.speculative.growth.greedy_siblings import GreedySiblings, greedy_siblings
+from jaxdec.speculative.growth.grow import Grown, grow
+from jaxdec.speculative.growth.independent import Independent, independent
+from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblings
+from jaxdec.speculative.growth.slots import Slots
+from jaxdec.speculative.growth.stochastic_beam import StochasticBeam, stochastic_beam
+from jaxdec.speculative.growth.threshold import Threshold, threshold
+
+__all__ = [
+    "BestFirst",
+    "Children",
+    "Fixed",
+    "Frontier",
+    "GreedySiblings",
+    "Grown",
+    "Growth",
+    "Independent",
+    "Laws",
+    "Slots",
+    "StochasticBeam",
+    "Threshold",
+    "best_first",
+    "chain",
+    "fixed",
+    "greedy_siblings",
+    "grow",
+    "independent",
+    "own_noise",
+    "stochastic_beam",
+    "threshold",
+    "without_earlier_siblings",
+]

@@ -1,0 +1,17 @@
+"""One path."""
+
+from jaxdec.speculative.growth.fixed import Fixed
+from jaxdec.speculative.tree import RankTree
+
+
+def chain(length: int) -> Fixed:
+    """A single path of `length` draws.
+
+    Raises:
+      ValueError: if `length < 1`.
+
+    Source: Leviathan et al. (2211.17192), Chen et al. (2302.01318).
+    """
+    if length < 1:
+        raise ValueError(f"draft length must be at least 1, got {length}")
+    return Fixed(RankTree.chain(length))

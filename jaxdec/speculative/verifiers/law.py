@@ -1,0 +1,113 @@
+"""Verification by probability ratios: laws of trees, and the one sampler of such laws.
+
+A rule is a deterministic *law* (what is accepted with which probability, and from which law the closing token is
+drawn), so that exactness is proved by summing the law over all drafts, with no randomness.
+
+Legend: B rows, N draft nodes, T = N + 1 scored tokens, V vocabulary. Laws are written for probabilities of any float
+type.
+"""
+
+import abc
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Exactness
+from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax, uniform
+from jaxdec.speculative.contract import Context, Outcome, Verifier
+from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.verifiers.paths import furthest, lineage_path, taken
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TreeLaw:
+    """How a tree of drafts is judged.
+
+    Node n is tested once its parent is accepted and all of its earlier siblings have failed. It passes iff
+    `u_n * denominator_n < numerator_n` for a fresh uniform u_n: strict, so that a token of probability zero never
+    passes, and without a division.
+
+    Attributes:
+      numerator: `[B, N]`; 0 for a node that does not exist.
+      denominator: `[B, N]`.
+      closing: `[B, T, V]`, the law of the token that follows each scored token once all of its children have failed.
+    """
+
+    numerator: jax.Array
+    denominator: jax.Array
+    closing: jax.Array
+
+    @property
+    def passing(self) -> jax.Array:
+        """Probability `[B, N]` that each test passes."""
+        safe = jnp.where(self.denominator > 0, self.denominator, 1)
+        ratio = jnp.where(self.denominator > 0, self.numerator / safe, self.numerator > 0)
+        return jnp.clip(ratio, 0, 1)
+
+
+def residual(p: jax.Array, q: jax.Array, scale: jax.Array | float = 1.0) -> jax.Array:
+    """The law `[scale * p - q]+`, normalised over the last axis; p itself where nothing is left."""
+    return normalised(jnp.maximum(scale * p - q, 0), p)
+
+
+def normalised(left: jax.Array, otherwise: jax.Array) -> jax.Array:
+    """`left` over its sum along the last axis; `otherwise` where nothing is left."""
+    total = left.sum(-1, keepdims=True)
+    return jnp.where(total > 0, left / jnp.where(total > 0, total, 1), otherwise)
+
+
+def at_tokens(laws: jax.Array, tokens: jax.Array) -> jax.Array:
+    """The probability `[B, N]` of each token in its law `[B, N, V]`."""
+    return jnp.take_along_axis(laws, tokens[..., None], axis=-1)[..., 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class RatioVerifier(Verifier):
+    """Judges a tree by a law; subclasses state the law, and this class samples it."""
+
+    exactness: Exactness = Exactness.DISTRIBUTION_IDENTICAL
+    shares_noise: bool = False
+    chains_only: bool = False
+    needs_independence: bool = False
+
+    @abc.abstractmethod
+    def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
+        """The law of a tree.
+
+        Args:
+          p: `[B, T, V]`, target laws after each scored token.
+          q: `[B, N, V]`, the laws that the nodes were drawn from.
+          tree: tokens, parents and mask.
+        """
+
+    def last(self, passed: jax.Array, tree: DraftTree) -> jax.Array:
+        """The scored token int32 `[B]` where the walk ends, for the tests bool `[B, N]`: the first to pass is taken."""
+        return furthest(tree.lineage(), taken(tree, passed))
+
+    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
+        """See `jaxdec.speculative.contract.Verifier`."""
+        p, q = _laws(tree, log_probs)
+        law = self.law(p, q, tree)
+        u, key = randomness(tree, context)
+        last = self.last(u * law.denominator < law.numerator, tree)
+        closing = jnp.take_along_axis(law.closing, last[:, None, None], axis=1)[:, 0]
+        noise = gumbel(key, closing.shape[-1])
+        path, count = lineage_path(tree.lineage(), last, tree.depth)
+        return Outcome(path, count, perturbed_argmax(jnp.log(closing), noise))
+
+
+def randomness(tree: DraftTree, context: Context) -> tuple[jax.Array, jax.Array]:
+    """The uniforms `[B, N]` of the tests, and the keys `[B]` of the closing tokens."""
+    rounds, nodes = context.rows.rounds, jnp.arange(tree.tokens.shape[1])
+    u = uniform(key_at(context.keys, Purpose.ACCEPT, rounds[:, None], nodes))
+    return u, key_at(context.keys, Purpose.RESIDUAL, rounds)
+
+
+def _laws(tree: DraftTree, log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Target and draft probabilities; a chosen draft has a one-hot law, a settled one the target's."""
+    p = jnp.exp(log_probs)
+    q = jax.nn.one_hot(tree.tokens, p.shape[-1]) if tree.q is None else jnp.exp(tree.q)
+    # Equal bit for bit, so that the test of a settled draft cannot fail by rounding.
+    return p, jnp.concatenate([p[:, : tree.settled], q[:, tree.settled :]], axis=1)
