@@ -91,7 +91,7 @@ def documents(results: list[dict[str, Any]], root: Path = ROOT) -> dict[Path, st
     """
     held = {}
     for name, region, text in (
-        ("README.md", "benchmarks", small_table(results)),
+        ("README.md", "methods", small_table(results)),
         ("docs/methods.md", "methods", catalogue.markdown() + "\n"),
     ):
         path = root / name

@@ -64,6 +64,7 @@ def section(result: dict[str, Any]) -> str:
     sizes += f", {models['target']['dtype']}{amount}. " if models else ""
     about = " ".join(result["about"].split())
     legend = f"\n{case.legend.strip()}\n" if case.legend else ""
+    picture = f"\n![{case.name}](images/{case.name}.svg)\n" if case.chart else ""
     return (
         f"### {result['case']}: {machine['device']}\n\n{about}{quick}\n\n{sizes}"
         f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
@@ -71,6 +72,7 @@ def section(result: dict[str, Any]) -> str:
         f"commit {machine['commit']}, {machine['date']}.\n\n"
         + table(result["rows"], case.columns)
         + legend
+        + picture
     )
 
 

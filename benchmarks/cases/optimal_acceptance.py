@@ -68,12 +68,12 @@ def drawings(siblings: int) -> Iterator[tuple[str, Growth, bool | None]]:
         yield "one drawn, the others the likeliest", growth.greedy_siblings(shape), None
 
 
-def judges(growth: Growth) -> Iterator[tuple[str, Verifier]]:
+def judges(rule: Growth) -> Iterator[tuple[str, Verifier]]:
     """The exact verifiers that take such siblings."""
     for name, make in VERIFIERS.items():
         verifier = make()
-        chain = not verifier.chains_only or growth.nodes <= growth.depth
-        takes = growth.independent or not verifier.needs_independence
+        chain = not verifier.chains_only or rule.nodes <= rule.depth
+        takes = rule.independent or not verifier.needs_independence
         if verifier.exactness is not Exactness.HEURISTIC and chain and takes:
             yield name, verifier
 

@@ -64,7 +64,7 @@ def test_a_figure_with_a_clock_is_preferred(held):
 def test_markers_are_rewritten_idempotently(held, tmp_path):
     (tmp_path / "docs").mkdir()
     names = ("README.md", "docs/methods.md", "docs/benchmarks.md")
-    (tmp_path / names[0]).write_text(f"# Before\n{marked('benchmarks', 'stale')}\nafter\n")
+    (tmp_path / names[0]).write_text(f"# Before\n{marked('methods', 'stale')}\nafter\n")
     (tmp_path / names[1]).write_text(METHODS)
     documents.write(held, tmp_path)
     once = [(tmp_path / name).read_text() for name in names]
@@ -79,17 +79,17 @@ def test_markers_are_rewritten_idempotently(held, tmp_path):
     "broken",
     [
         "",
-        "<!-- benchmarks:start -->",
-        "<!-- benchmarks:end --><!-- benchmarks:start -->",
-        marked("benchmarks") + "<!-- benchmarks:end -->",
+        "<!-- methods:start -->",
+        "<!-- methods:end --><!-- methods:start -->",
+        marked("methods") + "<!-- methods:end -->",
     ],
 )
 def test_broken_markers_leave_the_files_alone(tmp_path, broken):
     (tmp_path / "README.md").write_text(broken)
     with pytest.raises(ValueError, match="each once"):
         documents.write([], tmp_path)
-    (tmp_path / "README.md").write_text(marked("benchmarks"))
+    (tmp_path / "README.md").write_text(marked("methods"))
     with pytest.raises(ValueError, match=r"no docs/methods.md"):
         documents.write([], tmp_path)
-    assert (tmp_path / "README.md").read_text() == marked("benchmarks")
+    assert (tmp_path / "README.md").read_text() == marked("methods")
     assert not (tmp_path / "docs").exists()
