@@ -42,7 +42,8 @@ def test_gaps_are_filled_as_printed(capsys):
 
 def test_canvases_are_filled_as_printed(capsys):
     *_, code = snippets()
-    names = {"jax": jax, "jaxdec": jaxdec}
+    prompt = jaxdec.text.encode("def fibonacci(n):\n")  # of the quick start
+    names = {"jax": jax, "jaxdec": jaxdec, "prompt": prompt}
     exec(code, names)
     assert capsys.readouterr().out.startswith("def fibonacci(n):\n")
     forwards = int(names["written"].stats.target_forwards[0])
