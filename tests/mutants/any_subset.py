@@ -8,8 +8,8 @@ MUTANTS = [
     Mutant(
         "lattice from right to left",
         f"{HERE}/orders.py",
-        "places = np.argsort(np.where(inside, np.where(visible, 0, 1), 2), axis=1",
-        "places = np.argsort(np.where(inside, np.where(visible, 0, 2 - np.arange(visible.shape[1]) / 999), 3), axis=1",
+        "xp.where(inside, xp.where(visible, 0, 1), 2)",
+        "xp.where(inside, xp.where(visible, 0, 999 - xp.arange(visible.shape[1])), 9999)",
         "gaps are filled from the right",
     ),
     Mutant(

@@ -10,22 +10,22 @@ MUTANTS = [
     Mutant(
         "length instead of eos",
         ROWS,
-        "at_eos + 1 == taken,",
-        "(at_eos + 1 == taken) & (length - self.prompt_length < settings.max_new_tokens),",
+        "(ends.eos + 1 == taken,",
+        "((ends.eos + 1 == taken) & (length - self.prompt_length < settings.max_new_tokens),",
         "an EOS on the last allowed token is reported as LENGTH",
     ),
     Mutant(
         "length instead of stop sequence",
         ROWS,
-        "at_stop + 1 == taken,",
-        "(at_stop + 1 == taken) & (length - self.prompt_length < settings.max_new_tokens),",
+        "(ends.stop + 1 == taken,",
+        "((ends.stop + 1 == taken) & (length - self.prompt_length < settings.max_new_tokens),",
         "a stop sequence that ends on the last allowed token is reported as LENGTH",
     ),
     Mutant(
         "stop sequence instead of eos",
         ROWS,
-        "at_eos + 1 == taken,",
-        "(at_eos + 1 == taken) & (at_eos != at_stop),",
+        "(ends.eos + 1 == taken,",
+        "((ends.eos + 1 == taken) & (ends.eos != ends.stop),",
         "where an EOS completes a stop sequence the wrong one of them is reported",
     ),
     Mutant(
@@ -52,22 +52,22 @@ MUTANTS = [
     Mutant(
         "cache full one step late",
         ROWS,
-        "room - taken < width",
-        "room - taken < width - 1",
+        "room - taken < chunk.shape[1]",
+        "room - taken < chunk.shape[1] - 1",
         "a row goes on although its cache cannot take another step",
     ),
     Mutant(
         "cache full one step early",
         ROWS,
-        "room - taken < width",
-        "room - taken < width + 1",
+        "room - taken < chunk.shape[1]",
+        "room - taken < chunk.shape[1] + 1",
         "a row ends although its cache could take another step",
     ),
     Mutant(
         "buffer full one token late",
         ROWS,
-        "length >= self.tokens.shape[1],",
-        "length > self.tokens.shape[1],",
+        "(length >= self.tokens.shape[1],",
+        "(length > self.tokens.shape[1],",
         "a row whose buffer is full goes on",
     ),
     Mutant(
@@ -101,8 +101,8 @@ MUTANTS = [
     Mutant(
         "stop token dropped",
         ROWS,
-        "jnp.minimum(at_eos, at_stop) + 1",
-        "jnp.minimum(at_eos, at_stop)",
+        "jnp.minimum(self.eos, self.stop) + 1",
+        "jnp.minimum(self.eos, self.stop)",
         "the token that ends a row is not kept",
     ),
     Mutant(
@@ -115,15 +115,15 @@ MUTANTS = [
     Mutant(
         "broken law at the end of a chunk",
         ROWS,
-        "(at_fault == taken) & (at_fault < offered),",
-        "(at_fault == taken),",
+        "(ends.fault == taken) & (ends.fault < offered)",
+        "(ends.fault == taken)",
         "a whole chunk looks like a broken law",
     ),
     Mutant(
         "history counts one token more",
         ROWS,
-        "kept = places < taken[:, None]",
-        "kept = places <= taken[:, None]",
+        "jnp.arange(chunk.shape[1]) < taken[:, None])",
+        "jnp.arange(chunk.shape[1]) <= taken[:, None])",
         "the penalties count a token that was not committed",
     ),
     Mutant(
@@ -143,7 +143,7 @@ MUTANTS = [
     Mutant(
         "counts of the last step only",
         RECORD,
-        "getattr(self.stats, field.name) + getattr(info, field.name)",
+        "getattr(stats, field.name) + getattr(info, field.name)",
         "getattr(info, field.name)",
         "the record forgets the counts of earlier steps",
     ),

@@ -22,8 +22,8 @@ MUTANTS = [
     Mutant(
         "draft cache takes rejected drafts",
         f"{HERE}/model.py",
-        "here &= made.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)",
-        "here &= made.tokens >= 0",
+        "here &= fed.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)",
+        "here &= fed.tokens >= 0",
         "the drafter's cache holds what was not committed",
     ),
     Mutant(
@@ -92,21 +92,21 @@ MUTANTS = [
     Mutant(
         "jacobi window one off",
         f"{HERE}/jacobi.py",
-        "at = (committed.rows.length - length)[:, None] + jnp.arange(size)",
-        "at = (committed.rows.length - length - 1)[:, None] + jnp.arange(size)",
+        "at = (rows.length - length)[:, None] + jnp.arange(size)",
+        "at = (rows.length - length - 1)[:, None] + jnp.arange(size)",
         "guesses are those of the position before",
     ),
     Mutant(
         "jacobi claims its guesses are drawn",
         f"{HERE}/jacobi.py",
-        "q = jnp.where(known[..., None], law, chosen)",
-        "q = law",
+        "q=self.stated(law, known, tokens)",
+        "q=law",
         "guesses of which nothing is known are said to be drawn from a law",
     ),
     Mutant(
         "lookahead grid does not move",
         f"{HERE}/lookahead.py",
-        "(committed.rows.length - length - 1)[:, None] + jnp.arange(self.columns)",
+        "(rows.length - length - 1)[:, None] + jnp.arange(self.columns)",
         "(0 * length)[:, None] + jnp.arange(self.columns)",
         "the grid does not move by what was committed",
     ),

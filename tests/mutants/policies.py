@@ -170,14 +170,14 @@ MUTANTS = [
     ),
     Mutant(
         "blocks one position off",
-        f"{SCHEDULES}/schedule.py",
-        "jnp.zeros_like(places) if self.size is None else places // self.size",
-        "jnp.zeros_like(places) if self.size is None else (places + 1) // self.size",
+        f"{SCHEDULES}/blocks.py",
+        "jnp.where(places >= 0, places // size, -1)",
+        "jnp.where(places >= 0, (places + 1) // size, -1)",
         "blocks begin one position early",
     ),
     Mutant(
         "blocks from the prompt",
-        f"{SCHEDULES}/schedule.py",
+        f"{SCHEDULES}/blocks.py",
         "if not self.from_start:",
         "if self.from_start:",
         "blocks are counted from the wrong end of the prompt",

@@ -149,15 +149,15 @@ MUTANTS = [
     Mutant(
         "rows share keys",
         NOISE,
-        "jax.random.fold_in(rng, row))(jnp.arange(batch))",
-        "jax.random.fold_in(rng, row // 2))(jnp.arange(batch))",
+        "jax.random.fold_in(rng, prompt))(own)",
+        "jax.random.fold_in(rng, prompt // 2))(own)",
         "two rows draw the same numbers",
     ),
     Mutant(
         "keys by the batch",
         NOISE,
-        "jax.random.fold_in(rng, row))(jnp.arange(batch))",
-        "jax.random.fold_in(rng, row + batch))(jnp.arange(batch))",
+        "jax.random.fold_in(rng, prompt))(own)",
+        "jax.random.fold_in(rng, prompt + prompts))(own)",
         "the key of a row depends on the size of the batch",
     ),
     Mutant(

@@ -9,22 +9,22 @@ MUTANTS = [
     Mutant(
         "drafts stand one place late",
         LOOP,
-        "lineage.sum(-1) - 1).astype(jnp.int32)",
-        "lineage.sum(-1)).astype(jnp.int32)",
+        "tree.lineage().sum(-1) - 1).astype(jnp.int32)",
+        "tree.lineage().sum(-1)).astype(jnp.int32)",
         "scored tokens have the positions after their own",
     ),
     Mutant(
         "pending token counted twice",
         LOOP,
-        "history.along(tokens, lineage.at[:, :, 0].set(False))",
-        "history.along(tokens, lineage)",
+        "history.along(tokens, tree.lineage().at[:, :, 0].set(False))",
+        "history.along(tokens, tree.lineage())",
         "the penalties count the pending token again",
     ),
     Mutant(
         "drafts do not count",
         LOOP,
-        "history.along(tokens, lineage.at[:, :, 0].set(False))",
-        "history.along(tokens, jnp.zeros_like(lineage))",
+        "history.along(tokens, tree.lineage().at[:, :, 0].set(False))",
+        "history.along(tokens, jnp.zeros_like(tree.lineage()))",
         "the penalties do not see the drafts before a token",
     ),
     Mutant(
@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "steps after the step",
         LOOP,
-        "state.rows.rounds[:, None], judged.chunk.shape",
-        "rows.rounds[:, None], judged.chunk.shape",
+        "state.rows.rounds[:, None], result.chunk.shape",
+        "rows.rounds[:, None], result.chunk.shape",
         "a token is said to be chosen in the step after its own",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 Imported after a mutant is in place. Everything here is public: `jaxdec.testing`.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,19 +16,24 @@ from jaxdec import any_subset, diffusion, drafters, growth, verifiers
 from jaxdec.diffusion import denoise, refresh, schedules, unmask
 from jaxdec.model import Heads
 from jaxdec.speculative import RankTree
-from jaxdec.testing import battery, check, parts
+from jaxdec.testing import battery, parts
 from jaxdec.testing.parts import canvas, models
 
 jax.config.update("jax_disable_most_optimizations", True)  # tiny programs, that take longer to compile than to run
 
 Check = tuple[str, Callable[[], object]]
-LOOP = tuple(c for c in battery.ALL if c is not battery.check_law)
+LOOPS = battery.LOOPS
+PARTS = battery.PARTS
+CHEAP_FIRST = (*PARTS, *LOOPS)
 """All but the statistical check."""
 
 
-def decoder(name: str, make, checks=LOOP, **options) -> Check:
-    """The battery on one decoder."""
-    return name, partial(check, make, checks=checks, **options)
+def decoder(name: str, make, checks=CHEAP_FIRST, **options) -> list[Check]:
+    """The battery on one decoder, check by check: all look at the runs of one subject."""
+    subject = functools.cache(lambda: battery.Subject(make, **options))
+    run = lambda check: check(subject())
+    title = lambda check: f"{name}: {check.__name__.removeprefix('check_')}"
+    return [(title(check), partial(run, check)) for check in checks]
 
 
 def walked(drafter, verifier=None):
@@ -46,7 +52,7 @@ TREE = decoder(
 RATIO = decoder(
     "a chain, by ratios",
     walked(lambda m: drafters.model(m, length=3), verifiers.TokenRatio()),
-    battery.PARTS,
+    PARTS,
 )
 ORDERED = decoder(
     "plain decoding in an order", lambda target, draft: jaxdec.autoregressive(target), orders=True
@@ -58,7 +64,7 @@ FUSED = decoder(
 LEFT_TO_RIGHT = decoder(
     "a canvas from left to right",
     lambda target, draft: denoise(
-        target, unmask=unmask.left_to_right(), schedule=schedules.blocks(8), cache=refresh.dual()
+        target, unmask=unmask.left_to_right(), schedule=schedules.blocks(8), refresh=refresh.dual()
     ),
 )
 FREEDAVE = decoder(
@@ -68,7 +74,7 @@ FREEDAVE = decoder(
         unmask=unmask.left_to_right(),
         schedule=schedules.blocks(8, from_start=True),
         attention="causal",
-        cache=refresh.block(),
+        refresh=refresh.block(),
         branches=3,
     ),
 )
@@ -76,8 +82,8 @@ FREEDAVE = decoder(
 
 def decoding() -> Iterator[Check]:
     """The loop, rows, stops and records."""
-    yield PLAIN
-    yield CHAIN
+    yield from PLAIN
+    yield from CHAIN
 
 
 def sampling() -> Iterator[Check]:
@@ -91,15 +97,15 @@ def visibility() -> Iterator[Check]:
     """Spans and orders."""
     yield "visibility", parts.check_visibility
     yield "orders", parts.check_orders
-    yield ORDERED
-    yield ASSD
+    yield from ORDERED
+    yield from ASSD
 
 
 def caches() -> Iterator[Check]:
     """The key-value cache and what decoders commit to it."""
     yield "cache", parts.check_cache
-    yield PLAIN
-    yield TREE
+    yield from PLAIN
+    yield from TREE
 
 
 def model_wrappers() -> Iterator[Check]:
@@ -120,7 +126,7 @@ def model_wrappers() -> Iterator[Check]:
 
 def autoregressive() -> Iterator[Check]:
     """Plain decoding."""
-    yield PLAIN
+    yield from PLAIN
 
 
 RULES = {
@@ -139,8 +145,8 @@ def speculative() -> Iterator[Check]:
     for name, rule in RULES.items():
         yield f"growth, {name}", partial(parts.check_growth, rule)
     yield "adaptive length", parts.check_adaptive
-    yield TREE
-    yield RATIO
+    yield from TREE
+    yield from RATIO
 
 
 def verifier_laws() -> Iterator[Check]:
@@ -153,13 +159,11 @@ def verifier_laws() -> Iterator[Check]:
     ):
         yield type(verifier).__name__, partial(parts.check_verifier, verifier)
     yield "typical acceptance", parts.check_typical_acceptance
-    yield TREE
-    yield "assd by ratios", partial(
-        check,
-        lambda target, draft: any_subset.assd(target, width=3, verifier=verifiers.TokenRatio()),
-        orders=True,
-        checks=battery.PARTS,
+    yield from TREE
+    ratios = lambda target, draft: any_subset.assd(
+        target, width=3, verifier=verifiers.TokenRatio()
     )
+    yield from decoder("assd by ratios", ratios, PARTS, orders=True)
 
 
 def cycle_heads(model):
@@ -213,7 +217,7 @@ def drafting() -> Iterator[Check]:
         yield f"drafts of {name}", partial(parts.check_drafts, with_drafter(PERFECT[name][0]))
     kept = lambda m: drafters.trimmed(drafters.model(m, length=3), (0, 1, 3))
     yield "drafts of trimmed", partial(parts.check_drafts, with_drafter(kept), allowed=(0, 1, 3))
-    yield CHAIN
+    yield from CHAIN
 
 
 def any_subsets() -> Iterator[Check]:
@@ -226,12 +230,12 @@ def any_subsets() -> Iterator[Check]:
     yield "perfect parallel sampling", partial(
         parts.check_perfect_infill, lambda m: any_subset.parallel_sampling(m, width=3), 2.75
     )
-    yield ASSD
-    yield FUSED
+    yield from ASSD
+    yield from FUSED
     ngram = lambda target, draft: any_subset.assd(target, width=3, draft="ngram")
-    yield decoder("bigrams", ngram, orders=True)
+    yield from decoder("bigrams", ngram, orders=True)
     parallel = lambda target, draft: any_subset.parallel_sampling(target, width=3)
-    yield decoder("parallel sampling", parallel, orders=True)
+    yield from decoder("parallel sampling", parallel, orders=True)
 
 
 def canvases() -> Iterator[Check]:
@@ -241,12 +245,12 @@ def canvases() -> Iterator[Check]:
     yield "remasked", parts.check_remasked
     yield "groups", parts.check_group_state
     yield "reductions", parts.check_reductions
-    yield LEFT_TO_RIGHT
+    yield from LEFT_TO_RIGHT
     for name in ("prefix", "dual", "frozen"):
         yield f"refresh {name}", partial(parts.check_refresh, canvas.SETS[name][0])
     yield "refresh block", partial(parts.check_refresh, refresh.block(), ("causal blocks",))
     yield "refresh sub-block", partial(parts.check_refresh, refresh.sub_block(), ("sub-blocks",))
-    yield FREEDAVE
+    yield from FREEDAVE
 
 
 def policy_rules() -> Iterator[Check]:

@@ -47,10 +47,10 @@ GRIDS: dict[str, tuple[Schedule, Callable[[], list[int]]]] = {
 def check_schedule(schedule: Schedule, groups: Callable[[int], int], size: int = 24) -> None:
     """The i-th generated position (of the sequence, if blocks are counted from there) is in group `groups(i)`."""
     prompts, length = [0, 1, 3, 4, 5, 9], size + 9
-    found = np.asarray(schedule.assign(jnp.asarray(prompts), length)[0])
+    found = np.asarray(schedule.assign(None, jnp.asarray(prompts), length)[0])
     for row, prompt in enumerate(prompts):
         for place in range(prompt + size):
-            index = place if schedule.from_start else place - prompt
+            index = place if getattr(schedule, "from_start", False) else place - prompt
             wanted = groups(index) if index >= 0 else -1
             got = found[row, place]
             assert got == wanted, f"prompt of {prompt}, position {place}: group {got}, not {wanted}"
@@ -125,7 +125,7 @@ def check_refresh(
         options = dict(SCHEDULES[name], unmask=unmask.threshold(0.6))
         plain = _decode(denoise(model, **options), params)
         knobs = {} if rule.exact else {"refresh_period": 1}
-        cached = _decode(denoise(model, cache=rule, **options), params, **knobs)
+        cached = _decode(denoise(model, refresh=rule, **options), params, **knobs)
         _same(plain, cached, f"{rule} with {name}")
 
 
@@ -146,17 +146,17 @@ def check_refresh_sets(
     entered, entered_unit, first, over = flags
     exists = np.ones_like(groups, bool)
     exists[:, -1] = False
-    facts = refresh.Facts(
+    status = refresh.CanvasStatus(
         *(jnp.asarray(x) for x in (groups, units, exists, active, active // 2)),
         *(jnp.asarray(x) for x in flags),
     )
     for name, rule_of in (("narrow", narrow), ("wide", wide)):
-        found = np.asarray(getattr(rule, name)(facts))
+        found = np.asarray(getattr(rule, name)(None, status))
         for b, i in np.ndindex(groups.shape):
             own = (groups[b, i], units[b, i]), (active[b, 0], active[b, 0] // 2)
             wanted = exists[b, i] and rule_of(*own, first[b], over[b])
             assert bool(found[b, i]) == bool(wanted), f"{rule}: {name}, {own[0]} while at {own[1]}"
-    found = np.asarray(rule.refresh(facts))
+    found = np.asarray(rule.due(None, status))
     for b in range(5):
         given = entered[b], entered_unit[b], first[b], over[b]
         assert bool(found[b]) == bool(when(*given)), f"{rule} refreshes: {given}"

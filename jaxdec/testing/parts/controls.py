@@ -134,7 +134,9 @@ def check_drafts(
     keys = row_keys(jax.random.key(1), 2)
     state = decoding.init(decoder, params, request)
     propose = jax.jit(
-        lambda state: decoder.drafter.propose(params, state.draft, decoder.context(state, keys))[0]
+        lambda state: decoder.drafter.propose(
+            decoder.drafter.own(params), state.draft, decoder.context(state, keys)
+        )[0]
     )
     step = jax.jit(lambda state: decoder.step(params, state, keys)[0])
     for number in range(steps):

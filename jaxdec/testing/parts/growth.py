@@ -9,8 +9,7 @@ from jaxdec.decoding import Rows
 from jaxdec.generation import prepare
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.speculative import Context, grow
-from jaxdec.speculative.growth import BestFirst, Growth
-from jaxdec.speculative.growth import Threshold as ThresholdGrowth
+from jaxdec.speculative.growth import BestFirst, Growth, ThresholdGrowth
 from jaxdec.testing.oracles import hash_oracle
 
 V = 4

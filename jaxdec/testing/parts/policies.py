@@ -83,12 +83,12 @@ def check_policy(policy: Unmask, twin: Twin | None = None) -> None:
     knobs = _values(policy, getattr(policy, "by", "") == "entropy")
     for width, vocab in SHAPES:
         board = Board(width, vocab, seed=width)
-        state = policy.init(ROWS, width)
+        state = policy.init(None, ROWS, width)
         for _ in range(4 * width):
             if not board.allowed.any():
                 break
             seen, rows = board.look()
-            chosen, state = policy.choose(seen, state, _traced(knobs))
+            chosen, state = policy.choose(None, seen, state, _traced(knobs))
             chosen = np.asarray(chosen) & board.allowed
             for b, row in enumerate(rows):
                 own = {name: values[b].item() for name, values in knobs.items()}
@@ -109,7 +109,7 @@ def _check_certain(policy: Unmask, twin: Twin) -> None:
     if getattr(policy, "by", "") == "entropy" or "entropy_bound" in knobs:
         knobs = {k: 0 * v if k != "steps" else v for k, v in knobs.items()}
     seen, rows = board.look(sure=True)
-    chosen, _ = policy.choose(seen, policy.init(ROWS, board.width), _traced(knobs))
+    chosen, _ = policy.choose(None, seen, policy.init(None, ROWS, board.width), _traced(knobs))
     for b, row in enumerate(rows):
         own = {name: values[b].item() for name, values in knobs.items()}
         wanted = sorted(set(twin(row, **own))) if row.allowed else []
@@ -128,7 +128,7 @@ def check_ancestral(policy: Unmask | None = None, steps: int = 4, draws: int = 4
             board.step = step
             board.seed = draw
             seen, _ = board.look()
-            chosen, _ = policy.choose(seen, None, knobs)
+            chosen, _ = policy.choose(None, seen, None, knobs)
             share += int(np.asarray(chosen)[board.allowed].sum())
             count += int(board.allowed.sum())
         expected = 1 / (steps - step)
@@ -140,12 +140,12 @@ def check_remask(rule: Remask) -> None:
     """Saber's backtracking takes back what fell most, as many as published, and never what makes no progress."""
     for width in (7, 20):
         board, chance = Board(width, 6, seed=width), np.random.default_rng(8)
-        knobs, state = _values(rule), rule.init(ROWS, width)
+        knobs, state = _values(rule), rule.init(None, ROWS, width)
         before = [[0.0] * width for _ in range(ROWS)]
         for _ in range(6):
             seen, rows = board.look()
             reveal = board.allowed & (chance.random((ROWS, width)) < chance.random((ROWS, 1)))
-            back, state = rule.take_back(seen, jnp.asarray(reveal), state, _traced(knobs))
+            back, state = rule.take_back(None, seen, jnp.asarray(reveal), state, _traced(knobs))
             back = np.asarray(back)
             for b, row in enumerate(rows):
                 now = [row.score("max_prob", at) for at in range(width)]
@@ -172,7 +172,7 @@ def check_stop(rule: Stop) -> None:
         board, knobs = Board(*SHAPES[1], seed=seed), _values(rule)
         while board.allowed.any():
             seen, rows = board.look()
-            now = np.asarray(rule.now(seen, _traced(knobs)))
+            now = np.asarray(rule.now(None, seen, None, _traced(knobs))[0])
             top, second = np.asarray(seen.own.top, float), np.asarray(seen.own.second, float)
             for b, row in enumerate(rows):
                 if not row.allowed or b in (GAPS, NO_NUMBERS):
@@ -194,14 +194,16 @@ def check_fuse(rule: Fuse) -> None:
     """Credit of a position's most probable token fades and grows as published, at masked positions alone."""
     width, vocab = SHAPES[0]
     board, knobs = Board(width, vocab, seed=4), _values(rule)
-    state = rule.init(ROWS, width)
+    state = rule.init(None, ROWS, width)
     held = np.zeros((ROWS, width, vocab))
     base = np.random.default_rng(5).normal(size=(ROWS, width, vocab))
     for step in range(6):
         noise = np.random.default_rng(step).normal(size=base.shape)
         logits = (base + noise).astype(np.float32)
         masked = np.random.default_rng(step + 50).random((ROWS, width)) < 0.8
-        fused, state = rule.fuse(jnp.asarray(logits), jnp.asarray(masked), state, _traced(knobs))
+        fused, state = rule.fuse(
+            None, twins.scored(jnp.asarray(logits)), jnp.asarray(masked), state, _traced(knobs)
+        )
         for b, i in np.ndindex(ROWS, width):
             own = {name: values[b].item() for name, values in knobs.items()}
             law = twins.normalised(logits[b, i].astype(float))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdec
-from jaxdec.decoding import Rows
+from jaxdec.decoding import Rows, Scored
 from jaxdec.generation import prepare
 from jaxdec.sampling import row_keys
 from jaxdec.speculative import Context, DraftTree
@@ -188,7 +188,12 @@ def _check_sampler(verifier: RatioVerifier, plain: bool, draws: int = 40_000) ->
     tree = DraftTree(each(tokens), each(parents), each(mask), each(log(q)), depth=depth)
     context = _context(draws, plain)
     logits = each(log(p))
-    outcome = jax.jit(lambda tree, logits: verifier.judge(tree, logits, None, context))(tree, logits).outcome
+    warp = context.settings.warp
+
+    def verify(tree: DraftTree, logits: jax.Array) -> Any:
+        return verifier.verify(None, tree, Scored(logits, logits), warp.log_probs(logits), context)
+
+    outcome = jax.jit(verify)(tree, logits)
     one = jax.tree.map(lambda x: x[:1], tree)
     law = verifier.law(jnp.asarray(p[None], jnp.float32), jnp.asarray(q[None], jnp.float32), one)
     passed, chances = independent_tests(np.asarray(law.passing, float))
@@ -219,7 +224,8 @@ def check_typical_acceptance(verifier: TypicalAcceptance | None = None) -> None:
     each = lambda x: jnp.broadcast_to(jnp.asarray(x), (rows, *x.shape))
     tree = DraftTree(each(tokens), each(parents), each(np.ones(7, bool)), None, depth=depth)
     context = dataclasses.replace(context, settings=settings)
-    outcome = verifier.verify(tree, jnp.asarray(np.log(p), jnp.float32), context)
+    logits = jnp.asarray(np.log(p), jnp.float32)
+    outcome = verifier.verify(None, tree, Scored(logits, logits), logits, context)
     lineage = {-1: ()}
     for node, parent in enumerate(parents.tolist()):
         lineage[node] = (*lineage[parent], node)
