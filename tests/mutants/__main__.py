@@ -43,14 +43,16 @@ def main() -> int:
     parser.add_argument("--offset", type=int, default=0, help="which one is the first")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a mutant")
-    parser.add_argument("--control", action="store_true", help="the controls alone, all checks")
+    controls = parser.add_mutually_exclusive_group()
+    controls.add_argument("--control", action="store_true", help="the controls alone, all checks")
+    controls.add_argument("--no-control", action="store_true", help="the mutants alone")
     given = parser.parse_args()
     chosen = [m for m in everything() if not given.family or m.family in given.family]
     if given.only:
         chosen = [m for m in chosen if any(part in m.name for part in given.only)]
     chosen = chosen[given.offset :: given.every]
     families = list(dict.fromkeys(m.family for m in chosen))
-    tasks = [(family, None) for family in families]
+    tasks = [] if given.no_control else [(family, None) for family in families]
     if not given.control:
         tasks += [(m.family, m) for m in chosen]
     outcomes = []

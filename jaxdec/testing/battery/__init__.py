@@ -5,6 +5,7 @@
 A check is a function of a `Subject`, a decoder with its runs over the rows of `CASES`; it raises a `Difference`.
 """
 
+from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.cases import CASES, NEVER, OFF, VOCAB, Case, Kind, pair
 from jaxdec.testing.battery.check import ALL, LAW, LOOPS, PARTS, check
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
@@ -45,6 +46,8 @@ __all__ = [
     "check",
     "check_alone",
     "check_broken_model",
+    "check_cache",
+    "check_capacity",
     "check_chunked",
     "check_compiled_once",
     "check_declaration",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from jaxdec.decoding import Exactness
+from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
 from jaxdec.testing.battery.identity import check_broken_model, check_identity
 from jaxdec.testing.battery.law import check_law
@@ -30,6 +31,8 @@ PARTS: tuple[Check, ...] = (
     check_keys,
     check_broken_model,
     check_full_cache,
+    check_capacity,
+    check_cache,
     check_compiled_once,
 )
 """What every part of a decoder can break; one program serves them all."""

@@ -30,8 +30,9 @@ def kv_entries(tokens: int, seed: int) -> KVEntries:
 
 def _slots(cache: Any) -> list[list[tuple[np.ndarray, ...]]]:
     """Span, position, keys and values of every slot of every row."""
-    leaves = [np.asarray(x).swapaxes(1, 2) for layer in cache.layers for x in layer]
-    columns = [np.asarray(cache.spans), np.asarray(cache.positions), *leaves]
+    read = [cache.read(layer) for layer in range(cache.layers)]
+    leaves = [np.asarray(x).swapaxes(1, 2) for keys in read for x in (keys.keys, keys.values)]
+    columns = [np.asarray(read[0].key_spans), np.asarray(read[0].positions), *leaves]
     return [[tuple(c[b, s] for c in columns) for s in range(cache.capacity)] for b in range(B)]
 
 
@@ -59,6 +60,8 @@ def check_cache(
     create: Callable[[int, int], Any] = kv_cache, entries: Callable[[int, int], Any] = kv_entries
 ) -> None:
     """Commits append paths while there is room, down to the last slot; writes change the chosen slots alone.
+
+    Views hide slots, renumber spans and move rows, and leave the cache as it is.
 
     Args:
       create: `(batch, capacity) -> cache` for batches of 3.
@@ -94,3 +97,23 @@ def check_cache(
             wanted = token(b, at[0], at[0]) if at.size else before[b][s]
             for one, two in zip(slot, wanted, strict=True):
                 np.testing.assert_array_equal(one, two, f"write: slot {s} of row {b}")
+
+    hidden = np.random.default_rng(1).random((B, capacity)) < 0.5
+    order = np.array([2, 0, 2])
+    for what, view, wanted in (
+        ("hide", cache.hide(jnp.asarray(hidden)), lambda b, s: _emptied(before[b][s], hidden[b, s])),
+        ("renumber", cache.renumber(lambda spans: spans + 3), lambda b, s: _raised(before[b][s], 3)),
+        ("rows", cache.rows(jnp.asarray(order)), lambda b, s: before[order[b]][s]),
+    ):
+        for b, held in enumerate(_slots(view)):
+            for s, slot in enumerate(held):
+                for one, two in zip(slot, wanted(b, s), strict=True):
+                    np.testing.assert_array_equal(one, two, f"{what}: slot {s} of row {b}")
+
+
+def _emptied(slot: tuple[np.ndarray, ...], hidden: bool) -> tuple[np.ndarray, ...]:
+    return (visibility.EMPTY, *slot[1:]) if hidden else slot
+
+
+def _raised(slot: tuple[np.ndarray, ...], more: int) -> tuple[np.ndarray, ...]:
+    return (slot[0] + more, *slot[1:])

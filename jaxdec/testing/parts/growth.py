@@ -57,7 +57,7 @@ def check_growth(rule: Growth, draws: int = 4000) -> None:
     for temperature in (1.0, 0.0):
         batch = draws if temperature else 8
         context = _context(batch, temperature, rule.depth)
-        grown = jax.jit(lambda context=context: grow(rule, context, source, None)[0])()
+        grown = jax.jit(lambda context=context: grow(rule, None, context, source, None)[0])()
         tree = jax.tree.map(np.asarray, grown)
         assert tree.tokens.shape == (batch, rule.nodes) and tree.depth == rule.depth
         paths = [_paths(tree, row) for row in range(min(batch, 200))]
