@@ -38,7 +38,9 @@ def main() -> int:
     """Runs what the arguments choose; 0 if the controls pass and no real fault survives."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--family", choices=FAMILIES, action="append")
-    parser.add_argument("--only", metavar="NAME", action="append", help="mutants whose name holds this")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="mutants whose name holds this"
+    )
     parser.add_argument("--every", type=int, default=1, help="every n-th mutant")
     parser.add_argument("--offset", type=int, default=0, help="which one is the first")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")

@@ -44,7 +44,7 @@ MUTANTS = [
         "law without its history",
         FILE,
         "settings.warp.log_probs(logits, rows.history)",
-        "settings.warp.log_probs(logits, rows.history and rows.history.__class__(rows.history.prompt, 0 * rows.history.generated))",
-        "penalties do not see what was generated",
+        "settings.warp.log_probs(logits, jax.tree.map(jnp.zeros_like, rows.history))",
+        "penalties do not see what was written",
     ),
 ]

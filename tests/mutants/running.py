@@ -70,7 +70,9 @@ def _child(family: str, mutant: Mutant | None, report: Path, every_check: bool) 
 
 def _start(family: str, mutant: Mutant | None, report: Path, every_check: bool) -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no backend is up yet, and so no thread that a fork could harm
+        warnings.simplefilter(
+            "ignore"
+        )  # no backend is up yet, and so no thread that a fork could harm
         process = os.fork()
     if process:
         return process
@@ -114,7 +116,12 @@ def run(
                 del running[process]
                 found = json.loads(report.read_text()) if report.exists() else []
                 if not report.exists():
-                    found = [["time" if not ended else "crash", "the process did not end" if not ended else "it died"]]
+                    found = [
+                        [
+                            "time" if not ended else "crash",
+                            "the process did not end" if not ended else "it died",
+                        ]
+                    ]
                 if every_check and found:
                     found = [["; ".join(name for name, _ in found), found[0][1]]]
                 killed_by, message = found[0] if found else ("", "")

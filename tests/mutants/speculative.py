@@ -66,8 +66,8 @@ MUTANTS = [
     Mutant(
         "siblings claim one law",
         f"{GROWTH}/siblings.py",
-        'drawn) > 0',
-        'drawn) > 2',
+        "drawn) > 0",
+        "drawn) > 2",
         "the law of a sibling still holds those drawn before it",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""What of the public kit a family is held against: the cheapest and sharpest checks first, since the first failure ends it.
+"""What a family is held against: the cheapest and sharpest checks first, since the first failure ends a run.
 
 Imported after a mutant is in place. Everything here is public: `jaxdec.testing`.
 """
@@ -19,7 +19,9 @@ from jaxdec.speculative import RankTree
 from jaxdec.testing import battery, parts
 from jaxdec.testing.parts import canvas, models
 
-jax.config.update("jax_disable_most_optimizations", True)  # tiny programs, that take longer to compile than to run
+jax.config.update(
+    "jax_disable_most_optimizations", True
+)  # tiny programs, that take longer to compile than to run
 
 Check = tuple[str, Callable[[], object]]
 LOOPS = battery.LOOPS
@@ -47,7 +49,9 @@ PLAIN = decoder("plain decoding", lambda target, draft: jaxdec.autoregressive(ta
 CHAIN = decoder("a chain, walked", walked(lambda m: drafters.model(m, length=4)))
 TREE = decoder(
     "a tree, walked",
-    walked(lambda m: drafters.model(m, growth=growth.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))))),
+    walked(
+        lambda m: drafters.model(m, growth=growth.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))))
+    ),
 )
 RATIO = decoder(
     "a chain, by ratios",
@@ -59,7 +63,9 @@ ORDERED = decoder(
 )
 ASSD = decoder("assd", lambda target, draft: any_subset.assd(target, width=3), orders=True)
 FUSED = decoder(
-    "fused", lambda target, draft: any_subset.fused(target, width=3, nodes=6, outcomes=4), orders=True
+    "fused",
+    lambda target, draft: any_subset.fused(target, width=3, nodes=6, outcomes=4),
+    orders=True,
 )
 LEFT_TO_RIGHT = decoder(
     "a canvas from left to right",
@@ -160,9 +166,7 @@ def verifier_laws() -> Iterator[Check]:
         yield type(verifier).__name__, partial(parts.check_verifier, verifier)
     yield "typical acceptance", parts.check_typical_acceptance
     yield from TREE
-    ratios = lambda target, draft: any_subset.assd(
-        target, width=3, verifier=verifiers.TokenRatio()
-    )
+    ratios = lambda target, draft: any_subset.assd(target, width=3, verifier=verifiers.TokenRatio())
     yield from decoder("assd by ratios", ratios, PARTS, orders=True)
 
 
@@ -224,11 +228,17 @@ def any_subsets() -> Iterator[Check]:
     """Orders, densities, results by position, and drafts in an order."""
     yield "lattice", parts.check_lattice
     yield "infill", parts.check_infill
-    yield "perfect fused", partial(
-        parts.check_perfect_infill, lambda m: any_subset.fused(m, width=3, outcomes=2), 2.5
+    yield (
+        "perfect fused",
+        partial(
+            parts.check_perfect_infill, lambda m: any_subset.fused(m, width=3, outcomes=2), 2.5
+        ),
     )
-    yield "perfect parallel sampling", partial(
-        parts.check_perfect_infill, lambda m: any_subset.parallel_sampling(m, width=3), 2.75
+    yield (
+        "perfect parallel sampling",
+        partial(
+            parts.check_perfect_infill, lambda m: any_subset.parallel_sampling(m, width=3), 2.75
+        ),
     )
     yield from ASSD
     yield from FUSED

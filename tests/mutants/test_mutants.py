@@ -35,7 +35,7 @@ def test_the_fault_is_what_is_imported():
     code = (
         "from tests.mutants.source import replace; from tests.mutants.mutant import ROOT, mutants;"
         "fault = mutants('sampling')[3]; replace(ROOT / fault.file, fault.source());"
-        "import inspect, jaxdec.sampling.filters.top_k as module;"
+        "import sys, jaxdec.sampling; module = sys.modules['jaxdec.sampling.filters.top_k'];"
         "print((module.__spec__.loader.text == fault.source()) and fault.name)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -48,7 +48,15 @@ def test_the_fault_is_what_is_imported():
 @pytest.mark.slow
 def test_a_sample_is_killed():
     offset = int(os.environ.get("MUTANTS_OFFSET", "0")) % EVERY
-    command = [sys.executable, "-m", "tests.mutants", "--every", str(EVERY), "--offset", str(offset)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.mutants",
+        "--every",
+        str(EVERY),
+        "--offset",
+        str(offset),
+    ]
     done = subprocess.run([*command, "--no-control"], capture_output=True, text=True, cwd=ROOT)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]

@@ -47,6 +47,10 @@ def check_capacity(subject: Subject) -> None:
             if not least <= row.length <= request.capacity:
                 fits = f"{least} to {request.capacity} tokens"
                 raise Difference("a full row", row=name, expected=fits, got=row.length)
+            before = row.length - int((row.steps == row.steps.max()).sum())
+            if before > request.capacity + 1 - subject.decoder.width:
+                most = request.capacity + 1 - subject.decoder.width
+                raise Difference("length before the last step", row=name, expected=most, got=before)
             if name not in exact:
                 continue
             for i, (one, two) in enumerate(zip(plain[name].text, row.text, strict=False)):
@@ -89,7 +93,9 @@ def check_cache(subject: Subject) -> None:
         }
         for what, (expected, got) in wanted.items():
             for i in np.flatnonzero(expected != got):
-                raise Difference(what, row=case.name, position=int(i), expected=expected[i], got=got[i])
+                raise Difference(
+                    what, row=case.name, position=int(i), expected=expected[i], got=got[i]
+                )
         if (spans[b, count:, 0] <= spans[b, count:, 1]).any():
             raise Difference("slots past the text are seen by nobody", row=case.name)
 

@@ -73,7 +73,9 @@ def check_cache(
     _compare(cache, rows, "empty")
     commit, rng = jax.jit(type(cache).commit), np.random.default_rng(0)
     # The first row is filled to its last slot and then refused; the others stay behind.
-    for step, count in enumerate(([3, 2, 0], [2, 1, 3], [2, 3, 1], [3, 0, 2], [1, 3, 3], [1, 1, 0])):
+    for step, count in enumerate(
+        ([3, 2, 0], [2, 1, 3], [2, 3, 1], [3, 0, 2], [1, 3, 3], [1, 1, 0])
+    ):
         new = entries(5, step)
         index = rng.permuted(np.tile(np.arange(5), (B, 1)), axis=1)[:, :3]
         key_spans = rng.integers(0, 50, (B, 3, 2))
@@ -88,7 +90,9 @@ def check_cache(
 
     before, new = _slots(cache), entries(3, 99)
     slots, key_spans = np.array([[5, -1, 0], [capacity, 2, -3], [-1, 1, 99]]), np.full((B, 3, 2), 7)
-    after = jax.jit(type(cache).write)(cache, new, jnp.asarray(slots), jnp.asarray(key_spans, jnp.int32))
+    after = jax.jit(type(cache).write)(
+        cache, new, jnp.asarray(slots), jnp.asarray(key_spans, jnp.int32)
+    )
     token = _tokens(new, key_spans)
     np.testing.assert_array_equal(after.length, cache.length)
     for b, held in enumerate(_slots(after)):
@@ -100,14 +104,23 @@ def check_cache(
 
     hidden = np.random.default_rng(1).random((B, capacity)) < 0.5
     order = np.array([2, 0, 2])
-    for what, view, wanted in (
-        ("hide", cache.hide(jnp.asarray(hidden)), lambda b, s: _emptied(before[b][s], hidden[b, s])),
-        ("renumber", cache.renumber(lambda spans: spans + 3), lambda b, s: _raised(before[b][s], 3)),
+    views: tuple[tuple[str, Any, Callable[[int, int], tuple[np.ndarray, ...]]], ...] = (
+        (
+            "hide",
+            cache.hide(jnp.asarray(hidden)),
+            lambda b, s: _emptied(before[b][s], bool(hidden[b, s])),
+        ),
+        (
+            "renumber",
+            cache.renumber(lambda spans: spans + 3),
+            lambda b, s: _raised(before[b][s], 3),
+        ),
         ("rows", cache.rows(jnp.asarray(order)), lambda b, s: before[order[b]][s]),
-    ):
+    )
+    for what, view, changed in views:
         for b, held in enumerate(_slots(view)):
             for s, slot in enumerate(held):
-                for one, two in zip(slot, wanted(b, s), strict=True):
+                for one, two in zip(slot, changed(b, s), strict=True):
                     np.testing.assert_array_equal(one, two, f"{what}: slot {s} of row {b}")
 
 

@@ -104,9 +104,7 @@ def _same(one: generation.Result, two: generation.Result, what: str, steps: bool
 SCHEDULES: dict[str, dict[str, Any]] = {
     "blocks": dict(schedule=schedules.blocks(4)),
     "causal blocks": dict(schedule=schedules.blocks(4, from_start=True), attention="causal"),
-    "sub-blocks": dict(
-        schedule=schedules.blocks(4, within=8, from_start=True), attention="causal"
-    ),
+    "sub-blocks": dict(schedule=schedules.blocks(4, within=8, from_start=True), attention="causal"),
 }
 
 
@@ -203,7 +201,9 @@ def check_reductions(made: tuple[Model, Any] | None = None) -> None:
     chosen = np.asarray(fused.raw_log_probs) != np.asarray(fused.log_probs)
     assert chosen[1:].any(), "the raw law is that of the model, without credit"
 
-    whole = denoise(model, stop=diffusion.prophet(), unmask=unmask.quota(), schedule=schedules.blocks(4))
+    whole = denoise(
+        model, stop=diffusion.prophet(), unmask=unmask.quota(), schedule=schedules.blocks(4)
+    )
     gaps = dict.fromkeys(("early_gap", "middle_gap", "late_gap"), -np.inf)
     at_once = _decode(whole, params, **gaps)
     np.testing.assert_array_equal(
@@ -249,7 +249,7 @@ def check_remasked(made: tuple[Model, Any] | None = None) -> None:
         params,
         PROMPTS,
         lengths=LENGTHS,
-        max_new_tokens=BUDGET,
+        max_new_tokens=jnp.asarray(BUDGET),
         temperature=np.array([0.0, 0.7, 1.0]),
         minimum=4,
     )
@@ -257,7 +257,9 @@ def check_remasked(made: tuple[Model, Any] | None = None) -> None:
     state, _ = decoding.run(decoder, params, state, jax.random.key(7), 500)
     for row in range(3):
         end = LENGTHS[row] + BUDGET[row]
-        emitted, canvas = (np.asarray(x)[row, :end] for x in (state.rows.tokens, state.canvas.tokens))
+        emitted, canvas = (
+            np.asarray(x)[row, :end] for x in (state.rows.tokens, state.canvas.tokens)
+        )
         np.testing.assert_array_equal(emitted, canvas, f"row {row}: emitted, and on the canvas")
         prompt = PROMPTS[row, : LENGTHS[row]]
         np.testing.assert_array_equal(emitted[: LENGTHS[row]], prompt, f"the prompt of row {row}")

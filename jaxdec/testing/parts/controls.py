@@ -45,10 +45,10 @@ def sequence_oracle(text: Sequence[int], vocab_size: int) -> tuple[Model, jax.Ar
 def perfect_target(kind: Kind) -> tuple[Model, dict[str, Any], np.ndarray]:
     """A target for which drafters of a kind are perfect, its params, and prompts `[B, P]`.
 
-      self      a hash oracle, and a draft model that is the target
-      sequence  a text of period 6: for those who look up what followed, or guess by position
-      copy      a text that repeats its prompt but for one token: for those who copy
-      count     a text that counts up: for those who read what the target predicts
+    self      a hash oracle, and a draft model that is the target
+    sequence  a text of period 6: for those who look up what followed, or guess by position
+    copy      a text that repeats its prompt but for one token: for those who copy
+    count     a text that counts up: for those who read what the target predicts
     """
     if kind == "self":
         model, params = oracles.hash_oracle(7, scale=1.5)

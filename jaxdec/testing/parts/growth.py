@@ -105,7 +105,9 @@ def _check_stated(tree, row, paths, logits, temperature) -> None:
             assert (stated == 1).any(), f"row {row}: greedy node {node} is said to be drawn"
             continue
         law = np.where(stated > 0, _law(logits, path[:-1], temperature), 0)
-        np.testing.assert_allclose(stated, law / law.sum(), rtol=1e-3, atol=1e-5, err_msg=f"node {node}")
+        np.testing.assert_allclose(
+            stated, law / law.sum(), rtol=1e-3, atol=1e-5, err_msg=f"node {node}"
+        )
 
 
 def _check_drawn(tree) -> None:
@@ -126,14 +128,17 @@ def _check_independent(tree) -> None:
     equal = (tree.tokens[:, first][:, 1] == tree.tokens[:, first][:, 2]).mean()
     law = np.exp(tree.q[0, 0])
     expected = float((law**2).sum())
-    assert abs(equal - expected) < 0.05, f"siblings are equal in {equal} of the rows, not {expected}"
+    assert abs(equal - expected) < 0.05, (
+        f"siblings are equal in {equal} of the rows, not {expected}"
+    )
 
 
 def _check_best(rule: BestFirst, paths: dict[int, list[int]], logits: np.ndarray) -> None:
     """The nodes are the likeliest of all paths that a beam of the rule's width meets."""
-    beam, weighed = {(): 1.0}, {}
+    beam: dict[tuple[int, ...], float] = {(): 1.0}
+    weighed: dict[tuple[int, ...], float] = {}
     for _ in range(rule.depth):
-        below = {}
+        below: dict[tuple[int, ...], float] = {}
         for path, chance in beam.items():
             law = _law(logits, list(path), 1.0)
             for token in np.argsort(-law, kind="stable")[: rule.siblings].tolist():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxdec
@@ -25,14 +26,14 @@ VISIBLE[:, 0], VISIBLE[:, 3] = True, False
 def check_lattice() -> None:
     """Visible positions come first and the gaps after them, both from left to right; positions past the end never."""
     order = any_subset.lattice(VISIBLE, SIZES)
-    ranks = np.asarray(any_subset.lattice_ranks(VISIBLE))
+    ranks = np.asarray(any_subset.lattice_ranks(jnp.asarray(VISIBLE)))
     for row, size in enumerate(SIZES):
         shown = [i for i in range(size) if VISIBLE[row, i]]
         wanted = shown + [i for i in range(size) if not VISIBLE[row, i]]
         found = np.asarray(order.places)[row, :size].tolist()
         assert found == wanted, f"row {row}: order {found}, not {wanted}"
         assert int(order.visible[row]) == len(shown) and int(order.size[row]) == size
-        whole = sorted(range(LENGTH), key=lambda i, row=row: (not VISIBLE[row, i], i))
+        whole = sorted(range(LENGTH), key=lambda i: (not VISIBLE[row, i], i))
         assert ranks[row].tolist() == np.argsort(whole).tolist(), f"row {row}: ranks {ranks[row]}"
 
 
@@ -103,10 +104,14 @@ def check_perfect_infill(make: Callable[[Model], Any], tokens_a_step: float) -> 
     visible = np.arange(30)[None] % 7 == 0
     gaps = int((~visible).sum())
     result = jaxdec.infill(
-        make(model), {"target": params}, np.array([text]), visible, rng=jax.random.key(0), temperature=0.0
+        make(model),
+        {"target": params},
+        np.array([text]),
+        visible,
+        rng=jax.random.key(0),
+        temperature=0.0,
     )
     np.testing.assert_array_equal(np.asarray(result.tokens)[0], text)
     steps = int(np.asarray(result.steps).max()) + 1
     rate = gaps / steps
     assert rate >= tokens_a_step - 1e-9, f"{rate:.2f} tokens a step, not {tokens_a_step}"
-

@@ -61,9 +61,12 @@ def check_spans(model: Model, params: Any, *, reach: int | None = None, seed: in
         inputs = Inputs.causal(jnp.asarray(text[:, place : place + 1]), jnp.asarray([place]))
         output = model.forward(params, inputs, grown)
         law = np.asarray(jax.nn.log_softmax(output.logits))[0, 0]
-        np.testing.assert_allclose(law, whole[0, place], atol=2e-4, err_msg=f"cached, place {place}")
-        spans = visibility.causal(inputs.positions).key_spans
-        grown = grown.commit(output.entries, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32), spans)
+        np.testing.assert_allclose(
+            law, whole[0, place], atol=2e-4, err_msg=f"cached, place {place}"
+        )
+        own = visibility.causal(inputs.positions).key_spans
+        one = jnp.ones(1, jnp.int32)
+        grown = grown.commit(output.entries, jnp.zeros((1, 1), jnp.int32), one, own)
 
     parents, tokens = np.array([-1, 0, 0, 1, 2, 3, 4]), rng.integers(0, real, 7)
     spans = visibility.tree(jnp.asarray(parents[None]), jnp.asarray([prompt]))
@@ -74,8 +77,8 @@ def check_spans(model: Model, params: Any, *, reach: int | None = None, seed: in
         path = [node]
         while parents[path[-1]] >= 0:
             path.append(parents[path[-1]])
-        own = np.concatenate([text[0, :prompt], tokens[path[::-1]]])[None]
-        law = _law(model, params, Inputs.causal(jnp.asarray(own)))[0, -1]
+        alone = np.concatenate([text[0, :prompt], tokens[path[::-1]]])[None]
+        law = _law(model, params, Inputs.causal(jnp.asarray(alone)))[0, -1]
         np.testing.assert_allclose(found[node], law, atol=2e-4, err_msg=f"node {node} of a tree")
 
     last = whole[0, -1]
@@ -113,11 +116,15 @@ def check_any_subset_model(
     hidden = np.ones((1, size + 2), bool)
     hidden[0, size:] = False  # two tokens of padding
     pad = lambda x: jnp.pad(x, ((0, 0), (0, 2)) + ((0, 0),) * (x.ndim - 2))
-    spans = visibility.Spans(pad(content.query_spans), pad(content.key_spans)).where(jnp.asarray(hidden))
+    spans = visibility.Spans(pad(content.query_spans), pad(content.key_spans)).where(
+        jnp.asarray(hidden)
+    )
     queries = Queries(jnp.asarray(places[None]), query.query_spans, jnp.asarray([size]))
     padded = np.concatenate([tokens, [4, 4]])
     inputs = Inputs(jnp.asarray(padded[None]), pad(jnp.asarray(places[None])), *spans, queries)
-    logits = np.asarray(jax.jit(lambda inputs: model.forward(params, inputs, None).logits)(inputs))[0]
+    logits = np.asarray(jax.jit(lambda inputs: model.forward(params, inputs, None).logits)(inputs))[
+        0
+    ]
     assert np.isneginf(logits[:, mask_token]).all(), "the mask token has mass"
     for place in range(size):
         if ranks[place] < visible:
@@ -125,16 +132,20 @@ def check_any_subset_model(
         seen = ranks < ranks[place]
         if canvas:
             text = np.where(seen, tokens, mask_token)[None]
-            own = Inputs(jnp.asarray(text), jnp.asarray(places[None]), *visibility.full(jnp.asarray(places[None])))
+            own = Inputs(
+                jnp.asarray(text),
+                jnp.asarray(places[None]),
+                *visibility.full(jnp.asarray(places[None])),
+            )
             wanted = np.asarray(base.forward(params, own, None).logits)[0, place]
         else:
             text = np.concatenate([tokens[seen], [mask_token]])[None]
             at = np.concatenate([places[seen], [place]])[None]
             order = np.concatenate([ranks[seen], [ranks[place]]])[None]
             sees, _ = visibility.two_stream(jnp.asarray(order), visible)
-            content = np.ones((1, len(text[0])), bool)
-            content[0, -1] = False  # nobody sees a query, itself included
-            sees = sees.where(jnp.asarray(content))
+            known = np.ones((1, len(text[0])), bool)
+            known[0, -1] = False  # nobody sees a query, itself included
+            sees = sees.where(jnp.asarray(known))
             own = Inputs(jnp.asarray(text), jnp.asarray(at), *sees)
             wanted = np.asarray(base.forward(params, own, None).logits)[0, -1]
         real = np.arange(len(wanted)) != mask_token
@@ -150,7 +161,9 @@ def check_next_token(model: Model, params: Any, base: Model, mask_token: int) ->
     found = _law(model, params, Inputs.causal(jnp.asarray(text)))[0]
     for place in range(6):
         asked = np.concatenate([text[:, : place + 1], [[mask_token]]], axis=1)
-        logits = np.asarray(base.forward(params, Inputs.causal(jnp.asarray(asked)), None).logits)[0, -1]
+        logits = np.asarray(base.forward(params, Inputs.causal(jnp.asarray(asked)), None).logits)[
+            0, -1
+        ]
         wanted = np.where(np.arange(len(logits)) == mask_token, -np.inf, logits)
         wanted = np.asarray(jax.nn.log_softmax(jnp.asarray(wanted)))
         np.testing.assert_allclose(found[place], wanted, atol=2e-4, err_msg=f"after token {place}")

@@ -88,8 +88,8 @@ def check_policy(policy: Unmask, twin: Twin | None = None) -> None:
             if not board.allowed.any():
                 break
             seen, rows = board.look()
-            chosen, state = policy.choose(None, seen, state, _traced(knobs))
-            chosen = np.asarray(chosen) & board.allowed
+            reveal, state = policy.choose(None, seen, state, _traced(knobs))
+            chosen = np.asarray(reveal) & board.allowed
             for b, row in enumerate(rows):
                 own = {name: values[b].item() for name, values in knobs.items()}
                 wanted = sorted(set(twin(row, **own))) if row.allowed else []
@@ -104,8 +104,12 @@ def check_policy(policy: Unmask, twin: Twin | None = None) -> None:
 def _check_certain(policy: Unmask, twin: Twin) -> None:
     """Where every position is certain, the edges of comparisons show."""
     board = Board(*SHAPES[0], seed=5)
-    knobs = {name: np.full(ROWS, 2 if name in ("steps", "minimum") else 1.0) for name in policy.knobs}
-    knobs = {k: v.astype(np.int32 if policy.knobs[k].integer else np.float32) for k, v in knobs.items()}
+    knobs = {
+        name: np.full(ROWS, 2 if name in ("steps", "minimum") else 1.0) for name in policy.knobs
+    }
+    knobs = {
+        k: v.astype(np.int32 if policy.knobs[k].integer else np.float32) for k, v in knobs.items()
+    }
     if getattr(policy, "by", "") == "entropy" or "entropy_bound" in knobs:
         knobs = {k: 0 * v if k != "steps" else v for k, v in knobs.items()}
     seen, rows = board.look(sure=True)
@@ -145,8 +149,8 @@ def check_remask(rule: Remask) -> None:
         for _ in range(6):
             seen, rows = board.look()
             reveal = board.allowed & (chance.random((ROWS, width)) < chance.random((ROWS, 1)))
-            back, state = rule.take_back(None, seen, jnp.asarray(reveal), state, _traced(knobs))
-            back = np.asarray(back)
+            taken, state = rule.take_back(None, seen, jnp.asarray(reveal), state, _traced(knobs))
+            back = np.asarray(taken)
             for b, row in enumerate(rows):
                 now = [row.score("max_prob", at) for at in range(width)]
                 wanted = twins.backtracking(
@@ -193,7 +197,7 @@ def check_stop(rule: Stop) -> None:
 def check_fuse(rule: Fuse) -> None:
     """Credit of a position's most probable token fades and grows as published, at masked positions alone."""
     width, vocab = SHAPES[0]
-    board, knobs = Board(width, vocab, seed=4), _values(rule)
+    knobs = _values(rule)
     state = rule.init(None, ROWS, width)
     held = np.zeros((ROWS, width, vocab))
     base = np.random.default_rng(5).normal(size=(ROWS, width, vocab))
@@ -212,5 +216,9 @@ def check_fuse(rule: Fuse) -> None:
                 held[b, i, np.argmax(law)] += math.exp(own["credit_gamma"] * law.max())
             wanted = logits[b, i] + own["credit_alpha"] * np.log1p(held[b, i])
             np.testing.assert_allclose(
-                fused[b, i], wanted, rtol=1e-4, atol=1e-5, err_msg=f"step {step}, row {b}, place {i}"
+                fused[b, i],
+                wanted,
+                rtol=1e-4,
+                atol=1e-5,
+                err_msg=f"step {step}, row {b}, place {i}",
             )

@@ -191,7 +191,7 @@ class Board:
         self.allowed[NOTHING + 1 :, :4] = True
         self.committed = np.zeros_like(self.allowed)
         self.opened = self.allowed.sum(1)
-        self.past = [[] for _ in range(ROWS)]
+        self.past: list[list[float]] = [[] for _ in range(ROWS)]
         self.places = np.arange(self.width) + self.rng.integers(0, 9, (ROWS, 1))
         self.step = 0
 
@@ -217,8 +217,8 @@ class Board:
         # Equal positions draw equal tokens, so that token_prob ties as well.
         pick = self.rng.integers(0, 3, (ROWS, self.width))
         pick[EQUAL], pick[PAIRS, 1::2] = pick[EQUAL, :1], pick[PAIRS, : self.width - 1 : 2]
-        tokens = np.take_along_axis(np.argsort(-law, axis=-1), pick[..., None], -1)[..., 0]
-        tokens = jnp.asarray(tokens, jnp.int32)
+        drawn = np.take_along_axis(np.argsort(-law, axis=-1), pick[..., None], -1)[..., 0]
+        tokens = jnp.asarray(drawn, jnp.int32)
         steps = jnp.full((ROWS,), self.step, jnp.int32)
         seen = Candidates(
             own=statistics(jax.nn.log_softmax(jnp.asarray(logits)), tokens),

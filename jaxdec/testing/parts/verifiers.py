@@ -1,8 +1,8 @@
 """Verifiers: laws by enumeration, and samplers by what they do on one tree."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -64,9 +64,7 @@ def siblings(
     return drawn
 
 
-def branching(
-    draft: Conditional, counts: tuple[int, ...], kind: str
-) -> Callable[[Chooser], Draft]:
+def branching(draft: Conditional, counts: tuple[int, ...], kind: str) -> Callable[[Chooser], Draft]:
     """A program that drafts `counts[d]` children for every node of depth d."""
 
     def program(chooser: Chooser) -> Draft:
@@ -98,7 +96,7 @@ def chains(draft: Conditional, count: int, length: int) -> Callable[[Chooser], D
         nodes: list[Node] = []
         first: dict[Prefix, int] = {}
         for _ in range(count):
-            parent, prefix = -1, ()
+            parent, prefix = -1, tuple[int, ...]()
             for _ in range(length):
                 law = draft(prefix)
                 token = chooser.choose(law)
@@ -127,8 +125,8 @@ def programs(verifier: RatioVerifier) -> Iterator[tuple[str, Program, int]]:
     if verifier.needs_independence:
         return
     for kind in ("with replacement", "without replacement", "chosen", "greedy"):
-        yield f"(2, 1), {kind}", lambda q, kind=kind: branching(q, (2, 1), kind), 3
-        yield f"(3,), {kind}", lambda q, kind=kind: branching(q, (3,), kind), 2
+        yield f"(2, 1), {kind}", partial(branching, counts=(2, 1), kind=kind), 3
+        yield f"(3,), {kind}", partial(branching, counts=(3,), kind=kind), 2
 
 
 def check_verifier(verifier: RatioVerifier, seeds: int = 2) -> None:
@@ -142,7 +140,10 @@ def check_verifier(verifier: RatioVerifier, seeds: int = 2) -> None:
     """
     for name, program, length in programs(verifier):
         for seed in range(seeds):
-            target, draft = random_conditional(V, length, seed), random_conditional(V, length, seed + 9)
+            target, draft = (
+                random_conditional(V, length, seed),
+                random_conditional(V, length, seed + 9),
+            )
             law = tree_round_law(verifier, target, program(draft), length)
             distance = total_variation(law, plain_law(target, length))
             assert distance < 1e-9, f"{name}: the law of a round is {distance:.1e} off"
@@ -218,7 +219,10 @@ def check_typical_acceptance(verifier: TypicalAcceptance | None = None) -> None:
     tokens = np.array([0, 1, 0, 2, 2, 1, 0])
     p = rng.dirichlet(np.full(V, 0.7), (rows, 8))
     context = _context(rows, False)
-    knobs = {"posterior_threshold": np.linspace(0.05, 0.9, rows), "posterior_alpha": np.full(rows, 0.7)}
+    knobs = {
+        "posterior_threshold": np.linspace(0.05, 0.9, rows),
+        "posterior_alpha": np.full(rows, 0.7),
+    }
     traced = {name: jnp.asarray(value, jnp.float32) for name, value in knobs.items()}
     settings = dataclasses.replace(context.settings, knobs=traced)
     each = lambda x: jnp.broadcast_to(jnp.asarray(x), (rows, *x.shape))
@@ -226,7 +230,7 @@ def check_typical_acceptance(verifier: TypicalAcceptance | None = None) -> None:
     context = dataclasses.replace(context, settings=settings)
     logits = jnp.asarray(np.log(p), jnp.float32)
     outcome = verifier.verify(None, tree, Scored(logits, logits), logits, context)
-    lineage = {-1: ()}
+    lineage: dict[int, tuple[int, ...]] = {-1: ()}
     for node, parent in enumerate(parents.tolist()):
         lineage[node] = (*lineage[parent], node)
     for row in range(rows):
@@ -240,8 +244,3 @@ def check_typical_acceptance(verifier: TypicalAcceptance | None = None) -> None:
         count = int(outcome.count[row])
         found = [int(x) - 1 for x in np.asarray(outcome.path)[row, 1 : count + 1]]
         assert found == list(best), f"row {row}: accepts {found}, not {list(best)}"
-
-
-def every_outcome(nodes: int) -> Iterator[tuple[bool, ...]]:
-    """All results of the tests of some nodes."""
-    return itertools.product((False, True), repeat=nodes)

@@ -1,6 +1,7 @@
 """Spans and orders against rules that are written out pair by pair."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ POSITIONS = np.array([[0, 1, 2, 3, 4, 5], [7, 3, 9, 3, 0, 1]])
 def assert_sees(
     query_spans: jax.Array,
     key_spans: jax.Array,
-    rule: Callable[[int, int, int], bool],
+    rule: Callable[[int, int, int], Any],
     what: str,
 ) -> None:
     """Asserts that query i of row b sees key j iff `rule(b, i, j)`."""
@@ -27,7 +28,7 @@ def assert_sees(
             raise AssertionError(f"{what}: in row {b}, token {i} {verb} token {j}")
 
 
-def _sees(spans: Spans, rule: Callable[[int, int, int], bool], what: str) -> None:
+def _sees(spans: Spans, rule: Callable[[int, int, int], Any], what: str) -> None:
     assert_sees(spans.query_spans, spans.key_spans, rule, what)
 
 
@@ -55,7 +56,9 @@ def check_visibility() -> None:
 def _check_trees() -> None:
     rng = np.random.default_rng(0)
     nodes, rows = 13, 6
-    parents = np.array([[rng.integers(-1, n) if n else -1 for n in range(nodes)] for _ in range(rows)])
+    parents = np.array(
+        [[rng.integers(-1, n) if n else -1 for n in range(nodes)] for _ in range(rows)]
+    )
     parents[0] = np.arange(nodes) - 1  # a chain, the deepest tree
     valid = rng.random((rows, nodes)) < 0.8
     for node in range(nodes):
@@ -149,7 +152,11 @@ def check_orders() -> None:
         "a text with an order",
     )
     causal = prompt_inputs(tokens, lengths, None)
-    _sees(_spans(causal), lambda b, i, j: j <= i and j < n[b] - 1 or _pending(b, i, j, n, causal), "a prompt")
+    _sees(
+        _spans(causal),
+        lambda b, i, j: (j <= i and j < n[b] - 1) or _pending(b, i, j, n, causal),
+        "a prompt",
+    )
 
 
 def _pending(b, i, j, n, inputs) -> bool:

@@ -139,9 +139,7 @@ def warp_twin(
     if knob("typical") < 1:
         entropy = -sum(np.exp(law[v]) * law[v] for v in order)
         deviation = np.abs(-law - entropy)
-        row.by_mass(
-            sorted(order, key=lambda v: deviation[v]), law, knob("typical"), deviation
-        )
+        row.by_mass(sorted(order, key=lambda v: deviation[v]), law, knob("typical"), deviation)
     order, law = row.alive()
     for v in order[1:] if knob("epsilon") > 0 else ():
         row.margin.append(abs(np.exp(law[v]) - knob("epsilon")))
@@ -215,7 +213,9 @@ def check_warp(
         logits[rng.random(logits.shape) < 0.05] = -np.inf
         logits[:, 0] = rng.normal(size=batch)  # never banned, so that no row is empty
         knobs, history = draw_knobs(rng, names, batch), draw_history(rng, batch)
-        for row in range(0, batch, 2):  # one filter alone, so that enough tokens are left to see it by
+        for row in range(
+            0, batch, 2
+        ):  # one filter alone, so that enough tokens are left to see it by
             for name in FILTERS:
                 if name != FILTERS[(row // 2 + seed) % len(FILTERS)]:
                     knobs[name][row] = OFF[name]
