@@ -150,8 +150,8 @@ def speculative() -> Iterator[Check]:
     """The speculative loop, trees and growth."""
     for name, rule in RULES.items():
         yield f"growth, {name}", partial(parts.check_growth, rule)
-    yield "adaptive length", parts.check_adaptive
     yield from TREE
+    yield "adaptive length", parts.check_adaptive
     yield from RATIO
 
 
@@ -250,15 +250,20 @@ def any_subsets() -> Iterator[Check]:
 
 def canvases() -> Iterator[Check]:
     """The canvas loop and its caches."""
+    yield "schedules", parts.check_schedules
     for name, (rule, *sets) in canvas.SETS.items():
         yield f"refresh {name}, positions", partial(parts.check_refresh_sets, rule, *sets)
+    yield "masks", parts.check_masks
     yield "remasked", parts.check_remasked
     yield "groups", parts.check_group_state
     yield "reductions", parts.check_reductions
     yield from LEFT_TO_RIGHT
     for name in ("prefix", "dual", "frozen"):
         yield f"refresh {name}", partial(parts.check_refresh, canvas.SETS[name][0])
-    yield "refresh block", partial(parts.check_refresh, refresh.block(), ("causal blocks",))
+    yield (
+        "refresh block",
+        partial(parts.check_refresh, refresh.block(), ("causal blocks", "causal from the prompt")),
+    )
     yield "refresh sub-block", partial(parts.check_refresh, refresh.sub_block(), ("sub-blocks",))
     yield from FREEDAVE
 

@@ -11,6 +11,7 @@ from jaxdec.testing.battery.check import ALL, LAW, LOOPS, PARTS, check
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
 from jaxdec.testing.battery.identity import check_broken_model, check_identity, twin
 from jaxdec.testing.battery.law import FALSE_POSITIVE_RATE, check_law
+from jaxdec.testing.battery.progress import check_bounded
 from jaxdec.testing.battery.record import check_full_cache, check_record
 from jaxdec.testing.battery.report import Difference, Outcome, Report
 from jaxdec.testing.battery.rows import (
@@ -45,6 +46,7 @@ __all__ = [
     "Subject",
     "check",
     "check_alone",
+    "check_bounded",
     "check_broken_model",
     "check_cache",
     "check_capacity",

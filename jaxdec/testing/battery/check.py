@@ -7,6 +7,7 @@ from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
 from jaxdec.testing.battery.identity import check_broken_model, check_identity
 from jaxdec.testing.battery.law import check_law
+from jaxdec.testing.battery.progress import check_bounded
 from jaxdec.testing.battery.record import check_full_cache, check_record
 from jaxdec.testing.battery.report import Outcome, Report
 from jaxdec.testing.battery.rows import (
@@ -33,6 +34,7 @@ PARTS: tuple[Check, ...] = (
     check_full_cache,
     check_capacity,
     check_cache,
+    check_bounded,
     check_compiled_once,
 )
 """What every part of a decoder can break; one program serves them all."""

@@ -7,6 +7,7 @@ happen. They need no decoder, raise `AssertionError`, and say where the first di
 from jaxdec.testing.parts.cache import check_cache
 from jaxdec.testing.parts.canvas import (
     check_group_state,
+    check_masks,
     check_reductions,
     check_refresh,
     check_refresh_sets,
@@ -47,6 +48,7 @@ __all__ = [
     "check_history",
     "check_infill",
     "check_lattice",
+    "check_masks",
     "check_next_token",
     "check_noise",
     "check_orders",

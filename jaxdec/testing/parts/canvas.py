@@ -1,5 +1,6 @@
 """Schedules and refresh rules against formulas, and what the canvas loop must leave unchanged."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxdec.diffusion import canvas_model, denoise, refresh, schedules, unmask
 from jaxdec.diffusion.schedules import Schedule
 from jaxdec.model import Model, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.testing import oracles
 
 VOCAB = 8
 PROMPTS = np.random.default_rng(0).integers(0, VOCAB, (3, 13))
@@ -65,6 +67,20 @@ def check_schedules() -> None:
     check_schedule(schedules.blocks(4), lambda i: i // 4)
     check_schedule(schedules.blocks(4, from_start=True), lambda i: i // 4)
     check_schedule(schedules.blocks(2, within=6), lambda i: i // 2)
+    check_span_rule(schedules.Full(), lambda i, j: True)
+    check_span_rule(schedules.BlockCausal(), lambda i, j: j <= i)
+    last = (0, 2, 2, 4)
+    until = lambda i, j: j <= i and (not 0 <= j < len(last) or i <= last[j])
+    check_span_rule(schedules.Until(last), until)
+
+
+def check_span_rule(rule: schedules.SpanRule, sees: Callable[[int, int], bool]) -> None:
+    """Unit i sees unit j iff `sees(i, j)`; the prompt is unit -1."""
+    units = np.arange(-1, 6)
+    number, last = (np.asarray(x) for x in rule.numbers(jnp.asarray(units)))
+    for (a, i), (b, j) in itertools.product(enumerate(units), repeat=2):
+        found = number[b] <= number[a] <= last[b]
+        assert found == sees(i, j), f"{rule}: unit {i} sees unit {j}: {found}"
 
 
 def transformer() -> tuple[Model, Any]:
@@ -104,6 +120,7 @@ def _same(one: generation.Result, two: generation.Result, what: str, steps: bool
 SCHEDULES: dict[str, dict[str, Any]] = {
     "blocks": dict(schedule=schedules.blocks(4)),
     "causal blocks": dict(schedule=schedules.blocks(4, from_start=True), attention="causal"),
+    "causal from the prompt": dict(schedule=schedules.blocks(4), attention="causal"),
     "sub-blocks": dict(schedule=schedules.blocks(4, within=8, from_start=True), attention="causal"),
 }
 
@@ -213,6 +230,22 @@ def check_reductions(made: tuple[Model, Any] | None = None) -> None:
     np.testing.assert_array_equal(
         never.stats.target_forwards, BUDGET, "without a stop, a step a position"
     )
+
+
+def check_masks() -> None:
+    """Masks tell nothing and are never written: an oracle that reads them writes what it does when it is asked."""
+    asked, table = oracles.hash_oracle(VOCAB, scale=1.5)
+    masked, params = oracles.canvas(asked), {"target": table}
+    for options in (
+        dict(schedule=schedules.blocks(4), unmask=unmask.threshold(0.6)),
+        dict(SCHEDULES["causal blocks"], unmask=unmask.left_to_right()),
+    ):
+        one, two = (
+            _decode(denoise(model, **options), params, temperature=0.0) for model in (asked, masked)
+        )
+        _same(one, two, f"a canvas of masks, with {options}")
+        hot = _decode(denoise(masked, **options), params, temperature=20.0)
+        assert (np.asarray(hot.tokens) < VOCAB).all(), "a mask is written"
 
 
 def check_group_state() -> None:
