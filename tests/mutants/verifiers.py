@@ -19,6 +19,7 @@ MUTANTS = [
         "jnp.where(total > 0, left / jnp.where(total > 0, total, 1), otherwise)",
         "left / jnp.where(total > 0, total, 1)",
         "where nothing is left of the target's law, there is no law at all",
+        equivalent="nothing is left only where the drafts had the target's own law, and then none was rejected",
     ),
     Mutant(
         "residual of the draft",

@@ -78,7 +78,7 @@ def check_span_rule(rule: schedules.SpanRule, sees: Callable[[int, int], bool]) 
     """Unit i sees unit j iff `sees(i, j)`; the prompt is unit -1."""
     units = np.arange(-1, 6)
     number, last = (np.asarray(x) for x in rule.numbers(jnp.asarray(units)))
-    for (a, i), (b, j) in itertools.product(enumerate(units), repeat=2):
+    for (a, i), (b, j) in itertools.product(enumerate(units.tolist()), repeat=2):
         found = number[b] <= number[a] <= last[b]
         assert found == sees(i, j), f"{rule}: unit {i} sees unit {j}: {found}"
 
