@@ -66,7 +66,7 @@ def section(result: dict[str, Any]) -> str:
     legend = f"\n{case.legend.strip()}\n" if case.legend else ""
     picture = f"\n![{case.name}](images/{case.name}.svg)\n" if case.chart else ""
     return (
-        f"### {result['case']}: {machine['device']}\n\n{about}{quick}\n\n{sizes}"
+        f"## {result['case']}: {machine['device']}\n\n{about}{quick}\n\n{sizes}"
         f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
         f"copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s; jax {machine['jax']}, "
         f"commit {machine['commit']}, {machine['date']}.\n\n"

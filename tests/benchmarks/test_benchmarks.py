@@ -428,7 +428,7 @@ def test_the_report_comes_from_the_files_alone(results, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| 123456 |" in shown and "an abacus" in shown and "not a measurement" in shown
     for case in RUN:
-        assert (f"### {case}:" in shown) == (case == "pair")
+        assert (f"## {case}:" in shown) == (case == "pair")
 
 
 @pytest.mark.parametrize(

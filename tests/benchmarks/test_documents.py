@@ -40,7 +40,7 @@ def test_the_small_table_has_ten_methods_with_figures(held):
         assert cells[1] == catalogue.METHODS[name].exactness.value
         assert float(cells[2]) >= 1
         case = cells[4].partition("]")[0].strip("[")
-        assert f"(docs/benchmarks.md#{case}-" in cells[4] and f"### {case}: " in page
+        assert f"(docs/benchmarks.md#{case}-" in cells[4] and f"## {case}: " in page
     assert first.count("|") == rows[0].count("|")
 
 
