@@ -95,7 +95,7 @@ class Candidates:
     @property
     def left(self) -> jax.Array:
         """Positions that may be committed, int32 `[B]`."""
-        return self.allowed.sum(-1)
+        return self.allowed.sum(-1, dtype=jnp.int32)
 
     def score(self, kind: Score) -> jax.Array:
         """float32 `[B, W]`; see `Score`. Raises `ValueError` for a score that does not exist."""

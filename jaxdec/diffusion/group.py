@@ -106,7 +106,7 @@ def active_group(
         outside &= jnp.arange(canvas.tokens.shape[1]) >= rows.prompt_length[:, None]
         history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
         history = history.add(canvas.tokens, outside)
-    masked = (there & ~group.committed).sum(1)
+    masked = (there & ~group.committed).sum(1, dtype=jnp.int32)
     active = ActiveGroup(
         places=places,
         there=there,

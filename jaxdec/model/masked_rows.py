@@ -58,7 +58,7 @@ class _MaskedRows:
         batch, width = inputs.tokens.shape
         entries, queries = token_entries(inputs), inputs.queries
         if queries is None:
-            nothing = jnp.zeros((batch, width, self.model.vocab_size))
+            nothing = jnp.zeros((batch, width, self.model.vocab_size), jnp.float32)
             return Output(nothing, nothing, (), entries)
         length = width if cache is None else cache.capacity
         known = with_cached(inputs, cache)
@@ -66,7 +66,7 @@ class _MaskedRows:
 
         def canvas(tokens, positions, visible):  # of one query
             at = jnp.where(visible, positions, length)
-            return jnp.full((length,), self.mask_token).at[at].set(tokens, mode="drop")
+            return jnp.full((length,), self.mask_token, jnp.int32).at[at].set(tokens, mode="drop")
 
         of_row = jax.vmap(canvas, in_axes=(None, None, 0))
         rows = jax.vmap(of_row)(known.tokens, known.positions, visible).reshape(-1, length)

@@ -249,13 +249,19 @@ _UNRANKED = ("min_p", "epsilon")  # These hold in any order and alone need no so
 
 def _rows(knob: ArrayLike, ndim: int) -> jax.Array:
     """A scalar or `[B]` knob, shaped to broadcast against `[B, ..., V]` of `ndim` axes."""
-    knob = jnp.asarray(knob)
+    knob = _single(knob)
     return knob.reshape(knob.shape + (1,) * (ndim - 1)) if knob.ndim else knob
 
 
 def _table(table: ArrayLike, ndim: int) -> jax.Array:
     """`[V]`, or `[B, ..., V]` with axes of size 1 put before the last up to `ndim` axes."""
-    table = jnp.asarray(table)
+    table = _single(table)
     if table.ndim <= 1:
         return table
     return table.reshape(table.shape[:-1] + (1,) * (ndim - table.ndim) + table.shape[-1:])
+
+
+def _single(values: ArrayLike) -> jax.Array:
+    """Floats as float32, whatever JAX would make of them; other types as they are."""
+    values = jnp.asarray(values)
+    return values.astype(jnp.float32) if jnp.issubdtype(values.dtype, jnp.floating) else values
