@@ -110,4 +110,4 @@ def first_differences(
 @functools.partial(jax.jit, static_argnums=0)
 def _last_logits(model: jaxdec.Model, params: Any, tokens: jax.Array, length: jax.Array):
     """The logits after the first `length` tokens of `[1, P]`."""
-    return model.forward(params, Inputs.causal(tokens), None).logits[0, length - 1]
+    return model(params, Inputs.causal(tokens), None).logits[0, length - 1]

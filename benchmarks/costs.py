@@ -25,7 +25,7 @@ def _forwards(model: Model, params: Any, cache: Any, tokens: jax.Array, steps: j
     def body(step, tokens):
         # Each forward reads what the last one predicted, at another position: nothing can leave the loop.
         inputs = Inputs.causal(tokens, cache.length + step % 4)
-        return jnp.argmax(model.forward(params, inputs, cache).logits, -1).astype(jnp.int32)
+        return jnp.argmax(model(params, inputs, cache).logits, -1).astype(jnp.int32)
 
     return jax.lax.fori_loop(0, steps, body, tokens)
 

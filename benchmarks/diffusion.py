@@ -99,7 +99,7 @@ def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarra
 @functools.partial(jax.jit, static_argnums=0)
 def _log_probs(model: Model, params: Params, tokens: jax.Array) -> jax.Array:
     """Of every token but the first, given those before it: `[N, L - 1]`."""
-    law = jax.nn.log_softmax(model.forward(params, Inputs.causal(tokens), None).logits[:, :-1])
+    law = jax.nn.log_softmax(model(params, Inputs.causal(tokens), None).logits[:, :-1])
     return jnp.take_along_axis(law, tokens[:, 1:, None], axis=-1)[..., 0]
 
 

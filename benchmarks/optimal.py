@@ -70,7 +70,7 @@ def _spread(places: np.ndarray, count: int) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def _laws(model: Model, params: Params, tokens: jax.Array, temperature: float) -> jax.Array:
     """The law `[B, L, V]` of the token after each."""
-    logits = model.forward(params, Inputs.causal(tokens), None).logits
+    logits = model(params, Inputs.causal(tokens), None).logits
     return jax.nn.softmax(logits / temperature)
 
 

@@ -66,7 +66,7 @@ class ParallelSampling:
         asked = dataclasses.replace(
             inputs, positions=order.at(inputs.positions), queries=order.ask(ranks, query_spans)
         )
-        output = self.model.forward(target_params(params), asked, cache)
+        output = self.model(target_params(params), asked, cache)
         law = settings.warp.log_probs(output.logits, rows.history)
         noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, ranks), law.shape)
         chunk = perturbed_argmax(law, noise)

@@ -4,6 +4,7 @@ Legend: B rows, S slots, T new tokens, A tokens of an accepted path, H key-value
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from pallas_kernels.commit import commit, write, write_slots, write_windows
 from pallas_kernels.dispatch import Implementation
+from pallas_kernels.span_attention import Keys
 
 LONG = 128
 """Tokens from which on a path is a prompt: read once, by plain XLA, which needs no room for all of it on the chip."""
@@ -52,18 +54,18 @@ class KVEntries:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values of committed tokens.
+    """Keys and values of committed tokens; see `jaxdec.cache.Cache`.
 
     Heads come before slots, so that attention reads each layer as it lies in memory.
 
     Attributes:
-      layers: keys and values `[B, H, S, D]` a layer.
+      stored: keys and values `[B, H, S, D]` a layer.
       spans: int32 `[B, S, 2]`, the span over which each slot is seen; `visibility.EMPTY` for an empty slot.
       positions: int32 `[B, S]`.
       length: int32 `[B]`, slots in use.
     """
 
-    layers: tuple[LayerEntries, ...]
+    stored: tuple[LayerEntries, ...]
     spans: jax.Array
     positions: jax.Array
     length: jax.Array
@@ -82,7 +84,7 @@ class KVCache:
         """An empty cache."""
         zeros = lambda: jnp.zeros((batch, heads, capacity, head_dim), dtype)
         return cls(
-            layers=tuple(LayerEntries(zeros(), zeros()) for _ in range(layers)),
+            stored=tuple(LayerEntries(zeros(), zeros()) for _ in range(layers)),
             spans=jnp.broadcast_to(jnp.asarray(visibility.EMPTY), (batch, capacity, 2)),
             positions=jnp.zeros((batch, capacity), jnp.int32),
             length=jnp.zeros((batch,), jnp.int32),
@@ -92,6 +94,15 @@ class KVCache:
     def capacity(self) -> int:
         """Slots a row, S."""
         return self.spans.shape[1]
+
+    @property
+    def layers(self) -> int:
+        """Layers, L."""
+        return len(self.stored)
+
+    def read(self, layer: int) -> Keys:
+        """Keys, values, spans and positions of one layer, as attention takes them."""
+        return Keys(*self.stored[layer], self.spans, self.positions)
 
     def commit(
         self, entries: KVEntries, index: jax.Array, count: jax.Array, key_spans: jax.Array
@@ -123,9 +134,9 @@ class KVCache:
             return write_windows(old, new.astype(old.dtype), self.length, count > 0, axis=1)
 
         return KVCache(
-            layers=tuple(
+            stored=tuple(
                 commit(old, new, index, self.length, count, implementation=implementation)
-                for old, new in zip(self.layers, entries.layers, strict=True)
+                for old, new in zip(self.stored, entries.layers, strict=True)
             ),
             spans=put(self.spans, key_spans),
             positions=put(self.positions, positions),
@@ -145,11 +156,23 @@ class KVCache:
         implementation: Implementation | None = "reference" if slots.shape[1] > WIDE else None
         put = lambda old, new: write_slots(old, new, slots, axis=1)
         return KVCache(
-            layers=tuple(
+            stored=tuple(
                 write(old, new, slots, implementation=implementation)
-                for old, new in zip(self.layers, entries.layers, strict=True)
+                for old, new in zip(self.stored, entries.layers, strict=True)
             ),
             spans=put(self.spans, key_spans),
             positions=put(self.positions, entries.positions),
             length=self.length,
         )
+
+    def hide(self, slots: jax.Array) -> "KVCache":
+        """The cache without some slots, bool `[B, S]`; entries are not touched."""
+        return self.renumber(lambda spans: jnp.where(slots[..., None], visibility.EMPTY, spans))
+
+    def renumber(self, change: Callable[[jax.Array], jax.Array]) -> "KVCache":
+        """The cache with other spans; entries are not touched."""
+        return dataclasses.replace(self, spans=change(self.spans))
+
+    def rows(self, index: jax.Array) -> "KVCache":
+        """Row `index [N]` in place of each row."""
+        return jax.tree.map(lambda x: x[index], self)

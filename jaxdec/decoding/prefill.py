@@ -29,8 +29,8 @@ def read_prompts(model: Model, params: Params, request: Request) -> tuple[Any, O
     inputs = prompt_inputs(request.prompt, request.lengths, order)
     if order is not None:
         inputs = dataclasses.replace(inputs, positions=order.at(inputs.positions))
-    output = model.forward(params, inputs, None)
+    output = model(params, inputs, None)
     index = jnp.broadcast_to(jnp.arange(width), (batch, width))
-    cache = model.init_cache(batch, request.capacity)
+    cache = request.new_cache(model)
     key_spans = visibility.causal(index).key_spans
     return cache.commit(output.entries, index, request.lengths - 1, key_spans), output

@@ -106,8 +106,9 @@ class Forward:
             inputs = dataclasses.replace(inputs, queries=jax.tree.map(twice, queries))
         cache = given.cache
         if cache is not None:
-            cache = _hiding(cache, _tiling(given)(fresh), branches)
-        output = self.model.forward(target_params(params), inputs, cache)
+            cache = cache.renumber(lambda spans: _apart(spans, branches))
+            cache = cache.hide(_tiling(given)(fresh))
+        output = self.model(target_params(params), inputs, cache)
         rows_at = jnp.where(group_there, take(rank, group_at), 0)
         scored = self._scored(params, given, output, rows_at, size, branches)
         # Those of the first branch, the canvas as it is: without branches the same would be stored.
@@ -267,9 +268,3 @@ def _apart(spans: jax.Array, branches: int) -> jax.Array:
     starts, stops = spans[..., 0], spans[..., 1]
     apart = lambda x, more: jnp.where(jnp.abs(x) < visibility.FOREVER, x * branches + more, x)
     return jnp.stack([apart(starts, 0), apart(stops, branches - 1)], axis=-1)
-
-
-def _hiding(cache: Any, fresh: jax.Array, branches: int) -> Any:
-    """The cache without what is computed again, and with room for branches between numbers; entries are not touched."""
-    spans = jnp.where(fresh[..., None], visibility.EMPTY, _apart(cache.spans, branches))
-    return dataclasses.replace(cache, spans=spans)

@@ -137,6 +137,9 @@ def pick(condition: jax.Array, yes: Any, no: Any) -> Any:
 class StaticStep:
     """One step of a group from its logits: what is committed and what is taken back.
 
+    Beyond the patience of its parts, which is bounded, a step commits more than it takes back: a group of m open
+    positions takes at most m steps more.
+
     Attributes:
       unmask: the policy.
       remask: takes back; None for nothing.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
 from jaxdec.diffusion.branches import foreseen, guessed
@@ -66,6 +67,7 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
+    steps_per_token = np.iinfo(np.int32).max  # each group has a bound of its own, see `StaticStep`
     fills_canvas = True
 
     @property
@@ -101,7 +103,7 @@ class Denoise:
         zero = jnp.zeros((batch,), jnp.int32)
         cache = None
         if self.refresh.kept:
-            cache = self.model.init_cache(batch * (1 + self.guided), length)
+            cache = request.new_cache(self.model, batch * (1 + self.guided))
         state = DenoiseState(
             rows=rows,
             settings=request.settings,

@@ -115,7 +115,8 @@ class Model:
       forward: `(params, inputs, cache) -> Output`; `cache=None` scores the new tokens on their own.
       init_cache: `(batch, capacity) -> cache` with every slot empty.
       vocab_size: V.
-      max_length: the longest sequence that the position code supports; None for no limit.
+      max_length: the longest sequence that the position code supports; None for no limit. `forward` sees positions
+        in `[0, max_length)` alone.
       eos: tokens that end a sequence unless a request says otherwise.
       any_subset: whether `forward` answers `Inputs.queries`.
       causal: whether it predicts the token after each new token, where there are no queries.
@@ -131,6 +132,28 @@ class Model:
     any_subset: bool = False
     causal: bool = True
     mask_token: int | None = None
+
+    def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
+        """The forward, which is never asked beyond its positions: what every decoder and every wrapper calls.
+
+        Tokens at or past `max_length` are padding, or drafts past the end: nothing that is emitted depends on them, but
+        they are computed. Their positions are clamped to `[0, max_length)`, here and nowhere else; a learned table of
+        positions has no entry for them.
+
+        Args:
+          params: of the model.
+          inputs: T new tokens.
+          cache: committed tokens, only read; None scores the new tokens on their own.
+        """
+        if self.max_length is not None:
+            last = self.max_length - 1
+            within = lambda owner: dataclasses.replace(
+                owner, positions=jnp.clip(owner.positions, 0, last)
+            )
+            inputs = within(inputs)
+            if inputs.queries is not None:
+                inputs = dataclasses.replace(inputs, queries=within(inputs.queries))
+        return self.forward(params, inputs, cache)
 
     @property
     def canvas(self) -> bool:

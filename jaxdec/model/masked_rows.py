@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.cache import KVCache, KVEntries, LayerEntries
+from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model.contract import Inputs, Model, Output, Params
 from jaxdec.model.two_stream import check_mask, without_token
 
@@ -31,18 +31,19 @@ def token_entries(inputs: Inputs) -> KVEntries:
     )
 
 
-def with_cached(inputs: Inputs, cache: KVCache | None) -> Inputs:
+def with_cached(inputs: Inputs, cache: Cache | None) -> Inputs:
     """New and cached tokens as one row of inputs, without queries."""
     if cache is None:
         return dataclasses.replace(inputs, queries=None)
-    held = lambda x: x[:, 0, :, 0].astype(jnp.int32)
-    tokens, query_spans = held(cache.layers[0].keys), held(cache.layers[0].values)
+    held = cache.read(0)
+    whole = lambda x: jnp.round(x[:, 0, :, 0]).astype(jnp.int32)
+    tokens, query_spans = whole(held.keys), whole(held.values)
     join = lambda new, old: jnp.concatenate([new, old], axis=1)
     return Inputs(
         tokens=join(inputs.tokens, tokens),
-        positions=join(inputs.positions, cache.positions),
+        positions=join(inputs.positions, held.positions),
         query_spans=join(inputs.query_spans, jnp.stack([query_spans, query_spans], axis=-1)),
-        key_spans=join(inputs.key_spans, cache.spans),
+        key_spans=join(inputs.key_spans, held.key_spans),
     )
 
 
@@ -53,7 +54,7 @@ class _MaskedRows:
     model: Model
     mask_token: int
 
-    def __call__(self, params: Params, inputs: Inputs, cache: KVCache | None = None) -> Output:
+    def __call__(self, params: Params, inputs: Inputs, cache: Cache | None = None) -> Output:
         batch, width = inputs.tokens.shape
         entries, queries = token_entries(inputs), inputs.queries
         if queries is None:
@@ -72,7 +73,7 @@ class _MaskedRows:
         places = jnp.broadcast_to(jnp.arange(length), rows.shape)
         exists = places < jnp.repeat(queries.size, queries.positions.shape[1])[:, None]
         spans = visibility.full(places).where(exists)
-        output = self.model.forward(params, Inputs(rows, places, *spans), None)
+        output = self.model(params, Inputs(rows, places, *spans), None)
         at = queries.positions.reshape(-1, 1, 1)
         answer = lambda x: jnp.take_along_axis(x, at, axis=1).reshape(batch, -1, x.shape[-1])
         logits = without_token(answer(output.logits), self.mask_token)

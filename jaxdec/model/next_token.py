@@ -34,8 +34,8 @@ class _NextToken:
             key_spans=join(key_spans, jnp.where(padding, visibility.EMPTY, between)),
         )
         if cache is not None:
-            cache = dataclasses.replace(cache, spans=_doubled(cache.spans))
-        output = self.model.forward(params, asked, cache)
+            cache = cache.renumber(_doubled)
+        output = self.model(params, asked, cache)
         real = jnp.arange(output.logits.shape[-1]) != self.mask_token
         return Output(
             logits=jnp.where(real, output.logits[:, width:], -jnp.inf),

@@ -69,7 +69,7 @@ def score(
       An output with logits `[B, A + Q, V]`, and hidden and layer states to match.
     """
     if order is None:
-        output = model.forward(params, inputs, cache)
+        output = model(params, inputs, cache)
         if at is None:
             return output
         pick = lambda values: jnp.take_along_axis(values, at[..., None], axis=1)
@@ -93,7 +93,7 @@ def score(
             order.size,
         )
     inputs = dataclasses.replace(inputs, positions=order.at(ranks), queries=queries)
-    return model.forward(params, inputs, cache)
+    return model(params, inputs, cache)
 
 
 def prompt_inputs(

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxdec.cache import KVCache
+from jaxdec.cache import Cache
 from jaxdec.model.contract import Inputs, Model, Output, Params
 from jaxdec.model.masked_rows import TokenCache, token_entries, with_cached
 
@@ -13,9 +13,9 @@ class _Recomputed:
 
     model: Model
 
-    def __call__(self, params: Params, inputs: Inputs, cache: KVCache | None = None) -> Output:
+    def __call__(self, params: Params, inputs: Inputs, cache: Cache | None = None) -> Output:
         everything = dataclasses.replace(with_cached(inputs, cache), queries=inputs.queries)
-        output = self.model.forward(params, everything, None)
+        output = self.model(params, everything, None)
         return dataclasses.replace(output, entries=token_entries(inputs))
 
 

@@ -28,11 +28,11 @@ class _TwoStream:
     def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
         queries = inputs.queries
         if queries is None:
-            return self.model.forward(params, inputs, cache)
+            return self.model(params, inputs, cache)
         width = inputs.tokens.shape[1]
         join = lambda a, b: jnp.concatenate([a, b], axis=1)
         nobody = jnp.broadcast_to(jnp.asarray(visibility.EMPTY), queries.query_spans.shape)
-        output = self.model.forward(
+        output = self.model(
             params,
             Inputs(
                 tokens=join(inputs.tokens, jnp.full_like(queries.positions, self.mask_token)),

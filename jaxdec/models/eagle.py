@@ -14,7 +14,7 @@ Legend: B rows, T new tokens, D width, V vocabulary.
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import KVCache, KVEntries
+from jaxdec.cache import Cache, KVEntries
 from jaxdec.model import Inputs, Output
 from jaxdec.models.transformer import Block, Transformer, TransformerConfig, committed
 from pallas_kernels.span_attention import Keys
@@ -47,7 +47,7 @@ class Eagle(nnx.Module):
         self.layer = Block(config, rngs=rngs)
         self.lm_head = nnx.Linear(width, config.vocab_size, use_bias=False, rngs=rngs)
 
-    def __call__(self, inputs: Inputs, cache: KVCache | None = None) -> Output:
+    def __call__(self, inputs: Inputs, cache: Cache | None = None) -> Output:
         """Predicts the feature, and the law, after each new pair; see `jaxdec.model`."""
         return self.read(inputs, *committed(cache, 0))
 

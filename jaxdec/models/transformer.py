@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import KVCache, KVEntries, LayerEntries
+from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
 from pallas_kernels.span_attention import Keys, span_attention
 
@@ -79,12 +79,9 @@ def rotary(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
     return turned.astype(x.dtype)
 
 
-def committed(cache: KVCache | None, layer: int) -> tuple[Keys, ...]:
+def committed(cache: Cache | None, layer: int) -> tuple[Keys, ...]:
     """What one layer's attention reads of a cache; nothing without one."""
-    if cache is None:
-        return ()
-    held = cache.layers[layer]
-    return (Keys(held.keys, held.values, cache.spans, cache.positions),)
+    return () if cache is None else (cache.read(layer),)
 
 
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
@@ -184,7 +181,7 @@ class Transformer(nnx.Module):
         )
 
     def __call__(
-        self, inputs: Inputs, cache: KVCache | None = None, layer_states: tuple[int, ...] = ()
+        self, inputs: Inputs, cache: Cache | None = None, layer_states: tuple[int, ...] = ()
     ) -> Output:
         """Scores new tokens; see `jaxdec.model`.
 

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
-from jaxdec.cache import KVCache, KVEntries, LayerEntries
+from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Model, Output, Queries
+from pallas_kernels.span_attention import Keys
 
 
 def _init_cache(batch: int, capacity: int) -> KVCache:
@@ -24,18 +25,23 @@ def _init_cache(batch: int, capacity: int) -> KVCache:
     return KVCache.create(layers=1, batch=batch, capacity=capacity, heads=1, head_dim=1)
 
 
-def _seen(inputs: Inputs, cache: KVCache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _seen(inputs: Inputs, cache: Cache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What each question may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T or Q, K]`."""
     tokens, positions = inputs.tokens, inputs.positions
     query_spans = inputs.query_spans if inputs.queries is None else inputs.queries.query_spans
     visible = visibility.dense(query_spans, inputs.key_spans)
     if cache is not None:
-        stored = cache.layers[0].keys[:, 0, :, 0].astype(jnp.int32)
-        tokens = jnp.concatenate([tokens, stored], axis=1)
-        positions = jnp.concatenate([positions, cache.positions], axis=1)
-        cached = visibility.dense(query_spans, cache.spans)
+        held = cache.read(0)
+        tokens = jnp.concatenate([tokens, _held_tokens(held)], axis=1)
+        positions = jnp.concatenate([positions, held.positions], axis=1)
+        cached = visibility.dense(query_spans, held.key_spans)
         visible = jnp.concatenate([visible, cached], axis=2)
     return tokens, positions, visible
+
+
+def _held_tokens(held: Keys) -> jax.Array:
+    """Committed tokens `[B, S]`; a cache that rounds gives them back as long as it errs by less than a half."""
+    return jnp.round(held.keys[:, 0, :, 0]).astype(jnp.int32)
 
 
 def _wanted(inputs: Inputs) -> jax.Array:
@@ -49,7 +55,7 @@ def _output(logits: jax.Array, inputs: Inputs) -> Output:
     return Output(logits, logits, (), entries)
 
 
-def _hash_forward(params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
+def _hash_forward(params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
     tokens, positions, visible = _seen(inputs, cache)
 
     def mix(x):  # a bijection of uint32 that spreads every bit
@@ -96,19 +102,17 @@ class _CanvasForward:
 
     model: Model
 
-    def __call__(self, params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
+    def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
         mask = self.model.vocab_size
         key_spans = jnp.where(
             (inputs.tokens == mask)[..., None], visibility.EMPTY, inputs.key_spans
         )
         if cache is not None:
-            unknown = cache.layers[0].keys[:, 0, :, :1] == mask
-            spans = jnp.where(unknown, visibility.EMPTY, cache.spans)
-            cache = dataclasses.replace(cache, spans=spans)
+            cache = cache.hide(_held_tokens(cache.read(0)) == mask)
         size = jnp.full(inputs.tokens.shape[:1], inputs.tokens.shape[1], jnp.int32)
         asked = Queries(inputs.positions, inputs.query_spans, size)
         inputs = dataclasses.replace(inputs, key_spans=key_spans, queries=asked)
-        output = self.model.forward(params, inputs, cache)
+        output = self.model(params, inputs, cache)
         logits = jnp.pad(
             output.logits, ((0, 0), (0, 0), (0, 1))
         )  # the mask token is as likely as any
@@ -139,7 +143,7 @@ class _JointForward:
     vocab_size: int
     positions: int
 
-    def __call__(self, params: Any, inputs: Inputs, cache: KVCache | None = None) -> Output:
+    def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
         vocab_size, length = self.vocab_size, self.positions
         tokens, positions, visible = _seen(inputs, cache)
         outcomes = np.indices((vocab_size,) * length).reshape(length, -1).T  # [V^L, L]

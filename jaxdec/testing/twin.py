@@ -37,7 +37,7 @@ def _laws(model, params, warp, key, padded, order, start, length):
     places = jnp.arange(padded.shape[1])[None]
     if order is None:
         inputs = Inputs.causal(padded, valid=places < length)
-        logits = model.forward(params, inputs, None).logits
+        logits = model(params, inputs, None).logits
         logits = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
     else:  # one query that sees every known token
         known = visibility.full(places).where(places < length)
@@ -45,7 +45,7 @@ def _laws(model, params, warp, key, padded, order, start, length):
             order[:, length][:, None], known.query_spans[:, :1], jnp.asarray(order.shape[1:])
         )
         inputs = Inputs(padded, order, *known, query)
-        logits = model.forward(params, inputs, None).logits[:, 0]
+        logits = model(params, inputs, None).logits[:, 0]
     history = None
     if warp.needs_history:
         history = History.start(padded, start[None], model.vocab_size)

@@ -66,7 +66,7 @@ def agreement(
 
     @jax.jit
     def score(params, target_params, tokens):
-        output = target[0].forward(target_params, Inputs.causal(tokens[:, :-1]), None)
+        output = target[0](target_params, Inputs.causal(tokens[:, :-1]), None)
         hits, overlaps = [], []
         for (logits, _, _), _ in drafts(config, heads, params, tokens, output):
             laws = output.logits[:, -logits.shape[1] :]

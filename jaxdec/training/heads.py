@@ -96,7 +96,7 @@ def train_heads(
     params = start_heads(params, target[1])
 
     def loss(params, target_params, tokens):
-        output = target[0].forward(target_params, Inputs.causal(tokens[:, :-1]), None)
+        output = target[0](target_params, Inputs.causal(tokens[:, :-1]), None)
         return heads_loss(config, heads, params, tokens, jax.lax.stop_gradient(output))
 
     draw = corpus.crops

@@ -42,7 +42,7 @@ def causal(model: Model, params: Params, tokens: jax.Array) -> Predictions:
       params: its parameters.
       tokens: int32 `[B, T + 1]`.
     """
-    logits = model.forward(params, Inputs.causal(tokens[:, :-1]), None).logits
+    logits = model(params, Inputs.causal(tokens[:, :-1]), None).logits
     return Predictions(logits, tokens[:, 1:])
 
 
@@ -74,7 +74,7 @@ def any_subset(
         query_spans=join(content.query_spans, query.query_spans),
         key_spans=join(content.key_spans, query.key_spans),
     )
-    logits = model.forward(params, inputs, None).logits[:, tokens.shape[1] :]
+    logits = model(params, inputs, None).logits[:, tokens.shape[1] :]
     truth = jnp.take_along_axis(tokens, batch.scored, axis=1)
     return Predictions(logits, truth, jnp.asarray(batch.weights))
 
@@ -100,7 +100,7 @@ def masked_diffusion(
     places = jnp.broadcast_to(jnp.arange(batch.tokens.shape[1]), batch.tokens.shape)
     spans = visibility.full(places)
     logits = [
-        model.forward(params, Inputs(noised, places, *spans), None).logits
+        model(params, Inputs(noised, places, *spans), None).logits
         for noised in _noised(batch, mask_token)
     ]
     return _restored(jnp.concatenate(logits, axis=1), batch)
@@ -141,7 +141,7 @@ def block_diffusion(
         query_spans=join(clean.query_spans, own),
         key_spans=join(clean.key_spans, own),
     )
-    return _restored(model.forward(params, inputs, None).logits[:, length:], batch)
+    return _restored(model(params, inputs, None).logits[:, length:], batch)
 
 
 def _noised(batch: Noised, mask_token: int) -> list[jax.Array]:
@@ -213,7 +213,7 @@ def bits_per_byte(
 
     @jax.jit
     def losses(params, tokens):
-        logits = model.forward(params, Inputs.causal(tokens[:, :-1]), None).logits
+        logits = model(params, Inputs.causal(tokens[:, :-1]), None).logits
         return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
 
     total = 0.0

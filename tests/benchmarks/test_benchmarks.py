@@ -350,7 +350,7 @@ def test_a_judge_scores_given_the_prompt_and_the_text_so_far(quick_compilation):
     tokens = np.array([[97, 98, 99, 100, 101], [97, 98, 99, 97, 97]])
     held = workload.Prompts(tokens[:, :2], np.array([2, 2]))
     judge = diffusion.Judge(setting, held)
-    law = jax.nn.log_softmax(model.forward(params, Inputs.causal(jnp.asarray(tokens)), None).logits)
+    law = jax.nn.log_softmax(model(params, Inputs.causal(jnp.asarray(tokens)), None).logits)
     chosen = [[law[row, i - 1, tokens[row, i]] for i in (2, 3, 4)] for row in range(2)]
     expected = -np.mean(chosen, axis=1) / np.log(2)
     np.testing.assert_allclose(judge.bits(tokens[:, 2:]), expected, rtol=1e-5)
@@ -515,7 +515,7 @@ def test_a_first_difference_is_shown_with_the_gap_of_the_two_best_tokens():
     found = [expected[0], np.array([5, 6, 9, 8])]
     (difference,) = first_differences(plain(model, params), work, found, expected)
     before = jnp.concatenate([jnp.full(140, 7), jnp.array([5, 6])])[None]
-    scores = np.sort(model.forward(params, Inputs.causal(before), None).logits[0, -1])
+    scores = np.sort(model(params, Inputs.causal(before), None).logits[0, -1])
     assert (difference["row"], difference["place"]) == (1, 2)
     assert difference["gap"] == pytest.approx(scores[-1] - scores[-2])
 

@@ -49,7 +49,7 @@ def token(new, row, at, span):
 
 
 def slot(cache, row, at):
-    parts = [np.asarray(x)[row, :, at] for layer in cache.layers for x in layer]
+    parts = [np.asarray(x)[row, :, at] for layer in cache.stored for x in layer]
     return np.asarray(cache.spans[row, at]), int(cache.positions[row, at]), parts
 
 
@@ -171,7 +171,7 @@ def test_the_cost_check_sees_a_commit_that_rewrites_the_cache():
         put = lambda old, x: jnp.where(inside, jnp.take_along_axis(x, at, axis=2), old)
         layers = tuple(
             LayerEntries(put(old.keys, x.keys), put(old.values, x.values))
-            for old, x in zip(cache.layers, new.layers, strict=True)
+            for old, x in zip(cache.stored, new.layers, strict=True)
         )
         return KVCache(layers, cache.spans, cache.positions, cache.length + count)
 

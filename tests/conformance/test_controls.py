@@ -89,14 +89,14 @@ class StaleDraftInCache(Speculative):
 
     def step(self, params, state, rng):
         after, info = super().step(params, state, rng)
-        cache = after.cache
-        spans = cache.spans.at[:, :, 0].set(
-            jnp.where(
-                cache.spans[:, :, 0] > 2**29, after.rows.length[:, None] - 1, cache.spans[:, :, 0]
-            )
-        )
-        spans = spans.at[:, :, 1].set(jnp.where(cache.spans[:, :, 1] < 0, 2**30, spans[:, :, 1]))
-        return dataclasses.replace(after, cache=dataclasses.replace(cache, spans=spans)), info
+        last = after.rows.length[:, None] - 1
+
+        def seen(spans):
+            starts, stops = spans[..., 0], spans[..., 1]
+            starts = jnp.where(starts > 2**29, last, starts)
+            return jnp.stack([starts, jnp.where(stops < 0, 2**30, stops)], axis=-1)
+
+        return dataclasses.replace(after, cache=after.cache.renumber(seen)), info
 
 
 @dataclasses.dataclass(frozen=True)

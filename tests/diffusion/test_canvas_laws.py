@@ -33,7 +33,7 @@ def conditional(known: dict[int, int], target: int) -> np.ndarray:
     tokens = jnp.asarray([[token for _, token in held]])
     spans = visibility.full(positions)
     query = Queries(jnp.asarray([[target]]), spans.query_spans[:, :1], jnp.asarray([SIZE + 1]))
-    logits = model.forward(params, Inputs(tokens, positions, *spans, query), None).logits
+    logits = model(params, Inputs(tokens, positions, *spans, query), None).logits
     return np.asarray(jax.nn.softmax(logits[0, 0]), np.float64)
 
 

@@ -143,7 +143,7 @@ def check_combination(combination):
         model, refresh=REFRESH_RULES[cache], **SCHEDULES[schedule], **POLICIES[policy]
     )
     chex.clear_trace_counter()
-    counted = battery._Counted(decoder, chex.assert_max_traces(decoder.step, n=1))
+    counted = battery.Counted(decoder, chex.assert_max_traces(decoder.step, n=1))
     keys = row_keys(jax.random.key(7), 3)
     temperature = np.array([0.0, 0.7, 1.0])
     whole = decode(counted, params, rng=keys, temperature=temperature)

@@ -131,5 +131,5 @@ class TooNarrow(schedules.Blocks):
 
 def test_a_group_that_is_larger_than_the_schedule_says_ends_its_row():
     found = bounded(denoise(oracle()[0], schedule=TooNarrow(8)), 9 * LONGEST)
-    assert found.status == [Status.CACHE_FULL] * 3
+    assert found.status == [Status.STALLED] * 3
     assert np.asarray(found.lengths).tolist() == (LENGTHS + 5).tolist()

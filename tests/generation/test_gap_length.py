@@ -38,7 +38,7 @@ def left_to_right(text, start):
     """log p(text[start:] | text[:start]), one causal forward a token."""
     total = 0.0
     for place in range(start, len(text)):
-        logits = MODEL.forward(TABLE, Inputs.causal(jnp.asarray(text[None, :place])), None).logits
+        logits = MODEL(TABLE, Inputs.causal(jnp.asarray(text[None, :place])), None).logits
         total += float(jax.nn.log_softmax(logits[0, -1])[text[place]])
     return total
 

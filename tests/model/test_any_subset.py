@@ -104,8 +104,8 @@ def test_queries_do_not_change_content():
     content, query = visibility.two_stream(ranks, 2)
     inputs = Inputs(jnp.asarray(TOKENS[:1, :5]), ranks, *content)
     queries = Queries(ranks, query.query_spans, jnp.asarray([5]))
-    plain = RAW.forward(PARAMS, inputs, None).entries
-    asked = model.forward(PARAMS, dataclasses.replace(inputs, queries=queries), None).entries
+    plain = RAW(PARAMS, inputs, None).entries
+    asked = model(PARAMS, dataclasses.replace(inputs, queries=queries), None).entries
     for one, two in zip(plain.layers, asked.layers, strict=True):
         np.testing.assert_allclose(one.keys, two.keys[:, :, :5], atol=1e-5)
         np.testing.assert_allclose(one.values, two.values[:, :, :5], atol=1e-5)
@@ -119,13 +119,11 @@ def test_masked_rows_are_canvases():
     places = jnp.arange(6)[None]
     queries = Queries(places, query.query_spans, jnp.asarray([size]))
     inputs = Inputs(jnp.asarray(tokens), places, *content, queries)
-    answers = BACK_ENDS["masked_rows"].forward(PARAMS, inputs, None).logits
+    answers = BACK_ENDS["masked_rows"](PARAMS, inputs, None).logits
     for place in range(6):
         seen = np.asarray(ranks)[0] < int(ranks[0, place])
         canvas = np.where(seen, tokens[0], MASK)[None]
-        own = RAW.forward(
-            PARAMS, Inputs(jnp.asarray(canvas), places, *visibility.full(places)), None
-        )
+        own = RAW(PARAMS, Inputs(jnp.asarray(canvas), places, *visibility.full(places)), None)
         expected = np.asarray(own.logits)[0, place]
         np.testing.assert_allclose(answers[0, place, :MASK], expected[:MASK], atol=1e-5)
 

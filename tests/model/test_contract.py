@@ -45,7 +45,7 @@ def test_models_of_one_configuration_are_equal():
 
     def logits(model, params):
         traces.append(model)
-        return model.forward(params, Inputs.causal(jnp.zeros((1, 2), jnp.int32)), None).logits
+        return model(params, Inputs.causal(jnp.zeros((1, 2), jnp.int32)), None).logits
 
     jitted = jax.jit(logits, static_argnums=0)
     a, b = jitted(first, one), jitted(second, two)

@@ -36,7 +36,7 @@ def test_untrained_heads_repeat_the_target(kind, tied):
     config = dataclasses.replace(CONFIG, tied=tied)
     model, target = from_nnx(Transformer(config, rngs=nnx.Rngs(0)))
     target = noisy(target, 1)
-    output = model.forward(target, Inputs.causal(TOKENS), None)
+    output = model(target, Inputs.causal(TOKENS), None)
     heads, params = build_heads(kind, SIZES)
     params = start_heads(params, target)
     for path in PATHS:

@@ -100,7 +100,7 @@ def test_padding_and_empty_slots_change_nothing():
     fill = lambda x: jnp.where(used[:, None, :, None], x, 1e6)
     garbage = dataclasses.replace(
         cache,
-        layers=jax.tree.map(fill, cache.layers),
+        stored=jax.tree.map(fill, cache.stored),
         positions=jnp.where(used, cache.positions, 777),
     )
     valid = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], bool)

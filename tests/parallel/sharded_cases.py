@@ -156,7 +156,7 @@ def state_is_donated():
     asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
     state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
     parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(8))
-    kept = [] if state.cache.layers[0].keys.is_deleted() else ["cache"]
+    kept = [] if state.cache.read(0).keys.is_deleted() else ["cache"]
     return kept + [
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(asked)

@@ -106,7 +106,7 @@ class Rereads:
 
     def step(self, params, state, rng):
         after, info = self.inner.step(params, state, rng)
-        new, old = after.cache.layers[0].keys, state.cache.layers[0].keys
+        new, old = after.cache.read(0).keys, state.cache.read(0).keys
         slot = new[0, 0, 0, 0].astype(np.int32)
         read = jax.lax.dynamic_index_in_dim(old, slot, 2).sum((1, 2, 3)).astype(np.int32)
         cache = dataclasses.replace(after.cache, length=after.cache.length + read)

@@ -95,7 +95,7 @@ def states(kind):
 def forward(model, params, tokens, features=None):
     start = 0 if features is None else 1
     inputs = Inputs.causal(tokens[None], start, features=features)
-    output = model.forward(params, inputs, None)
+    output = model(params, inputs, None)
     return output.hidden[0], output.logits[0], output.entries.layers[0]
 
 
@@ -136,10 +136,11 @@ def test_eagle_caches_true_pairs():
             np.testing.assert_allclose(draft.features[row, :waiting], features[stored:], **CLOSE)
             tokens = rows.tokens[row, 1 : rows.length[row]]
             entries = read_pairs(decoder, params, tokens, features)[2]
-            for held, true in zip(draft.cache.layers[0], entries, strict=True):
+            keys, values, spans = draft.cache.read(0)[:3]
+            for held, true in zip((keys, values), entries, strict=True):
                 np.testing.assert_allclose(held[row, :, :stored], true[0, :, :stored], **CLOSE)
-            np.testing.assert_array_equal(draft.cache.spans[row, :stored, 0], 1 + np.arange(stored))
-            assert (draft.cache.spans[row, stored:, 1] < 0).all()
+            np.testing.assert_array_equal(spans[row, :stored, 0], 1 + np.arange(stored))
+            assert (spans[row, stored:, 1] < 0).all()
 
 
 def test_eagle_drafts_what_it_predicts_from_its_own_features():

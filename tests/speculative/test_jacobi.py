@@ -29,7 +29,7 @@ def test_forwards_are_those_of_a_twin():
     @jax.jit
     def answers(text):
         inputs = Inputs.causal(text[None], jnp.zeros(1, jnp.int32))
-        return jnp.argmax(MODEL.forward(PARAMS, inputs, None).logits[0], axis=-1)
+        return jnp.argmax(MODEL(PARAMS, inputs, None).logits[0], axis=-1)
 
     text, guesses, forwards = list(prompt), [prompt[-1]] * M, 0
     while len(text) < len(prompt) + budget:
@@ -98,7 +98,7 @@ class _Blind:
 
     def __call__(self, params, inputs, cache=None):
         key_spans = jnp.broadcast_to(jnp.asarray(visibility.EMPTY), inputs.key_spans.shape)
-        return MODEL.forward(params, dataclasses.replace(inputs, key_spans=key_spans), None)
+        return MODEL(params, dataclasses.replace(inputs, key_spans=key_spans), None)
 
 
 @pytest.mark.parametrize(

@@ -78,21 +78,21 @@ def test_decoding():
     model, params = battery.pair()
     plain = jaxdec.autoregressive(model)
     made, options = decoder(model, model), dict(temperature=0.8)
-    generate = lambda which, **more: battery._generate(which, params, **{**options, **more})
+    generate = lambda which, **more: battery.generate(which, params, **{**options, **more})
     result = generate(made)
     drafted = np.asarray(result.drafted)
     assert drafted.any()
     assert (np.exp(np.asarray(result.log_probs)[drafted]) > min(0.09, 0.3 / battery.VOCAB)).all()
     strict = generate(made, posterior_threshold=1.0, posterior_alpha=2.0 * battery.VOCAB)
     assert not np.asarray(strict.drafted).any()
-    assert battery._rows(strict) == battery._rows(generate(plain))
+    assert battery.texts(strict) == battery.texts(generate(plain))
     greedy = dict(temperature=0.0)
-    assert battery._rows(generate(made, **greedy)) == battery._rows(generate(plain, **greedy))
+    assert battery.texts(generate(made, **greedy)) == battery.texts(generate(plain, **greedy))
 
 
 def test_limits():
     model, params = battery.pair()
     with pytest.raises(ValueError, match="posterior_alpha"):
-        battery._generate(decoder(model, model), params, posterior_alpha=-0.1)
+        battery.generate(decoder(model, model), params, posterior_alpha=-0.1)
     with pytest.raises(ValueError, match="KSeq needs siblings"):
         decoder(model, model, verifiers.KSeq())

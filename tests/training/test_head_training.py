@@ -31,7 +31,7 @@ TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, V, (2, LENGTH + 1)), j
 
 
 def scored():
-    return MODEL.forward(TARGET, Inputs.causal(TOKENS[:, :-1]), None)
+    return MODEL(TARGET, Inputs.causal(TOKENS[:, :-1]), None)
 
 
 def test_heads_of_each_depth_meet_the_law_they_draft():
@@ -69,7 +69,7 @@ def test_eagle_unrolls_as_it_drafts():
     for step in range(EAGLE.unroll):
         size = features.shape[1]
         inputs = Inputs.causal(pairs[:, :size], 1, features=features)
-        read = eagle.forward(params, inputs, None)
+        read = eagle(params, inputs, None)
         predictions, hidden = found[step]
         at = size - 1 - step
         np.testing.assert_allclose(

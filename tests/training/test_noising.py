@@ -81,7 +81,7 @@ def test_the_block_objective_is_the_forward_that_decoding_makes(tiny):
                 places = jnp.arange(end)[None]
                 spans = visibility.block_causal(places // size)
                 inputs = Inputs(jnp.asarray(window)[None], places, *spans)
-                expected = model.forward(params, inputs, None).logits[0, place]
+                expected = model(params, inputs, None).logits[0, place]
                 np.testing.assert_allclose(logits[row, copy * 32 + place], expected, atol=1e-4)
 
 
@@ -91,7 +91,7 @@ def test_the_canvas_objective_sees_the_whole_window(tiny):
     logits, _, _ = objectives.masked_diffusion(model, params, batch)
     noised = jnp.where(batch.second, 259, batch.tokens)
     places = jnp.broadcast_to(jnp.arange(32), noised.shape)
-    expected = model.forward(params, Inputs(noised, places, *visibility.full(places)), None).logits
+    expected = model(params, Inputs(noised, places, *visibility.full(places)), None).logits
     np.testing.assert_allclose(logits[:, 32:], expected, atol=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_blocks_of_one_give_the_likelihood(tiny):
     batch = Noised(tokens, everything, ~everything, everything.astype(np.float32), ones)
     logits = objectives.block_diffusion(model, params, batch).logits[:, :32]
     causal = next_token(canvas_model(model, 259))
-    found = causal.forward(params, Inputs.causal(jnp.asarray(tokens)), None).logits
+    found = causal(params, Inputs.causal(jnp.asarray(tokens)), None).logits
     real = jnp.arange(260) != 259
     np.testing.assert_allclose(
         jax.nn.log_softmax(jnp.where(real, logits[:, 1:], -jnp.inf))[..., :259],

@@ -22,7 +22,7 @@ LENGTH = 8
 
 @jax.jit
 def window_log_probs(tokens):
-    return jax.nn.log_softmax(MODEL.forward(PARAMS, Inputs.causal(tokens), None).logits)
+    return jax.nn.log_softmax(MODEL(PARAMS, Inputs.causal(tokens), None).logits)
 
 
 def bits_by_hand(stream, length):
@@ -94,7 +94,7 @@ def test_distillation_with_no_weight_is_the_causal_loss():
 
 
 def test_distillation_mixes_data_and_teacher():
-    law = jax.nn.softmax(TEACHER[0].forward(TEACHER[1], Inputs.causal(TOKENS[:, :-1])).logits)
+    law = jax.nn.softmax(TEACHER[0](TEACHER[1], Inputs.causal(TOKENS[:, :-1])).logits)
     teacher = -(law * window_log_probs(TOKENS[:, :-1])).sum(-1).mean()
     np.testing.assert_allclose(distill(PARAMS, 1.0), teacher, rtol=1e-5)
     causal = objectives.cross_entropy(objectives.causal(MODEL, PARAMS, TOKENS))

@@ -53,7 +53,7 @@ class SelfDrafter(InOrder):
         inputs = dataclasses.replace(
             pending, positions=order.at(pending.positions), queries=order.ask(ranks, query_spans)
         )
-        logits = self.model.forward(target_params(params), inputs, context.cache).logits
+        logits = self.model(target_params(params), inputs, context.cache).logits
         law = context.settings.warp.log_probs(logits, rows.history)
         noise, known = context.noise[:, : self.depth], logits[:, :1]
         drafts = _drafts(self.shape, self.depth, logits, law, noise, context.remaining, known)

@@ -98,7 +98,7 @@ class DiffuSpec(Drafter):
             spans = visibility.block_causal(places // self.block)
         spans = spans.where(places < (rows.length + self.depth)[:, None])
         inputs = Inputs(tokens, places.astype(jnp.int32), *spans)
-        logits = self.model.forward(params[self.params_key], inputs, None).logits
+        logits = self.model(params[self.params_key], inputs, None).logits
         at = (rows.length - start)[:, None] + jnp.arange(self.depth)
         logits = jnp.take_along_axis(logits, at[..., None], axis=1)
         real = jnp.arange(logits.shape[-1]) != mask_token

@@ -85,8 +85,8 @@ class EagleDrafter(Grown):
             valid=places < stored[:, None],
             features=output.hidden,
         )
-        entries = self.model.forward(params[self.params_key], inputs, None).entries
-        cache = self.model.init_cache(batch, request.capacity)
+        entries = self.model(params[self.params_key], inputs, None).entries
+        cache = request.new_cache(self.model)
         key_spans = visibility.causal(inputs.positions).key_spans
         last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
         features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
@@ -106,7 +106,7 @@ class EagleDrafter(Grown):
             depth = visibility.ancestors(window.parents).sum(-1)
             positions = (cache.length[:, None] + depth).astype(jnp.int32)
             inputs = Inputs(window.tokens, positions, *spans, features=window.features)
-            return self.model.forward(params[self.params_key], inputs, cache)
+            return self.model(params[self.params_key], inputs, cache)
 
         def source(window: _Window, depth: jax.Array, frontier: Frontier):
             features = jnp.take_along_axis(window.predicted, frontier.parents[..., None], axis=1)
