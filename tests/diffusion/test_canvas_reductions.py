@@ -278,7 +278,7 @@ def test_requests_that_cannot_be_served():
         decode(denoise(model), params, threshold=[0.1, 0.2])
     with pytest.raises(ValueError, match="steps must be an integer"):
         decode(denoise(model, unmask=unmask.quota()), params, steps=0.5)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="no setting 'factor'.* own are threshold"):
         decode(denoise(model), params, factor=1.0)
     with pytest.raises(ValueError, match=r"jaxdec\.denoise, or .* diffusion\.next_token"):
         decode(jaxdec.autoregressive(oracle(True)[0]), params)
