@@ -31,7 +31,7 @@ def emit(
     if by_group:
         active = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
         final &= canvas.groups < active[:, None]
-    places = jnp.arange(final.shape[1])
+    places = jnp.arange(final.shape[1], dtype=jnp.int32)
     open_ = canvas.exists & ~final
     prefix = jnp.min(jnp.where(open_, places, canvas.end[:, None]), axis=1)
     chunk = rows.length[:, None] + places

@@ -158,7 +158,7 @@ class Forward:
         if self.model.any_subset:  # reads known positions alone
             return _take(_each(canvas.tokens, branches), at)
         flat = lambda x: _each(x, branches).reshape(batch * branches, length)
-        places = jnp.arange(length) - given.rows.prompt_length[:, None]
+        places = jnp.arange(length, dtype=jnp.int32) - given.rows.prompt_length[:, None]
         fed = self.schedule.inputs(
             self.schedule.own(params),
             flat(canvas.tokens),
@@ -222,7 +222,7 @@ class Forward:
         span = lambda first, second: jnp.stack([first, second], axis=-1)
         if branches == 1:
             return Spans(span(number, number), span(number, last))
-        branch = jnp.arange(branches)[:, None]
+        branch = jnp.arange(branches, dtype=jnp.int32)[:, None]
         own = number * branches + branch
         own = span(own, own)
         shared = _apart(span(number, last), branches)

@@ -94,9 +94,7 @@ class AsMany(diffusion.Remask):
 
     def take_back(self, params, seen, reveal, state, knobs):
         count = reveal.sum(-1)
-        return diffusion.candidates.top(
-            -seen.score("max_prob"), seen.committed | reveal, count
-        ), state
+        return diffusion.top(-seen.score("max_prob"), seen.committed | reveal, count), state
 
 
 @dataclasses.dataclass(frozen=True)

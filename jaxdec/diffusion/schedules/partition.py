@@ -39,7 +39,10 @@ class Partition(Schedule):
 
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """As the table says, from the end of the prompt on."""
-        places = jnp.broadcast_to(jnp.arange(length), (prompt.shape[0], length)) - prompt[:, None]
+        places = (
+            jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))
+            - prompt[:, None]
+        )
         table = jnp.asarray(self.table, jnp.int32)
         groups = jnp.where(places >= 0, table[jnp.clip(places, 0, len(self.table) - 1)], -1)
         return groups, groups
