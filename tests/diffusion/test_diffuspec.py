@@ -13,7 +13,6 @@ from jaxdec.decoding import Settings, Stops
 from jaxdec.sampling import Warp
 from jaxdec.speculative import Context, Verdict
 from jaxdec.speculative.drafters import diffuspec
-from jaxdec.testing import battery, oracles
 from tests.diffusion.canvases import VOCAB, decode, oracle, same, transformer
 from tests.speculative.contexts import step_result
 
@@ -51,17 +50,6 @@ def test_sampled_tokens_are_those_of_plain_decoding(block):
     same(plain, fast, steps=False)
     counted = np.asarray(fast.stats.draft_forwards), np.asarray(fast.stats.target_forwards)
     np.testing.assert_array_equal(*counted)
-
-
-def test_a_row_does_not_depend_on_its_neighbours():
-    def make(target, draft):
-        return jaxdec.speculative(
-            target, drafter=diffuspec(draft, length=4, shortest=2, candidates=4)
-        )
-
-    model, _ = battery.pair()
-    masked = oracles.canvas(dataclasses.replace(model, vocab_size=battery.VOCAB - 1))
-    battery.check_row_alone(lambda target, _: make(target, masked))
 
 
 def context_of(rows, eos=()):
