@@ -196,7 +196,7 @@ class FirstAgain(diffusion.Remask):
 
     back: bool
 
-    def take_back(self, seen, reveal, state, knobs):
+    def take_back(self, params, seen, reveal, state, knobs):
         first = jnp.arange(reveal.shape[1]) == 0
         return first & (seen.step == 1)[:, None] & self.back, state
 
@@ -250,6 +250,13 @@ def test_values_of_knobs_make_no_other_decoder():
         (lambda m: denoise(m, refresh=refresh.block()), "block-causal attention"),
         (lambda m: denoise(m, attention="sparse"), "'sparse'"),
         (lambda m: denoise(m, branches=0), "at least 1, got 0"),
+        (lambda m: denoise(oracle()[1]), "model must be a Model, got ArrayImpl"),
+        (lambda m: denoise(denoise(m)), "model must be a Model, got Denoise"),
+        (lambda m: denoise(m, unmask=unmask.threshold), r"kind Unmask, got threshold; call it: "),
+        (lambda m: denoise(m, unmask="threshold"), "unmask must be of the kind Unmask, got str"),
+        (lambda m: denoise(m, remask=diffusion.prophet()), "kind Remask, got Prophet"),
+        (lambda m: denoise(m, refresh=schedules.whole()), "kind Refresh, got Whole"),
+        (lambda m: denoise(m, schedule=schedules.Blocks), "kind Schedule, got Blocks"),
         (lambda m: unmask.threshold(by="luck"), "'luck'"),
         (lambda m: refresh.dual(0), "at least 1 step, got 0"),
         (lambda m: diffusion.next_token(m), "only a canvas model"),

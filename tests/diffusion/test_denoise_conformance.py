@@ -1,5 +1,6 @@
 """The conformance battery for canvas decoding, and a list of combinations that covers every pair of parts."""
 
+import dataclasses
 import itertools
 
 import chex
@@ -13,10 +14,25 @@ from jaxdec.diffusion import denoise, refresh, schedules, unmask
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
+from tests.diffusion.test_own_parameters import LinearHead
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+
+@dataclasses.dataclass(frozen=True)
+class DraftHead(LinearHead):
+    """A policy with weights: the battery supplies those of a drafter."""
+
+    name: str = "draft"
+
+    def score(self, params, seen):
+        return super().score(params[: seen.scored.hidden.shape[-1]], seen)
+
+
 DECODERS = {
+    "weights": lambda model, _: denoise(
+        model, unmask=DraftHead(), schedule=schedules.blocks(8), refresh=refresh.dual()
+    ),
     "left to right": lambda model, _: denoise(model, unmask=unmask.left_to_right()),
     "threshold": lambda model, _: denoise(
         model,
