@@ -143,7 +143,7 @@ def draw(
         drawn = unmask(logits.reshape(-1, size), keys().reshape(-1), heat, banned)
         return jax.tree.map(lambda x: x.reshape(batch, window), drawn)
     law = warp.log_probs(logits, history)
-    tokens = perturbed_argmax(law, warp.noise(keys, law.shape))
+    tokens = perturbed_argmax(law, warp.noise(keys, law.shape)).astype(jnp.int32)
     own = statistics(jax.nn.log_softmax(logits), tokens, jax.nn.logsumexp(logits, axis=-1))
     return Unmasked(tokens, own, statistics(law, tokens))
 

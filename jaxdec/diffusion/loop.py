@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
 from jaxdec.diffusion.branches import foreseen, guessed
@@ -66,9 +67,7 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
-    steps_per_token = (
-        1024  # ancestral sampling takes as many as it is told, and some commit nothing
-    )
+    steps_per_token = np.iinfo(np.int32).max  # each group has a bound of its own, see `StaticStep`
     fills_canvas = True
 
     @property
@@ -134,8 +133,8 @@ class Denoise:
             steps=jnp.full(rows.tokens.shape, -1, jnp.int32),
             log_probs=nothing,
             raw_log_probs=nothing,
-            groups=groups,
-            units=units,
+            groups=groups.astype(jnp.int32),
+            units=units.astype(jnp.int32),
             end=rows.length + jnp.minimum(request.settings.max_new_tokens, room),
         )
 

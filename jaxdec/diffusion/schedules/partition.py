@@ -13,6 +13,7 @@ import numpy as np
 from jaxdec.decoding import Request
 from jaxdec.diffusion.schedules.contract import Schedule
 from jaxdec.model import Params
+from jaxdec.sampling import is_traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Partition(Schedule):
         """Raises `ValueError` if there are fewer positions than a row asks for."""
         super().check(request, params)
         asked = request.settings.max_new_tokens
-        if isinstance(asked, jax.core.Tracer):  # values are not known yet
+        if is_traced(asked):
             return
         if (budget := int(np.max(asked))) > len(self.table):
             raise ValueError(
