@@ -1,6 +1,6 @@
 """The joint law of any subset given any other, in one forward.
 
-Legend: B rows, L positions, V vocabulary.
+Legend: B rows, L positions, Q queries a row, V vocabulary.
 """
 
 import functools
@@ -12,7 +12,6 @@ from jaxdec.model import Model, Order, Params, prompt_inputs, score
 from jaxdec.sampling import Warp
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def log_prob(
     model: Model, params: Params, tokens: jax.Array, order: Order, warp: Warp | None = None
 ) -> jax.Array:
@@ -27,18 +26,43 @@ def log_prob(
       order: of generation; `any_subset.lattice(visible)` or `any_subset.fixed_order(ranks, visible)`.
       warp: the law's settings, validated; the model's own law if not given. Penalties are not supported.
 
+    Masked positions alone are asked about, the most of any row rounded up to a power of two; where the order is traced
+    all L are.
+
     Returns:
       float32 `[B, L]` by position; 0 at visible positions and past the end. The sum over a row is the joint's.
 
     Exactness: the very terms that sequential decoding in this order draws from.
     """
-    ranks = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    length = tokens.shape[1]
+    queries = length
+    if not isinstance(order.visible, jax.core.Tracer):
+        most = max(int(jnp.max(order.size - order.visible)), 1)
+        queries = min(
+            1 << (most - 1).bit_length(), length
+        )  # a power of two: few programs are compiled
+    return _log_prob(model, queries, params, tokens, order, warp)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _log_prob(
+    model: Model,
+    queries: int,
+    params: Params,
+    tokens: jax.Array,
+    order: Order,
+    warp: Warp | None,
+) -> jax.Array:
     in_rank = jnp.take_along_axis(tokens, order.places, axis=1)
     inputs = prompt_inputs(in_rank, order.size, order, visible=order.visible)
-    logits = score(model, params, inputs, None, order).logits
+    ranks = order.visible[:, None] + jnp.arange(queries)
+    wanted = ranks < order.size[:, None]
+    ranks = jnp.where(wanted, ranks, 1)
+    logits = score(model, params, inputs, None, order, at=ranks - 1).logits
     law = jax.nn.log_softmax(logits) if warp is None else warp.log_probs(logits)
-    follows = jnp.roll(in_rank, -1, axis=1)
-    terms = jnp.take_along_axis(law, follows[..., None], axis=-1)[..., 0]
-    wanted = (ranks + 1 >= order.visible[:, None]) & (ranks + 1 < order.size[:, None])
-    terms = jnp.roll(jnp.where(wanted, terms, 0), 1, axis=1)
-    return jnp.zeros_like(terms).at[jnp.arange(len(terms))[:, None], order.places].set(terms)
+    chosen = jnp.take_along_axis(in_rank, ranks, axis=1)
+    terms = jnp.take_along_axis(law, chosen[..., None], axis=-1)[..., 0]
+    places = jnp.take_along_axis(order.places, ranks, axis=1)
+    places = jnp.where(wanted, places, tokens.shape[1])  # past the end: dropped
+    put = lambda at, values: jnp.zeros(tokens.shape[1]).at[at].set(values, mode="drop")
+    return jax.vmap(put)(places, terms)
