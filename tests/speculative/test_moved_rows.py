@@ -8,6 +8,7 @@ import pytest
 
 import jaxdec
 from jaxdec import any_subset, drafters, growth
+from jaxdec.decoding import take_rows
 from jaxdec.model import Heads
 from jaxdec.speculative import Drafter, RankTree
 from jaxdec.testing import oracles
@@ -68,15 +69,6 @@ def test_every_drafter_is_here():
     assert set(makers(any_subset)) == set(IN_ORDER)
 
 
-def moved(state):
-    """The state in which each row has the past of the row that `SOURCE` names; settings are those of all rows."""
-    taken = {
-        name: jax.tree.map(lambda x: x[SOURCE], getattr(state, name))
-        for name in ("rows", "cache", "draft")
-    }
-    return dataclasses.replace(state, **taken)
-
-
 @pytest.mark.parametrize("name", [*CAUSAL, *IN_ORDER])
 def test_the_state_moves_with_its_rows(name):
     decoder = jaxdec.speculative(MODEL, drafter={**CAUSAL, **IN_ORDER}[name]())
@@ -95,7 +87,7 @@ def test_the_state_moves_with_its_rows(name):
         assert array.shape[0] == 3
     for _ in range(2):
         state, _ = step(BOTH, state, keys)
-    after = moved(state)
+    after = take_rows(state, SOURCE)
     for _ in range(2):
         state, info = step(BOTH, state, keys)
         after, same = step(BOTH, after, keys[SOURCE])
