@@ -44,7 +44,7 @@ def grow(
     zeros = jnp.zeros(none.shape, jnp.float32)
     pending = jnp.broadcast_to(rows.pending[:, None], none.shape)
     frontier = Frontier(pending, none, first, none - 1, zeros, zeros)
-    temperature = jnp.ones((batch,)) if warp.temperature is None else warp.temperature
+    temperature = jnp.ones((batch,), jnp.float32) if warp.temperature is None else warp.temperature
     temperature = jnp.broadcast_to(temperature, (batch,))[:, None, None]
     history = rows.history
     if history is not None:
@@ -70,6 +70,7 @@ def grow(
             value=take(children.value),
             path=take(children.path),
         )
+        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, frontier)
         if history is not None:
             counts = jnp.take_along_axis(history.generated, after.parents[..., None], axis=1)
             counts += jax.nn.one_hot(after.tokens, counts.shape[-1], dtype=counts.dtype)
