@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
 from jaxdec.diffusion.branches import foreseen, guessed
