@@ -1,7 +1,17 @@
 """Oracles, exact enumeration and the conformance battery: public, for anybody who writes a drafter or a decoder."""
 
 from jaxdec.testing import battery, enumeration, oracles
+from jaxdec.testing.battery import Report, check
 from jaxdec.testing.statistics import g_test
 from jaxdec.testing.twin import TwinResult, python_twin
 
-__all__ = ["TwinResult", "battery", "enumeration", "g_test", "oracles", "python_twin"]
+__all__ = [
+    "Report",
+    "TwinResult",
+    "battery",
+    "check",
+    "enumeration",
+    "g_test",
+    "oracles",
+    "python_twin",
+]
