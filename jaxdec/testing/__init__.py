@@ -1,7 +1,16 @@
 """Oracles, exact enumeration and the conformance battery: public, for anybody who writes a drafter or a decoder."""
 
 from jaxdec.testing import battery, enumeration, oracles
+from jaxdec.testing.model_checks import check_model
 from jaxdec.testing.statistics import g_test
 from jaxdec.testing.twin import TwinResult, python_twin
 
-__all__ = ["TwinResult", "battery", "enumeration", "g_test", "oracles", "python_twin"]
+__all__ = [
+    "TwinResult",
+    "battery",
+    "check_model",
+    "enumeration",
+    "g_test",
+    "oracles",
+    "python_twin",
+]
