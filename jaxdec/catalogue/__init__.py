@@ -4,16 +4,16 @@
 """
 
 from jaxdec.catalogue import any_subset, canvas, speculation
-from jaxdec.catalogue.canvas import CACHES
+from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
 
 __all__ = [
-    "CACHES",
     "DENOISING",
     "FAMILIES",
     "INFILLING",
     "METHODS",
+    "REFRESH_RULES",
     "VERIFIERS",
     "Method",
     "Parts",

@@ -36,8 +36,9 @@ def _infilling(
     make: Callable[[Parts], Decoder],
     exactness: Exactness = Exactness.TOKEN_IDENTICAL,
     paper: str = "2504.20456",
+    draft: str = "",
 ) -> Method:
-    return Method(name, title, paper, exactness, make, _ASSD, "any_subset", infills=True)
+    return Method(name, title, paper, exactness, make, _ASSD, "any_subset", draft, infills=True)
 
 
 def _small_model(verifier: Verifier) -> Callable[[Parts], Decoder]:
@@ -95,6 +96,7 @@ ROWS = [
         "any-subset speculation with a small any-subset model, shared-noise walk",
         _small_model(verifiers.SharedNoiseWalk()),
         paper="2504.20456, 2211.17192",
+        draft="code-infill-draft",
     ),
     _infilling(
         "any-order-draft-token",
@@ -102,6 +104,7 @@ ROWS = [
         _small_model(verifiers.TokenRatio()),
         Exactness.DISTRIBUTION_IDENTICAL,
         paper="2504.20456, 2211.17192",
+        draft="code-infill-draft",
     ),
     _infilling(
         "parallel",

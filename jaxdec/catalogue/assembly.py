@@ -18,7 +18,7 @@ def assemble(
     nodes: int | None = None,
     load: Callable[[str], Checkpoint | HeadsCheckpoint] = checkpoints.load_any,
 ) -> tuple[Decoder, Params]:
-    """The decoder of a method that continues prompts, and the parameters of its parts.
+    """The decoder of a method that continues prompts or fills gaps, and the parameters of its parts.
 
     Args:
       method: from `METHODS`.
@@ -33,8 +33,17 @@ def assemble(
     """
     parts = Parts(target.model, length=length, nodes=nodes)
     if not method.draft:
+        if draft is not None:
+            raise ValueError(
+                f"method {method.name!r} drafts without a checkpoint, so it takes no draft {draft!r}"
+            )
         return method.make(parts), {"target": target.params}
     drafter = load(method.draft if draft is None else draft)
+    if isinstance(drafter, HeadsCheckpoint) and drafter.config.width != target.config.width:
+        raise ValueError(
+            f"{drafter.name!r} reads hidden states of width {drafter.config.width}, target {target.name!r} "
+            f"has {target.config.width}"
+        )
     block = getattr(drafter, "block_size", None)
     parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=block)
     return method.make(parts), {"target": target.params, "draft": drafter.params}

@@ -7,7 +7,7 @@ from jaxdec.decoding import Decoder, Exactness
 from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, refresh, schedules
 from jaxdec.diffusion import unmask as policies
 
-CACHES = {
+REFRESH_RULES = {
     "none": refresh.none,
     "block": refresh.block,
     "prefix": refresh.prefix,
@@ -27,13 +27,13 @@ def _denoising(
     **options,
 ) -> Method:
     def make(parts: Parts) -> Decoder:
-        sub_blocks = parts.cache == "sub-block"
+        sub_blocks = parts.refresh == "sub-block"
         if parts.causal and parts.block is None:
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
         if parts.block is None:
-            schedule = schedules.whole()
+            schedule: schedules.Schedule = schedules.whole()
         else:
             size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(size, within=within, from_start=parts.causal)
@@ -41,7 +41,7 @@ def _denoising(
             parts.target,
             unmask=policy(),
             schedule=schedule,
-            cache=CACHES[parts.cache](),
+            refresh=REFRESH_RULES[parts.refresh](),
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
             **{key: value() for key, value in options.items()},

@@ -18,7 +18,7 @@ class Parts:
       nodes: of a draft tree, at most; None for the method's own.
       block: for a canvas, positions of a block; None for the whole canvas.
       causal: for a canvas, whether blocks see the blocks before them alone, counted from the start of the sequence.
-      cache: for a canvas, a name of `CACHES`.
+      refresh: for a canvas, a name of `REFRESH_RULES`.
     """
 
     target: Model
@@ -27,7 +27,7 @@ class Parts:
     nodes: int | None = None
     block: int | None = None
     causal: bool = False
-    cache: str = "none"
+    refresh: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)

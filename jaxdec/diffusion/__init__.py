@@ -4,9 +4,11 @@ from jaxdec.diffusion import refresh, schedules, unmask
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
+from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
-from jaxdec.diffusion.loop import Denoise, DenoiseState, denoise
+from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token
 

@@ -49,7 +49,7 @@ class Canvas:
         return self.exists & ~self.committed
 
 
-class Board(NamedTuple):
+class GroupState(NamedTuple):
     """The positions of the active group, `[B, W]` each; as in `Canvas`."""
 
     tokens: jax.Array

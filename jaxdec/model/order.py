@@ -66,14 +66,19 @@ def score(
       more: further queries, answered after those; only with an order.
 
     Returns:
-      An output with logits `[B, A + Q, V]`.
+      An output with logits `[B, A + Q, V]`, and hidden and layer states to match.
     """
     if order is None:
         output = model(params, inputs, cache)
         if at is None:
             return output
-        logits = jnp.take_along_axis(output.logits, at[..., None], axis=1)
-        return dataclasses.replace(output, logits=logits)
+        pick = lambda values: jnp.take_along_axis(values, at[..., None], axis=1)
+        return dataclasses.replace(
+            output,
+            logits=pick(output.logits),
+            hidden=pick(output.hidden),
+            layer_states=tuple(map(pick, output.layer_states)),
+        )
     ranks, query_spans = inputs.positions, inputs.query_spans
     follows = ranks + 1
     if at is not None:

@@ -12,7 +12,7 @@ Keys belong to rows, so that the tokens are those of the unsharded call on any n
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdec import decoding
-from jaxdec.decoding import Decoder, Record, Request, State, Stops
+from jaxdec.decoding import Decoder, Record, Request, State, by_row
 from jaxdec.generation import Infilled, Result, infilled, prepare, prepare_infill, result
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
@@ -44,12 +44,10 @@ def replicate(params: Params, mesh: Mesh) -> Params:
 def row_specs(tree: Any) -> Any:
     """Partition specs of a request, a state or a record: everything is per row, except `Stops`.
 
-    The rule goes by structure, never by shape: a vocabulary may well be as large as the batch.
-
     Returns:
       A prefix of `tree` with `P("data")` for each array and `P()` for each `Stops`.
     """
-    return _by_row(tree, lambda _: P(AXIS), lambda _: P())
+    return by_row(tree, lambda _: P(AXIS), lambda _: P())
 
 
 def init_sharded(decoder: Decoder[State], params: Params, request: Request, mesh: Mesh) -> State:
@@ -208,25 +206,18 @@ def _shard_map(body, mesh, in_specs, out_specs):
     return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def _by_row(tree: Any, per_row: Callable, shared: Callable) -> Any:
-    """Maps the arrays of a tree by `per_row`, and each `Stops` as a whole by `shared`."""
-    is_shared = lambda node: isinstance(node, Stops)
-    choose = lambda node: shared(node) if is_shared(node) else per_row(node)
-    return jax.tree.map(choose, tree, is_leaf=is_shared)
-
-
 def _place(tree: Any, mesh: Mesh) -> Any:
     """Puts a tree where its specs say; arrays that lie there already are not copied."""
     return jax.device_put(
         tree,
-        _by_row(tree, lambda _: NamedSharding(mesh, P(AXIS)), lambda _: NamedSharding(mesh, P())),
+        by_row(tree, lambda _: NamedSharding(mesh, P(AXIS)), lambda _: NamedSharding(mesh, P())),
     )
 
 
 def _fill(tree: Any, batch: int, extra: int) -> Any:
     """Repeats the last row `extra` times."""
     index = np.minimum(np.arange(batch + extra), batch - 1)
-    return _by_row(tree, lambda x: x[index], lambda stops: stops) if extra else tree
+    return by_row(tree, lambda x: x[index], lambda stops: stops) if extra else tree
 
 
 def _check_rows(tree: Any, batch: int, mesh: Mesh) -> None:
@@ -235,7 +226,7 @@ def _check_rows(tree: Any, batch: int, mesh: Mesh) -> None:
         raise ValueError(
             f"{batch} rows do not divide over {devices} devices; generate_sharded fills the batch"
         )
-    rows = _by_row(tree, lambda x: x, lambda stops: None)
+    rows = by_row(tree, lambda x: x, lambda stops: None)
     for path, leaf in jax.tree_util.tree_leaves_with_path(rows):
         if leaf.shape[:1] != (batch,):
             raise ValueError(

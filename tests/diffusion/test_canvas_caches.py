@@ -17,7 +17,7 @@ POLICY = unmask.threshold(0.3)
 
 def run(setting, rule, *, branches=1, policy=POLICY, **options):
     model, params = transformer()
-    decoder = denoise(model, unmask=policy, cache=rule, branches=branches, **setting)
+    decoder = denoise(model, unmask=policy, refresh=rule, branches=branches, **setting)
     return decode(decoder, params, **{"temperature": 0.9, **options})
 
 

@@ -84,7 +84,7 @@ def test_blocks_of_one_are_autoregressive_decoding_of_the_same_weights():
         model,
         schedule=schedules.blocks(1, from_start=True),
         attention="causal",
-        cache=refresh.block(),
+        refresh=refresh.block(),
     )
     plain = jaxdec.autoregressive(diffusion.next_token(model))
     for temperature in (0.0, 1.0):
@@ -152,7 +152,7 @@ def test_guidance_with_a_cache():
     blocks = dict(schedule=schedules.blocks(8, from_start=True), attention="causal", guided=True)
     same(
         decode(denoise(model, **blocks), params, **options),
-        decode(denoise(model, **blocks, cache=refresh.block()), params, **options),
+        decode(denoise(model, **blocks, refresh=refresh.block()), params, **options),
     )
 
 
@@ -196,7 +196,7 @@ class FirstAgain(diffusion.Remask):
 
     back: bool
 
-    def take_back(self, seen, reveal, state, knobs):
+    def take_back(self, params, seen, reveal, state, knobs):
         first = jnp.arange(reveal.shape[1]) == 0
         return first & (seen.step == 1)[:, None] & self.back, state
 
@@ -224,7 +224,11 @@ def test_exactness_is_that_of_the_parts():
     model = oracle()[0]
     assert denoise(model, unmask=unmask.left_to_right()).exactness is Exactness.TOKEN_IDENTICAL
     assert denoise(model, unmask=unmask.first_hitting()).exactness is Exactness.APPROXIMATE
-    for options in (dict(cache=refresh.dual()), dict(stop=diffusion.prophet()), dict(guided=True)):
+    for options in (
+        dict(refresh=refresh.dual()),
+        dict(stop=diffusion.prophet()),
+        dict(guided=True),
+    ):
         decoder = denoise(model, unmask=unmask.left_to_right(), **options)
         assert decoder.exactness is Exactness.HEURISTIC
 
@@ -232,20 +236,27 @@ def test_exactness_is_that_of_the_parts():
 def test_values_of_knobs_make_no_other_decoder():
     model = oracle()[0]
     one, two = (
-        denoise(model, unmask=unmask.threshold(x), cache=refresh.dual(3)) for x in (0.9, 0.5)
+        denoise(model, unmask=unmask.threshold(x), refresh=refresh.dual(3)) for x in (0.9, 0.5)
     )
     assert one == two and hash(one) == hash(two)
     assert one.knobs["threshold"].default == 0.9 and two.knobs["threshold"].default == 0.5
-    assert one != denoise(model, unmask=unmask.threshold(0.9, by="margin"), cache=refresh.dual(3))
+    assert one != denoise(model, unmask=unmask.threshold(0.9, by="margin"), refresh=refresh.dual(3))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda m: denoise(dataclasses.replace(m, any_subset=False)), "predicts next tokens"),
-        (lambda m: denoise(m, cache=refresh.block()), "block-causal attention"),
+        (lambda m: denoise(m, refresh=refresh.block()), "block-causal attention"),
         (lambda m: denoise(m, attention="sparse"), "'sparse'"),
         (lambda m: denoise(m, branches=0), "at least 1, got 0"),
+        (lambda m: denoise(oracle()[1]), "model must be a Model, got ArrayImpl"),
+        (lambda m: denoise(denoise(m)), "model must be a Model, got Denoise"),
+        (lambda m: denoise(m, unmask=unmask.threshold), r"kind Unmask, got threshold; call it: "),
+        (lambda m: denoise(m, unmask="threshold"), "unmask must be of the kind Unmask, got str"),
+        (lambda m: denoise(m, remask=diffusion.prophet()), "kind Remask, got Prophet"),
+        (lambda m: denoise(m, refresh=schedules.whole()), "kind Refresh, got Whole"),
+        (lambda m: denoise(m, schedule=schedules.Blocks), "kind Schedule, got Blocks"),
         (lambda m: unmask.threshold(by="luck"), "'luck'"),
         (lambda m: refresh.dual(0), "at least 1 step, got 0"),
         (lambda m: diffusion.next_token(m), "only a canvas model"),
@@ -262,7 +273,7 @@ def test_requests_that_cannot_be_served():
     with pytest.raises(ValueError, match="16 positions, a row asks for 30"):
         decode(denoise(model, schedule=schedules.raster(4, 4)), params)
     with pytest.raises(ValueError, match="refresh_period must lie in"):
-        decode(denoise(model, cache=refresh.dual()), params, refresh_period=0)
+        decode(denoise(model, refresh=refresh.dual()), params, refresh_period=0)
     with pytest.raises(ValueError, match="threshold must be one value or 3"):
         decode(denoise(model), params, threshold=[0.1, 0.2])
     with pytest.raises(ValueError, match="steps must be an integer"):

@@ -1,5 +1,6 @@
 """The conformance battery for canvas decoding, and a list of combinations that covers every pair of parts."""
 
+import dataclasses
 import itertools
 
 import chex
@@ -13,23 +14,38 @@ from jaxdec.diffusion import denoise, refresh, schedules, unmask
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
+from tests.diffusion.test_own_parameters import LinearHead
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+
+@dataclasses.dataclass(frozen=True)
+class DraftHead(LinearHead):
+    """A policy with weights: the battery supplies those of a drafter."""
+
+    name: str = "draft"
+
+    def score(self, params, seen):
+        return super().score(params[: seen.scored.hidden.shape[-1]], seen)
+
+
 DECODERS = {
+    "weights": lambda model, _: denoise(
+        model, unmask=DraftHead(), schedule=schedules.blocks(8), refresh=refresh.dual()
+    ),
     "left to right": lambda model, _: denoise(model, unmask=unmask.left_to_right()),
     "threshold": lambda model, _: denoise(
         model,
         unmask=unmask.threshold(0.6),
         schedule=schedules.blocks(8),
-        cache=refresh.dual(),
+        refresh=refresh.dual(),
     ),
     "freedave": lambda model, _: denoise(
         model,
         unmask=unmask.left_to_right(),
         schedule=schedules.blocks(8, from_start=True),
         attention="causal",
-        cache=refresh.block(),
+        refresh=refresh.block(),
         branches=3,
     ),
 }
@@ -50,11 +66,11 @@ def test_the_catalogue_declares_what_decoders_declare(name):
     method = catalogue.METHODS[name]
     for parts in (
         catalogue.Parts(oracle()[0]),
-        catalogue.Parts(oracle(True)[0], block=8, cache="dual"),
-        catalogue.Parts(oracle(True)[0], block=8, causal=True, cache="sub-block"),
+        catalogue.Parts(oracle(True)[0], block=8, refresh="dual"),
+        catalogue.Parts(oracle(True)[0], block=8, causal=True, refresh="sub-block"),
     ):
         decoder = method.make(parts)
-        if decoder.cache.exact:
+        if decoder.refresh.exact:
             assert decoder.exactness is method.exactness
         assert decoder == method.make(parts)
 
@@ -81,7 +97,7 @@ POLICIES = {
     "prophet": dict(unmask=unmask.quota(), stop=diffusion.prophet(2.0, 1.5, 1.0)),
     "saber": dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
 }
-CACHES = {
+REFRESH_RULES = {
     "none": refresh.none(),
     "prefix": refresh.prefix(3),
     "dual": refresh.dual(),
@@ -92,13 +108,13 @@ CACHES = {
 
 
 def possible(schedule, cache):
-    return not CACHES[cache].needs_blocks or "attention" in SCHEDULES[schedule]
+    return not REFRESH_RULES[cache].needs_blocks or "attention" in SCHEDULES[schedule]
 
 
 def covering():
     """Combinations that hold every possible pair of values, chosen greedily."""
     combinations = [
-        c for c in itertools.product(SCHEDULES, POLICIES, CACHES) if possible(c[0], c[2])
+        c for c in itertools.product(SCHEDULES, POLICIES, REFRESH_RULES) if possible(c[0], c[2])
     ]
     pairs = lambda c: {(i, c[i], j, c[j]) for i, j in itertools.combinations(range(3), 2)}
     left, chosen = set().union(*map(pairs, combinations)), []
@@ -113,9 +129,9 @@ def test_the_list_covers_every_possible_pair():
     found = covering()
     for schedule, policy in itertools.product(SCHEDULES, POLICIES):
         assert any(c[:2] == (schedule, policy) for c in found)
-    for policy, cache in itertools.product(POLICIES, CACHES):
+    for policy, cache in itertools.product(POLICIES, REFRESH_RULES):
         assert any(c[1:] == (policy, cache) for c in found)
-    for schedule, cache in itertools.product(SCHEDULES, CACHES):
+    for schedule, cache in itertools.product(SCHEDULES, REFRESH_RULES):
         assert any(c[::2] == (schedule, cache) for c in found) == possible(schedule, cache)
 
 
@@ -123,9 +139,11 @@ def check_combination(combination):
     """Jitted, ragged, compiled once, and each row as if it were alone."""
     schedule, policy, cache = combination
     model, params = oracle(canvas=True)
-    decoder = denoise(model, cache=CACHES[cache], **SCHEDULES[schedule], **POLICIES[policy])
+    decoder = denoise(
+        model, refresh=REFRESH_RULES[cache], **SCHEDULES[schedule], **POLICIES[policy]
+    )
     chex.clear_trace_counter()
-    counted = battery._Counted(decoder, chex.assert_max_traces(decoder.step, n=1))
+    counted = battery.Counted(decoder, chex.assert_max_traces(decoder.step, n=1))
     keys = row_keys(jax.random.key(7), 3)
     temperature = np.array([0.0, 0.7, 1.0])
     whole = decode(counted, params, rng=keys, temperature=temperature)

@@ -49,7 +49,7 @@ CAUSAL = {
         schedule=diffusion.schedules.blocks(4),
         unmask=diffusion.unmask.threshold(0.5),
         attention="causal",
-        cache=diffusion.refresh.block(),
+        refresh=diffusion.refresh.block(),
     ),
 }
 

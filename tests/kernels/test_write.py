@@ -155,8 +155,8 @@ def test_what_does_not_fit_is_refused():
 
 
 CANVASES = {
-    "block": dict(attention="causal", cache=diffusion.refresh.block()),
-    "dual": dict(cache=diffusion.refresh.dual()),
+    "block": dict(attention="causal", refresh=diffusion.refresh.block()),
+    "dual": dict(refresh=diffusion.refresh.dual()),
 }
 
 

@@ -42,7 +42,7 @@ DECODERS = {
         canvas(TARGET),
         unmask=diffusion.unmask.threshold(0.5),
         schedule=diffusion.schedules.blocks(4),
-        cache=diffusion.refresh.dual(),
+        refresh=diffusion.refresh.dual(),
     ),
 } | {
     f"{drafter}, {verifier}": jaxdec.speculative(

@@ -127,7 +127,7 @@ def canvas():
     decoder = jaxdec.denoise(
         diffusion.canvas_model(raw, 259),
         schedule=diffusion.schedules.blocks(8),
-        cache=diffusion.refresh.dual(),
+        refresh=diffusion.refresh.dual(),
     )
     prompt = np.ones((BATCH, 16), np.int32)
     stops = {"eos": [257], "stop": [[1, 2]]}
@@ -175,7 +175,7 @@ def large_canvas():
         diffusion.canvas_model(raw, 4095),
         schedule=diffusion.schedules.blocks(64),
         attention="causal",
-        cache=diffusion.refresh.block(),
+        refresh=diffusion.refresh.block(),
     )
     return decoder, large_shapes(decoder, {"target": params}, 8192 - 64)
 

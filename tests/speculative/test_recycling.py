@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from jaxdec import drafters
-from jaxdec.speculative.drafters.tables import last_of_each
+from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.drafters.token_recycling import Successors, recycle, seed
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.tables import context, randoms, request
+from tests.speculative.contexts import context, randoms, request
 
 V, K = 6, 3
 

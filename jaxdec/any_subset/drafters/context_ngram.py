@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.any_subset.drafters.in_order import InOrder, checked_width, upcoming
+from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width, upcoming
 from jaxdec.model import Model, Params
 from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.speculative import Context, DraftTree
 
 
 @dataclasses.dataclass(frozen=True)
-class ContextNgram(InOrder):
+class ContextNgram(AnySubsetDrafter):
     """Draws from the bigrams of the known tokens; see `context_ngram`."""
 
     vocab_size: int

@@ -8,20 +8,26 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdec.any_subset.drafters.fused_draft import RATES, _drafts
-from jaxdec.any_subset.drafters.in_order import InOrder, checked_width
-from jaxdec.decoding import target_params
+from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
+from jaxdec.any_subset.drafters.independent_positions import RATES, rank_tree_drafts
+from jaxdec.decoding import TARGET
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.speculative import Context, DraftTree, RankTree
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfDrafter(InOrder):
+class SelfDrafter(AnySubsetDrafter):
     """Asks the target for K tokens at once, each given the committed tokens alone; see `self_draft`."""
 
     model: Model
     depth: int
     shape: RankTree
+    name: str = TARGET
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.model.vocab_size
 
     @property
     def nodes(self) -> int:
@@ -39,7 +45,7 @@ class SelfDrafter(InOrder):
         return 1 + self.depth
 
     @property
-    def settled(self) -> int:
+    def target_drawn(self) -> int:
         """The first draft has the target's own law."""
         return 1
 
@@ -53,11 +59,12 @@ class SelfDrafter(InOrder):
         inputs = dataclasses.replace(
             pending, positions=order.at(pending.positions), queries=order.ask(ranks, query_spans)
         )
-        logits = self.model(target_params(params), inputs, context.cache).logits
+        logits = self.model(params, inputs, context.cache).logits
         law = context.settings.warp.log_probs(logits, rows.history)
-        noise, known = context.noise[:, : self.depth], logits[:, :1]
-        drafts = _drafts(self.shape, self.depth, logits, law, noise, context.remaining, known)
-        return drafts, None
+        noise, first = context.noise[:, : self.depth], logits[:, :1]
+        return rank_tree_drafts(
+            self.shape, logits, law, noise, context.remaining, target_logits=first
+        ), None
 
 
 def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> SelfDrafter:
@@ -81,4 +88,4 @@ def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> Sel
     """
     width = checked_width(width)
     nodes = width if nodes is None else nodes
-    return SelfDrafter(model, width, RankTree.best(width, nodes, RATES, settled=True))
+    return SelfDrafter(model, width, RankTree.best(width, nodes, RATES, first_certain=True))

@@ -1,4 +1,4 @@
-"""Cache rules: which positions of a canvas are computed again in a step, and which are read as they were.
+"""Refresh rules: which positions of a canvas are computed again in a step, and which are read as they were.
 
 A step computes the rows of some positions, its *fresh* ones, and reads the keys and values of all others from the
 cache. Most steps are narrow; a *wide* one, when a group begins or a period is over, computes more and so refreshes the
@@ -7,20 +7,21 @@ cache. A rule says in terms of groups and units (blocks) which positions are whi
 Legend: B rows, L positions, g the active group, u its unit.
 """
 
+import abc
 import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxdec.decoding import Knob
+from jaxdec.decoding import Knob, Part
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 NEVER = 2**30
 """A period that no row ever reaches."""
 
 
-class Facts(NamedTuple):
+class CanvasStatus(NamedTuple):
     """What a rule may look at.
 
     Attributes:
@@ -45,10 +46,15 @@ class Facts(NamedTuple):
     first: jax.Array
     over: jax.Array
 
+    @property
+    def active(self) -> jax.Array:
+        """The active group, bool `[B, L]`."""
+        return self.exists & (self.groups == self.group)
+
 
 @dataclasses.dataclass(frozen=True)
-class Refresh:
-    """No cache: every step computes every position.
+class Refresh(Part, abc.ABC):
+    """Which positions are computed in a step. Subclasses are frozen dataclasses; all methods are pure.
 
     Attributes:
       period: steps after which the cache is refreshed whatever happens; None for never.
@@ -56,12 +62,12 @@ class Refresh:
 
     period: int | None = dataclasses.field(default=None, compare=False)
 
-    kept = False
+    kept = True
     """Whether there is a cache."""
     exact = True
-    """Whether what is read equals what would be computed, for a block-causal model."""
+    """Whether what is read equals what would be computed, for a model whose units see no later one."""
     needs_blocks = False
-    """Whether the rule is for block-causal attention alone."""
+    """Whether the rule is for such models alone."""
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -71,6 +77,7 @@ class Refresh:
         default = NEVER if self.period is None else self.period
         return {"refresh_period": Knob(default, 1, integer=True)}
 
+    @abc.abstractmethod
     def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
         """Fresh positions of a narrow and of a wide step, at most.
 
@@ -79,20 +86,24 @@ class Refresh:
           length: L.
           room: positions that can be generated.
         """
-        return length, length
 
-    def prefill(self, facts: Facts) -> jax.Array | None:
-        """Positions that are computed before the first step, bool `[B, L]`."""
+    def prefill(self, params: Params, status: CanvasStatus) -> jax.Array | None:
+        """Positions that are computed before the first step, bool `[B, L]`; None for none.
+
+        Args:
+          params: the rule's own; None without weights. So it is for every hook.
+          status: where each row stands.
+        """
         return None
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    @abc.abstractmethod
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Fresh positions of a narrow step, bool `[B, L]`."""
-        return facts.exists
 
-    def wide(self, facts: Facts) -> jax.Array:
+    @abc.abstractmethod
+    def wide(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Fresh positions of a wide step, bool `[B, L]`; they include the narrow ones."""
-        return facts.exists
 
-    def refresh(self, facts: Facts) -> jax.Array:
+    @abc.abstractmethod
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Which rows take a wide step, bool `[B]`."""
-        return jnp.zeros_like(facts.first)

@@ -4,9 +4,10 @@ import dataclasses
 
 import jax
 
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Dual(Refreshed):
         """A group, and everything."""
         return min(schedule.largest(room)[0], length), length
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active group."""
-        return facts.exists & (facts.groups == facts.group)
+        return status.active
 
 
 def dual(period: int | None = None) -> Refresh:

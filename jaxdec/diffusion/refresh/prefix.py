@@ -4,9 +4,10 @@ import dataclasses
 
 import jax
 
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,11 +16,11 @@ class Prefix(Refreshed):
 
     def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
         """All that can be generated, and everything."""
-        return min(room + (schedule.unit or schedule.size or 0), length), length
+        return min(room + schedule.overlap, length), length
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active group and all later ones."""
-        return facts.exists & (facts.groups >= facts.group)
+        return status.exists & (status.groups >= status.group)
 
 
 def prefix(period: int | None = None) -> Refresh:

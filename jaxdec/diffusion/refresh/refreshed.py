@@ -4,23 +4,23 @@ import dataclasses
 
 import jax
 
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Refreshed(Refresh):
     """Computes everything again when a group begins, and when its period is over."""
 
-    kept = True
     exact = False
 
-    def wide(self, facts: Facts) -> jax.Array:
+    def wide(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Everything."""
-        return facts.exists
+        return status.exists
 
-    def refresh(self, facts: Facts) -> jax.Array:
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """When a group begins, and when the period is over."""
-        return facts.entered | facts.over
+        return status.entered | status.over
 
 
 def checked_period(period: int | None) -> int | None:

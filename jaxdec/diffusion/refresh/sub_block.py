@@ -5,9 +5,10 @@ import dataclasses
 import jax
 
 from jaxdec.diffusion.refresh.block import Block
-from jaxdec.diffusion.refresh.contract import Facts, Refresh
+from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import checked_period
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +22,13 @@ class SubBlock(Block):
         group, unit = schedule.largest(room)
         return min(group, length), min(2 * unit, length)
 
-    def narrow(self, facts: Facts) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active sub-block."""
-        return facts.exists & (facts.groups == facts.group)
+        return status.active
 
-    def refresh(self, facts: Facts) -> jax.Array:
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """When a sub-block begins, and when the period is over."""
-        return facts.entered | facts.over
+        return status.entered | status.over
 
 
 def sub_block(period: int | None = None) -> Refresh:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Exactness, Knob
 from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 Spread = Literal["even", "linear_time", "cosine"]
 """How the positions of a group are spread over its steps; see `quota`."""
@@ -63,14 +64,16 @@ class Quota(Unmask):
             return Exactness.APPROXIMATE
         return Exactness.HEURISTIC
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """The best of the group, as many as the step's quota."""
         score = seen.score(self.by)
         if self.jittered:
             score = score + knobs["position_temperature"][:, None] * seen.jitter()
         return top(score, seen.allowed, quota_size(seen, knobs["steps"], self.spread)), state
 
-    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The same score again, and the quota of the step."""
         return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
+from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.prompt_lookup import check_ngrams, find_continuations
-from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -48,7 +48,7 @@ def merge_chains(
 
 
 @dataclasses.dataclass(frozen=True)
-class LookupTree(LeftToRight):
+class LookupTree(CausalDrafter):
     """Proposes what followed several earlier occurrences of the row's last tokens; see `lookup_tree`."""
 
     depth: int

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
-from jaxdec.speculative.drafters.tables import LeftToRight
+from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -62,7 +62,7 @@ def find_continuations(
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptLookup(LeftToRight):
+class PromptLookup(CausalDrafter):
     """Proposes what followed the latest occurrence of the row's last tokens; see `prompt_lookup`."""
 
     depth: int

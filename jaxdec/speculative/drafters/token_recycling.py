@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.drafters.tables import LeftToRight, last_of_each
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.tree import DraftTree, RankTree, check_sizes
 
 RATES = (0.52, 0.08, 0.045, 0.04, 0.022, 0.018, 0.016, 0.015)
@@ -84,7 +85,7 @@ def recycle(
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenRecycling(LeftToRight):
+class TokenRecycling(CausalDrafter):
     """A tree of a fixed shape, filled from a table of successors; see `token_recycling`."""
 
     vocab_size: int
@@ -129,10 +130,12 @@ class TokenRecycling(LeftToRight):
         return tree, (tokens, exists)
 
     def update(
-        self, state: Successors, made: tuple[jax.Array, jax.Array], committed: Committed
+        self, params: Params, state: Successors, rows: Rows, result: StepResult
     ) -> Successors:
         """Learns from every scored token, accepted or not."""
-        return jax.vmap(recycle)(state.tokens, state.count, *made, committed.output.logits)
+        scored, exists = result.proposal
+        logits = result.output.logits
+        return jax.vmap(recycle)(state.tokens, state.count, scored, exists, logits)
 
 
 def token_recycling(

@@ -5,12 +5,12 @@ from jaxdec.speculative.growth.chain import chain
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
 from jaxdec.speculative.growth.fixed import Fixed, fixed
 from jaxdec.speculative.growth.greedy_siblings import GreedySiblings, greedy_siblings
-from jaxdec.speculative.growth.grow import Grown, grow
+from jaxdec.speculative.growth.grow import grow
 from jaxdec.speculative.growth.independent import Independent, independent
 from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblings
 from jaxdec.speculative.growth.slots import Slots
 from jaxdec.speculative.growth.stochastic_beam import StochasticBeam, stochastic_beam
-from jaxdec.speculative.growth.threshold import Threshold, threshold
+from jaxdec.speculative.growth.threshold import ThresholdGrowth, threshold
 
 __all__ = [
     "BestFirst",
@@ -18,13 +18,12 @@ __all__ = [
     "Fixed",
     "Frontier",
     "GreedySiblings",
-    "Grown",
     "Growth",
     "Independent",
     "Laws",
     "Slots",
     "StochasticBeam",
-    "Threshold",
+    "ThresholdGrowth",
     "best_first",
     "chain",
     "fixed",

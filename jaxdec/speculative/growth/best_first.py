@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.weighed import Weighed, budgeted, largest, selected
@@ -19,7 +20,7 @@ class BestFirst(Weighed):
     """The N nodes of the highest path probability; see `best_first`."""
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """The likeliest tokens of each node; they are chosen, not drawn."""
         batch = frontier.tokens.shape[0]
@@ -32,7 +33,7 @@ class BestFirst(Weighed):
         value = jnp.where(mask, value, -jnp.inf)
         return Children(flat(tokens).astype(jnp.int32), parents, mask, None, value, value)
 
-    def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
+    def finish(self, params: Params, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The N likeliest of all that were weighed: a path never gets likelier, so that these form a tree."""
         return selected(tree, jnp.sort(largest(value, self.nodes), axis=1))
 
