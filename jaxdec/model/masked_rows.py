@@ -60,7 +60,9 @@ class _MaskedRows:
         if queries is None:
             nothing = jnp.zeros((batch, width, self.model.vocab_size))
             return Output(nothing, nothing, (), entries)
-        length = width if cache is None else cache.capacity
+        length = queries.longest
+        if length is None:
+            length = width if cache is None else cache.capacity
         known = with_cached(inputs, cache)
         visible = visibility.dense(queries.query_spans, known.key_spans)
 
@@ -84,7 +86,8 @@ def masked_rows(model: Model, mask_token: int) -> Model:
     """An any-subset model from a plain bidirectional masked language model: one batch row a query.
 
     The law of a query is the masked model's at its position, with all that the query sees in place and masks elsewhere.
-    Nothing can be cached but the tokens: one forward costs as many whole sequences as it has queries.
+    Nothing can be cached but the tokens: one forward costs as many whole sequences as it has queries, each padded to
+    `Queries.longest` positions.
 
     Args:
       model: scores a whole canvas, all positions seeing one another.
@@ -100,4 +103,5 @@ def masked_rows(model: Model, mask_token: int) -> Model:
         init_cache=TokenCache(),
         any_subset=True,
         causal=False,
+        whole_rows=True,
     )

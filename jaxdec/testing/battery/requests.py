@@ -98,7 +98,8 @@ def order_of(lengths: Any, budget: Any, rows: Any = None) -> Order:
     for i, size in enumerate(sizes):
         row = i if rows is None else rows[i]
         places[i, :size] = places_of(row, size, lengths[i])
-    return Order(*(jnp.asarray(x, jnp.int32) for x in (places, lengths, sizes)))
+    whole = lambda x: jnp.asarray(x, jnp.int32)
+    return Order(whole(places), whole(lengths), whole(sizes))
 
 
 def with_order(decoder: Decoder, options: dict[str, Any], rows: Any = None) -> dict[str, Any]:
