@@ -54,7 +54,8 @@ class _Subject:
         if self.model.any_subset:
             places = jnp.broadcast_to(jnp.arange(self.length + 1), (batch, self.length + 1))
             ones = jnp.ones((batch,), jnp.int32)
-            order = Order(places.astype(jnp.int32), ones, (self.length + 1) * ones)
+            whole = self.length + 1
+            order = Order(places.astype(jnp.int32), ones, whole * ones, whole)
         return _score(self.model, self.params, inputs, cache, order)
 
     def causal(self, start: int, stop: int, valid: Any = None, tokens: Any = None) -> Inputs:
@@ -252,13 +253,15 @@ def _check_end(subject: _Subject) -> None:
     positions = jnp.broadcast_to(last, (BATCH, width)).astype(jnp.int32)
     tokens = subject.tokens[:, :width]
     inputs = Inputs(tokens, positions, *visibility.causal(positions))
-    legal = subject.output(inputs).logits
+    # A cache with room for as much, for models that lay out whole rows.
+    cache = subject.model.init_cache(BATCH, min(end, 4096))
+    legal = subject.output(inputs, cache).logits
     assert not np.isnan(np.asarray(legal)).any(), (
         f"logits at position {end - 1} are NaN, but the model says max_length {end}: is its table of positions shorter?"
     )
     past = jnp.concatenate([positions, positions + width], axis=1)
     tokens = jnp.concatenate([tokens, tokens], axis=1)
-    found = subject.output(Inputs(tokens, past, *visibility.causal(past))).logits
+    found = subject.output(Inputs(tokens, past, *visibility.causal(past)), cache).logits
     subject.same(f"tokens past the end of {end} change those before it", found[:, :width], legal)
 
 

@@ -11,7 +11,16 @@ from flax import nnx
 
 from jaxdec import visibility
 from jaxdec.diffusion import canvas_model
-from jaxdec.model import Inputs, Output, early_exit, from_nnx, next_token, recomputed, two_stream
+from jaxdec.model import (
+    Inputs,
+    Output,
+    early_exit,
+    from_nnx,
+    masked_rows,
+    next_token,
+    recomputed,
+    two_stream,
+)
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.testing import check_model, oracles
 from tests.model.learned_positions import Config, LearnedPositions
@@ -30,6 +39,7 @@ MODELS = {
     "short": from_nnx(LearnedPositions(Config(max_length=6), nnx.Rngs(0))),
     "early exit": (early_exit(NETWORK, 1), PARAMS),
     "two streams": (two_stream(NETWORK, 10), PARAMS),
+    "masked rows": (masked_rows(NETWORK, 10), PARAMS),
     "recomputed": (recomputed(two_stream(NETWORK, 10)), PARAMS),
     "canvas": (canvas_model(NETWORK, 10), PARAMS),
     "next token": (next_token(canvas_model(LEARNED, 10)), TABLES),
