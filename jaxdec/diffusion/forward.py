@@ -110,7 +110,8 @@ class Forward:
             inputs = dataclasses.replace(inputs, queries=jax.tree.map(twice, queries))
         cache = given.cache
         if cache is not None:
-            cache = _hiding(cache, _tiling(given)(fresh), branches)
+            cache = cache.renumber(lambda spans: _apart(spans, branches))
+            cache = cache.hide(_tiling(given)(fresh))
         output = self.model(target_params(params), inputs, cache)
         rows_at = jnp.where(group_there, take(rank, group_at), 0)
         scored = self._scored(params, given, output, rows_at, size, branches)
@@ -161,7 +162,7 @@ class Forward:
         if self.model.any_subset:  # reads known positions alone
             return _take(_each(canvas.tokens, branches), at)
         flat = lambda x: _each(x, branches).reshape(batch * branches, length)
-        places = jnp.arange(length) - given.rows.prompt_length[:, None]
+        places = jnp.arange(length, dtype=jnp.int32) - given.rows.prompt_length[:, None]
         fed = self.schedule.inputs(
             self.schedule.own(params),
             flat(canvas.tokens),
@@ -225,7 +226,7 @@ class Forward:
         span = lambda first, second: jnp.stack([first, second], axis=-1)
         if branches == 1:
             return Spans(span(number, number), span(number, last))
-        branch = jnp.arange(branches)[:, None]
+        branch = jnp.arange(branches, dtype=jnp.int32)[:, None]
         own = number * branches + branch
         own = span(own, own)
         shared = _apart(span(number, last), branches)
@@ -271,8 +272,3 @@ def _apart(spans: jax.Array, branches: int) -> jax.Array:
     starts, stops = spans[..., 0], spans[..., 1]
     apart = lambda x, more: jnp.where(jnp.abs(x) < visibility.FOREVER, x * branches + more, x)
     return jnp.stack([apart(starts, 0), apart(stops, branches - 1)], axis=-1)
-
-
-def _hiding(cache: Any, fresh: jax.Array, branches: int) -> Any:
-    """The cache without what is computed again, and with room for branches between numbers; entries are not touched."""
-    return cache.renumber(lambda spans: _apart(spans, branches)).hide(fresh)

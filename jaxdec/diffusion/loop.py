@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
 from jaxdec.diffusion.branches import foreseen, guessed
@@ -66,9 +67,7 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
-    steps_per_token = (
-        1024  # ancestral sampling takes as many as it is told, and some commit nothing
-    )
+    steps_per_token = np.iinfo(np.int32).max  # each group has a bound of its own, see `StaticStep`
     fills_canvas = True
 
     @property
@@ -135,8 +134,8 @@ class Denoise:
             steps=jnp.full(rows.tokens.shape, -1, jnp.int32),
             log_probs=nothing,
             raw_log_probs=nothing,
-            groups=groups,
-            units=units,
+            groups=groups.astype(jnp.int32),
+            units=units.astype(jnp.int32),
             end=rows.length + jnp.minimum(request.settings.max_new_tokens, room),
         )
 
@@ -222,9 +221,10 @@ class Denoise:
         canvas = written(state.canvas, active, group)
         by_group = self.remask is not None
         rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
-        fresh = self._fresh(params, status, wide).sum(1)
+        fresh = self._fresh(params, status, wide).sum(1, dtype=jnp.int32)
         if self.model.any_subset:
-            fresh = self.model.scored_rows(fresh, active.there.sum(1), state.canvas.end)
+            asked = active.there.sum(1, dtype=jnp.int32)
+            fresh = self.model.scored_rows(fresh, asked, state.canvas.end)
         info = dataclasses.replace(
             info,
             proposed=jnp.where(ran, self.branches - 1, 0),

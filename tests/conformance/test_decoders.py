@@ -100,46 +100,8 @@ FACTORIES = {
     "sjd-token": model_free("sjd", "token"),
     **CHOSEN,
 }
-# Where only the verifier or the length differs from a pair that is tested in full, what the declaration implies.
-BRIEF = {
-    "adaptive-walk",
-    "lookup-token",
-    "lookup-block",
-    "one draft-walk",
-    *(f"{growth}-{v}" for growth in GROWTHS for v in VERIFIERS if growth != "fixed" or v != "walk"),
-    "trimmed-walk",
-    *(f"{drafter}-{verifier}" for drafter in MODEL_FREE for verifier in VERIFIERS),
-}
-
-# The quick run keeps plain decoding, the walk and the token ratio.
-SLOW = {*BRIEF, *CHOSEN, "draft-block"}
 
 
-def cases():
-    # Decoders that are token-identical to plain decoding have its law; plain decoding itself must show it.
-    yield "autoregressive", battery.check_law
-    for name, make in FACTORIES.items():
-        for check in battery.checks(make):
-            if name not in BRIEF or check not in battery.ALWAYS:
-                yield name, check
-
-
-CASES = list(cases())
-
-
-@pytest.mark.parametrize(
-    ("name", "check"),
-    [
-        pytest.param(
-            name,
-            check,
-            id=f"{name}-{check.__name__[6:]}",
-            marks=[pytest.mark.slow] if name in SLOW else [],
-        )
-        for name, check in CASES
-    ],
-)
-def test_battery(name, check, request):
-    if check is not battery.check_law:  # which runs long enough to be worth optimising
-        request.getfixturevalue("quick_compilation")
-    check(FACTORIES[name])
+@pytest.mark.parametrize("name", FACTORIES)
+def test_battery(name, quick_compilation):
+    battery.check(FACTORIES[name], checks=battery.PARTS)

@@ -13,7 +13,6 @@ from jaxdec.decoding import Settings, Stops
 from jaxdec.sampling import Warp
 from jaxdec.speculative import Context, Verdict
 from jaxdec.speculative.drafters import diffuspec
-from jaxdec.testing import battery, oracles
 from tests.diffusion.canvases import VOCAB, decode, oracle, same, transformer
 from tests.speculative.contexts import step_result
 
@@ -53,17 +52,6 @@ def test_sampled_tokens_are_those_of_plain_decoding(block):
     np.testing.assert_array_equal(*counted)
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
-    def make(target, draft):
-        return jaxdec.speculative(
-            target, drafter=diffuspec(draft, length=4, shortest=2, candidates=4)
-        )
-
-    model, _ = battery.pair()
-    masked = oracles.canvas(dataclasses.replace(model, vocab_size=battery.VOCAB - 1))
-    battery.check_row_alone(lambda target, _: make(target, masked))
-
-
 def context_of(rows, eos=()):
     """A context that holds committed rows alone."""
     tokens = np.zeros((len(rows), 40), np.int32)
@@ -88,8 +76,8 @@ def test_the_path_is_the_best_one():
     wide = dataclasses.replace(drafter, beams=16)
     texts = [[1, 2, 1, 2, 3, 1], [5, 5, 5, 6, 5, 5]]
     context = context_of(texts)
-    law = np.asarray(drafter._fill(params, context))
-    found = np.asarray(wide._search(jnp.asarray(law), context))
+    law = np.asarray(drafter.laws(params, context))
+    found = np.asarray(wide.best_path(jnp.asarray(law), context))
     for row, text in enumerate(texts):
 
         def bigram(a, b, text=text):

@@ -210,10 +210,5 @@ def featured(target, draft):
     return jaxdec.speculative(target, drafter=jaxdec.drafters.eagle(model, growth=rule))
 
 
-@pytest.mark.parametrize(
-    "check",
-    [battery.check_full_cache, battery.check_broken_model, battery.check_compiled_once],
-    ids=lambda check: check.__name__,
-)
-def test_eagle_over_oracles(check):
-    check(featured)
+def test_eagle_over_oracles():
+    battery.check(featured, checks=battery.PARTS)

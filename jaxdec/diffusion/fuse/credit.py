@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Knob, Scored
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.fuse.contract import Fuse
 from jaxdec.model import Params
 
@@ -19,9 +19,9 @@ from jaxdec.model import Params
 class Credit(Fuse):
     """See `credit`."""
 
-    alpha: float = dataclasses.field(compare=False)
-    beta: float = dataclasses.field(compare=False)
-    gamma: float = dataclasses.field(compare=False)
+    alpha: float = knob_default()
+    beta: float = knob_default()
+    gamma: float = knob_default()
     slots: int = 8
 
     @property

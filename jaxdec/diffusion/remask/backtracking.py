@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.remask.contract import Remask
 from jaxdec.model import Params
 
@@ -20,7 +20,7 @@ from jaxdec.model import Params
 class Backtracking(Remask):
     """See `backtracking`."""
 
-    minimum: int = dataclasses.field(compare=False)
+    minimum: int = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:

@@ -15,7 +15,7 @@ class Whole(Schedule):
 
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """All that is generated in group 0."""
-        places = jnp.broadcast_to(jnp.arange(length), (prompt.shape[0], length))
+        places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))
         groups = jnp.where(places >= prompt[:, None], 0, -1)
         return groups, groups
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.stop.contract import Stop
 from jaxdec.model import Params
 
@@ -20,9 +20,9 @@ from jaxdec.model import Params
 class Prophet(Stop):
     """See `prophet`."""
 
-    early: float = dataclasses.field(compare=False)
-    middle: float = dataclasses.field(compare=False)
-    late: float = dataclasses.field(compare=False)
+    early: float = knob_default()
+    middle: float = knob_default()
+    late: float = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:

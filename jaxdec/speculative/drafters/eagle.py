@@ -173,6 +173,8 @@ class EagleDrafter(Grown, CausalDrafter):
 def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") -> EagleDrafter:
     """Drafts with a network that predicts the target's next feature from pairs of a feature and the token after it.
 
+        f'_{i+1}, q(x_{i+2} | x_{<=i+1}) = network((f_1, x_2), ..., (f_i, x_{i+1})),   f the target's, f' predicted
+
     The drafter keeps a cache of its own, of committed pairs with the target's true features. A proposal feeds the pairs
     that the cache lacks together with the nodes so far, whose features are predicted ones, once a level: nothing
     provisional is ever written. A prompt of one token has no pair and is decoded plainly for one step.
@@ -182,6 +184,10 @@ def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") ->
       growth: from `jaxdec.growth`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
         no more.
       name: of its parameters in the `params` of `generate`.
+
+    Raises:
+      ValueError: where the request is, for a network of another vocabulary or width, or one that cannot read as far as
+        the request goes.
 
     Exactness: that of the verifier.
     Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`.

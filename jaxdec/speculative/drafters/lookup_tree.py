@@ -99,6 +99,7 @@ def lookup_tree(
     Raises:
       ValueError: for sizes below 1, or if not `1 <= min_ngram <= max_ngram`.
 
+    Exactness: that of the verifier.
     Source: ours, after prompt lookup decoding (Saxena, 2023) and the merged trees of 2305.09781.
     """
     check_sizes(length=length, nodes=nodes, matches=matches)

@@ -154,6 +154,10 @@ def model(
 ) -> ModelDrafter:
     """Drafts with a small causal model: a chain of `length` tokens a step, or whatever tree a growth rule makes.
 
+        x_d ~ q(. | committed text, x_{<d}),   d = 1, ..., D,   q the small model's law under the target's warp
+
+    The model has a cache of its own. With a model that answers queries it drafts in the order of an any-subset request.
+
     Args:
       model: a model with the target's vocabulary.
       length: drafts of a chain, at least 1; 6 if nothing else is given.
@@ -164,6 +168,9 @@ def model(
       ValueError: if `length < 1`, both a length and a growth rule are given, or the model is none. A model of another
         vocabulary, one that cannot read as far as the request goes, and one that predicts no next token for a causal
         request, or answers no queries for one with an order, are refused where the request is.
+
+    Exactness: that of the verifier.
+    Source: Leviathan et al., 2211.17192; Chen et al., 2302.01318; that of the growth rule for trees.
     """
     if not isinstance(model, Model):
         raise ValueError(f"model must be a jaxdec.Model, got {type(model).__name__}")

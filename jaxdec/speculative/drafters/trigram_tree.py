@@ -192,6 +192,7 @@ def trigram_tree(
     Raises:
       ValueError: for sizes below 1, more slots than tokens, or another memory.
 
+    Exactness: that of the verifier.
     Source: ADED, 2407.12021, whose table this is. Its search over trees by simulations is replaced by what they look
     for, the paths of the highest probability, found exactly and at once; its constants are not used. There is no
     corpus and no back-off. Memory: `2 R (k + 1)` numbers a row.

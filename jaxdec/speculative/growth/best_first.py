@@ -41,6 +41,8 @@ class BestFirst(Weighed):
 def best_first(nodes: int, depth: int, *, width: int = 8, siblings: int = 8) -> BestFirst:
     """The `nodes` likeliest paths among those that a beam search met: the dynamic tree of EAGLE-2.
 
+        v(x_1 ... x_d) = q(x_1) q(x_2 | x_1) ... q(x_d | x_{<d}),   the N nodes of the largest v
+
     At each depth the `width` likeliest nodes are expanded, `siblings` children each; at the end the best of all are
     kept. Nodes are chosen, not drawn, so their law is one-hot. With a verifier that shares its noise, likely means
     likely given that noise (`Laws.estimate`).

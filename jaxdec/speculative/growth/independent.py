@@ -52,6 +52,8 @@ class Independent(Growth):
 def independent(chains: int, length: int) -> Independent:
     """Chains that are drawn independently of one another, with replacement; equal beginnings are scored once.
 
+        x_d^(c) ~ q(. | x_{<d}^(c)),   d = 1, ..., `length`,   c = 1, ..., k
+
     A node whose earlier sibling carries the same token has no children: they hang off that sibling.
 
     Args:

@@ -1,48 +1,107 @@
-"""Which checks a declaration implies."""
+"""One call that tests a decoder by what it declares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxdec.decoding import Exactness
-from jaxdec.testing.battery.compilation import check_compiled_once
-from jaxdec.testing.battery.faults import check_broken_model, check_full_cache
-from jaxdec.testing.battery.identity import (
-    check_greedy_identity,
-    check_python_twin,
-    check_token_identity,
-)
+from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
+from jaxdec.testing.battery.identity import check_broken_model, check_identity
 from jaxdec.testing.battery.law import check_law
-from jaxdec.testing.battery.parts import check_declares_exactness, check_different_keys
-from jaxdec.testing.battery.requests import Factory, pair
-from jaxdec.testing.battery.rows import check_chunked, check_row_alone
-from jaxdec.testing.battery.stops import check_stops_inside_chunks
-
-ALWAYS = (
-    check_declares_exactness,
-    check_row_alone,
+from jaxdec.testing.battery.record import check_full_cache, check_record
+from jaxdec.testing.battery.report import Outcome, Report
+from jaxdec.testing.battery.rows import (
+    check_alone,
     check_chunked,
-    check_stops_inside_chunks,
+    check_keys,
+    check_neighbours,
+    check_stream,
+)
+from jaxdec.testing.battery.stops import check_stops
+from jaxdec.testing.battery.subject import Factory, Subject
+
+Check = Callable[[Subject], None]
+
+PARTS: tuple[Check, ...] = (
+    check_declaration,
+    check_identity,
+    check_record,
+    check_neighbours,
+    check_chunked,
+    check_stops,
+    check_keys,
     check_broken_model,
     check_full_cache,
     check_compiled_once,
-    check_different_keys,
 )
+"""What every part of a decoder can break; one program serves them all."""
+
+LOOPS: tuple[Check, ...] = (check_stream, check_alone)
+"""What a loop can break; each compiles a program of its own."""
+
+LAW: tuple[Check, ...] = (check_law,)
+"""What a part that draws can break; of a hundred thousand rows."""
+
+ALL = PARTS + LOOPS + LAW
 
 
-IMPLIED = {
-    Exactness.TOKEN_IDENTICAL: (check_token_identity, check_python_twin),
-    Exactness.DISTRIBUTION_IDENTICAL: (check_greedy_identity, check_law),
-    Exactness.APPROXIMATE: (),
-    Exactness.HEURISTIC: (),
+IMPLIED_BY: dict[Check, tuple[Exactness, ...]] = {
+    check_identity: (Exactness.TOKEN_IDENTICAL, Exactness.DISTRIBUTION_IDENTICAL),
+    check_law: (Exactness.DISTRIBUTION_IDENTICAL,),
 }
+"""Checks of what only some declarations promise. Decoders with the tokens of plain decoding have its law as well."""
 
 
-def checks(make: Factory) -> tuple[Callable[[Factory], None], ...]:
-    """The checks that the factory's decoder must pass: those for all, and those that its declaration implies."""
-    model, _ = pair()
-    decoder = make(model, model)
-    exactness = getattr(decoder, "exactness", None)
-    always: tuple[Callable[[Factory], None], ...] = ALWAYS
-    if getattr(decoder, "fills_canvas", False) and exactness is not Exactness.TOKEN_IDENTICAL:
-        # How much of a canvas is masked is part of what such a policy goes by: a smaller one is another request.
-        always = tuple(check for check in ALWAYS if check is not check_full_cache)
-    return always + (IMPLIED[exactness] if isinstance(exactness, Exactness) else ())
+def implied(check: Check, subject: Subject) -> bool:
+    """Whether the decoder's declaration promises what a check tests."""
+    return check not in IMPLIED_BY or subject.exactness in IMPLIED_BY[check]
+
+
+def name_of(check: Check) -> str:
+    """The name of a check in a report."""
+    return getattr(check, "__name__", str(check)).removeprefix("check_").replace("_", " ")
+
+
+def check(
+    make: Factory,
+    *,
+    orders: bool | None = None,
+    checks: Sequence[Check] = ALL,
+    raise_: bool = True,
+) -> Report:
+    """Tests a decoder: what it declares is what it is tested for.
+
+    The models are oracles (`jaxdec.testing.oracles`), for which results are equal bit for bit in any batch, so every
+    comparison is an equality; the one statistical check states its false-positive rate.
+
+    Args:
+      make: `make(target, draft) -> Decoder`, called with two models that the battery supplies, the second of which
+        resembles the first; or `-> (Decoder, params)` for a decoder with parts whose params the battery cannot supply.
+      orders: whether it fills gaps in an order (`jaxdec.infill`) rather than continues prompts; found out if not given:
+        a decoder that takes prompts is tested on prompts.
+      checks: which properties; all that its declaration implies if not given.
+      raise_: whether to raise if something fails.
+
+    Returns:
+      A `Report`, which prints as a table: what was checked, what failed and at which row and position first.
+
+    Raises:
+      AssertionError: if a check fails, with the report as its message.
+    """
+    subject = Subject(make, orders)
+    outcomes = []
+    for run in checks:
+        if not implied(run, subject):
+            continue
+        what = " ".join((run.__doc__ or name_of(run)).split())
+        try:
+            run(subject)
+        except Exception as error:
+            outcomes.append(Outcome(name_of(run), what, error))
+        else:
+            outcomes.append(Outcome(name_of(run), what))
+    declared = getattr(subject.exactness, "value", f"declares {subject.exactness}")
+    report = Report(
+        type(subject.decoder).__name__, str(declared), subject.kind.value, tuple(outcomes)
+    )
+    if raise_ and not report.passed:
+        raise AssertionError(str(report)) from report.failures[0].error
+    return report

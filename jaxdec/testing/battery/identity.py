@@ -1,81 +1,80 @@
-"""A decoder against plain decoding, and against a loop in Python."""
+"""A decoder against a loop in Python that has no cache, no batch and no drafts."""
 
-from typing import Any
+import functools
 
 import jax
 import numpy as np
 
+from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.requests import (
-    BUDGET,
-    EVERYTHING,
-    KNOBS,
-    LENGTHS,
-    PROMPTS,
-    VOCAB,
-    Factory,
-    Ordered,
-    assert_same,
-    generate,
-    order_of,
-    pair,
-    plain_decoder,
-    texts,
-)
-from jaxdec.testing.twin import python_twin
+from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, pair, places
+from jaxdec.testing.battery.report import Difference
+from jaxdec.testing.battery.subject import Row, Subject, compare_floats, compare_texts
+from jaxdec.testing.twin import TwinResult, python_twin
 
 
-def check_token_identity(make: Factory) -> None:
-    """The same tokens, log-probabilities and statuses as plain decoding with the same key, under all settings."""
+def broken(table: jax.Array) -> jax.Array:
+    """A hash oracle's parameters some of whose laws are not finite."""
+    return table.at[::23].set(np.nan)
+
+
+@functools.cache
+def twin(case: Case, ordered: bool, finite: bool = True) -> TwinResult:
+    """What plain decoding makes of a case, by a Python loop; a case that is overfull is decoded beyond any buffer."""
     model, params = pair()
-    decoder = make(model, model)
-    plain = plain_decoder(model, decoder)
-    for name, knobs in KNOBS.items():
-        options = knobs if knobs.keys() == {"temperature"} else {**EVERYTHING, **knobs}
-        assert_same(generate(decoder, params, **options), generate(plain, params, **options), name)
+    keys = row_keys(jax.random.key(7), len(CASES))
+    size = RANKS if case.overfull else len(case.prompt) + case.budget
+    return python_twin(
+        model,
+        params["target"] if finite else broken(params["target"]),
+        list(case.prompt),
+        keys[CASES.index(case)],
+        max_new_tokens=size - len(case.prompt),
+        places=places(case, size) if ordered else None,
+        width=RANKS,
+        **case.settings,
+    )
 
 
-def check_greedy_identity(make: Factory) -> None:
-    """At temperature 0 the same tokens as plain decoding."""
-    model, params = pair()
-    decoder = make(model, model)
-    plain = plain_decoder(model, decoder)
-    for knobs in (dict(temperature=0.0), dict(temperature=0.0, repetition_penalty=1.4)):
-        options = {**EVERYTHING, **knobs}
-        assert_same(
-            generate(decoder, params, **options), generate(plain, params, **options), str(knobs)
-        )
+def identical(subject: Subject) -> tuple[Case, ...]:
+    """The cases in which the decoder promises the tokens of plain decoding."""
+    if subject.exactness is Exactness.TOKEN_IDENTICAL:
+        return CASES
+    if subject.exactness is Exactness.DISTRIBUTION_IDENTICAL:
+        return tuple(case for case in CASES if case.greedy)
+    return ()
 
 
-def check_python_twin(make: Factory) -> None:
-    """Each row equals a Python loop with no cache, token for token."""
-    model, params = pair()
-    keys = row_keys(jax.random.key(7), len(PROMPTS))
-    stop = [[1, 2], [4, 4, 0]]
-    settings: list[dict[str, Any]] = [
-        dict(temperature=0.0),
-        dict(temperature=0.9, top_p=0.9, presence_penalty=0.3),
-    ]
-    decoder = make(model, model)
-    places = np.asarray(order_of(LENGTHS, BUDGET).places) if isinstance(decoder, Ordered) else None
-    for knobs in settings:
-        ends = dict(eos=[6], stop=stop, banned=np.zeros(VOCAB, bool))
-        result = generate(decoder, params, **{**EVERYTHING, **ends, **knobs})
-        for row, tokens in enumerate(texts(result)):
-            twin = python_twin(
-                model,
-                params["target"],
-                PROMPTS[row, : LENGTHS[row]].tolist(),
-                keys[row],
-                max_new_tokens=int(BUDGET[row]),
-                eos=[6],
-                stop=stop,
-                places=None if places is None else places[row],
-                **knobs,
-            )
-            assert tokens == twin.tokens, f"row {row} under {knobs}: {tokens} and {twin.tokens}"
-            assert result.status[row] == twin.status, f"row {row}: {result.status[row]}"
-            start, end = LENGTHS[row], len(tokens)
-            for name in ("log_probs", "raw_log_probs"):
-                ours = np.asarray(getattr(result, name))[row, start:end]
-                np.testing.assert_allclose(ours, getattr(twin, name), rtol=1e-4, atol=1e-4)
+def compare_with_twin(expected: TwinResult, got: Row, what: str) -> None:
+    """Raises a `Difference` unless a row is what the twin wrote; of an overfull one, as far as it goes."""
+    tokens, status = expected.tokens, expected.status
+    if got.case.overfull and got.length < len(tokens):
+        tokens, status = tokens[: got.length], Status.CACHE_FULL
+    compare_texts(tokens, status, got, what)
+    start = len(got.case.prompt)
+    for name in ("log_probs", "raw_log_probs"):
+        values = [0.0] * start + getattr(expected, name)
+        compare_floats(values, getattr(got, name), got, f"{what}: {name}", tolerance=1e-4)
+
+
+def check_identity(subject: Subject) -> None:
+    """Where plain decoding is promised, its tokens, log-probabilities and statuses: under all settings, good drafts and
+    perfect ones."""
+    ordered = subject.kind is Kind.ORDERS
+    for run, what in (
+        (subject.free, "as plain decoding"),
+        (subject.agreeing, "drafts by the target"),
+    ):
+        for case in identical(subject):
+            compare_with_twin(twin(case, ordered), run[case.name], what)
+
+
+def check_broken_model(subject: Subject) -> None:
+    """A row whose law is not finite ends with `NONFINITE` at that token, keeps what it had, and harms no other row."""
+    params = {**subject.params, "target": broken(subject.params["target"])}
+    run = subject.run(params=params)
+    if not any(row.status is Status.NONFINITE for row in run.values()):
+        raise Difference("no row met a law that is not finite")
+    for case in identical(subject):
+        expected = twin(case, subject.kind is Kind.ORDERS, False)
+        compare_with_twin(expected, run[case.name], "a model some of whose laws are NaN")

@@ -6,70 +6,70 @@ import jax
 import numpy as np
 
 from jaxdec import decoding, generation
-from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.requests import (
-    BUDGET,
-    EVERYTHING,
-    LENGTHS,
-    NEVER,
-    PROMPTS,
-    Factory,
-    assert_same,
-    generate,
-    pair,
-    prepare,
-    texts,
-)
+from jaxdec.testing.battery.cases import CASES, FILLERS
+from jaxdec.testing.battery.report import Difference
+from jaxdec.testing.battery.subject import Subject, compare, rows_of
 
 
-def check_row_alone(make: Factory) -> None:
-    """A row of a ragged batch equals that row decoded alone with its key: neighbours and padding change nothing."""
-    model, params = pair()
-    decoder = make(model, model)
-    keys = row_keys(jax.random.key(7), len(PROMPTS))
-    temperature = np.array([0.0, 0.7, 1.0, 1.3])
-    knobs = {**EVERYTHING, "frequency_penalty": 0.2}
-    whole = generate(decoder, params, **{**knobs, "temperature": temperature})
-    for row, tokens in enumerate(texts(whole)):
-        alone = generate(
-            decoder,
-            params,
-            rows=[row],
-            prompt=PROMPTS[row : row + 1, : LENGTHS[row]],
-            lengths=None,
-            max_new_tokens=int(BUDGET[row]),
-            rng=keys[row : row + 1],
-            **{**knobs, "temperature": temperature[row]},
-        )
-        assert texts(alone)[0] == tokens, (
-            f"row {row} alone: {texts(alone)[0]}, in a batch: {tokens}"
-        )
-        for name in ("target_forwards", "proposed", "accepted"):
-            one, many = getattr(alone.stats, name)[0], getattr(whole.stats, name)[row]
-            assert int(one) == int(many), f"row {row}: {name} {one} alone, {many} in a batch"
+def check_neighbours(subject: Subject) -> None:
+    """A row is the same with other neighbours, at another place of the batch and with other padding."""
+    keys = subject.keys
+    for parity, filler in enumerate(FILLERS):
+        cases, order = [], np.roll(np.arange(len(CASES))[::-1], parity)
+        for place in order:
+            cases.append(CASES[place] if place % 2 == parity else filler)
+        widest = max(len(case.prompt) for case in cases)
+        run = subject.run(cases, keys=keys[order], width=widest, padding=5)
+        for case in CASES[parity::2]:
+            compare(subject.free[case.name], run[case.name], "with other neighbours")
 
 
-def check_chunked(make: Factory) -> None:
-    """A run cut into chunks of a few steps, and the stream, equal the whole run."""
-    model, params = pair()
-    decoder, rng = make(model, model), row_keys(jax.random.key(7), len(PROMPTS))
-    stop = [[1, 2, 3], [NEVER, NEVER]]
-    options: dict[str, Any] = {**EVERYTHING, "temperature": 0.8, "stop": stop}
-    options |= dict(lengths=LENGTHS, max_new_tokens=BUDGET)
-    start = lambda: decoding.init(
-        decoder, params, prepare(decoder, params, prompt=PROMPTS, **options)
-    )
-    whole = generation.result(*decoding.run(decoder, params, start(), rng))
-    state, record = start(), None
-    for steps in [1, 2, 3, 5] * 10:
-        state, record = decoding.run(decoder, params, state, rng, steps, record)
-    assert record is not None
-    chunked = generation.result(state, record)
-    assert_same(whole, chunked, "chunked")
-    np.testing.assert_array_equal(whole.stats.target_forwards, chunked.stats.target_forwards)
-    streamed: list[list[int]] = [[] for _ in PROMPTS]
-    for _, info in decoding.stream(decoder, params, start(), rng):
+def check_chunked(subject: Subject) -> None:
+    """A run that is left after a few steps and continued is the whole run."""
+    run = subject.run(chunks=[1, 2, 3, 5] * 3)
+    for case in CASES:
+        compare(subject.free[case.name], run[case.name], "cut into chunks")
+
+
+def check_keys(subject: Subject) -> None:
+    """Other keys give other samples; greedy rows are the same."""
+    other = subject.run(keys=jax.random.split(jax.random.key(11), len(CASES)))
+    drawn = [c for c in CASES if c.plain and not c.greedy and c.budget >= 12 and len(c.knobs) < 2]
+    drawn = [c for c in drawn if "banned" not in c.knobs]
+    for case in drawn:
+        if other[case.name].text == subject.free[case.name].text:
+            raise Difference("two keys give two samples", row=case.name, got=other[case.name].new)
+
+
+def check_stream(subject: Subject) -> None:
+    """The stream yields what the run writes."""
+    state = decoding.init(subject.counted, subject.params, subject.request())
+    streamed: list[list[int]] = [[] for _ in CASES]
+    for _, info in decoding.stream(subject.decoder, subject.params, state, subject.keys):
         for row, count in enumerate(np.asarray(info.count)):
             streamed[row] += np.asarray(info.tokens)[row, :count].tolist()
-    for row, tokens in enumerate(texts(whole)):
-        assert tokens[LENGTHS[row] :] == streamed[row], f"row {row} of the stream"
+    for case, tokens in zip(CASES, streamed, strict=True):
+        if tokens != subject.free[case.name].new:
+            raise Difference(
+                "streamed", row=case.name, expected=subject.free[case.name].new, got=tokens
+            )
+
+
+ALONE = ("greedy", "temperature 1", "temperature 0.5", "one token alone is allowed")
+
+
+def check_alone(subject: Subject) -> None:
+    """A row in a batch of its own, without the settings and stops that it leaves off, is what it is among others."""
+    for case in CASES:
+        if case.name not in ALONE:
+            continue
+        off: dict[str, Any] = {
+            name: None for name in case.settings if name not in ("temperature", "banned")
+        }
+        place = CASES.index(case)
+        request = subject.request([case], stops=((), ()), width=len(case.prompt), **off)
+        key = subject.keys[place : place + 1]
+        state = decoding.init(subject.decoder, subject.params, request)
+        state, record = decoding.run(subject.decoder, subject.params, state, key)
+        alone = rows_of(generation.result(state, record), [case])
+        compare(subject.free[case.name], alone[case.name], "alone")

@@ -1,35 +1,58 @@
-"""Stops end a row at their own token."""
+"""End-of-sequence tokens and stop sequences end a row at their own token, wherever in a chunk they fall."""
+
+from collections.abc import Iterator
 
 from jaxdec.decoding import Status
-from jaxdec.testing.battery.requests import (
-    EVERYTHING,
-    LENGTHS,
-    NEVER,
-    Factory,
-    generate,
-    pair,
-    texts,
-)
+from jaxdec.testing.battery.cases import CASES, NEVER
+from jaxdec.testing.battery.report import Difference
+from jaxdec.testing.battery.subject import Row, Run, Subject, compare_texts
+
+Stops = tuple[list[int], list[list[int]]]
 
 
-def check_stops_inside_chunks(make: Factory) -> None:
-    """EOS and stop sequences end a row at their own token, wherever in a chunk they fall."""
-    model, params = pair()
-    # The drafter is the target itself: chunks are accepted whole, and stops fall inside them.
-    params = {**params, "draft": params["target"]}
-    decoder = make(model, model)
-    free = texts(generate(decoder, params, **{**EVERYTHING, "temperature": 0.0}))
-    new = free[0][LENGTHS[0] :]
-    never = EVERYTHING["stop"]
-    for place in range(1, 12):
-        eos, stop = new[place], new[place - 1 : place + 1]
-        for sequence, options, status in (
-            ([eos], dict(eos=[eos], stop=never), Status.EOS),
-            (stop, dict(eos=[NEVER], stop=[stop, never[1]]), Status.STOP_SEQUENCE),
-        ):
-            ended = generate(decoder, params, **{**EVERYTHING, "temperature": 0.0, **options})
-            n = len(sequence)
-            ends = (end for end in range(n, len(new) + 1) if new[end - n : end] == sequence)
-            expected = free[0][: LENGTHS[0] + next(ends)]
-            assert texts(ended)[0] == expected, f"{options}: {texts(ended)[0]}, expected {expected}"
-            assert ended.status[0] is status, f"{options}: {ended.status[0]}"
+def ended(row: Row, stops: Stops) -> tuple[list[int], Status]:
+    """Where stops end a row that ran without them: its text and status. A stop never reaches into the prompt."""
+    eos, sequences = stops
+    start = len(row.case.prompt)
+    for end in range(start + 1, row.length + 1):
+        if row.text[end - 1] in eos:
+            return row.text[:end], Status.EOS
+        if any(row.text[max(end - len(s), start) : end] == s for s in sequences):
+            return row.text[:end], Status.STOP_SEQUENCE
+    return row.text, row.status
+
+
+def stops_for(run: Run) -> Iterator[Stops]:
+    """Stops of which each ends some rows of a run: at any place, at the last token, as soon as the text begins; and
+    some that would, if they reached into the prompt."""
+    rows = [run[case.name] for case in CASES if len(run[case.name].new) >= 5]
+    never = [NEVER]
+    for token in range(NEVER):
+        one, two = rows[2 * token % len(rows)], rows[(2 * token + 1) % len(rows)]
+        single, last = one.new[1 + token % 4 :], two.new[-3:]
+        yield [token], [never, single[:2], last]
+    for i, row in enumerate(rows[:: len(rows) // 4][:4]):
+        across = row.text[len(row.case.prompt) - 1 :]
+        other = rows[(i * 5 + 3) % len(rows)].new
+        yield (
+            never,
+            [[other[3]] if i % 2 else never, across[:2], across[:3] if i % 3 else other[:3]],
+        )
+
+
+def check_stops(subject: Subject) -> None:
+    """EOS and stop sequences end a row at their own token, wherever in a chunk they fall; not inside the prompt."""
+    seen: set[object] = set()
+    for stops in stops_for(subject.agreeing):
+        run = subject.run(params=subject.agreeing_params, stops=stops)
+        for case in CASES:
+            free, row = subject.agreeing[case.name], run[case.name]
+            text, status = ended(free, stops)
+            compare_texts(text, status, row, f"eos {stops[0]}, stop {stops[1]}")
+            seen.add(status)
+            if len(text) == free.length and status is not free.status:
+                seen.add((status, "at the last token"))
+    for status in (Status.EOS, Status.STOP_SEQUENCE):
+        for needed in (status, (status, "at the last token")):
+            if needed not in seen:
+                raise Difference(f"no row ended so: {needed}")

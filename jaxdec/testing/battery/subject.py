@@ -1,0 +1,290 @@
+"""A decoder under test: its runs over the battery's rows, all by one compiled program."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec import decoding, generation
+from jaxdec.decoding import Decoder, Exactness, Stats, Status
+from jaxdec.model import Model, Params
+from jaxdec.sampling import row_keys
+from jaxdec.testing.battery.cases import CASES, NEVER, WIDTH, Case, Kind, arrays, order, pair
+from jaxdec.testing.battery.report import Difference
+
+Factory = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
+"""`make(target, draft)` builds a decoder from two models, and gives the params of further parts with it if it has any.
+
+The battery supplies the models and their params, `{"target": ..., "draft": ...}`: oracles, the second of which
+resembles the first. Decoders that draft with no model ignore it.
+"""
+
+NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]])
+"""End-of-sequence tokens and stop sequences that never come; checks put theirs in place of as many of these."""
+
+COUNTS = tuple(field.name for field in dataclasses.fields(Stats))
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """A decoder that counts how often its step is traced: each time is a compilation."""
+
+    decoder: Decoder
+    traced: list[int] = dataclasses.field(default_factory=lambda: [0], hash=False, compare=False)
+    token: object = dataclasses.field(default_factory=object)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.decoder, name)
+
+    def step(self, params, state, rng):
+        """A step; the count is of traces, not of steps."""
+        self.traced[0] += 1
+        return self.decoder.step(params, state, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a run made of a case, on the host.
+
+    Attributes:
+      case: what was asked for.
+      tokens: int `[L]`, the whole buffer.
+      length: tokens of it that are the row's, its prompt's included.
+      status: why it ended.
+      log_probs: float `[L]`; this and the following as in `Result`.
+      raw_log_probs: float `[L]`.
+      drafted: bool `[L]`.
+      steps: int `[L]`.
+      counts: by name of `Stats`.
+    """
+
+    case: Case
+    tokens: np.ndarray
+    length: int
+    status: Status
+    log_probs: np.ndarray
+    raw_log_probs: np.ndarray
+    drafted: np.ndarray
+    steps: np.ndarray
+    counts: dict[str, int]
+
+    @property
+    def text(self) -> list[int]:
+        """Prompt and new tokens."""
+        return self.tokens[: self.length].tolist()
+
+    @property
+    def new(self) -> list[int]:
+        """New tokens."""
+        return self.text[len(self.case.prompt) :]
+
+
+Run = dict[str, Row]
+"""Rows by the names of their cases."""
+
+
+def rows_of(result: generation.Result, cases: Sequence[Case]) -> Run:
+    """The rows of a batch."""
+    host = jax.device_get(result)
+    per_row = ("tokens", "log_probs", "raw_log_probs", "drafted", "steps")
+    return {
+        case.name: Row(
+            case=case,
+            length=int(host.lengths[i]),
+            status=Status(int(host.codes[i])),
+            counts={name: int(getattr(host.stats, name)[i]) for name in COUNTS},
+            **{name: getattr(host, name)[i] for name in per_row},
+        )
+        for i, case in enumerate(cases)
+    }
+
+
+class Subject:
+    """A decoder under test.
+
+    Attributes:
+      make: builds it.
+      decoder: it.
+      kind: what it is asked for.
+      params: of its parts, among them `target` and a `draft` that resembles it.
+      counted: the decoder that runs; it counts its traces.
+    """
+
+    def __init__(self, make: Factory, orders: bool | None = None):
+        self.make = make
+        self.model, params = pair()
+        self.decoder, more = built(make, self.model)
+        self.params = {**params, **more}
+        self.counted = Counted(self.decoder)
+        if getattr(self.decoder, "fills_canvas", False):
+            self.kind = Kind.CANVAS
+        elif self._needs_order() if orders is None else orders:
+            self.kind = Kind.ORDERS
+        else:
+            self.kind = Kind.PROMPTS
+
+    @property
+    def exactness(self) -> Exactness | None:
+        """What the decoder declares."""
+        return getattr(self.decoder, "exactness", None)
+
+    @property
+    def keys(self) -> jax.Array:
+        """A key for each case."""
+        return row_keys(jax.random.key(7), len(CASES))
+
+    def request(
+        self,
+        cases: Sequence[Case] = CASES,
+        *,
+        stops: tuple[Any, Any] = NO_STOPS,
+        params: Params = None,
+        width: int = WIDTH,
+        padding: int = 0,
+        **more: Any,
+    ) -> decoding.Request:
+        """A checked request; cases that are overfull ask for more than its buffers hold."""
+        eos, sequences = stops
+        given = {**arrays(list(cases), width, padding), **self._own_knobs(cases), **more}
+        if self.kind is Kind.ORDERS:
+            lengths, budgets = given["lengths"], given["max_new_tokens"]
+            given["order"] = order(
+                [dataclasses.replace(case, overfull=False) for case in cases],
+                int((lengths + budgets).max()),
+            )
+        params = self.params if params is None else params
+        request = generation.prepare(
+            self.decoder,
+            params,
+            eos=eos,
+            stop=sequences,
+            **{k: v for k, v in given.items() if v is not None},
+        )
+        budgets = jnp.asarray([99 if c.overfull else c.budget for c in cases], jnp.int32)
+        settings = dataclasses.replace(request.settings, max_new_tokens=budgets)
+        wanted = dataclasses.replace(request, settings=settings)
+        if request.order is not None:
+            wanted = dataclasses.replace(wanted, order=order(list(cases), request.capacity))
+        try:
+            self.decoder.check(wanted, params)
+        except ValueError:  # a schedule of a fixed size, say
+            return request
+        return wanted
+
+    def run(
+        self,
+        cases: Sequence[Case] = CASES,
+        *,
+        params: Params = None,
+        keys: jax.Array | None = None,
+        chunks: Sequence[int] = (),
+        **options: Any,
+    ) -> Run:
+        """Runs cases to their end; `chunks` are steps after which the run is left and continued."""
+        params = self.params if params is None else params
+        request = self.request(cases, params=params, **options)
+        keys = self.keys if keys is None else keys
+        state = decoding.init(self.counted, params, request)
+        record: decoding.Record | None = None
+        for steps in (*chunks, 8 * request.capacity):  # a loop that makes no progress ends as well
+            state, record = decoding.run(self.counted, params, state, keys, steps, record)
+        assert record is not None
+        rows = rows_of(generation.result(state, record), cases)
+        for row in rows.values():
+            if row.status is Status.RUNNING:
+                raise Difference("the row does not come to an end", row=row.case.name)
+        return rows
+
+    @functools.cached_property
+    def free(self) -> Run:
+        """All cases, with nothing to stop them."""
+        return self.run()
+
+    @functools.cached_property
+    def agreeing(self) -> Run:
+        """All cases, drafted for by the target itself: chunks are accepted whole."""
+        return self.run(params=self.agreeing_params)
+
+    @property
+    def agreeing_params(self) -> Params:
+        """Parameters with which a draft model is the target."""
+        like = jax.tree.map(jnp.shape, (self.params["draft"], self.params["target"]))
+        return (
+            {**self.params, "draft": self.params["target"]} if like[0] == like[1] else self.params
+        )
+
+    def _needs_order(self) -> bool:
+        self.kind = Kind.PROMPTS
+        try:
+            self.request(CASES[:2])
+        except ValueError:
+            return True
+        return False
+
+    def _own_knobs(self, cases: Sequence[Case]) -> dict[str, np.ndarray]:
+        """Settings that the decoder declares: its default for every other case, something legal for the others."""
+        names = [case.name for case in CASES]
+        found = {}
+        for name, knob in getattr(self.decoder, "knobs", {}).items():
+            low = knob.low if np.isfinite(knob.low) else knob.default - 1
+            high = knob.high if np.isfinite(knob.high) else max(knob.default, low) + 2
+            values = []
+            for case in cases:
+                place = names.index(case.name) if case.name in names else 1
+                between = low + (high - low) * (0.1 + 0.8 * (place * 0.37 % 1))
+                values.append(between if place % 2 else knob.default)
+            found[name] = np.asarray(np.rint(values) if knob.integer else values)
+            if knob.integer:
+                found[name] = found[name].astype(int)
+        return found
+
+
+def built(
+    make: Factory, model: Model, draft: Model | None = None
+) -> tuple[Decoder, Mapping[str, Params]]:
+    """The decoder of a factory, and params of its own parts."""
+    made = make(model, model if draft is None else draft)
+    return made if isinstance(made, tuple) else (made, {})
+
+
+def compare(expected: Row, got: Row, what: str) -> None:
+    """Raises a `Difference` unless two rows have the same tokens, statuses, log-probabilities, steps and counts."""
+    compare_texts(expected.text, expected.status, got, what)
+    name = got.case.name
+    for field in ("log_probs", "raw_log_probs"):
+        compare_floats(getattr(expected, field), getattr(got, field), got, f"{what}: {field}")
+    for field in ("steps", "drafted"):
+        one, two = getattr(expected, field), getattr(got, field)
+        for i in range(got.length):
+            if one[i] != two[i]:
+                raise Difference(
+                    f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
+                )
+    for field, count in expected.counts.items():
+        if count != got.counts[field]:
+            raise Difference(f"{what}: {field}", row=name, expected=count, got=got.counts[field])
+
+
+def compare_texts(expected: list[int], status: Status, got: Row, what: str) -> None:
+    """Raises a `Difference` unless a row has the tokens and the status that are expected."""
+    name = got.case.name
+    for i, (one, two) in enumerate(zip(expected, got.text, strict=False)):
+        if one != two:
+            raise Difference(what, row=name, position=i, expected=one, got=two)
+    if len(expected) != got.length:
+        raise Difference(f"{what}: length", row=name, expected=len(expected), got=got.length)
+    if status is not got.status:
+        raise Difference(f"{what}: status", row=name, expected=status.name, got=got.status.name)
+
+
+def compare_floats(
+    expected: np.ndarray, got: np.ndarray, row: Row, what: str, tolerance: float = 1e-5
+) -> None:
+    """Raises a `Difference` unless values agree over the row's tokens."""
+    for i in range(row.length):
+        if not np.isclose(expected[i], got[i], rtol=tolerance, atol=tolerance):
+            raise Difference(what, row=row.case.name, position=i, expected=expected[i], got=got[i])
