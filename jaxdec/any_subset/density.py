@@ -1,6 +1,6 @@
 """The joint law of any subset given any other, in one forward.
 
-Legend: B rows, L positions, Q queries a row, V vocabulary.
+Legend: B rows, L positions, Q masked positions of a row at most, V vocabulary.
 """
 
 import functools
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.model import Model, Order, Params, prompt_inputs, score
-from jaxdec.sampling import Warp
+from jaxdec.sampling import Warp, is_traced
 
 
 def log_prob(
@@ -19,6 +19,9 @@ def log_prob(
 
         log p(x_masked | x_visible) = sum over masked positions of log p(x_r | x_{<r})
 
+    Only masked ranks are asked for: as many queries a row as the row with most of them has, in a bucket (L if the order
+    is traced).
+
     Args:
       model: answers queries.
       params: its parameters.
@@ -26,43 +29,34 @@ def log_prob(
       order: of generation; `any_subset.lattice(visible)` or `any_subset.fixed_order(ranks, visible)`.
       warp: the law's settings, validated; the model's own law if not given. Penalties are not supported.
 
-    Masked positions alone are asked about, the most of any row rounded up to a power of two; where the order is traced
-    all L are.
-
     Returns:
       float32 `[B, L]` by position; 0 at visible positions and past the end. The sum over a row is the joint's.
 
     Exactness: the very terms that sequential decoding in this order draws from.
     """
-    length = tokens.shape[1]
-    queries = length
-    if not isinstance(order.visible, jax.core.Tracer):
-        most = max(int(jnp.max(order.size - order.visible)), 1)
-        queries = min(
-            1 << (most - 1).bit_length(), length
-        )  # a power of two: few programs are compiled
-    return _log_prob(model, queries, params, tokens, order, warp)
+    width = tokens.shape[1]
+    masked = width
+    if not is_traced((order.size, order.visible)):
+        most = int(jnp.max(order.size - order.visible))
+        masked = min(width, max(8, 1 << (most - 1).bit_length()))
+    return _log_prob(model, masked, params, tokens, order, warp)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _log_prob(
-    model: Model,
-    queries: int,
-    params: Params,
-    tokens: jax.Array,
-    order: Order,
-    warp: Warp | None,
+    model: Model, masked: int, params: Params, tokens: jax.Array, order: Order, warp: Warp | None
 ) -> jax.Array:
+    width = tokens.shape[1]
     in_rank = jnp.take_along_axis(tokens, order.places, axis=1)
     inputs = prompt_inputs(in_rank, order.size, order, visible=order.visible)
-    ranks = order.visible[:, None] + jnp.arange(queries)
-    wanted = ranks < order.size[:, None]
-    ranks = jnp.where(wanted, ranks, 1)
-    logits = score(model, params, inputs, None, order, at=ranks - 1).logits
+    # Ranks that are asked for, each by the content token before it.
+    ranks = order.visible[:, None] + jnp.arange(masked)
+    at = jnp.minimum(ranks, width) - 1
+    logits = score(model, params, inputs, None, order, at=at).logits
     law = jax.nn.log_softmax(logits) if warp is None else warp.log_probs(logits)
-    chosen = jnp.take_along_axis(in_rank, ranks, axis=1)
-    terms = jnp.take_along_axis(law, chosen[..., None], axis=-1)[..., 0]
-    places = jnp.take_along_axis(order.places, ranks, axis=1)
-    places = jnp.where(wanted, places, tokens.shape[1])  # past the end: dropped
-    put = lambda at, values: jnp.zeros(tokens.shape[1]).at[at].set(values, mode="drop")
+    follows = jnp.take_along_axis(in_rank, at + 1, axis=1, mode="clip")
+    terms = jnp.take_along_axis(law, follows[..., None], axis=-1)[..., 0]
+    places = jnp.take_along_axis(order.places, at + 1, axis=1, mode="clip")
+    places = jnp.where(ranks < order.size[:, None], places, width)
+    put = lambda at, terms: jnp.zeros((width,), terms.dtype).at[at].set(terms, mode="drop")
     return jax.vmap(put)(places, terms)

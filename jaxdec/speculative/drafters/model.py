@@ -70,7 +70,9 @@ class ModelDrafter(Grown):
         """Raises `ValueError` for missing parameters, or a model that cannot read the request or predict its tokens."""
         super().check(request, params)
         if request.order is not None and not self.model.any_subset:
-            raise ValueError("the draft model is causal, but the request fills an order of its own")
+            raise ValueError(
+                f"the draft model {self.model.purpose}, but the request fills an order of its own"
+            )
         if request.order is None and not self.model.causal:
             raise ValueError(
                 "the draft model fills gaps or canvases and predicts no next token, but the request is causal"
