@@ -31,6 +31,8 @@ def stops_for(run: Run) -> Iterator[Stops]:
         one, two = rows[2 * token % len(rows)], rows[(2 * token + 1) % len(rows)]
         single, last = one.new[1 + token % 4 :], two.new[-3:]
         yield [token], [never, single[:2], last]
+    short = [run[name].new for name in ("one new token", "two new tokens")]
+    yield never, [*short, [NEVER] * 3]  # as far as they go: at their last token
     for i, row in enumerate(rows[:: len(rows) // 4][:4]):
         across = row.text[len(row.case.prompt) - 1 :]
         other = rows[(i * 5 + 3) % len(rows)].new
