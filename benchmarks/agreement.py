@@ -1,4 +1,4 @@
-"""The case without a clock: tokens a target forward, and agreement with plain decoding token for token."""
+"""Decodes step by step, and agreement with plain decoding token for token."""
 
 import functools
 from typing import Any
@@ -8,53 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdec
-from benchmarks.setting import Row, Setting, by_ratio, controls, drafting, lookup, plain
+from benchmarks.columns import Row
 from benchmarks.workload import LONGEST, Variant, Workload
 from jaxdec.decoding import Record, init, run, target_params
 from jaxdec.generation import Result, result
-from jaxdec.measuring.comparison import counts, identical, new_tokens
 from jaxdec.model import Inputs
 from jaxdec.sampling import Purpose, gumbel, key_at
-
-
-def tokens_per_forward(setting: Setting) -> list[Row]:
-    """Tokens a target forward over many prompts, with no clock, against plain decoding token for token."""
-    scale, rows = setting.scale, []
-    held = setting.prompts(scale.many)
-    length = 6 if 6 in scale.lengths else scale.lengths[0]
-    base = plain(setting.target.model, setting.target.params)
-    variants = [drafting(setting, length), lookup(setting, scale.lengths[-1])]
-    variants += by_ratio(setting, length) + controls(setting, length)
-    for temperature in scale.temperatures:
-        workload = Workload(held, scale.many, scale.tokens, temperature)
-        expected = new_tokens([trace(base, workload)[0]])
-        for variant in variants:
-            decoded, proposed, accepted = trace(variant, workload)
-            found, counted = new_tokens([decoded]), counts([decoded])
-            rows.append(
-                {
-                    "method": variant.name,
-                    "about": variant.about,
-                    "exactness": variant.decoder.exactness.value,
-                    "temperature": temperature,
-                    "draft_length": variant.length,
-                    "prompts": scale.many,
-                    "prompt_tokens": int(held.lengths.sum()),
-                    "new_tokens": scale.tokens,
-                    **counted,
-                    "acceptance_by_depth": [
-                        ratio(
-                            (accepted >= depth).sum(),
-                            ((accepted >= depth - 1) & (proposed >= depth)).sum(),
-                        )
-                        for depth in range(1, variant.length + 1)
-                    ],
-                    "identical": identical(found, expected),
-                    "identical_rows": sum(map(np.array_equal, found, expected)),
-                    "first_differences": first_differences(base, workload, found, expected),
-                }
-            )
-    return rows
 
 
 def ratio(part: Any, whole: Any) -> float | None:

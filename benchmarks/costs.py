@@ -33,7 +33,8 @@ def _forwards(model: Model, params: Any, cache: Any, tokens: jax.Array, steps: j
 @functools.partial(jax.jit, static_argnums=0)
 def _proposals(drafter: Drafter, params: Any, state: Any, context: Context, steps: jax.Array):
     def body(_, rows):
-        tree, _ = drafter.propose(params, state, dataclasses.replace(context, rows=rows))
+        now = dataclasses.replace(context, rows=rows)
+        tree, _ = drafter.propose(drafter.own(params), state, now)
         every = jnp.arange(rows.length.shape[0])
         tokens = rows.tokens.at[every, rows.length - 1].set(tree.tokens[:, -1])
         return dataclasses.replace(rows, tokens=tokens)

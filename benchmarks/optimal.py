@@ -9,17 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.setting import Row, Setting, plain
-from jaxdec import growth, verifiers
-from jaxdec.catalogue import VERIFIERS
-from jaxdec.decoding import Exactness, Rows, Settings
-from jaxdec.generation import Result, prepare
+from benchmarks.setting import Setting
+from jaxdec import verifiers
+from jaxdec.decoding import Rows, Scored, Settings
+from jaxdec.generation import Result
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.speculative import Context, Drafter, Growth, Verifier, grow
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.growth import Fixed, GreedySiblings, Independent, StochasticBeam
-from jaxdec.speculative.tree import RankTree
 from jaxdec.speculative.verifiers import RatioVerifier
 
 TEMPERATURE = 0.8
@@ -37,13 +35,13 @@ def root_optimal(
         return None
     steps = np.asarray(result.steps)
     begins = (steps >= 0) & (steps != np.pad(steps, ((0, 0), (1, 0)), constant_values=-1)[:, :-1])
-    row, place = _spread(np.argwhere(begins), setting.scale.positions).T
+    row, place = spread(np.argwhere(begins), setting.scale.positions).T
     p, q = (
-        _laws(held.model, held.params, result.tokens, temperature)[row, place - 1]
+        laws(held.model, held.params, result.tokens, temperature)[row, place - 1]
         for held in (setting.target, setting.draft)
     )
     count, replacement = drawn
-    return float(_optimal(p, q, count, replacement).mean())
+    return float(highest(p, q, count, replacement).mean())
 
 
 def _root(drafter: Drafter) -> tuple[int, bool] | None:
@@ -62,87 +60,24 @@ def _root(drafter: Drafter) -> tuple[int, bool] | None:
     return None
 
 
-def _spread(places: np.ndarray, count: int) -> np.ndarray:
+def spread(places: np.ndarray, count: int) -> np.ndarray:
     """As many of the places, evenly spread; some more than once if there are fewer."""
     return places[np.linspace(0, len(places) - 1, count).round().astype(int)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _laws(model: Model, params: Params, tokens: jax.Array, temperature: float) -> jax.Array:
+def laws(model: Model, params: Params, tokens: jax.Array, temperature: float) -> jax.Array:
     """The law `[B, L, V]` of the token after each."""
     logits = model(params, Inputs.causal(tokens), None).logits
     return jax.nn.softmax(logits / temperature)
 
 
-_optimal = jax.jit(
+highest = jax.jit(
     lambda p, q, count, replacement: verifiers.optimal_acceptance(
         p, q, count, replacement=replacement
     ),
     static_argnums=(2, 3),
 )
-
-
-def optimal_acceptance(setting: Setting) -> list[Row]:
-    """How often one of k siblings is accepted, by verifier, next to the most that any exact verifier could accept.
-
-    Held-out positions, temperature 0.8; siblings are drawn from the draft model's law anew many times.
-    """
-    scale, rows = setting.scale, []
-    held = setting.prompts(scale.many)
-    inside = np.arange(held.tokens.shape[1]) < held.lengths[:, None]
-    row, place = _spread(np.argwhere(inside), scale.positions).T
-    p, q = (
-        _laws(each.model, each.params, jnp.asarray(held.tokens), TEMPERATURE)[row, place]
-        for each in (setting.target, setting.draft)
-    )
-    base = plain(setting.target.model, setting.target.params)
-    request = prepare(
-        base.decoder, base.params, held.tokens[row, place][:, None], temperature=TEMPERATURE
-    )
-    start = Rows.start(request, p.shape[-1])
-    for siblings in scale.siblings:
-        shape = RankTree.branching((siblings,))
-        drawings: dict[str, tuple[Growth, bool | None]] = {
-            "without replacement": (growth.fixed(shape), False)
-        }
-        if siblings > 1:
-            drawings["with replacement"] = growth.independent(siblings, 1), True
-            drawings["one drawn, the others the likeliest"] = growth.greedy_siblings(shape), None
-        for drawing, (rule, replacement) in drawings.items():
-            bound = None
-            if replacement is not None:
-                bound = float(_optimal(p, q, siblings, replacement).mean())
-            for name, make in VERIFIERS.items():
-                verifier = make()
-                if not _judges(verifier, rule):
-                    continue
-                accepted = float(
-                    accepted_share(verifier, rule, start, request.settings, p, q, scale.draws)
-                )
-                rows.append(
-                    {
-                        "siblings": siblings,
-                        "drawing": drawing,
-                        "verifier": name,
-                        "exactness": verifier.exactness.value,
-                        "temperature": TEMPERATURE,
-                        "positions": scale.positions,
-                        "draws": scale.draws,
-                        "acceptance": accepted,
-                        "optimal": bound,
-                        "gap": None if bound is None else bound - accepted,
-                    }
-                )
-    return rows
-
-
-def _judges(verifier: Verifier, growth: Growth) -> bool:
-    """Whether a verifier is exact and takes such siblings."""
-    if verifier.exactness is Exactness.HEURISTIC:
-        return False
-    if verifier.chains_only and growth.nodes > growth.depth:
-        return False
-    return growth.independent or not verifier.needs_independence
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 6))
@@ -170,10 +105,10 @@ def accepted_share(
         context = Context(rows, settings, keys, noise, None, verifier.shares_noise)
         # The warp divides by the temperature, which these laws are after.
         logits = TEMPERATURE * law(q, width)
-        tree, _ = grow(growth, context, lambda carry, *_: (logits, carry), None)
+        tree, _ = grow(growth, None, context, lambda carry, *_: (logits, carry), None)
         laws = law(p, growth.nodes + 1)
         if not isinstance(verifier, RatioVerifier):
-            return (verifier.verify(tree, laws, context).count > 0).mean()
+            return (verifier.verify(None, tree, Scored(laws, laws), laws, context).count > 0).mean()
         # The chance of a test varies less than its outcome.
         test = verifier.law(jnp.exp(laws), jnp.exp(tree.q), tree)
         failed = 1 - jnp.minimum(test.numerator / test.denominator, 1)

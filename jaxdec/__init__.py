@@ -1,88 +1,49 @@
-"""Decoding algorithms for JAX and TPU: pure functions of (params, state, rng), exact where they say so."""
+"""Decoding algorithms for JAX and TPU: pure functions of (params, state, rng), exact where they say so.
 
-from jaxdec import any_subset, diffusion, models, sampling, text, visibility
-from jaxdec.autoregressive import Autoregressive, autoregressive
-from jaxdec.cache import KVCache
-from jaxdec.checkpoints import Checkpoint, load
-from jaxdec.decoding import (
-    Decoder,
-    Exactness,
-    Info,
-    Record,
-    Status,
-    run,
-    stream,
-)
-from jaxdec.diffusion import Denoise, denoise
-from jaxdec.generation import (
-    Infilled,
-    Result,
-    acceptance_by_depth,
-    auto_draft_length,
-    auto_infill,
-    choose_length,
-    generate,
-    infill,
-    prepare,
-    prepare_infill,
-)
-from jaxdec.model import Inputs, Model, Output, from_nnx
-from jaxdec.sampling import Warp
-from jaxdec.speculative import (
-    Adaptive,
-    RankTree,
-    Speculative,
-    adaptive,
-    drafters,
-    growth,
-    speculative,
-    verifiers,
-)
+The public names are those of `jaxdec.public`. They are imported when one is used, so that what needs none of them, such
+as the help of the command line, need not wait for JAX.
+"""
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdec.public import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Adaptive",
-    "Autoregressive",
-    "Checkpoint",
-    "Decoder",
-    "Denoise",
-    "Exactness",
-    "Infilled",
-    "Info",
-    "Inputs",
-    "KVCache",
-    "Model",
-    "Output",
-    "RankTree",
-    "Record",
-    "Result",
-    "Speculative",
-    "Status",
-    "Warp",
-    "acceptance_by_depth",
-    "adaptive",
-    "any_subset",
-    "auto_draft_length",
-    "auto_infill",
-    "autoregressive",
-    "choose_length",
-    "denoise",
-    "diffusion",
-    "drafters",
-    "from_nnx",
-    "generate",
-    "growth",
-    "infill",
-    "load",
-    "models",
-    "prepare",
-    "prepare_infill",
-    "run",
-    "sampling",
-    "speculative",
-    "stream",
-    "text",
-    "verifiers",
-    "visibility",
-]
+_FUNCTIONS = {"autoregressive", "speculative"}
+"""Public functions that have the name of a submodule: `jaxdec.speculative` is the function."""
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") and name != "__all__":  # what Python asks of any module
+        raise AttributeError(f"module 'jaxdec' has no attribute {name!r}")
+    if name not in _FUNCTIONS:
+        try:
+            return importlib.import_module(f"jaxdec.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"jaxdec.{name}":
+                raise
+    public = importlib.import_module("jaxdec.public")
+    if name != "__all__" and name not in public.__all__:
+        raise AttributeError(f"module 'jaxdec' has no attribute {name!r}")
+    value = globals()[name] = getattr(public, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+class _Package(types.ModuleType):
+    """The import of a submodule sets it as an attribute; not so where a function has the name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _FUNCTIONS and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxdec.cli import main
+from jaxdec.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

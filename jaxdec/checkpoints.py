@@ -3,27 +3,32 @@
     <name>/config.json    sizes of the transformer, end-of-sequence tokens, what a model that fills masks fills, or
                           what kind of draft heads it is and their sizes; facts of the training run
     <name>/weights/       parameters, written by orbax
+    <name>/SHA256SUMS     hashes of both, checked on loading
     <name>/README.md      the model card
 
 The shipped ones are found beside the packages, in a source tree and in an installed wheel alike.
 """
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from jaxdec import files
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
+from jaxdec.models.heads import KINDS
+
+FILLS = ("subsets", "canvas", "blocks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +137,13 @@ def load(name: str | Path) -> Checkpoint:
         raise ValueError(
             f"checkpoint {str(name)!r} holds draft heads ({held['heads']}), not a model of its own"
         )
-    with _whole(name):
-        config = TransformerConfig(**held["model"])
-        abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-        model, shapes = from_nnx(abstract, eos=held["eos"])
-        params = _restore(path, shapes, held["dtype"])
+    config = _sizes(name, TransformerConfig, held["model"])
+    for token in [*held["eos"], *([held["mask_token"]] if "fills" in held else [])]:
+        if not 0 <= token < config.vocab_size:
+            raise _damaged(name, f"token {token} is outside its vocabulary of {config.vocab_size}")
+    abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    model, shapes = from_nnx(abstract, eos=held["eos"])
+    params = _restore(name, path, shapes, held["dtype"])
     fills, mask_token = held.get("fills"), held.get("mask_token")
     if fills is not None:
         model = (two_stream if fills == "subsets" else canvas_model)(model, mask_token)
@@ -164,13 +171,13 @@ def load_heads(name: str | Path) -> HeadsCheckpoint:
     path, held = _read(name)
     if "heads" not in held:
         raise ValueError(f"checkpoint {str(name)!r} holds a model, not draft heads")
-    with _whole(name):
-        kind = held["heads"]
-        sizes = TransformerConfig if kind == "eagle" else HeadsConfig
-        config = sizes(**held["model"])
-        heads, shapes = build_heads(kind, config, abstract=True)
-        params = _restore(path, shapes, held["dtype"])
-        target, facts = held["target"], held["facts"]
+    kind = held["heads"]
+    config: HeadsConfig | TransformerConfig = _sizes(
+        name, TransformerConfig if kind == "eagle" else HeadsConfig, held["model"]
+    )
+    heads, shapes = build_heads(kind, config, abstract=True)
+    params = _restore(name, path, shapes, held["dtype"])
+    target, facts = held["target"], held["facts"]
     return HeadsCheckpoint(path.name, kind, heads, params, config, target, facts)
 
 
@@ -184,31 +191,81 @@ def _read(name: str | Path) -> tuple[Path, Any]:
             f"no checkpoint {str(name)!r}: it is neither a folder with a config.json nor one of the "
             f"shipped ones ({', '.join(available()) or 'none'})"
         )
-    with _whole(name):
-        return path, json.loads((path / "config.json").read_text())
-
-
-@contextlib.contextmanager
-def _whole(name: str | Path) -> Iterator[None]:
-    """Turns whatever orbax or json make of a broken file into the one line that a user needs."""
     try:
-        yield
-    except Exception as error:
-        reason = str(error).strip().splitlines()
+        held = json.loads((path / "config.json").read_bytes())
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        raise _damaged(name, "its config.json is not a JSON object")
+    if "model" not in held and {"model_type", "architectures"} & {*held}:
         raise ValueError(
-            f"checkpoint {str(name)!r} is damaged: {reason[0] if reason else type(error).__name__}"
-        ) from error
+            f"{str(name)!r} is a Hugging Face checkpoint (model_type {held.get('model_type')!r}), which "
+            f"`jaxdec.models.load_llama` loads if it is a Llama or Mistral; `jaxdec.load` takes checkpoints of jaxdec"
+        )
+    _check(name, held)
+    try:
+        files.check_sums(path)
+    except ValueError as error:
+        raise _damaged(name, str(error)) from None
+    return path, held
 
 
-def _restore(path: Path, shapes: Params, stored: str) -> Params:
-    """The weights of a checkpoint as float32."""
+def _damaged(name: str | Path, reason: str) -> ValueError:
+    return ValueError(f"checkpoint {str(name)!r} is damaged: {reason}")
+
+
+def _check(name: str | Path, held: Any) -> None:
+    """Refuses a configuration with fields that are missing or of another kind; sizes are left to `_sizes`."""
+    number = lambda value: isinstance(value, int) and not isinstance(value, bool)
+    rules: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
+        # field: (whether it must be there, what it must fulfil, in words)
+        "model": (True, lambda x: isinstance(x, dict), "a dict of sizes"),
+        "dtype": (True, lambda x: isinstance(x, str), "the name of a type"),
+        "facts": (True, lambda x: isinstance(x, dict), "a dict"),
+        "heads": (False, lambda x: x in list(KINDS), f"one of {', '.join(KINDS)}"),
+        "target": ("heads" in held, lambda x: isinstance(x, str), "the name of a checkpoint"),
+        "eos": (True, lambda x: isinstance(x, list) and all(map(number, x)), "a list of tokens"),
+        "fills": (False, lambda x: x in FILLS, f"one of {', '.join(FILLS)}"),
+        "mask_token": ("fills" in held, number, "a token"),
+        "block_size": (False, lambda x: number(x) and x > 0, "an integer of at least 1"),
+    }
+    for field, (needed, fulfilled, words) in rules.items():
+        if field not in held and needed:
+            raise _damaged(name, f"its config.json has no {field!r}")
+        if field in held and not fulfilled(held[field]):
+            raise _damaged(name, f"{field} of its config.json is {held[field]!r}, must be {words}")
+
+
+def _sizes(name: str | Path, kind: type, held: Any) -> Any:
+    """The sizes that a configuration holds."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    required = {n for n, field in fields.items() if field.default is dataclasses.MISSING}
+    if not isinstance(held, dict) or not required <= held.keys() <= fields.keys():
+        given = sorted(held) if isinstance(held, dict) else held
+        raise _damaged(name, f"the sizes of its config.json are {given}, not {sorted(fields)}")
+    try:
+        return kind(**held)
+    except (TypeError, ValueError) as error:
+        raise _damaged(name, f"the sizes of its config.json: {error}") from None
+
+
+def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Params:
+    """The weights of a checkpoint as float32 on the default device, like any fresh array."""
+    try:
+        dtype = jnp.dtype(stored)
+    except TypeError:
+        raise _damaged(name, f"the dtype of its config.json is {stored!r}") from None
     # The device is named, since orbax else looks for the one that wrote the weights.
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    dtype = jnp.dtype(stored)
-    with ocp.StandardCheckpointer() as checkpointer:
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=device), shapes)
-        params = checkpointer.restore((path / "weights").absolute(), like)
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=device), shapes)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            params = checkpointer.restore((path / "weights").absolute(), like)
+    except Exception as error:  # of many kinds, and several lines that speak of orbax
+        raise _damaged(name, "its weights are not those of the sizes in config.json") from error
+    # Orbax's arrays are committed to a device. Programs would be compiled once for them and once for what they return
+    # together with arrays that are not; and they could not be mixed with arrays on several devices.
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float32), params)
 
 
 def save(
@@ -225,7 +282,7 @@ def save(
     target: str | None = None,
     dtype: jax.typing.DTypeLike = jnp.bfloat16,
 ) -> None:
-    """Writes a checkpoint to a new folder: weights first, the configuration last.
+    """Writes a checkpoint to a new folder, whole or not at all.
 
     Args:
       path: the folder; must not hold a checkpoint yet.
@@ -241,16 +298,12 @@ def save(
       dtype: of the stored weights; bfloat16 halves the size.
 
     Raises:
-      ValueError: if the folder holds a checkpoint already.
+      ValueError: if the folder holds anything already.
     """
     path = Path(path).absolute()
-    if (path / "config.json").exists() or (path / "weights").exists():
-        raise ValueError(f"{path} holds a checkpoint already")
-    path.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path / "weights", jax.tree.map(lambda x: jnp.asarray(x, dtype), params))
-    # A marker that orbax writes and does not read back; it names this machine's folders.
-    (path / "weights" / "commit_success.txt").unlink(missing_ok=True)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        holds = "a checkpoint" if (path / "config.json").exists() else "something"
+        raise ValueError(f"{path} holds {holds} already")
     held: dict[str, Any] = {
         "model": dataclasses.asdict(config),
         "eos": list(eos),
@@ -263,6 +316,20 @@ def save(
         held["block_size"] = block_size
     if heads is not None:
         held |= {"heads": heads, "target": target}
-    draft = path / "config.json.tmp"
-    draft.write_text(json.dumps(held, indent=2) + "\n")
-    draft.replace(path / "config.json")
+    stored = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+    with files.whole_folder(path) as draft:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(draft / "weights", stored)
+        # A marker that orbax writes and does not read back; it names this machine's folders.
+        (draft / "weights" / "commit_success.txt").unlink(missing_ok=True)
+        (draft / "config.json").write_text(json.dumps(held, indent=2) + "\n")
+        write_sums(draft)
+
+
+def write_sums(path: str | Path) -> None:
+    """Writes the hashes of a checkpoint's files, `SHA256SUMS`: after its configuration was edited by hand.
+
+    Args:
+      path: the folder.
+    """
+    files.write_sums(Path(path), ["config.json", "weights"])

@@ -128,6 +128,47 @@ def tree(parents: jax.Array, start: jax.Array, valid: jax.Array | None = None) -
     return spans if valid is None else spans.where(valid)
 
 
+def parents(query_spans: jax.Array, key_spans: jax.Array) -> jax.Array:
+    """The new token before each new token: what a recurrent network continues from. The inverse of `tree`.
+
+        parent(t) = the last token, in the order of numbers, that t sees among those numbered before it
+
+    For spans of which each token sees a path: `causal`, `tree`, `forest`. They say all that parents do, so inputs need
+    not carry both, and could not contradict themselves. Tokens are sorted and candidates chased: no matrix, no work
+    beyond the sort for a causal sequence, and a few rounds for a tree.
+
+    Args:
+      query_spans: int32 `[B, T, 2]`.
+      key_spans: int32 `[B, T, 2]`; tokens that nobody sees are nobody's parent.
+
+    Returns:
+      int32 `[B, T]`; -1 for a token that continues the cache.
+    """
+    numbers, stops = key_spans[..., 0], key_spans[..., 1]
+    order = jnp.argsort(numbers, axis=-1, stable=True)
+    take = lambda values, at: jnp.take_along_axis(values, jnp.maximum(at, 0), axis=-1)
+    ordered, ends = take(numbers, order), take(stops, order)
+    asked = query_spans[..., 0]
+    before = jax.vmap(lambda keys, values: jnp.searchsorted(keys, values, side="left"))
+    # Candidates, as places in the sorted order: of each token in that order, and of each query.
+    inner = before(ordered, jnp.minimum(ordered, FOREVER - 1)).astype(jnp.int32) - 1
+    found = before(ordered, asked).astype(jnp.int32) - 1
+    over = lambda at, number: (at >= 0) & (take(ends, at) < number)
+
+    def chase(state):
+        inner, found = state
+        above = lambda at, number: jnp.where(over(at, number), take(inner, at), at)
+        return above(inner, ordered), above(found, asked)
+
+    def left(state):
+        inner, found = state
+        # Unseen tokens come last in the order, with ends before everything: nobody chases from them.
+        return (over(inner, ordered) & (ordered < FOREVER)).any() | over(found, asked).any()
+
+    _, found = jax.lax.while_loop(left, chase, (inner, found))
+    return jnp.where(found >= 0, take(order, found), -1).astype(jnp.int32)
+
+
 def forest(parents: jax.Array, start: jax.Array, valid: jax.Array | None = None) -> Spans:
     """Several trees side by side (several -1 parents); trees do not see one another. See `tree`."""
     return tree(parents, start, valid)

@@ -1,9 +1,13 @@
 """The notebooks run from top to bottom, and are kept without outputs."""
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +32,30 @@ def test_kept_clean(path):
     assert notebook.metadata.colab is not None
     for cell in cells:
         assert cell.outputs == [] and cell.execution_count is None, cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_opens_in_colab(path, monkeypatch):
+    notebook, cells = read(path)
+    badge = notebook.cells[0]
+    assert badge.cell_type == "markdown"
+    assert (
+        f"colab.research.google.com/github/jaxdec/jaxdec/blob/main/colab/{path.name}"
+        in badge.source
+    )
+    assert notebook.metadata.accelerator == "TPU"
+    lines = []
+    shell = SimpleNamespace(run_line_magic=lambda *words: lines.append(words))
+    code = TransformerManager().transform_cell(cells[0].source)
+    names = {"get_ipython": lambda: shell}
+    exec(code, names)  # not in Colab: nothing is installed
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    exec(code, names)  # there is a jaxdec already
+    assert lines == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exec(code, names)
+    assert lines == [("pip", 'install -q "jaxdec[notebooks] @ {SOURCE}"')]
+    assert names["SOURCE"].startswith("git+https://github.com/")  # it is not on a package index
 
 
 @pytest.mark.slow

@@ -163,6 +163,24 @@ def test_budgets_of_nodes_double():
         plotting.node_budgets({})
 
 
+def test_names_stand_at_the_ends_of_lines_without_overlap():
+    ax = plotting.node_budgets({"a": [(8, 1.0), (4, 5.0)], "b": [(4, 3.0), (8, 1.01)]})
+    ax.axhline(4.0, label="level")
+    ax.axhline(2.0)
+    assert plotting.label_lines(ax, gap=0.1) is ax and ax.get_legend() is None
+    ax.figure.canvas.draw()
+    names = {label.get_text(): label for label in ax.texts}
+    assert list(names) == ["a", "b", "level"]
+    for line, name in zip(ax.lines, names.values(), strict=False):
+        assert name.get_color() == line.get_color()
+    heights = {name: label.xy[1] for name, label in names.items()}
+    at = lambda y: ax.transAxes.inverted().transform(ax.transData.transform((8, y)))[1]
+    assert heights["a"] == pytest.approx(at(1.0)) and heights["level"] == pytest.approx(at(4.0))
+    assert heights["b"] == pytest.approx(heights["a"] + 0.1)
+    with pytest.raises(ValueError, match=r"gap must lie in \[0, 1\), got 1"):
+        plotting.label_lines(ax, gap=1)
+
+
 def test_bars_stand_in_groups_from_the_top():
     speed = {"plain": 1.0, "draft": 1.5}
     series = {"tokens": {"plain": 1.0, "draft": 3.0}, "speed": speed}
@@ -197,10 +215,10 @@ def explained():
         parents=np.array([[-1, -1, 0, 0]] * 2),
         mask=np.array([[1, 1, 1, 1], [1, 1, 1, 0]], bool),
     )
-    outcome = SimpleNamespace(
+    verdict = SimpleNamespace(
         path=np.array([[0, 1, 3], [0, 2, 0]]), count=np.array([2, 0]), next_token=np.array([36, 10])
     )
-    return SimpleNamespace(pending=np.array([97, 97]), tree=tree, outcome=outcome)
+    return SimpleNamespace(pending=np.array([97, 97]), tree=tree, verdict=verdict)
 
 
 def test_a_draft_tree_shows_its_path():

@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 
 import jaxdec
-from benchmarks import report
 from jaxdec import catalogue
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 README = Path(__file__).parents[1] / "README.md"
-
-
-def region(name):
-    text = README.read_text()
-    return text.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
 
 
 def snippets():
@@ -32,15 +26,15 @@ def test_gaps_are_filled_as_printed(capsys):
     filled, before, after = names["filled"], names["before"], names["after"]
     written = jaxdec.text.decode(filled.tokens[0])
     assert capsys.readouterr().out.startswith(written)
-    assert written.startswith(before) and written.endswith(after)
-    assert int(filled.stats.target_forwards[0]) <= 11
+    assert written == before + "self._items" + after
+    assert int(filled.stats.target_forwards[0]) == 4
     plain = jaxdec.infill(
         jaxdec.autoregressive(names["code"].model),
-        names["code"].params,
+        {"target": names["code"].params},
         names["tokens"],
         names["visible"],
         rng=jax.random.key(0),
-        temperature=0.5,
+        temperature=0,
         banned=np.arange(jaxdec.text.VOCAB_SIZE) >= 256,
     )
     np.testing.assert_array_equal(plain.tokens, filled.tokens)
@@ -50,9 +44,9 @@ def test_canvases_are_filled_as_printed(capsys):
     *_, code = snippets()
     names = {"jax": jax, "jaxdec": jaxdec}
     exec(code, names)
-    assert capsys.readouterr().out.startswith("def fibonacci(n):\n")
+    assert "return self.name" in capsys.readouterr().out
     forwards = int(names["written"].stats.target_forwards[0])
-    assert forwards < 96
+    assert forwards < 32
     assert int(names["written"].steps.max()) == forwards - 1
 
 
@@ -67,7 +61,7 @@ def test_quick_start_runs_as_printed(capsys):
     assert result.status[0] in (jaxdec.Status.LENGTH, jaxdec.Status.EOS)
     plain = jaxdec.generate(
         jaxdec.autoregressive(target.model),
-        target.params,
+        {"target": target.params},
         names["prompt"],
         rng=jax.random.key(0),
         max_new_tokens=128,
@@ -82,10 +76,6 @@ def test_quick_start_runs_as_printed(capsys):
     assert int(faster.stats.target_forwards[0]) < int(result.stats.target_forwards[0])
 
 
-def test_method_table_is_generated():
-    assert region("methods").strip() == catalogue.markdown().strip()
-
-
 def test_methods_are_backed_by_files_that_exist():
     root = README.parent
     for method in catalogue.METHODS.values():
@@ -93,9 +83,3 @@ def test_methods_are_backed_by_files_that_exist():
         assert list((root / "benchmarks" / "results").glob(f"{method.benchmark}-*.json")), (
             method.name
         )
-
-
-def test_figures_are_generated():
-    held = report.load(report.RESULTS)
-    assert held, "no results"
-    assert region("benchmarks").strip() == report.render(held, full=False).strip()

@@ -197,3 +197,25 @@ def test_fork_and_join():
     place = lambda order: jnp.asarray([[order.index(name) for name in forward]])
     spans = visibility.fork_join(place(forward), place(backward))
     check(spans, lambda b, i, j: reaches(forward[j], forward[i]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_parents_are_read_off_spans(seed):
+    """Of forests in any order of slots, with nodes that do not exist, and of padded causal sequences."""
+    rng = np.random.default_rng(seed)
+    nodes, batch = 9, 5
+    parents = np.stack([[rng.integers(-1, n) for n in range(nodes)] for _ in range(batch)])
+    exists = rng.random((batch, nodes)) < 0.8
+    for n in range(nodes):
+        above = np.take_along_axis(exists, np.maximum(parents[:, n], 0)[:, None], axis=1)[:, 0]
+        exists[:, n] &= above | (parents[:, n] < 0)
+    start = jnp.asarray(rng.integers(0, 50, batch))
+    spans = visibility.tree(jnp.asarray(parents), start, jnp.asarray(exists))
+    found = np.asarray(jax.jit(visibility.parents)(*spans))
+    np.testing.assert_array_equal(found[exists], parents[exists])
+    shuffle = rng.permutation(nodes)
+    moved = np.asarray(visibility.parents(*(x[:, shuffle] for x in spans)))
+    back = np.where(moved < 0, -1, shuffle[np.maximum(moved, 0)])
+    np.testing.assert_array_equal(back[exists[:, shuffle]], parents[:, shuffle][exists[:, shuffle]])
+    inputs = visibility.causal(jnp.arange(6)[None] + 3).where(jnp.arange(6)[None] < 4)
+    assert visibility.parents(*inputs)[0, :4].tolist() == [-1, 0, 1, 2]

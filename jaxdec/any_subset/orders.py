@@ -3,11 +3,15 @@
 Legend: B rows, L positions.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.decoding import integers
 from jaxdec.model import Order
+from jaxdec.sampling import is_traced
 
 
 def lattice_ranks(visible: jax.Array) -> jax.Array:
@@ -29,8 +33,8 @@ def lattice_ranks(visible: jax.Array) -> jax.Array:
     return (jnp.where(visible, first, rest) - 1).astype(jnp.int32)
 
 
-def lattice(visible: np.ndarray, sizes: np.ndarray | None = None) -> Order:
-    """The lattice order of visible sets; see `lattice_ranks`. Not for use in jit.
+def lattice(visible: jax.Array | np.ndarray, sizes: Any = None) -> Order:
+    """The lattice order of visible sets; see `lattice_ranks`. What is traced is checked by shape and type alone.
 
     Args:
       visible: bool `[B, L]`.
@@ -42,12 +46,15 @@ def lattice(visible: np.ndarray, sizes: np.ndarray | None = None) -> Order:
     visible, sizes = _checked(visible, sizes)
     inside = np.arange(visible.shape[1]) < sizes[:, None]
     # A stable sort by (past the end, not visible): ties keep ascending positions.
-    places = np.argsort(np.where(inside, np.where(visible, 0, 1), 2), axis=1, kind="stable")
+    xp = jnp if is_traced((visible, sizes)) else np
+    places = xp.argsort(xp.where(inside, xp.where(visible, 0, 1), 2), axis=1, stable=True)
     return _order(places, visible & inside, sizes)
 
 
-def fixed_order(ranks: np.ndarray, visible: np.ndarray, sizes: np.ndarray | None = None) -> Order:
-    """An order of the caller's own. Not for use in jit.
+def fixed_order(
+    ranks: jax.Array | np.ndarray, visible: jax.Array | np.ndarray, sizes: Any = None
+) -> Order:
+    """An order of the caller's own. What is traced is checked by shape and type alone.
 
     Args:
       ranks: int `[B, L]`, the rank of each position: a permutation of 0, ..., size - 1 in each row, with the visible
@@ -59,13 +66,15 @@ def fixed_order(ranks: np.ndarray, visible: np.ndarray, sizes: np.ndarray | None
       ValueError: if ranks are not such a permutation, or a row has no visible or no masked position.
     """
     visible, sizes = _checked(visible, sizes)
-    ranks = np.asarray(ranks)
+    known = not is_traced((ranks, visible, sizes))
+    xp = np if known else jnp
+    ranks = xp.asarray(ranks)
     if ranks.shape != visible.shape or not np.issubdtype(ranks.dtype, np.integer):
         raise ValueError(
             f"ranks must be integers of shape {list(visible.shape)}, got {ranks.dtype} {list(ranks.shape)}"
         )
     inside = np.arange(visible.shape[1]) < sizes[:, None]
-    for row, size in enumerate(sizes):
+    for row, size in enumerate(sizes if known else ()):
         own = ranks[row, :size]
         if not np.array_equal(np.sort(own), np.arange(size)):
             raise ValueError(
@@ -78,26 +87,23 @@ def fixed_order(ranks: np.ndarray, visible: np.ndarray, sizes: np.ndarray | None
                 f"position {place} of row {row} is visible but has rank {own[place]}; visible "
                 f"positions have the ranks 0 to {shown.sum() - 1}"
             )
-    places = np.argsort(np.where(inside, ranks, visible.shape[1]), axis=1, kind="stable")
+    places = xp.argsort(xp.where(inside, ranks, visible.shape[1]), axis=1, stable=True)
     return _order(places, visible & inside, sizes)
 
 
-def _order(places: np.ndarray, visible: np.ndarray, sizes: np.ndarray) -> Order:
-    return Order(
-        places=jnp.asarray(places, jnp.int32),
-        visible=jnp.asarray(visible.sum(1), jnp.int32),
-        size=jnp.asarray(sizes, jnp.int32),
-    )
+def _order(places: Any, visible: Any, sizes: Any) -> Order:
+    number = lambda x: x.astype(np.int32)
+    return Order(number(places), number(visible.sum(1)), number(sizes))
 
 
-def _checked(visible, sizes) -> tuple[np.ndarray, np.ndarray]:
-    visible = np.asarray(visible)
+def _checked(visible: Any, sizes: Any) -> tuple[Any, Any]:
+    visible = visible if is_traced(visible) else np.asarray(visible)
     if visible.ndim != 2 or visible.dtype != bool:
         raise ValueError(f"visible must be bool [B, L], got {visible.dtype} {list(visible.shape)}")
     batch, length = visible.shape
-    sizes = np.full(batch, length) if sizes is None else np.asarray(sizes)
-    if sizes.shape != (batch,):
-        raise ValueError(f"sizes must have shape [{batch}], got {list(sizes.shape)}")
+    sizes = np.full(batch, length) if sizes is None else integers("sizes", sizes, [(batch,)])
+    if is_traced((visible, sizes)):
+        return visible, sizes
     for row, size in enumerate(sizes):
         if not 1 <= size <= length:
             raise ValueError(f"row {row} has {size} positions; 1 to {length} are allowed")

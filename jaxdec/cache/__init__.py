@@ -2,6 +2,7 @@
 
 from jaxdec.cache.contract import Cache, Entries
 from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
+from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
 
 __all__ = [
     "LONG",
@@ -11,4 +12,6 @@ __all__ = [
     "KVCache",
     "KVEntries",
     "LayerEntries",
+    "RecurrentCache",
+    "RecurrentEntries",
 ]

@@ -35,7 +35,7 @@ def _denoising(
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
         if parts.block is None:
-            schedule = schedules.whole()
+            schedule: schedules.Schedule = schedules.whole()
         else:
             size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(size, within=within, from_start=parts.causal)

@@ -1,48 +1,17 @@
 """The command line: `jaxdec demo`, `generate`, `infill`, `denoise`, `bench`, `train` and `info`.
 
-Bad input ends with one line on stderr and exit code 2.
+Bad input ends with one line on stderr and exit code 2. What needs JAX is imported when a command runs: help is quick.
 """
 
-import argparse
+import importlib
 import logging
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
 
-import jaxdec
-from jaxdec.cli import bench, demo, denoise, generate, infill, info, train
-
-COMMANDS = {
-    "demo": demo,
-    "generate": generate,
-    "infill": infill,
-    "denoise": denoise,
-    "bench": bench,
-    "train": train,
-    "info": info,
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what is wrong with the arguments, so that it is reported like any other bad input."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    top = _Parser(
-        prog="jaxdec", description="Decoding algorithms for JAX and TPU, on shipped code models."
-    )
-    top.add_argument("--version", action="version", version=jaxdec.__version__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="command")
-    for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").splitlines()[0]
-        module.add_arguments(commands.add_parser(name, help=summary, description=summary))
-    return top
+from jaxdec.cli import process
+from jaxdec.cli.arguments import parser
 
 
 def _unraisable(what) -> None:
@@ -52,15 +21,23 @@ def _unraisable(what) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 141 after a broken pipe."""
+    """Runs a command.
+
+    Args:
+      argv: its words; those of the process if not given.
+
+    Returns:
+      The exit code: 0; 1 if the model's law is not finite; 2 for bad input; 130 after Ctrl-C; 141 after a broken pipe.
+    """
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports its internals as warnings
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _unraisable
+    process.open_streams()
     name = "jaxdec"
     try:
         arguments = parser().parse_args(argv)
         name = f"jaxdec {arguments.command}"
-        COMMANDS[arguments.command].run(arguments)
+        importlib.import_module(f"jaxdec.cli.{arguments.command}").run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more at exit; give it somewhere to go.
@@ -75,3 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def script() -> int:
+    """Runs the command of this process, which ends at once at Ctrl-C."""
+    process.hear_interrupts()
+    process.keep_programs()
+    return main()

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,25 +12,25 @@ from typing import Any
 import jax
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 import jaxdec
-from jaxdec import catalogue, plotting, text
+from jaxdec import catalogue, files, plotting, text
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
-from jaxdec.cli import options
-from jaxdec.measuring import machine
+from jaxdec.cli import loading, options
+from jaxdec.cli.arguments import FIELDS
+from jaxdec.cli.display import figures, output
+from jaxdec.decoding import Status
+from jaxdec.measuring import machine, timing
 from jaxdec.measuring.comparison import counts, decoding, identical, new_tokens
 from jaxdec.measuring.timing import Timing, interleave, quartiles, ratios
 from jaxdec.sampling import row_keys
 
 BASELINE = "autoregressive"
-FIELDS = ("prompt", "text", "turns", "question")
-"""Where a JSON line may hold its text; of a list, such as the turns of Spec-Bench, the first entry counts."""
 SHOWN = 8  # depths in the table
 
 COLUMNS = """\
@@ -41,69 +42,20 @@ x plain         seconds of plain decoding over seconds of the method, decoding l
 identical       tokens equal to those of plain decoding with the same key"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this command."""
-    add = parser.add_argument
-    add(
-        "--methods",
-        type=methods,
-        required=True,
-        metavar="A,B,C",
-        help="methods, such as draft,lookup,dynamic-tree (jaxdec info lists all); plain decoding is always among them",
-    )
-    add(
-        "--prompts",
-        required=True,
-        metavar="FILE",
-        help=f"one prompt a line, or JSON lines with a text in one of {', '.join(FIELDS)}; - for stdin",
-    )
-    options.add_target(parser, "code-target")
-    add(
-        "--draft",
-        metavar="NAME",
-        help="checkpoint that drafts for the methods whose own is of its kind (default: each method's own)",
-    )
-    options.add_draft_sizes(parser)
-    options.add_temperature(parser)
-    add(
-        "--max-new-tokens",
-        type=options.integer(1),
-        default=128,
-        metavar="N",
-        help="tokens a prompt; nothing ends one earlier (default 128)",
-    )
-    add(
-        "--batch",
-        type=options.integer(1),
-        default=1,
-        metavar="N",
-        help="prompts decoded at once (default 1)",
-    )
-    add(
-        "--repeats",
-        type=options.integer(1),
-        default=5,
-        metavar="N",
-        help="timed runs of each method, after one that is not (default 5)",
-    )
-    options.add_seed(parser)
-    add("--json", type=Path, metavar="FILE", help="write all numbers there")
-    add("--chart", type=Path, metavar="FILE", help="draw a bar chart there, such as bench.svg")
+def methods(names: str) -> list[Method]:
+    """Different methods that continue prompts, by name; the baseline first.
 
+    Args:
+      names: separated by commas.
 
-def methods(argument: str) -> list[Method]:
-    """Different methods that continue prompts, by name; the baseline first."""
+    Raises:
+      ValueError: if there is no such method, or one is named twice.
+    """
     found = {BASELINE: catalogue.METHODS[BASELINE]}
-    for name in argument.split(","):
-        if name not in catalogue.METHODS:
-            raise argparse.ArgumentTypeError(
-                f"there is no method {name!r}; `jaxdec info` lists them"
-            )
-        method = catalogue.METHODS[name]
-        if method.infills or method.denoises:
-            raise argparse.ArgumentTypeError(f"the method {name!r} does not continue prompts")
+    for name in names.split(","):
+        method = loading.continuing(name)
         if name in found and name != BASELINE:
-            raise argparse.ArgumentTypeError(f"the method {name!r} is named twice")
+            raise ValueError(f"the method {name!r} is named twice")
         found[name] = method
     return list(found.values())
 
@@ -114,43 +66,27 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
       ValueError: for bad input.
       OSError: for files that cannot be read or written.
+      FloatingPointError: if a law is not finite.
     """
-    console = Console(highlight=False, markup=False)
+    chosen = methods(arguments.methods)
     prompts = read_prompts(arguments.prompts)
     for path in (arguments.json, arguments.chart):
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {path.absolute().parent} to write {path.name} to")
-    figure = None if arguments.chart is None else _figure(arguments)
-    load = functools.cache(options.load_draft)
-    target = options.load(arguments.target)
-    tokens, lengths = (np.asarray(each) for each in text.encode_batch(prompts))
-    settings: dict[str, Any] = dict(
-        max_new_tokens=arguments.max_new_tokens,
-        temperature=arguments.temperature,
-        eos=(),  # texts of equal length make fair timings
-    )
-    keys = row_keys(jax.random.key(arguments.seed), len(prompts))
-    groups = [slice(a, a + arguments.batch) for a in range(0, len(prompts), arguments.batch)]
-    runs = []
-    drafts = {m.name: chosen_draft(m, arguments.draft, load) for m in arguments.methods}
-    for method in arguments.methods:
-        decoder, params = assemble(
-            method,
-            target,
-            draft=drafts[method.name],
-            length=arguments.draft_length,
-            nodes=arguments.nodes,
-            load=load,
+    figure = None if arguments.chart is None else _figure(arguments.chart, len(chosen))
+    load = functools.cache(loading.load_draft)
+    target = loading.load(arguments.target)
+    drafts = {method.name: chosen_draft(method, arguments.draft, load) for method in chosen}
+    if arguments.draft is not None and arguments.draft not in drafts.values():
+        raise ValueError(
+            f"none of the methods {', '.join(drafts)} drafts with a checkpoint of the kind of {arguments.draft!r}"
         )
-        # All at once first: what is wrong with a prompt is said with its place in the file.
-        jaxdec.prepare(decoder, params, tokens, lengths=lengths, **settings)
-        requests = [
-            jaxdec.prepare(decoder, params, tokens[group], lengths=lengths[group], **settings)
-            for group in groups
+    tokens, lengths = (np.asarray(each) for each in text.encode_batch(prompts))
+    with _progress(len(chosen), arguments.repeats) as report:
+        runs = [
+            _timed(method, target, drafts[method.name], (tokens, lengths), load, arguments)
+            for method in chosen
         ]
-        parts = [keys[group] for group in groups]
-        runs.append(decoding(method.name, decoder, params, requests, parts))
-    with _progress(len(runs) * (arguments.repeats + 1)) as report:
         timings = interleave(runs, repeats=arguments.repeats, report=report)
     result = {
         "machine": machine.facts(),
@@ -163,17 +99,54 @@ def run(arguments: argparse.Namespace) -> None:
             for name in ("max_new_tokens", "temperature", "batch", "repeats", "seed")
         },
         **{name: getattr(arguments, name) for name in ("draft_length", "nodes")},
-        "rows": [_row(method, drafts[method.name], timings) for method in arguments.methods],
+        "rows": [_row(method, drafts[method.name], timings) for method in chosen],
     }
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+        files.write_whole(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if figure is not None:
         _draw(figure, result["rows"])
-        figure.savefig(arguments.chart)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=_suffix(arguments.chart))
+        files.write_whole(arguments.chart, drawn.getvalue())
+    console = output()
     console.print(_title(result), soft_wrap=True)
     console.print(_table(result["rows"]))
     for line in COLUMNS.splitlines():
         console.print(Text(line, "dim"), soft_wrap=True)
+
+
+def _timed(
+    method: Method,
+    target: Checkpoint,
+    draft: str | None,
+    prompts: tuple[np.ndarray, np.ndarray],
+    load: Callable[[str], Checkpoint | HeadsCheckpoint],
+    arguments: argparse.Namespace,
+) -> timing.Method:
+    """A method that decodes the prompts in groups, to be timed."""
+    decoder, params = assemble(
+        method,
+        target,
+        draft=draft,
+        length=arguments.draft_length,
+        nodes=arguments.nodes,
+        load=load,
+    )
+    tokens, lengths = prompts
+    settings: dict[str, Any] = dict(
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        eos=(),  # texts of equal length make fair timings
+    )
+    # All at once first: what is wrong with a prompt is said with its place in the file.
+    jaxdec.prepare(decoder, params, tokens, lengths=lengths, **settings)
+    groups = [slice(a, a + arguments.batch) for a in range(0, len(tokens), arguments.batch)]
+    requests = [
+        jaxdec.prepare(decoder, params, tokens[group], lengths=lengths[group], **settings)
+        for group in groups
+    ]
+    keys = row_keys(jax.random.key(arguments.seed), len(tokens))
+    return decoding(method.name, decoder, params, requests, [keys[group] for group in groups])
 
 
 def read_prompts(name: str) -> list[bytes]:
@@ -229,24 +202,37 @@ def _about(checkpoint: Checkpoint | HeadsCheckpoint) -> dict[str, Any]:
 
 
 class _progress:
-    """A bar on stderr, if that is a terminal; gives a function to call before each of `total` runs."""
+    """A sign of life on stderr: a bar on a terminal, else a line for each method that is compiled.
 
-    def __init__(self, total: int):
-        console = Console(stderr=True)
+    Gives a function to call with the name of a method before each of its runs, the first of which compiles.
+    """
+
+    def __init__(self, methods: int, repeats: int):
+        self._console = figures()
+        self._methods = methods
+        self._calls = 0
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
-            console=console,
+            console=self._console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, completed=-1)
+        self._task = self._bar.add_task("loading", total=methods * (repeats + 1))
 
     def __enter__(self) -> Callable[[str], None]:
         self._bar.start()
-        return lambda name: self._bar.update(self._task, advance=1, description=name)
+        return self._report
+
+    def _report(self, name: str) -> None:
+        first = self._calls < self._methods
+        doing = f"compiling {name}" if first else f"timing {name}"
+        self._bar.update(self._task, completed=self._calls, description=doing)
+        if first and not self._console.is_terminal:
+            self._console.print(f"{doing} ({self._calls + 1} of {self._methods})")
+        self._calls += 1
 
     def __exit__(self, *_: Any) -> None:
         self._bar.stop()
@@ -254,13 +240,15 @@ class _progress:
 
 def _row(method: Method, draft: str | None, timings: dict[str, Timing]) -> dict[str, Any]:
     """What there is to say of a method."""
-    timing, plain = timings[method.name], timings[BASELINE]
-    first, counted = timing is plain, counts(timing.output)
-    parts = [jaxdec.acceptance_by_depth(part).sum(0) for part in timing.output]
+    held, plain = timings[method.name], timings[BASELINE]
+    if any(Status.NONFINITE in part.status for part in held.output):
+        raise FloatingPointError(f"the model's law is not finite with method {method.name!r}")
+    first, counted = held is plain, counts(held.output)
+    parts = [jaxdec.acceptance_by_depth(part).sum(0) for part in held.output]
     accepted = np.zeros(max(map(len, parts)), int)
     for part in parts:
         accepted[: len(part)] += part
-    ratio = ratios(plain, timing)
+    ratio = ratios(plain, held)
     return {
         "method": method.name,
         "about": method.title,
@@ -268,13 +256,13 @@ def _row(method: Method, draft: str | None, timings: dict[str, Timing]) -> dict[
         "draft": draft,
         **counted,
         "accepted_by_depth": accepted.tolist(),
-        "seconds": timing.median,
-        "seconds_quartiles": quartiles(timing.seconds),
-        "prefill_seconds": timing.setup_median,
-        "tokens_per_second": counted["tokens"] / timing.median,
+        "seconds": held.median,
+        "seconds_quartiles": quartiles(held.seconds),
+        "prefill_seconds": held.setup_median,
+        "tokens_per_second": counted["tokens"] / held.median,
         "times_plain": 1.0 if first else statistics.median(ratio),
         "times_plain_quartiles": (1.0, 1.0) if first else quartiles(ratio),
-        "identical": identical(new_tokens(timing.output), new_tokens(plain.output)),
+        "identical": identical(new_tokens(held.output), new_tokens(plain.output)),
     }
 
 
@@ -318,7 +306,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _figure(arguments: argparse.Namespace) -> Any:
+def _figure(chart: Path, methods: int) -> Any:
     """An empty figure, made before the methods take their time.
 
     Raises:
@@ -328,14 +316,16 @@ def _figure(arguments: argparse.Namespace) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("a chart needs matplotlib: pip install matplotlib") from None
-    height = plotting.bars_height(len(arguments.methods))
+    height = plotting.bars_height(methods)
     figure = Figure(figsize=(7, height), layout="constrained")
     known = figure.canvas.get_supported_filetypes()
-    if arguments.chart.suffix.lstrip(".").lower() not in known:
-        raise ValueError(
-            f"--chart {arguments.chart} must end with one of .{', .'.join(sorted(known))}"
-        )
+    if _suffix(chart) not in known:
+        raise ValueError(f"--chart {chart} must end with one of .{', .'.join(sorted(known))}")
     return figure
+
+
+def _suffix(chart: Path) -> str:
+    return chart.suffix.lstrip(".").lower()
 
 
 def _draw(figure: Any, rows: Sequence[dict[str, Any]]) -> None:

@@ -1,8 +1,10 @@
 """Decoding for a person: live or whole, with the time of compilation set apart."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import jax
 import numpy as np
@@ -10,6 +12,19 @@ import numpy as np
 from jaxdec.decoding import Decoder, DecoderState, Request, Status, init, run, stream
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
+
+CHUNK = 256
+"""Steps of a loop between two looks at the clock and at Ctrl-C."""
+
+COMPILING = "reading the prompts; programs that are new are compiled"
+
+Waiting = Callable[[str], AbstractContextManager[Callable[[str], None]]]
+"""Shows that something takes its time while the context lasts; what it gives changes the words."""
+
+
+def silent(what: str) -> AbstractContextManager[Callable[[str], None]]:
+    """Shows nothing."""
+    return contextlib.nullcontext(lambda what: None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +84,8 @@ def live(
     rng: jax.Array,
     show: Callable[[int, Sequence[int], Sequence[bool], bool], None],
     look: Callable[[DecoderState], None] = lambda state: None,
+    begin: Callable[[], None] = lambda: None,
+    waiting: Waiting = silent,
 ) -> Decoded:
     """Decodes step by step. The first step, which compiles, is not timed.
 
@@ -79,6 +96,11 @@ def live(
       rng: one key, or one a row.
       show: called with (row, new tokens, which of them were drafted, whether the row has ended) after each step.
       look: called with the state after each step, which must not be kept.
+      begin: called once before the first of `show`, when the first step is done.
+      waiting: shows until then that programs are being compiled.
+
+    Raises:
+      FloatingPointError: if a row ends since its law is not finite; after all has been shown.
     """
     batch = request.prompt.shape[0]
     tokens: list[list[int]] = [[] for _ in range(batch)]
@@ -86,13 +108,18 @@ def live(
     steps: list[list[int]] = [[] for _ in range(batch)]
     counts = np.zeros((3, batch), int)
     began = time.perf_counter()
-    start = init(decoder, params, request)
-    status = np.asarray(start.rows.status)
+    with waiting(COMPILING):
+        start = init(decoder, params, request)
+        status = np.asarray(start.rows.status)
+        pieces = stream(decoder, params, start, rng)
+        piece = jax.block_until_ready(next(pieces, None))
+    begin()
     for row, code in enumerate(status):
         if code != Status.RUNNING:  # no token was asked for
             show(row, [], [], True)
-    started, before = began, 0
-    for step, (state, info) in enumerate(stream(decoder, params, start, rng)):
+    started, before, first = began, 0, True
+    while piece is not None:
+        state, info = piece
         look(state)
         info = jax.device_get(info)
         for row, count in enumerate(info.count.tolist()):
@@ -104,10 +131,12 @@ def live(
             show(row, new, marks, info.status[row] != Status.RUNNING)
         counts += np.stack([info.target_forwards, info.proposed, info.accepted])
         status = info.status
-        if step == 0:
-            started, before = time.perf_counter(), sum(map(len, tokens))
+        if first:
+            started, before, first = time.perf_counter(), sum(map(len, tokens)), False
+        piece = next(pieces, None)
+    seconds = time.perf_counter() - started
     forwards, proposed, accepted = counts.tolist()
-    return Decoded(
+    decoded = Decoded(
         tokens,
         drafted,
         steps,
@@ -115,27 +144,45 @@ def live(
         proposed,
         accepted,
         [Status(int(code)) for code in status],
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         timed=sum(map(len, tokens)) - before,
         setup=started - began,
     )
+    _check_finite(decoded)
+    return decoded
 
 
-def whole(decoder: Decoder, params: Params, request: Request, rng: jax.Array) -> Decoded:
-    """Decodes in one `lax.while_loop`; see `live` for the arguments."""
+def whole(
+    decoder: Decoder,
+    params: Params,
+    request: Request,
+    rng: jax.Array,
+    waiting: Waiting = silent,
+) -> Decoded:
+    """Decodes in `lax.while_loop`, in chunks of many steps; see `live` for the arguments.
+
+    Raises:
+      FloatingPointError: if a row ends since its law is not finite.
+    """
     keys = row_keys(rng, request.prompt.shape[0])
     began = time.perf_counter()
-    state = init(decoder, params, request)
-    # No step at all, yet the very program of the timed call below: the number of steps is traced.
-    state, record = run(decoder, params, state, keys, max_steps=0)
-    jax.block_until_ready(record)
-    started = time.perf_counter()
-    state, record = jax.block_until_ready(run(decoder, params, state, keys, record=record))
-    seconds = time.perf_counter() - started
-    rows, record = jax.device_get((state.rows, record))
+    with waiting(COMPILING) as say:
+        state = init(decoder, params, request)
+        # No step at all, yet the very programs of the timed calls below: the number of steps is traced. Twice, since
+        # the second call takes what the first one returned, as the timed ones do.
+        state, record = run(decoder, params, state, keys, max_steps=0)
+        state, record = run(decoder, params, state, keys, max_steps=0, record=record)
+        rows = jax.device_get(jax.block_until_ready((state.rows, record))[0])
+        started = time.perf_counter()
+        while (rows.status == Status.RUNNING).any():
+            say(f"decoding, {(rows.length - rows.prompt_length).sum()} tokens")
+            state, record = run(decoder, params, state, keys, max_steps=CHUNK, record=record)
+            rows = jax.device_get(jax.block_until_ready((state.rows, record))[0])
+        seconds = time.perf_counter() - started
+    record = jax.device_get(record)
     places = [slice(a, b) for a, b in zip(rows.prompt_length, rows.length, strict=True)]
     stats = record.stats
-    return Decoded(
+    decoded = Decoded(
         [rows.tokens[row, place].tolist() for row, place in enumerate(places)],
         [record.drafted[row, place].tolist() for row, place in enumerate(places)],
         [record.steps[row, place].tolist() for row, place in enumerate(places)],
@@ -147,3 +194,13 @@ def whole(decoder: Decoder, params: Params, request: Request, rng: jax.Array) ->
         timed=int((rows.length - rows.prompt_length).sum()),
         setup=started - began,
     )
+    _check_finite(decoded)
+    return decoded
+
+
+def _check_finite(decoded: Decoded) -> None:
+    for row, status in enumerate(decoded.status):
+        if status == Status.NONFINITE:
+            raise FloatingPointError(
+                f"the model's law is not finite: row {row} ended after {len(decoded.tokens[row])} tokens"
+            )

@@ -13,9 +13,9 @@ from rich.text import Text
 
 import jaxdec
 from jaxdec import catalogue, text
-from jaxdec.cli import options
+from jaxdec.cli import loading
 from jaxdec.cli.decode import Decoded, live, whole
-from jaxdec.cli.display import DRAFTED, LEGEND, OWN, PROMPT, Page
+from jaxdec.cli.display import DRAFTED, LEGEND, OWN, PROMPT, Page, output, waiting
 from jaxdec.decoding import Decoder, Request
 from jaxdec.model import Params
 
@@ -68,19 +68,6 @@ x plain         that speed relative to plain decoding at the same temperature
 identical       whether every token of every prompt equals that of plain decoding with the same key (compared here)"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this command."""
-    parser.add_argument(
-        "--max-new-tokens",
-        type=options.integer(1, 4096),
-        default=128,
-        metavar="N",
-        help="tokens a prompt (default 128)",
-    )
-    options.add_seed(parser)
-    options.add_models(parser)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Case:
     """A method at a temperature, ready to decode."""
@@ -96,13 +83,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
       ValueError: for bad input.
+      FloatingPointError: if a law is not finite.
     """
-    console = Console(highlight=False, markup=False)
-    target, draft = options.load(arguments.target), options.load(arguments.draft)
+    console = output()
+    target = loading.load(arguments.target)
+    draft = loading.load(arguments.draft or catalogue.METHODS["draft"].draft)
     params = {"target": target.params, "draft": draft.params}
     console.print(
         f"target {target.name}: {target.size:,} parameters; draft {draft.name}: {draft.size:,} parameters; "
-        f"device: {options.device()}",
+        f"device: {loading.device()}",
         soft_wrap=True,
     )
     parts = catalogue.Parts(target.model, draft.model)
@@ -127,7 +116,8 @@ def run(arguments: argparse.Namespace) -> None:
             _write(console, case, params, rng)
     # One after another in each round, so that a busy machine slows all methods alike.
     rounds = [
-        [whole(case.decoder, params, case.request, rng) for case in cases] for _ in range(ROUNDS)
+        [whole(case.decoder, params, case.request, rng, waiting) for case in cases]
+        for _ in range(ROUNDS)
     ]
     console.print(_table(cases, rounds))
     for line in COLUMNS.format(rounds=ROUNDS).splitlines():
@@ -141,9 +131,11 @@ def _write(console: Console, case: _Case, params: Params, rng: jax.Array) -> Non
     console.print(LEGEND)
     console.print()
     page = Page(console, len(PROMPTS))
-    for row, prompt in enumerate(PROMPTS):
-        ids = text.to_ids(prompt)
-        page.add(row, ids.tolist(), [PROMPT] * len(ids))
+
+    def begin():
+        for row, prompt in enumerate(PROMPTS):
+            ids = text.to_ids(prompt)
+            page.add(row, ids.tolist(), [PROMPT] * len(ids))
 
     def show(row, new, drafted, ended):
         page.add(row, new, [DRAFTED if mark else OWN for mark in drafted])
@@ -151,7 +143,7 @@ def _write(console: Console, case: _Case, params: Params, rng: jax.Array) -> Non
             page.add(row, b"\n", [PROMPT])
             page.end(row)
 
-    live(case.decoder, params, case.request, rng, show)
+    live(case.decoder, params, case.request, rng, show, begin=begin, waiting=waiting)
 
 
 def _table(cases: list[_Case], rounds: list[list[Decoded]]) -> Table:

@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 import jaxdec
 from jaxdec import catalogue, text
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.cli import options
+from jaxdec.cli import loading, options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import (
     FRESH,
@@ -19,64 +18,16 @@ from jaxdec.cli.display import (
     PROMPT,
     Page,
     Sheet,
+    figures,
+    output,
     paint,
     print_order,
     step_style,
+    waiting,
     watched,
 )
 from jaxdec.decoding import DecoderState, Request
 from jaxdec.diffusion import Denoise, DenoiseState
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this command."""
-    add = parser.add_argument
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("prompt", nargs="?", metavar="TEXT", help="text to continue")
-    source.add_argument("--file", metavar="FILE", help="file to continue, - for stdin")
-    options.add_target(parser, "code-block")
-    add(
-        "--method",
-        choices=catalogue.DENOISING,
-        default="threshold",
-        metavar="NAME",
-        help=f"which positions to fill when: {', '.join(catalogue.DENOISING)} (default threshold)",
-    )
-    add(
-        "--block",
-        type=options.integer(1),
-        metavar="N",
-        help="bytes of a block (default: what a model of blocks was trained for, else the whole canvas)",
-    )
-    add(
-        "--cache",
-        choices=catalogue.REFRESH_RULES,
-        help="what is not computed again in a step (default: block for a model of blocks, else none)",
-    )
-    add(
-        "--branches",
-        type=options.integer(1, options.LONGEST_DRAFT),
-        metavar="N",
-        help="canvases that freedave scores in a forward (default 4)",
-    )
-    add("--max-new-tokens", type=int, default=128, metavar="N", help="bytes at most (default 128)")
-    options.add_temperature(parser)
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a knob of the method or the cache, such as threshold=0.8; repeatable",
-    )
-    options.add_seed(parser)
-    add("--bos", action="store_true", help="the prompt starts a file; it may then be empty")
-    add(
-        "--show",
-        action="store_true",
-        help="show the canvas while it fills, and which step wrote each byte",
-    )
-    add("--json", action="store_true", help="print one JSON object")
-    add("--no-stream", action="store_true", help="print when all is done, decoded in one loop")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -84,13 +35,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
       ValueError: for bad input.
+      FloatingPointError: if the model's law is not finite.
     """
     prompt = _prompt(arguments)
     if not prompt and not arguments.bos:
         raise ValueError("the prompt is empty (0 bytes); at least 1 byte is needed")
-    target = options.load(arguments.target)
+    method = loading.denoising(arguments.method)
+    target = loading.load(arguments.target)
     params = target.params
-    decoder = _decoder(arguments, target)
+    decoder = _decoder(arguments, method, target)
     banned = np.arange(target.model.vocab_size) >= 256  # only bytes are filled in
     banned[list(target.model.eos)] = False
     request = jaxdec.prepare(
@@ -104,11 +57,10 @@ def run(arguments: argparse.Namespace) -> None:
     )
     rng = jax.random.key(arguments.seed)
     if arguments.json:
-        decoded = whole(decoder, params, request, rng)
+        decoded = whole(decoder, params, request, rng, waiting)
         print(json.dumps(_report(arguments.method, decoder, prompt, decoded)))
         return
-    console = Console(highlight=False, markup=False)
-    figures = Console(highlight=False, markup=False, stderr=True, soft_wrap=True)
+    console, errors = output(), figures()
     if arguments.show and console.is_terminal and not arguments.no_stream:
         canvas = _Canvas(request)
         with watched(console, canvas.sheet):
@@ -117,7 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(paint([*prompt, *decoded.tokens[0]], styles), soft_wrap=True)
     else:
         page = Page(console, 1)
-        page.add(0, prompt, [PROMPT] * len(prompt))
+
+        def begin():
+            page.add(0, prompt, [PROMPT] * len(prompt))
 
         def show(row, new, drafted, ended):
             page.add(row, new, [OWN] * len(new))
@@ -125,13 +79,14 @@ def run(arguments: argparse.Namespace) -> None:
                 page.end(row)
 
         if arguments.no_stream:
-            decoded = whole(decoder, params, request, rng)
+            decoded = whole(decoder, params, request, rng, waiting)
+            begin()
             show(0, decoded.tokens[0], decoded.drafted[0], True)
         else:
-            decoded = live(decoder, params, request, rng, show)
+            decoded = live(decoder, params, request, rng, show, begin=begin, waiting=waiting)
     if arguments.show:
-        print_order(figures, "new bytes", decoded.tokens[0], decoded.steps[0])
-    figures.print(summary(decoded), style="dim")
+        print_order(errors, "new bytes", decoded.tokens[0], decoded.steps[0])
+    errors.print(summary(decoded), style="dim")
 
 
 def summary(decoded: Decoded) -> str:
@@ -181,7 +136,17 @@ def _prompt(arguments: argparse.Namespace) -> bytes:
     return options.argument_bytes(arguments.prompt)
 
 
-def _decoder(arguments: argparse.Namespace, target: Checkpoint) -> Denoise:
+def _decoder(
+    arguments: argparse.Namespace, method: catalogue.Method, target: Checkpoint
+) -> Denoise:
+    if target.fills == "subsets":
+        raise ValueError(
+            f"checkpoint {target.name!r} was trained to fill gaps between known text (`jaxdec infill`), not canvases"
+        )
+    if arguments.cache not in (None, *catalogue.REFRESH_RULES):
+        raise ValueError(
+            f"there is no cache {arguments.cache!r}, only {', '.join(catalogue.REFRESH_RULES)}"
+        )
     blocks, block = target.fills == "blocks", arguments.block
     if blocks and target.block_size is not None:
         block = block or target.block_size
@@ -196,7 +161,7 @@ def _decoder(arguments: argparse.Namespace, target: Checkpoint) -> Denoise:
         causal=blocks,
         refresh=arguments.cache or ("block" if blocks else "none"),
     )
-    decoder = catalogue.METHODS[arguments.method].make(parts)
+    decoder = method.make(parts)
     assert isinstance(decoder, Denoise)
     if arguments.branches not in (None, decoder.branches):
         raise ValueError(

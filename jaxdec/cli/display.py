@@ -5,7 +5,8 @@ import codecs
 import contextlib
 import itertools
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NoReturn
 
 from rich.console import Console
 from rich.live import Live
@@ -21,6 +22,35 @@ FRESH = "reverse"
 
 WRITERS = Text.assemble(("drafted and accepted", DRAFTED), "  ", ("the target's own", OWN))
 LEGEND = Text.assemble(("prompt", PROMPT), "  ", WRITERS)
+
+
+class _Console(Console):
+    """A console that leaves a broken pipe to the command line: rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raises it again."""
+        raise
+
+
+def output() -> Console:
+    """Where the text goes: stdout as it is, no markup in it."""
+    return _Console(highlight=False, markup=False)
+
+
+def figures() -> Console:
+    """Where figures and progress go: stderr."""
+    return _Console(highlight=False, markup=False, stderr=True, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal that something takes its time; gives what changes the words."""
+    console = figures()
+    if not console.is_terminal:
+        yield lambda what: None
+        return
+    with console.status(f"{what} ...") as status:
+        yield lambda what: status.update(f"{what} ...")
 
 
 class Page:

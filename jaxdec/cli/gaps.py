@@ -97,7 +97,8 @@ def parse(content: bytes, marker: str | bytes = b"FILL") -> Gapped:
       marker: the word between the angle brackets.
 
     Raises:
-      ValueError: if the file is empty or has no marker, or a marker has no length of at least 1.
+      ValueError: if the file is empty or has no marker, or a marker has no length of at least 1, or
+        no end.
     """
     word = marker.encode() if isinstance(marker, str) else marker
     if not word:
@@ -106,7 +107,8 @@ def parse(content: bytes, marker: str | bytes = b"FILL") -> Gapped:
         raise ValueError("the file is empty (0 bytes)")
     shown = word.decode("utf-8", "replace")
     pieces, starts, lengths, end = [], [], [], 0
-    for found in re.finditer(rb"<" + re.escape(word) + rb"(?::([^<>\n]*))?>", content):
+    _check_closed(content, word)
+    for found in re.finditer(_marker(word), content):
         pieces.append(content[end : found.start()])
         end = found.end()
         starts.append(sum(map(len, pieces)))
@@ -115,6 +117,21 @@ def parse(content: bytes, marker: str | bytes = b"FILL") -> Gapped:
         raise ValueError(f"the file has no marker <{shown}:n> or <{shown}>")
     pieces.append(content[end:])
     return Gapped(b"".join(pieces), tuple(starts), tuple(lengths))
+
+
+def _marker(word: bytes) -> bytes:
+    return rb"<" + re.escape(word) + rb"(?::([^<>\n]*))?>"
+
+
+def _check_closed(content: bytes, word: bytes) -> None:
+    """Refuses what begins as a marker and does not end as one, as in `<FILL:<FILL:3>>`: it would stay in the text."""
+    for found in re.finditer(rb"<" + re.escape(word) + rb":", content):
+        if not re.compile(_marker(word)).match(content, found.start()):
+            begun = content[found.start() : found.start() + 20].splitlines()[0]
+            raise ValueError(
+                f"{begun.decode('utf-8', 'replace')!r} at byte {found.start()} begins as a marker, but has no end "
+                f"such as :12>; another --marker leaves such text as it is"
+            )
 
 
 def _length(found: re.Match[bytes]) -> int:

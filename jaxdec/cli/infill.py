@@ -8,8 +8,6 @@ training.
 
 import argparse
 import json
-import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -21,65 +19,25 @@ import numpy as np
 from rich.console import Console
 
 import jaxdec
-from jaxdec import catalogue, text
+from jaxdec import catalogue, files, text
+from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.cli import gaps, options
+from jaxdec.cli import gaps, loading, options
 from jaxdec.cli.decode import Decoded, live, whole
-from jaxdec.cli.display import DRAFTED, OWN, WRITERS, Sheet, print_order, watched
-from jaxdec.decoding import Decoder, Request, Status
+from jaxdec.cli.display import (
+    DRAFTED,
+    OWN,
+    WRITERS,
+    Sheet,
+    figures,
+    output,
+    print_order,
+    waiting,
+    watched,
+)
+from jaxdec.decoding import Decoder, Request
 from jaxdec.generation.gap_length import Choice
 from jaxdec.model import Params
-
-LENGTHS = "1-16,20,24,28,32,40,48,56,64"
-CONTEXT = 240  # with a gap of a line, as much as a training window; twice as much was measured to give no more
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this command."""
-    add = parser.add_argument
-    add("file", metavar="FILE", help="file with marked gaps, - for stdin")
-    add(
-        "--marker",
-        default="FILL",
-        metavar="WORD",
-        help="gaps are marked <WORD:n>, n bytes, and <WORD>, of a length to be chosen (default FILL)",
-    )
-    add(
-        "--lengths",
-        type=options.lengths,
-        default=LENGTHS,
-        metavar="N,N-M,...",
-        help=f"lengths to choose from (default {LENGTHS})",
-    )
-    add(
-        "--method",
-        choices=catalogue.INFILLING,
-        default="fused",
-        metavar="NAME",
-        help=f"how to fill: {', '.join(catalogue.INFILLING)} (default fused)",
-    )
-    options.add_models(parser, "code-infill", "code-infill-draft")
-    add(
-        "--draft-length",
-        type=options.integer(1, options.LONGEST_DRAFT),
-        metavar="N",
-        help="tokens drafted a step (default: the method's own)",
-    )
-    add(
-        "--context",
-        type=options.integer(1),
-        default=CONTEXT,
-        metavar="N",
-        help=f"bytes that are read on each side of a gap (default {CONTEXT})",
-    )
-    options.add_temperature(parser)
-    options.add_seed(parser)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--output", metavar="FILE", help="write the filled text there, all at once")
-    where.add_argument("--in-place", action="store_true", help="write it to the file itself")
-    add("--order", action="store_true", help="show which step wrote each byte")
-    add("--json", action="store_true", help="print one JSON object")
-    add("--no-stream", action="store_true", help="print when all is done, decoded in one loop")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -89,33 +47,28 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: for bad input.
       FloatingPointError: if the model's law is not finite; nothing is written then.
     """
-    output = _output(arguments)
+    written = _output(arguments)
     content = options.read(arguments.file)
     gapped = gaps.parse(content, options.argument_bytes(arguments.marker))
-    target = options.load(arguments.target)
-    method, decoder, params = _decoder(arguments, target)
+    method = loading.infilling(arguments.method)
+    target = loading.load(arguments.target)
+    decoder, params = assemble(
+        method,
+        target,
+        draft=arguments.draft,
+        length=arguments.draft_length,
+        load=loading.load_draft,
+    )
     _check(gapped, target)
     knobs = {
         "temperature": arguments.temperature,
         "banned": np.arange(target.model.vocab_size) >= 256,  # only bytes are filled in
     }
     rng = jax.random.key(arguments.seed)
-    console = Console(highlight=False, markup=False)
-    figures = Console(highlight=False, markup=False, stderr=True, soft_wrap=True)
+    console, errors = output(), figures()
 
     began = time.perf_counter()
-    choices: dict[int, Choice] = {}
-    for gap, length in enumerate(gapped.lengths):
-        if length is None:
-            with figures.status(f"choosing the length of gap {gap + 1}"):
-                choices[gap] = jaxdec.choose_length(
-                    jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
-                    target.params,
-                    *gapped.around(gap),
-                    arguments.lengths,
-                    rng=jax.random.fold_in(rng, gap),
-                    **knobs,
-                )
+    choices = _choose(gapped, target, arguments.lengths, rng, knobs)
     choosing = time.perf_counter() - began
 
     canvas = gapped.canvas(
@@ -129,14 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
     fill = _Fill(canvas, rows, request)
     stream = console.is_terminal and not (arguments.json or arguments.no_stream)
     decoded = _decode(decoder, params, request, rng, fill, console if stream else None, arguments)
-    if any(status != Status.LENGTH for status in decoded.status):
-        raise FloatingPointError(
-            f"the model's law is not finite after {decoded.total} of {fill.size} bytes; nothing is written"
-        )
 
     filled = fill.tokens[fill.tokens < 256].astype(np.uint8).tobytes()
-    if output is not None:
-        _write(output, filled)
+    if written is not None:
+        files.write_whole(written, filled)
     if arguments.json:
         report = _report(method, canvas, fill, choices, decoded, filled)
         if arguments.order:
@@ -144,22 +93,17 @@ def run(arguments: argparse.Namespace) -> None:
                 gap["steps"] = fill.steps[place].tolist()
         print(json.dumps({**report, "choice_seconds": choosing if choices else None}))
         return
+    _show(console, fill, filled if written is None else None)
     if console.is_terminal:
-        shown = fill.sheet.text()
-        console.print(shown, end="" if shown.plain.endswith("\n") else "\n", soft_wrap=True)
-        figures.print(WRITERS)
-    elif output is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(filled)
-        sys.stdout.flush()
+        errors.print(WRITERS)
     if arguments.order:
-        _print_order(figures, canvas, fill)
+        _print_order(errors, canvas, fill)
     if choices:
         chosen = ", ".join(f"{choice.length} for gap {gap + 1}" for gap, choice in choices.items())
-        figures.print(
+        errors.print(
             f"lengths chosen: {chosen} ({choosing:.1f} s, compilation included)", style="dim"
         )
-    figures.print(summary(decoded), style="dim")
+    errors.print(summary(decoded), style="dim")
 
 
 def summary(decoded: Decoded) -> str:
@@ -221,18 +165,6 @@ def _output(arguments: argparse.Namespace) -> Path | None:
     return path
 
 
-def _decoder(
-    arguments: argparse.Namespace, target: Checkpoint
-) -> tuple[catalogue.Method, Decoder, Params]:
-    method = catalogue.METHODS[arguments.method]
-    params, draft = target.params, None
-    if method.name.startswith("any-order-draft"):
-        drafter = options.load(arguments.draft)
-        draft, params = drafter.model, {"target": target.params, "draft": drafter.params}
-    decoder = method.make(catalogue.Parts(target.model, draft, arguments.draft_length))
-    return method, decoder, params
-
-
 def _check(gapped: gaps.Gapped, target: Checkpoint) -> None:
     limit = target.config.max_length
     for gap, length in enumerate(gapped.lengths):
@@ -240,6 +172,29 @@ def _check(gapped: gaps.Gapped, target: Checkpoint) -> None:
             raise ValueError(
                 f"gap {gap + 1} asks for {length} bytes; the model's capacity is {limit} tokens, context included"
             )
+
+
+def _choose(
+    gapped: gaps.Gapped,
+    target: Checkpoint,
+    lengths: Sequence[int],
+    rng: jax.Array,
+    knobs: dict[str, Any],
+) -> dict[int, Choice]:
+    """The choice of a length for each gap that has none."""
+    choices = {}
+    for gap, length in enumerate(gapped.lengths):
+        if length is None:
+            with waiting(f"choosing the length of gap {gap + 1}"):
+                choices[gap] = jaxdec.choose_length(
+                    jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
+                    target.params,
+                    *gapped.around(gap),
+                    lengths,
+                    rng=jax.random.fold_in(rng, gap),
+                    **knobs,
+                )
+    return choices
 
 
 def _request(
@@ -274,24 +229,22 @@ def _decode(
         with watched(console, fill.sheet):
             return live(decoder, params, request, rng, fill)
     if arguments.order:
-        return live(decoder, params, request, rng, fill)
-    decoded = whole(decoder, params, request, rng)
+        return live(decoder, params, request, rng, fill, waiting=waiting)
+    decoded = whole(decoder, params, request, rng, waiting)
     for row, (new, marks) in enumerate(zip(decoded.tokens, decoded.drafted, strict=True)):
         fill(row, new, marks, True)
     return decoded
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; one that is there keeps its permissions."""
-    path = path.resolve()  # the file that a link leads to, not the link
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(content)
-        if path.exists():
-            shutil.copymode(path, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+def _show(console: Console, fill: _Fill, filled: bytes | None) -> None:
+    """Prints the filled text: in colours on a terminal, else as it is, unless it was written to a file."""
+    if console.is_terminal:
+        shown = fill.sheet.text()
+        console.print(shown, end="" if shown.plain.endswith("\n") else "\n", soft_wrap=True)
+    elif filled is not None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(filled)
+        sys.stdout.flush()
 
 
 def _print_order(console: Console, canvas: gaps.Canvas, fill: _Fill) -> None:

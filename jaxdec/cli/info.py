@@ -3,6 +3,8 @@
 import argparse
 import importlib.metadata
 import platform
+import textwrap
+from collections.abc import Sequence
 
 import jax
 from rich import box
@@ -11,46 +13,60 @@ from rich.table import Table
 
 import jaxdec
 from jaxdec import catalogue, checkpoints
+from jaxdec.cli.display import output
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Takes no options."""
+WIDE = 72
+"""Columns from which a table is readable; below, each of its rows is a paragraph."""
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints what is there."""
-    console = Console(highlight=False, markup=False)
+    console = output()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     console.print(f"jaxdec {jaxdec.__version__}, Python {platform.python_version()}, {versions}\n")
     devices = jax.devices()
     console.print(f"{len(devices)} {devices[0].platform} device(s): {devices[0].device_kind}")
-    console.print(checkpoint_table())
-    methods = Table("method", "what", "exactness", box=box.SIMPLE)
-    methods.columns[0].no_wrap = methods.columns[2].no_wrap = True
-    for method in catalogue.METHODS.values():
-        methods.add_row(method.name, method.title, method.exactness.value)
-    console.print(methods)
+    _list(console, ("checkpoint", "parameters", "bits per byte", "about"), checkpoint_rows())
+    methods = [(row.name, row.title, row.exactness.value) for row in catalogue.METHODS.values()]
+    _list(console, ("method", "what", "exactness"), methods)
 
 
-def checkpoint_table() -> Table:
+def _list(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table, or where it would not fit a paragraph a row: its first cell, and below it the others."""
+    if console.width >= WIDE:
+        table = Table(*columns, box=box.SIMPLE)
+        table.columns[0].no_wrap = table.columns[-1].no_wrap = columns[-1] == "exactness"
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    console.print(f"\n{', '.join(columns)}:")
+    for first, *others in rows:
+        console.print(first, soft_wrap=True)  # a name that is too long is still one word
+        for cell in filter(None, others):
+            indent = "  "
+            lines = textwrap.wrap(
+                cell,
+                console.width,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            console.print("\n".join(lines), soft_wrap=True)
+
+
+def checkpoint_rows() -> list[tuple[str, str, str, str]]:
     """The shipped checkpoints; one that cannot be loaded says why."""
-    table = Table("checkpoint", "parameters", "bits per byte", "about", box=box.SIMPLE)
-    names = checkpoints.available()
-    if not names:
-        table.add_row("none", "", "", "`jaxdec train` makes one")
-    for name in names:
+    rows = []
+    for name in checkpoints.available():
         try:
             checkpoint = checkpoints.load_any(name)
         except ValueError as error:
-            table.add_row(name, "", "", str(error))
+            rows.append((name, "", "", str(error)))
             continue
         bits = checkpoint.facts.get("held_out_bits_per_byte")
-        table.add_row(
-            name,
-            f"{checkpoint.size:,}",
-            "" if bits is None else f"{bits:.3f}",
-            str(checkpoint.facts.get("about", "")),
-        )
-    return table
+        about = str(checkpoint.facts.get("about", ""))
+        rows.append((name, f"{checkpoint.size:,}", "" if bits is None else f"{bits:.3f}", about))
+    return rows or [("none", "", "", "`jaxdec train` makes one")]

@@ -1,14 +1,10 @@
-"""Values of options, checked as they are parsed."""
+"""Values of options, checked as they are parsed, and options that several commands have. Nothing here needs JAX."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import jax
-
-from jaxdec import checkpoints
-from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
@@ -50,29 +46,44 @@ def lengths(text: str) -> tuple[int, ...]:
 
 
 def argument_bytes(argument: str) -> bytes:
-    """The bytes of an argument as they were typed, valid UTF-8 or not."""
-    return argument.encode("utf-8", "surrogateescape")
+    """The bytes of an argument as they were typed, whatever the locale makes of them."""
+    return os.fsencode(argument)
+
+
+def text_bytes(argument: str) -> bytes:
+    """The bytes of an argument, or of stdin for `-`."""
+    return read("-") if argument == "-" else argument_bytes(argument)
 
 
 def read(name: str) -> bytes:
-    """The bytes of a file, or of stdin for `-`."""
-    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    """The bytes of a file, or of stdin for `-`.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if stdin is closed.
+    """
+    if name != "-":
+        return Path(name).read_bytes()
+    if sys.stdin is None:
+        raise ValueError("stdin is closed")
+    return sys.stdin.buffer.read()
 
 
-def add_models(
-    parser: argparse.ArgumentParser, target: str = "code-target", draft: str | None = "code-draft"
-) -> None:
+def add_models(parser: argparse.ArgumentParser, target: str = "code-target") -> None:
     """The options that choose the pair of models."""
     add_target(parser, target)
     parser.add_argument(
-        "--draft", default=draft, metavar="NAME", help="checkpoint of the draft model"
+        "--draft", metavar="NAME", help="checkpoint that drafts (default: the method's own)"
     )
 
 
 def add_target(parser: argparse.ArgumentParser, default: str) -> None:
     """The option that chooses the model."""
     parser.add_argument(
-        "--target", default=default, metavar="NAME", help="checkpoint: a shipped name or a folder"
+        "--target",
+        default=default,
+        metavar="NAME",
+        help=f"checkpoint: a shipped name or a folder (default {default})",
     )
 
 
@@ -108,41 +119,9 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=integer(0, LARGEST_SEED), default=0, help="random key")
 
 
-def load(name: str) -> Checkpoint:
-    """Loads a checkpoint of a model of bytes.
-
-    Raises:
-      ValueError: if there is none, it is damaged, or its vocabulary cannot hold every byte.
-    """
-    checkpoint = checkpoints.load(_named(name))
-    _check_bytes(name, checkpoint.model.vocab_size)
-    return checkpoint
-
-
-def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
-    """Loads a checkpoint of a model of bytes, or of heads on one.
-
-    Raises:
-      ValueError: as `load`.
-    """
-    checkpoint = checkpoints.load_any(_named(name))
-    _check_bytes(name, checkpoint.model.vocab_size)
-    return checkpoint
-
-
-def _named(name: str) -> Path:
-    if not name:
-        raise ValueError("the name of a checkpoint is empty")
-    return Path(name)
-
-
-def _check_bytes(name: str, vocab_size: int) -> None:
-    if vocab_size < 256:
-        raise ValueError(
-            f"checkpoint {name!r} has a vocabulary of {vocab_size}; text as bytes needs 256"
-        )
-
-
-def device() -> str:
-    """The kind of the first device."""
-    return jax.devices()[0].device_kind
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The options that choose how the text is printed."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--no-stream", action="store_true", help="print when all is done, decoded in one loop"
+    )

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxdec.cli import options
+from jaxdec import files
+from jaxdec.cli import loading
+from jaxdec.cli.arguments import MODEL, RUN
+from jaxdec.cli.display import output
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_heads
+from jaxdec.training import corpus, export, export_heads, trainer
 from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.trainer import RunConfig, TrainConfig, train
-
-_RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
-_MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this command."""
-    add = parser.add_argument
-    add("name", choices=PRESETS, metavar="NAME", help=f"a preset: {', '.join(PRESETS)}")
-    add("--folder", type=Path, help="of the run, which resumes there (default runs/NAME)")
-    add("--export", type=Path, metavar="DIR", help="of the checkpoint (default FOLDER/export)")
-    add("--packages", action="store_true", help="learn from installed packages too")
-    add("--corpus", type=Path, metavar="DIR", help="learn from the *.py below a folder instead")
-    add("--teacher", metavar="NAME", help="checkpoint to distil from, if the preset does")
-    for name in (*_RUN, *_MODEL):
-        add(
-            f"--{name.replace('_', '-')}",
-            type=options.integer(1),
-            metavar="N",
-            help="of the preset",
-        )
-    add("--seed", type=options.integer(0, options.LARGEST_SEED), metavar="N", help="of the preset")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -56,7 +38,9 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: for bad input.
       FloatingPointError: if the loss is not finite.
     """
-    console = Console(highlight=False, markup=False)
+    console = output()
+    if arguments.name not in PRESETS:
+        raise ValueError(f"there is no preset {arguments.name!r}, only {', '.join(PRESETS)}")
     preset = PRESETS[arguments.name]
     config = configure(preset.config, arguments)
     folder = arguments.folder or Path("runs") / arguments.name
@@ -72,9 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
             f"the corpus has {len(data.train)} files to learn from and {len(data.held_out)} held out; "
             f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
         )
-    run_id = export.identity(config, data)
-    export.check_free(target, run_id)
-    learn, publish = _task(preset, config, arguments)
+    learn, publish, teacher = _task(preset, config, arguments)
+    extended_from = trainer.extended_from(folder, config.steps)
+    runs = export.identities(config, data, teacher, extended_from)
+    export.check_free(target, runs)
     size = sum(len(source.content) for source in data.train)
     console.print(
         f"{arguments.name}: {len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
@@ -87,8 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
             bar.show(step, loss)
 
         _, params = learn(data, folder, report=report)
-    if (target / "config.json").exists():
-        console.print(f"{target} holds this run's checkpoint already")
+    if export.holds(target) == runs[-1]:
+        console.print(f"{target} holds this run's checkpoint already", soft_wrap=True)
         return
     console.print("scoring the held-out files ...")
     facts = publish(
@@ -97,31 +82,34 @@ def run(arguments: argparse.Namespace) -> None:
         data=data,
         params=params,
         about=preset.about,
-        command=command(arguments),
+        runs=runs,
+        extended_from=extended_from,
+        command=command(arguments, extended_from),
         seconds=clock.seconds,
     )
-    console.print(f"{_quality(facts)}; checkpoint in {target}")
+    console.print(f"{_quality(facts)}; checkpoint in {target}", soft_wrap=True)
 
 
 def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argparse.Namespace):
-    """What trains, as `(corpus, folder, report) -> (model, params)`, and what exports."""
+    """What trains, as `(corpus, folder, report) -> (model, params)`, what exports, and the teacher's parameters."""
     if isinstance(config, TrainConfig):
         teacher = _teacher(preset, config, arguments)
         learn = lambda data, folder, report: train(
             config, data, folder, teacher=teacher, start=_start(config), report=report
         )
-        return learn, functools.partial(export.export, config=config)
+        return learn, functools.partial(export.export, config=config), teacher and teacher[1]
     if arguments.teacher:
         raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
-    held = options.load(config.target)
+    held = loading.load(config.target)
     target = held.model, held.params
     heads, _ = build_heads(config.kind, config.model, abstract=True)
     learn_heads = lambda data, folder, report: train_heads(
         config, data, folder, target, report=report
     )
-    return learn_heads, functools.partial(
+    publish = functools.partial(
         export_heads.export_heads, config=config, heads=heads, target=target
     )
+    return learn_heads, publish, target[1]
 
 
 def _quality(facts: dict[str, Any]) -> str:
@@ -143,10 +131,10 @@ def configure(
     def given(names):
         return {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
 
-    changes = given((*_RUN, "seed"))
+    changes = given((*RUN, "seed"))
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
-    sizes = given(_MODEL)
+    sizes = given(MODEL)
     if isinstance(config, HeadTraining) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
@@ -154,17 +142,25 @@ def configure(
     return dataclasses.replace(config, model=model, **changes)
 
 
-def command(arguments: argparse.Namespace) -> str:
-    """The line that repeats the run, without the folders of this machine."""
-    words = ["jaxdec", "train", arguments.name]
-    for name in (*_RUN, *_MODEL, "seed", "teacher"):
-        value = getattr(arguments, name)
-        if value is not None:
-            value = Path(value).name if name == "teacher" else value
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--packages"] if arguments.packages else []
-    words += ["--corpus", arguments.corpus.name] if arguments.corpus else []
-    return shlex.join(words)
+def command(arguments: argparse.Namespace, extended_from: Sequence[int] = ()) -> str:
+    """The line that repeats the run, without the folders of this machine.
+
+    Args:
+      arguments: of the command.
+      extended_from: the steps that the run was given before.
+    """
+    lines = []
+    for steps in (*extended_from, arguments.steps):
+        words = ["jaxdec", "train", arguments.name]
+        for name in (*RUN, *MODEL, "seed", "teacher"):
+            value = steps if name == "steps" else getattr(arguments, name)
+            if value is not None:
+                value = Path(value).name if name == "teacher" else value
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        words += ["--packages"] if arguments.packages else []
+        words += ["--corpus", arguments.corpus.name] if arguments.corpus else []
+        lines.append(shlex.join(words))
+    return " && ".join(lines)
 
 
 def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace):
@@ -175,12 +171,12 @@ def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace)
         return None
     if name is None:
         raise ValueError(f"{arguments.name} distils and has no teacher of its own: give --teacher")
-    checkpoint = options.load(name)
+    checkpoint = loading.load(name)
     return checkpoint.model, checkpoint.params
 
 
 def _start(config: TrainConfig):
-    return None if config.start is None else options.load(config.start).params
+    return None if config.start is None else loading.load(config.start).params
 
 
 class _Clock:
@@ -194,9 +190,7 @@ class _Clock:
     def set(self, seconds: float) -> None:
         """Sets the seconds of this process."""
         self.seconds = round((self._before or 0.0) + seconds, 1)
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text(json.dumps({"seconds": self.seconds}))
-        draft.replace(self._path)
+        files.write_whole(self._path, json.dumps({"seconds": self.seconds}))
 
 
 class _Bar:

@@ -1,7 +1,9 @@
-"""The algorithm contract: decoders, the one loop that runs them, and what happens to committed tokens."""
+"""The algorithm contract: decoders and their parts, the one loop that runs them, and what becomes of tokens."""
 
+from jaxdec.decoding.checks import check_decoder, check_length, check_model, integers
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State, target_params
 from jaxdec.decoding.loop import init, run, stream
+from jaxdec.decoding.moving import by_row, take_rows
 from jaxdec.decoding.part import TARGET, Part, Scored
 from jaxdec.decoding.prefill import prefill, read_prompts
 from jaxdec.decoding.record import Info, Record, Stats
@@ -26,10 +28,16 @@ __all__ = [
     "Stats",
     "Status",
     "Stops",
+    "by_row",
+    "check_decoder",
+    "check_length",
+    "check_model",
     "init",
+    "integers",
     "prefill",
     "read_prompts",
     "run",
     "stream",
+    "take_rows",
     "target_params",
 ]

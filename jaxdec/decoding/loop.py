@@ -1,20 +1,46 @@
 """The one loop that runs every decoder, and its twin that yields from Python."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.decoding.checks import integers
 from jaxdec.decoding.contract import Decoder, State
 from jaxdec.decoding.record import Info, Record
 from jaxdec.decoding.request import Request
+from jaxdec.decoding.stops import Status
 from jaxdec.model import Params
-from jaxdec.sampling import row_keys
+from jaxdec.sampling import as_key, is_traced, row_keys
+
+
+def _stepped(decoder, params, state, keys):
+    """One step; a row that takes more steps than its buffer can ask for ends with `STALLED`."""
+    before = state.rows
+    state, info = decoder.step(params, state, keys)
+    rounds, running = before.rounds, before.running
+    if info.source is not None:
+        rounds, running = rounds[info.source], running[info.source]
+    rows = state.rows
+    # Counted here too, so that a step which leaves a row as it was cannot go on for ever.
+    rounds = jnp.maximum(rows.rounds, rounds + running)
+    most = rows.tokens.shape[1] * getattr(decoder, "steps_per_token", 1)
+    most = min(most, np.iinfo(np.int32).max)
+    status = jnp.where(rows.running & (rounds >= most), int(Status.STALLED), rows.status)
+    counted = dataclasses.replace(rows, rounds=rounds, status=status)
+    swapped = jax.tree.map(
+        lambda node: counted if node is rows else node, state, is_leaf=lambda node: node is rows
+    )
+    if swapped.rows is not counted:
+        raise ValueError(f"the rows of a {type(state).__name__} must be a node of the state itself")
+    return swapped, dataclasses.replace(info, status=status)
 
 
 def _loop(decoder, params, state, rng, max_steps, record):
-    keys = row_keys(rng, state.rows.status.shape[0])
+    rows = state.rows
+    keys = row_keys(rng, rows.status.shape[0], rows.hypotheses)
 
     def running(carry):
         step, state, _ = carry
@@ -22,7 +48,7 @@ def _loop(decoder, params, state, rng, max_steps, record):
 
     def body(carry):
         step, state, record = carry
-        state, info = decoder.step(params, state, keys)
+        state, info = _stepped(decoder, params, state, keys)
         return step + 1, state, record.add(info)
 
     _, state, record = jax.lax.while_loop(running, body, (jnp.int32(0), state, record))
@@ -30,23 +56,32 @@ def _loop(decoder, params, state, rng, max_steps, record):
 
 
 _run = jax.jit(_loop, static_argnums=0, donate_argnums=(2, 5))
+_run_inside = jax.jit(
+    _loop, static_argnums=0
+)  # of a traced program, whose values are not given away
 
 
-_init = jax.jit(lambda decoder, params, request: decoder.init(params, request), static_argnums=0)
-
-
-_step = jax.jit(
-    lambda decoder, params, state, keys: decoder.step(params, state, keys),
+# Arguments are kept in these two although nothing may be read of them but shapes: a state and a record are then
+# committed to a device iff the parameters are, before the first step as after it, and a run that is continued is the
+# program of its beginning.
+_init = jax.jit(
+    lambda decoder, params, request: decoder.init(params, request),
     static_argnums=0,
-    donate_argnums=2,
+    keep_unused=True,
 )
+
+
+_start = jax.jit(Record.start, keep_unused=True)
+
+
+_step = jax.jit(_stepped, static_argnums=0, donate_argnums=2)
 
 
 def run(
     decoder: Decoder[State],
     params: Params,
     state: State,
-    rng: jax.Array,
+    rng: jax.Array | int,
     max_steps: int | jax.Array | None = None,
     record: Record | None = None,
 ) -> tuple[State, Record]:
@@ -56,7 +91,8 @@ def run(
       decoder: the algorithm; static.
       params: its parameters.
       state: where to start; donated, so it must not be used again.
-      rng: one key, or one a row `[B]`. A state continued with the same rng continues the same draws.
+      rng: one key or integer seed, or one key a prompt, or one a row `[B]`. A state continued with the same rng
+        continues the same draws.
       max_steps: stop after as many steps (traced); None for no bound beside the rows' own.
       record: continues the record of an earlier run; donated.
 
@@ -64,20 +100,22 @@ def run(
       `(state, record)`. Rows that still run after `max_steps` keep the status `RUNNING`; run again to continue.
     """
     if record is None:
-        record = Record.start(state.rows)
-    if max_steps is None:
-        max_steps = np.iinfo(np.int32).max
-    return _run(decoder, params, state, rng, jnp.int32(max_steps), record)
+        record = _start(state.rows)
+    most = np.iinfo(np.int32).max
+    steps = np.int32(most) if max_steps is None else integers("max_steps", max_steps, [()], low=0)
+    rng = as_key(rng)
+    loop = _run_inside if is_traced((state.rows, rng)) else _run
+    return loop(decoder, params, state, rng, steps, record)
 
 
 def stream(
-    decoder: Decoder[State], params: Params, state: State, rng: jax.Array
+    decoder: Decoder[State], params: Params, state: State, rng: jax.Array | int
 ) -> Iterator[tuple[State, Info]]:
     """Yields `(state, info)` after each step until every row has ended; the same step as `run`.
 
     Each yielded state is given away to the next step: read it before asking for the next item, do not keep it.
     """
-    keys = row_keys(rng, state.rows.status.shape[0])
+    keys = row_keys(rng, state.rows.status.shape[0], state.rows.hypotheses)
     while bool(state.rows.running.any()):
         state, info = _step(decoder, params, state, keys)
         yield state, info

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding.moving import take_rows
 from jaxdec.decoding.rows import Rows, place_chunk
 
 
@@ -113,14 +114,17 @@ class Record:
         return cls(jnp.zeros((*rows.tokens.shape, 4), jnp.float32), Stats(*counts))
 
     def add(self, info: Info) -> "Record":
-        """Takes in what a step did."""
+        """Takes in what a step did, after the rows were moved as it says."""
         drafted = info.drafted.astype(jnp.float32)
         steps = (info.steps + 1).astype(jnp.float32)
         columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted, steps], axis=-1)
+        stats, placed = self.stats, self.columns
+        if info.source is not None:
+            stats, placed = take_rows((stats, placed), info.source)
         stats = Stats(
             **{
-                field.name: getattr(self.stats, field.name) + getattr(info, field.name)
+                field.name: getattr(stats, field.name) + getattr(info, field.name)
                 for field in dataclasses.fields(Stats)
             }
         )
-        return Record(place_chunk(self.columns, columns, info.start, info.count), stats)
+        return Record(place_chunk(placed, columns, info.start, info.count), stats)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxdec.cache import Cache
 from jaxdec.decoding.stops import Stops
 from jaxdec.model import Model, Order
-from jaxdec.sampling import Warp
+from jaxdec.sampling import Warp, is_traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,24 +33,31 @@ class Knob:
     high: float = np.inf
     integer: bool = False
 
-    def checked(self, name: str, value: Any, batch: int) -> jax.Array:
-        """One value a row, `[batch]`.
+    def checked(self, name: str, value: Any, batch: int) -> Any:
+        """One value a row, `[batch]`; a traced one is checked by shape and type alone.
 
         Raises:
           ValueError: if a value is out of its limits, or there is neither one nor one a row.
         """
-        given = np.asarray(self.default if value is None else value)
+        value = self.default if value is None else value
+        known = not is_traced(value)
+        given = np.asarray(value) if known else jnp.asarray(value)
+        kinds = (np.integer,) if self.integer else (np.integer, np.floating)
+        if value is not self.default and not any(jnp.issubdtype(given.dtype, k) for k in kinds):
+            kind = "an integer" if self.integer else "a number"
+            raise ValueError(f"{name} must be {kind}, got {value!r}")
         if given.shape not in ((), (batch,)):
             raise ValueError(f"{name} must be one value or {batch}, got shape {list(given.shape)}")
-        if self.integer and not np.issubdtype(given.dtype, np.integer) and value is not None:
-            raise ValueError(f"{name} must be an integer, got {given.dtype}")
-        legal = (given >= self.low) & (given <= self.high)
+        dtype = np.int32 if self.integer else np.float32
+        if not known:
+            return jnp.broadcast_to(given.astype(dtype), (batch,))
+        high = min(self.high, np.iinfo(np.int32).max) if self.integer else self.high
+        legal = (given >= self.low) & (given <= high)
         if not legal.all():
             raise ValueError(
-                f"{name} must lie in [{self.low:g}, {self.high:g}], got {given[~legal].reshape(-1)[0]}"
+                f"{name} must lie in [{self.low:g}, {high:g}], got {given[~legal].reshape(-1)[0]}"
             )
-        dtype = jnp.int32 if self.integer else jnp.float32
-        return jnp.broadcast_to(jnp.asarray(given, dtype), (batch,))
+        return np.broadcast_to(given.astype(dtype), (batch,))
 
 
 @jax.tree_util.register_dataclass

@@ -4,6 +4,7 @@ Legend: B rows, L buffer width, W tokens that a step commits at most.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ class Rows:
       status: int32 `[B]`, a `Status`.
       history: counts for the penalties, or None if no penalty is set.
       order: of generation; tokens, lengths and everything else here count in ranks. None for causal decoding.
+      hypotheses: H, adjacent rows that share a prompt; static.
     """
 
     tokens: jax.Array
@@ -38,6 +40,7 @@ class Rows:
     status: jax.Array
     history: History | None
     order: Order | None = None
+    hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
 
     @classmethod
     def start(cls, request: Request, vocab_size: int) -> "Rows":
@@ -57,6 +60,7 @@ class Rows:
             status=jnp.where(request.settings.max_new_tokens > 0, zero, int(Status.LENGTH)),
             history=history,
             order=request.order,
+            hypotheses=request.hypotheses,
         )
 
     @property
@@ -100,60 +104,79 @@ class Rows:
         Returns:
           The rows, and the number of tokens committed, int32 `[B]` (0 for rows that had ended).
         """
-        width = chunk.shape[1]
-        places = jnp.arange(width)
         offered = jnp.where(self.running, count, 0)
-        first = lambda hits: jnp.where(hits.any(1), jnp.argmax(hits, axis=1), width)
-
-        ended_by = (chunk[:, :, None] == settings.stops.eos).any(-1)
-        at_eos = first(ended_by)
-        tail = settings.stops.sequences.shape[1] - 1
-        generated = self.length - self.prompt_length
-        before = self.window(self.length - tail, tail) if tail > 0 else chunk[:, :0]
-        at_stop = first(settings.stops.completed(before, generated, chunk))
-        budget = jnp.minimum(
-            settings.max_new_tokens - generated, self.tokens.shape[1] - self.length
-        )
-        at_fault = first(~valid)
-
-        cut = jnp.minimum(jnp.minimum(at_eos, at_stop) + 1, jnp.minimum(budget, at_fault))
-        taken = jnp.minimum(offered, cut)
+        ends = self._ends(settings, chunk, valid)
+        taken = jnp.minimum(offered, ends.cut)
         length = self.length + taken
-        # The order of the tests is the order of precedence among causes that fall on one token.
-        causes = [
-            at_eos + 1 == taken,
-            at_stop + 1 == taken,
-            length - self.prompt_length >= settings.max_new_tokens,
-            (at_fault == taken) & (at_fault < offered),
-            length >= self.tokens.shape[1],
-        ]
-        codes = [
-            Status.EOS,
-            Status.STOP_SEQUENCE,
-            Status.LENGTH,
-            Status.NONFINITE,
-            Status.CACHE_FULL,
-        ]
-        if room is not None:
-            causes.append(room - taken < width)
-            codes.append(Status.CACHE_FULL)
-        status = jnp.select(causes, [jnp.int32(c) for c in codes], jnp.int32(Status.RUNNING))
-
-        kept = places < taken[:, None]
-        tokens = place_chunk(self.tokens, chunk, self.length, taken)
         history = self.history
         if history is not None:
-            history = history.add(chunk, kept)
-        rows = Rows(
-            tokens=tokens,
+            history = history.add(chunk, jnp.arange(chunk.shape[1]) < taken[:, None])
+        rows = dataclasses.replace(
+            self,
+            tokens=place_chunk(self.tokens, chunk, self.length, taken),
             length=length,
-            prompt_length=self.prompt_length,
             rounds=self.rounds + self.running,
-            status=jnp.where(self.running, status, self.status),
             history=history,
-            order=self.order,
         )
-        return rows, taken
+        # The order of the tests is the order of precedence among causes that fall on one token.
+        causes = [
+            (ends.eos + 1 == taken, Status.EOS),
+            (ends.stop + 1 == taken, Status.STOP_SEQUENCE),
+            (length - self.prompt_length >= settings.max_new_tokens, Status.LENGTH),
+            ((ends.fault == taken) & (ends.fault < offered), Status.NONFINITE),
+            (length >= self.tokens.shape[1], Status.CACHE_FULL),
+        ]
+        if room is not None:
+            causes.append((room - taken < chunk.shape[1], Status.CACHE_FULL))
+        status = jnp.select(
+            [holds for holds, _ in causes],
+            [jnp.int32(code) for _, code in causes],
+            jnp.int32(Status.RUNNING),
+        )
+        status = jnp.where(self.running, status, self.status)
+        return dataclasses.replace(rows, status=status), taken
+
+    def _ends(self, settings: Settings, chunk: jax.Array, valid: jax.Array) -> "_Ends":
+        """Where in a chunk each cause to end the row comes first; arguments as for `advance`."""
+        width = chunk.shape[1]
+
+        def first(hits):
+            place = jnp.argmax(hits, axis=1).astype(jnp.int32)
+            return jnp.where(hits.any(1), place, width)
+
+        tail = settings.stops.sequences.shape[1] - 1
+        before = self.window(self.length - tail, tail) if tail > 0 else chunk[:, :0]
+        generated = self.length - self.prompt_length
+        return _Ends(
+            eos=first((chunk[:, :, None] == settings.stops.eos).any(-1)),
+            stop=first(settings.stops.completed(before, generated, chunk)),
+            fault=first(~valid),
+            budget=jnp.minimum(
+                settings.max_new_tokens - generated, self.tokens.shape[1] - self.length
+            ),
+        )
+
+
+class _Ends(NamedTuple):
+    """Where a chunk ends, int32 `[B]` each; W for a cause that does not hold in it.
+
+    Attributes:
+      eos: the place of the first EOS token.
+      stop: the place at which the first stop sequence is complete.
+      fault: the place of the first token without a law.
+      budget: tokens that the row may still take.
+    """
+
+    eos: jax.Array
+    stop: jax.Array
+    fault: jax.Array
+    budget: jax.Array
+
+    @property
+    def cut(self) -> jax.Array:
+        """Tokens that are taken at most: up to a stop, which is kept, or to a fault, which is not."""
+        kept = jnp.minimum(self.eos, self.stop) + 1
+        return jnp.minimum(kept, jnp.minimum(self.budget, self.fault))
 
 
 def place_chunk(

@@ -5,10 +5,13 @@ Legend: B rows, W tokens of a chunk, S stop sequences, K their longest length.
 
 import dataclasses
 import enum
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxdec.sampling import is_traced
 
 
 class Status(enum.IntEnum):
@@ -25,6 +28,8 @@ class Status(enum.IntEnum):
     """The next step would not fit into the row's buffers."""
     NONFINITE = 5
     """The model returned logits that define no law; nothing was emitted from them."""
+    STALLED = 6
+    """The row took more steps than its decoder ever needs for as many tokens."""
 
 
 @jax.tree_util.register_dataclass
@@ -38,29 +43,37 @@ class Stops:
       lengths: int32 `[S]`, tokens in each sequence.
     """
 
-    eos: jax.Array
-    sequences: jax.Array
-    lengths: jax.Array
+    eos: Any
+    sequences: Any
+    lengths: Any
 
     @classmethod
-    def create(cls, eos=(), sequences=()) -> "Stops":
-        """From Python integers: `eos` tokens, and `sequences` of tokens.
+    def create(cls, eos: Any = (), sequences: Any = (), vocab_size: int | None = None) -> "Stops":
+        """From integers: `eos`, tokens of which each ends a row by itself, and `sequences` of tokens.
 
         Raises:
-          ValueError: if a sequence is empty.
+          ValueError: if these are not tokens of a vocabulary of `vocab_size`, or a sequence is empty.
         """
-        sequences = [[int(t) for t in np.asarray(s).reshape(-1)] for s in sequences]
+        eos = _tokens("eos", eos, vocab_size, alone=True)
+        if is_traced(sequences) or isinstance(sequences, str | bytes):
+            got = "text" if isinstance(sequences, str | bytes) else "a traced value"
+            raise ValueError(f"stop must be sequences of tokens, such as [[10, 10]], got {got}")
+        try:
+            sequences = list(sequences)
+        except TypeError as error:
+            raise ValueError(f"stop must be sequences of tokens, got {sequences!r}") from error
+        sequences = [_tokens(f"stop sequence {i}", s, vocab_size) for i, s in enumerate(sequences)]
         for i, sequence in enumerate(sequences):
-            if not sequence:
+            if not len(sequence):
                 raise ValueError(f"stop sequence {i} is empty")
         width = max(map(len, sequences), default=0)
         table = np.zeros((len(sequences), width), np.int32)
         for row, sequence in zip(table, sequences, strict=True):
             row[width - len(sequence) :] = sequence
         return cls(
-            eos=jnp.asarray(list(eos), jnp.int32).reshape(-1),
-            sequences=jnp.asarray(table),
-            lengths=jnp.asarray([len(s) for s in sequences], jnp.int32),
+            eos=eos,
+            sequences=table,
+            lengths=np.asarray([len(s) for s in sequences], np.int32),
         )
 
     def completed(self, before: jax.Array, fresh: jax.Array, chunk: jax.Array) -> jax.Array:
@@ -84,3 +97,25 @@ class Stops:
         equal = (windows[:, :, None] == self.sequences) | unused
         inside = self.lengths <= fresh[:, None, None] + ends[:, None] + 1
         return (equal.all(-1) & inside).any(-1)
+
+
+def _tokens(name: str, value: Any, vocab_size: int | None, alone: bool = False) -> np.ndarray:
+    """Tokens of one sequence, int32 `[K]`; `alone` for those that may also be given as one token."""
+    what = "tokens, such as (0,)" if alone else "a sequence of tokens, such as [10, 10]"
+    if is_traced(value):
+        raise ValueError(f"{name} must be {what}, got a traced value")
+    try:
+        tokens = np.asarray(value)
+    except ValueError:  # a ragged list
+        tokens = np.asarray(None)
+    if isinstance(value, str | bytes) or not (
+        np.issubdtype(tokens.dtype, np.integer) or tokens.shape == (0,)
+    ):
+        raise ValueError(f"{name} must be {what}, got {value!r}")
+    if tokens.ndim != 1 and not (alone and tokens.ndim == 0):
+        got = repr(value) if not tokens.ndim else f"shape {list(tokens.shape)}"
+        raise ValueError(f"{name} must be {what}, got {got}")
+    for token in tokens.reshape(-1):
+        if vocab_size is not None and not 0 <= token < vocab_size:
+            raise ValueError(f"{name} holds {token}, outside the vocabulary of {vocab_size}")
+    return tokens.reshape(-1).astype(np.int32)

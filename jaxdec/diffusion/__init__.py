@@ -1,12 +1,14 @@
 """Masked and block diffusion decoding: schedules, unmasking policies, remasking and caches on one canvas loop."""
 
 from jaxdec.diffusion import refresh, schedules, unmask
-from jaxdec.diffusion.candidates import Candidates
+from jaxdec.diffusion.candidates import Candidates, ranked, top
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
+from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
-from jaxdec.diffusion.loop import Denoise, DenoiseState, denoise
+from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token
 
@@ -25,7 +27,9 @@ __all__ = [
     "denoise",
     "next_token",
     "prophet",
+    "ranked",
     "refresh",
     "schedules",
+    "top",
     "unmask",
 ]

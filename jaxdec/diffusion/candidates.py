@@ -4,12 +4,14 @@ Legend: B rows, W positions of the active group, V vocabulary.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding import Scored
 from jaxdec.sampling import History, Purpose, Warp, key_at, perturbed_argmax
 from jaxdec.sampling.noise import gumbel, uniform
 from pallas_kernels.unmask import Statistics, Unmasked, statistics, unmask
@@ -50,7 +52,10 @@ VALUE_DEPENDENT = ("token_prob", "warped_token_prob")
 def check_score(kind: str) -> None:
     """Raises `ValueError` for a score that does not exist."""
     if kind not in get_args(Score):
-        raise ValueError(f"score must be one of {', '.join(get_args(Score))}; got {kind!r}")
+        near = difflib.get_close_matches(str(kind), get_args(Score), 1, 0.0)[0]
+        raise ValueError(
+            f"score must be one of {', '.join(get_args(Score))}; got {kind!r}, the nearest is {near!r}"
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -71,6 +76,8 @@ class Candidates:
       opened: int32 `[B]`, positions that the group had to fill when it began.
       steps: int32 `[B]`, steps taken by the row.
       keys: row keys `[B]`.
+      scored: the forward over the group, `[B, W, ...]`: logits (after a fusion, if there is one), hidden states, and
+        those of the layers that the model was asked for. What no part reads is not computed.
     """
 
     own: Statistics
@@ -83,14 +90,16 @@ class Candidates:
     opened: jax.Array
     steps: jax.Array
     keys: jax.Array
+    scored: Scored
 
     @property
     def left(self) -> jax.Array:
         """Positions that may be committed, int32 `[B]`."""
-        return self.allowed.sum(-1)
+        return self.allowed.sum(-1, dtype=jnp.int32)
 
     def score(self, kind: Score) -> jax.Array:
-        """float32 `[B, W]`; see `Score`."""
+        """float32 `[B, W]`; see `Score`. Raises `ValueError` for a score that does not exist."""
+        check_score(kind)
         if kind == "random":
             return uniform(key_at(self.keys, Purpose.ORDER, self.places))
         if kind == "left_to_right":
@@ -134,7 +143,7 @@ def draw(
         drawn = unmask(logits.reshape(-1, size), keys().reshape(-1), heat, banned)
         return jax.tree.map(lambda x: x.reshape(batch, window), drawn)
     law = warp.log_probs(logits, history)
-    tokens = perturbed_argmax(law, warp.noise(keys, law.shape))
+    tokens = perturbed_argmax(law, warp.noise(keys, law.shape)).astype(jnp.int32)
     own = statistics(jax.nn.log_softmax(logits), tokens, jax.nn.logsumexp(logits, axis=-1))
     return Unmasked(tokens, own, statistics(law, tokens))
 
@@ -153,3 +162,14 @@ def ranked(score: jax.Array, allowed: jax.Array) -> jax.Array:
 def top(score: jax.Array, allowed: jax.Array, count: jax.Array) -> jax.Array:
     """The `count [B]` allowed positions of the highest score, bool `[B, W]`."""
     return allowed & (ranked(score, allowed) < count[:, None])
+
+
+def best(seen: Candidates) -> jax.Array:
+    """The allowed position of the highest `max_prob`, bool `[B, W]`; the first of equals, none where none is allowed.
+
+    One whose law holds no numbers comes last, and ends its row once it is committed.
+    """
+    score = seen.score("max_prob")
+    score = jnp.where(jnp.isnan(score), -1.0, score)  # below every probability
+    first = jnp.argmax(jnp.where(seen.allowed, score, -2.0), axis=-1)
+    return seen.allowed & (jnp.arange(score.shape[-1]) == first[:, None])

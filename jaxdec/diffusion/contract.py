@@ -1,7 +1,11 @@
 """The parts of the canvas loop: policies, remask rules, stops and fusions.
 
 A part is a frozen dataclass; the numbers in it are defaults of traced knobs, which `generate` takes by name
-(`generate(decoder, ..., threshold=0.8)`), so that a change of them compiles nothing.
+(`generate(decoder, ..., threshold=0.8)`), so that a change of them compiles nothing. A part with weights has a `name`:
+its hooks get `params[name]` first, all others get None (`decoding.Part`).
+
+    class Learned(Unmask):                       generate(denoise(model, unmask=Learned("head")),
+        name: str                                         {"target": ..., "head": ...}, ...)
 
 Legend: B rows, W positions of the active group, V vocabulary.
 """
@@ -14,8 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Knob
+from jaxdec.decoding import Exactness, Part
 from jaxdec.diffusion.candidates import Candidates
+from jaxdec.model import Params
 
 Knobs = Mapping[str, jax.Array]
 
@@ -24,13 +29,22 @@ Knobs = Mapping[str, jax.Array]
 knob_default = lambda: dataclasses.field(compare=False)
 
 
-class Unmask(abc.ABC):
-    """A policy. Subclasses are frozen dataclasses; all methods are pure."""
+class GroupPart(Part, abc.ABC):
+    """A part that works on the active group. Subclasses are frozen dataclasses; all methods are pure."""
 
-    @property
-    def knobs(self) -> dict[str, Knob]:
-        """The traced settings, with their defaults."""
-        return {}
+    def init(self, params: Params, batch: int, window: int) -> Any:
+        """The state at the beginning of a group, a pytree whose arrays are `[B, ...]`; None without one.
+
+        Args:
+          params: the part's own; None without weights. So it is for every hook.
+          batch: B.
+          window: W.
+        """
+        return None
+
+
+class Unmask(GroupPart):
+    """A policy: which positions of the active group are committed in a step."""
 
     @property
     def value_dependent(self) -> bool:
@@ -42,14 +56,19 @@ class Unmask(abc.ABC):
         """What decoding by this policy promises, with no approximate cache."""
         return Exactness.HEURISTIC
 
-    def init(self, batch: int, window: int) -> Any:
-        """The state at the beginning of a group."""
-        return None
-
     @abc.abstractmethod
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
-        """Which allowed positions are committed, bool `[B, W]`, and the next state."""
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
+        """Which allowed positions are committed, bool `[B, W]`, and the next state.
 
-    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+        Where none is, the loop commits the position of the highest `max_prob`, once `patience` is over.
+        """
+
+    def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """The first steps of a group that may commit nothing, int32 `[B]`; 0 unless a policy says otherwise."""
+        return jnp.zeros_like(seen.step)
+
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """A guess at the steps to come, this one first: a score `[B, W]`, and positions that each commits, `[B]`."""
         return seen.score("max_prob"), jnp.ones_like(seen.step)

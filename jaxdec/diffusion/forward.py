@@ -10,17 +10,25 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Rows
+from jaxdec.decoding import Rows, Scored, target_params
 from jaxdec.diffusion.canvas import Canvas, compact, take
 from jaxdec.diffusion.refresh import CanvasStatus
-from jaxdec.model import Inputs, Model, Params, Queries
+from jaxdec.diffusion.schedules import Schedule, SpanRule
+from jaxdec.model import Inputs, Model, Output, Params, Queries
 from jaxdec.visibility import Spans
 
 
-class Scored(NamedTuple):
-    """What a forward returns: logits `[B, D, W, V]` of all branches, and what a cache would store, T entries a row."""
+class Computed(NamedTuple):
+    """What a forward returns.
 
-    logits: jax.Array
+    Attributes:
+      scored: the active group in all branches, `[B, D, W, ...]`.
+      entries: what a cache would store, T a row.
+      slots: int32 `[B, T]`, the position of each entry; -1 for none.
+      key_spans: int32 `[B, T, 2]`, the span over which each entry is seen from now on.
+    """
+
+    scored: Scored
     entries: Any
     slots: jax.Array
     key_spans: jax.Array
@@ -35,6 +43,8 @@ class ForwardInputs(NamedTuple):
       ahead: int32 `[B, L]`, the branch from which on a masked position is filled with its token; None for no guesses.
       status: where each row stands.
       cache: of the model; None without one.
+      guidance: float32 `[B]`, scale of classifier-free guidance with the prompt masked; None for none. The cache then
+        holds every row twice.
     """
 
     rows: Rows
@@ -42,6 +52,7 @@ class ForwardInputs(NamedTuple):
     ahead: jax.Array | None
     status: CanvasStatus
     cache: Any
+    guidance: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,127 +61,210 @@ class Forward:
 
     Attributes:
       model: reads masks (`Model.canvas`), or reads committed tokens alone and answers queries for the others.
+      schedule: says what a position is fed and which tokens may stand there.
+      spans: which units see which.
       window: W.
-      causal: whether a unit sees the units before it and itself alone.
     """
 
     model: Model
+    schedule: Schedule
+    spans: SpanRule
     window: int
-    causal: bool
 
     def __call__(
         self,
         params: Params,
-        view: ForwardInputs,
+        given: ForwardInputs,
         fresh: jax.Array,
         size: int,
         branches: int = 1,
-        guidance: jax.Array | None = None,
-    ) -> Scored:
+    ) -> Computed:
         """One forward over the fresh positions of all branches.
 
         Args:
-          params: of the model.
-          view: what is looked at.
+          params: by part.
+          given: what is looked at.
           fresh: bool `[B, L]`, positions that are computed; all others are read from the cache.
           size: T, at least as many as are fresh in any row.
-          branches: D; branch d is the canvas with the masks filled whose `view.ahead` is at most d.
-          guidance: float32 `[B]`, scale of classifier-free guidance with the prompt masked; None for none. The cache
-            then holds every row twice.
+          branches: D; branch d is the canvas with the masks filled whose `ahead` is at most d.
         """
-        canvas, status, order = view.canvas, view.status, view.rows.order
-        batch = len(canvas.tokens)
+        status = given.status
         at, there, rank = compact(fresh, size)
-        group_at, group_there, _ = compact(
-            status.exists & (status.groups == status.group), self.window
-        )
-        each = lambda x: jnp.broadcast_to(x[:, None], (batch, branches, *x.shape[1:]))
-        flat = lambda x: x.reshape(batch, -1, *x.shape[3:])  # branch after branch
-        known = each(take(canvas.committed, at))
-        if view.ahead is not None:
-            known |= each(take(view.ahead, at)) <= jnp.arange(branches)[:, None]
-        readable = each(there) & (known | (not self.model.any_subset))
-        spans = self._spans(status, at, branches).where(readable)
-        tokens = each(take(canvas.tokens, at))
-        if not self.model.any_subset:
-            tokens = jnp.where(known, tokens, self._mask)
-        place = (lambda x: x) if order is None else order.at
-        queries = None
+        group_at, group_there, _ = compact(status.active, self.window)
+        known = _known(given, branches)
+        readable = jnp.broadcast_to(there[:, None], (len(at), branches, size))
         if self.model.any_subset:
+            readable &= _take(known, at)
+        spans = self._spans(status, at, branches).where(readable)
+        inputs = self._inputs(params, given, known, at, spans)
+        if self.model.any_subset:
+            order = given.rows.order
+            asked = group_at if order is None else order.at(group_at)
             asks = self._spans(status, group_at, branches).query_spans
-            queries = Queries(flat(each(place(group_at))), flat(asks), canvas.end)
-        positions = flat(each(place(at)))
-        inputs = Inputs(
-            flat(tokens), positions, flat(spans.query_spans), flat(spans.key_spans), queries
-        )
-        twice = 1 if guidance is None else 2
-        if guidance is not None:
-            prompt = flat(each(at < view.rows.prompt_length[:, None]))
-            inputs = self._without_prompt(inputs, prompt)
-        cache = view.cache
+            queries = Queries(_flat(_each(asked, branches)), _flat(asks), given.canvas.end)
+            twice = _tiling(given)
+            inputs = dataclasses.replace(inputs, queries=jax.tree.map(twice, queries))
+        cache = given.cache
         if cache is not None:
-            cache = _hiding(cache, jnp.tile(fresh, (twice, 1)), branches)
-        output = self.model(params, inputs, cache)
-        logits = output.logits
-        if not self.model.any_subset:
-            rows_at = each(jnp.where(group_there, take(rank, group_at), 0))
-            rows_at = jnp.tile(flat(rows_at + size * jnp.arange(branches)[:, None]), (twice, 1))
-            logits = jnp.take_along_axis(logits, rows_at[..., None], axis=1, mode="clip")
-            real = jnp.arange(logits.shape[-1]) != self._mask
-            logits = jnp.where(real, logits, -jnp.inf)
-        if guidance is not None:
-            given, alone = logits[:batch], logits[batch:]
-            guided = alone + (guidance[:, None, None] + 1) * (given - alone)
-            logits = jnp.where(jnp.isneginf(given), given, guided)
-        logits = logits.reshape(batch, branches, self.window, -1)
+            cache = cache.renumber(lambda spans: _apart(spans, branches))
+            cache = cache.hide(_tiling(given)(fresh))
+        output = self.model(target_params(params), inputs, cache)
+        rows_at = jnp.where(group_there, take(rank, group_at), 0)
+        scored = self._scored(params, given, output, rows_at, size, branches)
         # Those of the first branch, the canvas as it is: without branches the same would be stored.
         stored = self._spans(status, at, 1).where(readable[:, :1]).key_spans[:, 0]
-        return Scored(logits, output.entries.first(size), jnp.where(there, at, -1), stored)
+        return Computed(scored, output.entries.first(size), jnp.where(there, at, -1), stored)
 
     @property
     def _mask(self) -> int:
         assert self.model.mask_token is not None
         return self.model.mask_token
 
+    def _inputs(
+        self,
+        params: Params,
+        given: ForwardInputs,
+        known: jax.Array,
+        at: jax.Array,
+        spans: Spans,
+    ) -> Inputs:
+        """The fresh positions of all branches as the model reads them; with guidance, again without the prompt."""
+        order = given.rows.order
+        positions = at if order is None else order.at(at)
+        fed = self._fed(params, given, known, at)
+        flat = Inputs(
+            _flat(fed),
+            _flat(_each(positions, known.shape[1])),
+            _flat(spans.query_spans),
+            _flat(spans.key_spans),
+        )
+        if given.guidance is None:
+            return flat
+        prompt = jnp.arange(known.shape[-1]) < given.rows.prompt_length[:, None, None]
+        twice = jax.tree.map(_tiling(given), flat)
+        if self.model.any_subset:
+            hidden = _flat(_take(jnp.broadcast_to(prompt, known.shape), at))
+            alone = jnp.where(hidden[..., None], visibility.EMPTY, flat.key_spans)
+            return dataclasses.replace(twice, key_spans=jnp.concatenate([flat.key_spans, alone]))
+        alone = _flat(self._fed(params, given, known & ~prompt, at))
+        return dataclasses.replace(twice, tokens=jnp.concatenate([flat.tokens, alone]))
+
+    def _fed(
+        self, params: Params, given: ForwardInputs, known: jax.Array, at: jax.Array
+    ) -> jax.Array:
+        """What positions `at [B, T]` are fed in each branch, `[B, D, T]` or `[B, D, T, E]`; see `Schedule.inputs`."""
+        canvas = given.canvas
+        batch, branches, length = known.shape
+        if self.model.any_subset:  # reads known positions alone
+            return _take(_each(canvas.tokens, branches), at)
+        flat = lambda x: _each(x, branches).reshape(batch * branches, length)
+        places = jnp.arange(length, dtype=jnp.int32) - given.rows.prompt_length[:, None]
+        fed = self.schedule.inputs(
+            self.schedule.own(params),
+            flat(canvas.tokens),
+            known.reshape(-1, length),
+            flat(places),
+            flat(canvas.groups),
+            self._mask,
+        )
+        return _take(fed.reshape(batch, branches, *fed.shape[1:]), at)
+
+    def _scored(
+        self,
+        params: Params,
+        given: ForwardInputs,
+        output: Output,
+        rows_at: jax.Array,
+        size: int,
+        branches: int,
+    ) -> Scored:
+        """The active group out of an output: its logits, guided and without impossible tokens, and hidden states."""
+        batch = len(rows_at)
+        scored = Scored(output.logits, output.hidden, output.layer_states)
+        if not self.model.any_subset:
+            rows_at = _flat(_each(rows_at, branches) + size * jnp.arange(branches)[:, None])
+            rows_at = _tiling(given)(rows_at)[..., None]
+            gather = lambda x: jnp.take_along_axis(x, rows_at, axis=1, mode="clip")
+            scored = jax.tree.map(gather, scored)
+            real = jnp.arange(scored.logits.shape[-1]) != self._mask
+            scored = dataclasses.replace(scored, logits=jnp.where(real, scored.logits, -jnp.inf))
+        if given.guidance is not None:
+            seen, alone = scored.logits[:batch], scored.logits[batch:]
+            guided = alone + (given.guidance[:, None, None] + 1) * (seen - alone)
+            scored = jax.tree.map(lambda x: x[:batch], scored)
+            logits = jnp.where(jnp.isneginf(seen), seen, guided)
+            scored = dataclasses.replace(scored, logits=logits)
+        split = lambda x: x.reshape(batch, branches, self.window, x.shape[-1])
+        scored = jax.tree.map(split, scored)
+        allowed = self._allowed(params, given, scored.logits.shape[-1])
+        if allowed is None:
+            return scored
+        logits = jnp.where(allowed[:, None], scored.logits, -jnp.inf)
+        return dataclasses.replace(scored, logits=logits)
+
+    def _allowed(self, params: Params, given: ForwardInputs, size: int) -> jax.Array | None:
+        """The codebook of each position of the active group; see `Schedule.allowed`."""
+        at, _, _ = compact(given.status.active, self.window)
+        places = at - given.rows.prompt_length[:, None]
+        groups = jnp.broadcast_to(given.status.group, at.shape)
+        return self.schedule.allowed(self.schedule.own(params), places, groups, size)
+
     def _spans(self, status: CanvasStatus, at: jax.Array, branches: int) -> Spans:
         """Spans `[B, D, T, 2]` of positions `at [B, T]` in each branch.
 
-        Branches stand side by side as in `visibility.fork_join`: (x, -y), with y counted from the other end. Units are
-        numbered with room for them in between; what lies before the active unit is the same in all branches, and is
-        seen in the first one.
+        Numbers have room for branches in between: branch d of the active unit has the number nD + d and is seen by that
+        number alone. What lies before the active unit is the same in all branches, and is seen in the first one.
         """
-        unit = jnp.where(status.units < 0, 0, status.units + 1) if self.causal else 0 * status.units
-        branch = jnp.arange(branches)[:, None]
-        number = jnp.broadcast_to(
-            take(unit, at)[:, None] * branches, (len(at), branches, at.shape[1])
+        number, last = (
+            jnp.broadcast_to(take(x, at)[:, None], (len(at), branches, at.shape[1]))
+            for x in self.spans.numbers(status.units)
         )
         span = lambda first, second: jnp.stack([first, second], axis=-1)
-        forever = span(number, jnp.full_like(number, visibility.FOREVER))
         if branches == 1:
-            return Spans(span(number, number), forever)
-        own = span(number + branch, jnp.broadcast_to(branch - branches, number.shape))
-        if not self.causal:
+            return Spans(span(number, number), span(number, last))
+        branch = jnp.arange(branches, dtype=jnp.int32)[:, None]
+        own = number * branches + branch
+        own = span(own, own)
+        shared = _apart(span(number, last), branches)
+        shared = jnp.where((branch == 0)[..., None], shared, jnp.asarray(visibility.EMPTY))
+        if not self.spans.one_way:
             return Spans(own, own)
-        active = (take(status.units, at) == status.unit)[:, None]
-        shared = jnp.where((branch == 0)[..., None], forever, jnp.asarray(visibility.EMPTY))
-        return Spans(own, jnp.where(active[..., None], own, shared))
-
-    def _without_prompt(self, inputs: Inputs, prompt: jax.Array) -> Inputs:
-        """The rows, and again with the prompt masked."""
-        twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), inputs)
-        masked = jnp.concatenate([jnp.zeros_like(prompt), prompt])
-        if self.model.any_subset:
-            key_spans = jnp.where(masked[..., None], visibility.EMPTY, twice.key_spans)
-            return dataclasses.replace(twice, key_spans=key_spans)
-        return dataclasses.replace(twice, tokens=jnp.where(masked, self._mask, twice.tokens))
+        active = (take(status.units, at) == status.unit)[:, None, :, None]
+        return Spans(own, jnp.where(active, own, shared))
 
 
-def _hiding(cache: Any, fresh: jax.Array, branches: int) -> Any:
-    """The cache without what is computed again, and with room for branches between numbers; entries are not touched."""
+def _known(given: ForwardInputs, branches: int) -> jax.Array:
+    """What is committed, or filled by a branch: bool `[B, D, L]`."""
+    known = _each(given.canvas.committed, branches)
+    if given.ahead is None:
+        return known
+    return known | (_each(given.ahead, branches) <= jnp.arange(branches)[:, None])
 
-    def apart(spans: jax.Array) -> jax.Array:
-        starts, stops = spans[..., 0], spans[..., 1]
-        starts = jnp.where(starts < visibility.FOREVER, starts * branches, starts)
-        return jnp.stack([starts, stops], axis=-1)
 
-    return cache.renumber(apart).hide(fresh)
+def _each(x: jax.Array, branches: int) -> jax.Array:
+    """`[B, ...]` for each branch: `[B, D, ...]`."""
+    return jnp.broadcast_to(x[:, None], (len(x), branches, *x.shape[1:]))
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """`[B, D, T, ...]` branch after branch: `[B, D T, ...]`."""
+    return x.reshape(len(x), -1, *x.shape[3:])
+
+
+def _take(x: jax.Array, at: jax.Array) -> jax.Array:
+    """`x [B, D, L, ...]` at `at [B, T]`."""
+    at = at.reshape(len(at), 1, -1, *(1,) * (x.ndim - 3))
+    return jnp.take_along_axis(x, at, axis=2, mode="clip")
+
+
+def _tiling(given: ForwardInputs):
+    """A function that repeats `[B, ...]` for guidance: `[2B, ...]`."""
+    twice = 1 if given.guidance is None else 2
+    return lambda x: jnp.tile(x, (twice, *(1,) * (x.ndim - 1)))
+
+
+def _apart(spans: jax.Array, branches: int) -> jax.Array:
+    """Spans whose numbers have room for branches in between: n to m become nD to mD + D - 1."""
+    starts, stops = spans[..., 0], spans[..., 1]
+    apart = lambda x, more: jnp.where(jnp.abs(x) < visibility.FOREVER, x * branches + more, x)
+    return jnp.stack([apart(starts, 0), apart(stops, branches - 1)], axis=-1)

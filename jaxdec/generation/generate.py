@@ -19,35 +19,41 @@ def generate(
     params: Params,
     prompt: jax.Array | np.ndarray,
     *,
-    rng: jax.Array,
+    rng: jax.Array | int,
     max_new_tokens: int | jax.Array = 128,
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
     order: Order | None = None,
+    hypotheses: int = 1,
+    most_new_tokens: int | None = None,
     cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
 ) -> Result:
     """Decodes a batch of prompts.
 
     Prompt width and `max_new_tokens` are padded to powers of two, so that other lengths of the same size and other
-    values of every knob reuse the compiled program.
+    values of every knob reuse the compiled program. Inside `jit` and `vmap`, what is traced (prompts, lengths, keys,
+    knobs, parameters) is checked by shape and type alone.
 
     Args:
       decoder: such as `jaxdec.autoregressive(model)`.
       params: the target's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
       prompt: int `[B, P]`, right-padded.
-      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
       max_new_tokens: an integer, or one a row `[B]`.
       lengths: int `[B]`, the tokens in each prompt; all P if not given.
       eos: tokens that end a row; the model's own if not given, `()` for none.
       stop: sequences of tokens that end a row once the generated text holds them.
       order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
         `jaxdec.infill` takes and returns positions.
+      hypotheses: H, rows of each prompt. The result has `B H` of them, hypothesis h of prompt p at row `p H + h`;
+        hypothesis 0 draws as a prompt that is decoded once, the others with keys of their own (`sampling.row_keys`).
+      most_new_tokens: a bound on `max_new_tokens`, for calls in which that is traced: it sizes the buffers.
       cache: from the empty cache of each model to the one that is used (`jaxdec.cache.Cache`), such as one that rounds
         or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
-      **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a row: `temperature`, `top_k`, `top_p`, ...; and those
-        that the decoder declares.
+      **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a prompt: `temperature`, `top_k`, `top_p`, ...; and
+        those that the decoder declares.
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
@@ -61,10 +67,12 @@ def generate(
         eos=eos,
         stop=stop,
         order=order,
+        hypotheses=hypotheses,
+        most_new_tokens=most_new_tokens,
         cache=cache,
         **knobs,
     )
-    keys = row_keys(rng, request.prompt.shape[0])
+    keys = row_keys(rng, request.prompt.shape[0], hypotheses)
     state = init(decoder, params, request)
     state, record = run(decoder, params, state, keys)
     return result(state, record)

@@ -1,6 +1,7 @@
 """One call from a sequence with gaps to a filled one: checks, buckets, and the result by position."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jaxdec.any_subset import fixed_order, lattice
 from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, init, run
 from jaxdec.generation.prepare import prepare
 from jaxdec.model import Params
-from jaxdec.sampling import row_keys
+from jaxdec.sampling import is_traced, row_keys
 
 
 @jax.tree_util.register_dataclass
@@ -23,7 +24,8 @@ class Infilled:
       tokens: int32 `[B, L]`, visible and generated tokens; zeros past `sizes` and where a row ended early.
       known: bool `[B, L]`, which positions are filled.
       ranks: int32 `[B, L]`, when each position was generated, visible ones first; -1 past `sizes`.
-      log_probs: float32 `[B, L]` of each generated token under the law that it was drawn from; zero elsewhere.
+      log_probs: float32 `[B, L]` of each generated token under the law that it was drawn from; zero elsewhere, and
+        wherever the temperature is 0.
       raw_log_probs: float32 `[B, L]` under the model's unwarped law.
       drafted: bool `[B, L]`, whether a drafter proposed the token.
       steps: int32 `[B, L]`, the step of the row in which each token was generated; -1 elsewhere.
@@ -64,32 +66,37 @@ def prepare_infill(
     Raises:
       ValueError: naming the value and the limit.
     """
-    tokens = np.asarray(tokens)
+    if not is_traced(tokens):
+        tokens = np.asarray(tokens)
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(
             f"tokens must be integers of shape [B, L], got {tokens.dtype} {list(tokens.shape)}"
         )
-    visible = np.asarray(visible)
-    if visible.shape != tokens.shape:
+    shape = np.shape(visible)
+    if shape != tokens.shape:
         raise ValueError(
-            f"visible must have the shape {list(tokens.shape)} of tokens, got {list(visible.shape)}"
+            f"visible must have the shape {list(tokens.shape)} of tokens, got {list(shape)}"
         )
     order = lattice(visible, sizes) if ranks is None else fixed_order(ranks, visible, sizes)
-    longest, held = decoder.model.max_length, int(order.size.max())
-    if longest is not None and held > longest:
-        raise ValueError(f"a row has {held} positions; the model's capacity is {longest}")
-    shown = np.asarray(order.visible)
-    prompt = np.take_along_axis(tokens, np.asarray(order.places), axis=1)[:, : shown.max()]
-    prompt = np.where(np.arange(prompt.shape[1]) < shown[:, None], prompt, 0)
-    knobs = {"eos": (), **knobs}
+    shown, gaps = order.visible, order.size - order.visible
+    width = most = tokens.shape[1]  # of prompts and gaps, where only bounds on them are known
+    if not is_traced(order):
+        longest, held = decoder.model.max_length, int(order.size.max())
+        if longest is not None and held > longest:
+            raise ValueError(f"a row has {held} positions; the model's capacity is {longest}")
+        width, most = int(shown.max()), int(gaps.max())
+    xp = jnp if is_traced((tokens, order)) else np
+    prompt = xp.take_along_axis(tokens, order.places, axis=1)[:, :width]
+    prompt = xp.where(np.arange(width) < shown[:, None], prompt, 0)
     return prepare(
         decoder,
         params,
         prompt,
         lengths=shown,
-        max_new_tokens=np.asarray(order.size) - shown,
+        max_new_tokens=gaps,
+        most_new_tokens=most,
         order=order,
-        **knobs,
+        **{"eos": (), **knobs},
     )
 
 
@@ -99,12 +106,12 @@ def infill(
     tokens: jax.Array | np.ndarray,
     visible: jax.Array | np.ndarray,
     *,
-    rng: jax.Array,
+    rng: jax.Array | int,
     sizes: Any = None,
     ranks: Any = None,
     **knobs: Any,
 ) -> Infilled:
-    """Fills every masked position of a batch of sequences, given all visible ones.
+    """Fills every masked position of a batch of sequences, given all visible ones. Works inside `jit` and `vmap`.
 
     The joint law is that of the model along the order: `p(x_masked | x_visible) = prod_r p(x_r | x_{<r})`. Decoders
     that are token-identical give the tokens of `autoregressive(model)` with the same key.
@@ -114,26 +121,28 @@ def infill(
       params: the model's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
       tokens: int `[B, L]`; what stands at masked positions is not read.
       visible: bool `[B, L]`; each row has at least one visible and one masked position.
-      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
       sizes: int `[B]`, positions of each row; all L if not given.
       ranks: int `[B, L]`, an order of the caller's own, visible positions first; the lattice order (masked positions
         from left to right) if not given.
-      **knobs: `cache`, as for `generate`, and settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...
+      **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...; and `eos`, `stop`, `cache`,
+        `hypotheses` as in `generate`.
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
     """
     request = prepare_infill(decoder, params, tokens, visible, sizes=sizes, ranks=ranks, **knobs)
-    keys = row_keys(rng, request.prompt.shape[0])
+    keys = row_keys(rng, request.prompt.shape[0], request.hypotheses)
     state, record = run(decoder, params, init(decoder, params, request), keys)
-    return infilled(state.rows, record, np.asarray(tokens).shape[1])
+    return infilled(state.rows, record, np.shape(tokens)[1])
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def infilled(rows: Rows, record: Record, length: int) -> Infilled:
     """Lays out rows and their record by position, `length` positions a row."""
     order = rows.order
     assert order is not None
-    ranks = jnp.arange(rows.tokens.shape[1])
+    ranks = jnp.arange(rows.tokens.shape[1], dtype=jnp.int32)
     at = jnp.where(ranks < order.size[:, None], order.places, length)
 
     def by_place(values, fill=0):
@@ -144,7 +153,7 @@ def infilled(rows: Rows, record: Record, length: int) -> Infilled:
     return Infilled(
         tokens=by_place(rows.tokens),
         known=by_place(ranks < rows.length[:, None]),
-        ranks=by_place(ranks.astype(jnp.int32), -1),
+        ranks=by_place(ranks, -1),
         log_probs=by_place(record.log_probs),
         raw_log_probs=by_place(record.raw_log_probs),
         drafted=by_place(record.drafted),

@@ -1,6 +1,12 @@
-"""The arguments of `generate`: checked before anything is traced, and padded to buckets."""
+"""The arguments of `generate`: checked before anything is traced, and padded to buckets.
+
+Everything stays in numpy until the one jitted call that reads it, unless it is traced itself.
+
+Legend: B rows, P prompt width, L positions.
+"""
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.cache import Cache
-from jaxdec.decoding import Decoder, Request, Settings, Stops
+from jaxdec.decoding import (
+    Decoder,
+    Request,
+    Settings,
+    Stops,
+    by_row,
+    check_decoder,
+    check_length,
+    check_model,
+    integers,
+    target_params,
+)
+from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
-from jaxdec.sampling import Warp
+from jaxdec.sampling import Warp, is_traced
+
+ARGUMENTS = ("max_new_tokens", "lengths", "eos", "stop", "order", "hypotheses", "cache", "rng")
+"""What `generate` takes beside knobs, for the message about one that it does not know."""
 
 
 def bucket(size: int, smallest: int = 32) -> int:
@@ -29,6 +50,8 @@ def prepare(
     eos: Any = None,
     stop: Any = (),
     order: Order | None = None,
+    hypotheses: int = 1,
+    most_new_tokens: int | None = None,
     cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
 ) -> Request:
@@ -37,7 +60,49 @@ def prepare(
     Raises:
       ValueError: naming the value and the limit.
     """
-    prompt = np.asarray(prompt)
+    check_decoder(decoder)
+    model = decoder.model
+    prompt, lengths = _prompts(prompt, lengths, model.vocab_size)
+    batch, width = prompt.shape
+    budget, most = _budget(max_new_tokens, most_new_tokens, batch)
+    _check_purpose(decoder, order)
+    check_length("target", model, lengths, budget)
+    settings = Settings(
+        max_new_tokens=budget,
+        stops=Stops.create(model.eos if eos is None else eos, stop, model.vocab_size),
+        **_knobs(decoder, knobs, batch),
+    )
+    padded = bucket(width)
+    # The slack lets a step write its whole chunk at the last committed token.
+    capacity = padded + bucket(most) + bucket(decoder.width, 8)
+    if capacity > POSITIONS:
+        raise ValueError(f"{width + most} tokens a row are too many; {POSITIONS} is the limit")
+    request = Request(
+        prompt=_pad(prompt, padded),
+        lengths=lengths,
+        settings=settings,
+        order=None if order is None else _padded_order(order, batch, capacity),
+        capacity=capacity,
+        hypotheses=_hypotheses(hypotheses),
+        cache=cache,
+    )
+    check_model("target", model, target_params(params))
+    if hypotheses > 1:
+        repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
+        request = by_row(request, repeat, lambda stops: stops)
+    decoder.check(request, params)
+    return request
+
+
+def _prompts(prompt: Any, lengths: Any, vocab_size: int) -> tuple[Any, Any]:
+    """Prompts int32 `[B, P]` and their lengths int32 `[B]`."""
+    if is_traced(prompt):
+        prompt = jnp.asarray(prompt)
+    else:
+        try:
+            prompt = np.asarray(prompt)
+        except ValueError as error:
+            raise ValueError("prompt must have shape [B, P], got rows of unequal length") from error
     if prompt.ndim != 2:
         raise ValueError(f"prompt must have shape [B, P], got {prompt.shape}")
     if not np.issubdtype(prompt.dtype, np.integer):
@@ -45,72 +110,95 @@ def prepare(
     batch, width = prompt.shape
     if batch < 1:
         raise ValueError("prompt has no rows; at least 1 is needed")
-    lengths = np.full((batch,), width) if lengths is None else np.asarray(lengths)
-    if lengths.shape != (batch,):
-        raise ValueError(f"lengths must have shape [{batch}], got {list(lengths.shape)}")
-    for row, length in enumerate(lengths):
-        if not 1 <= length <= width:
-            raise ValueError(f"prompt {row} has {length} tokens; 1 to {width} are allowed")
-    vocab_size = decoder.model.vocab_size
-    inside = np.arange(width) < lengths[:, None]
-    bad = inside & ((prompt < 0) | (prompt >= vocab_size))
-    if bad.any():
-        row, place = np.argwhere(bad)[0]
+    if width < 1:
+        raise ValueError("prompt 0 has 0 tokens; at least 1 is needed")
+    lengths = integers("lengths", np.full(batch, width) if lengths is None else lengths, [(batch,)])
+    if not is_traced(lengths):
+        for row, length in enumerate(lengths.tolist()):
+            if not 1 <= length <= width:
+                raise ValueError(f"prompt {row} has {length} tokens; 1 to {width} are allowed")
+    if not is_traced((prompt, lengths)):
+        inside = np.arange(width) < lengths[:, None]
+        bad = inside & ((prompt < 0) | (prompt >= vocab_size))
+        if bad.any():
+            row, place = np.argwhere(bad)[0]
+            raise ValueError(
+                f"prompt token {prompt[row, place]} at row {row}, position {place} is outside the "
+                f"vocabulary of {vocab_size}"
+            )
+    return prompt.astype(np.int32), lengths
+
+
+def _budget(max_new_tokens: Any, most: int | None, batch: int) -> tuple[Any, int]:
+    """New tokens of each row at most, int32 `[B]`, and a bound on them all, which sizes the buffers."""
+    traced = is_traced(max_new_tokens)
+    if most is None and traced:
         raise ValueError(
-            f"prompt token {prompt[row, place]} at row {row}, position {place} is outside the "
-            f"vocabulary of {vocab_size}"
+            "max_new_tokens is traced, and buffers have a fixed size: give a bound, most_new_tokens"
         )
-    budget = np.broadcast_to(np.asarray(max_new_tokens), (batch,))
-    if (budget < 0).any():
-        raise ValueError(f"max_new_tokens must be at least 0, got {budget.min()}")
-    longest = decoder.model.max_length
-    if longest is not None and (lengths + budget).max() > longest:
-        row = int(np.argmax(lengths + budget))
-        raise ValueError(
-            f"prompt {row} has {lengths[row]} tokens and asks for {budget[row]} more; the model's "
-            f"capacity is {longest}"
-        )
-    eos = decoder.model.eos if eos is None else np.asarray(eos).reshape(-1)
-    for name, tokens in [("eos", eos), *((f"stop sequence {i}", s) for i, s in enumerate(stop))]:
-        for token in np.asarray(tokens).reshape(-1):
-            if not 0 <= token < vocab_size:
-                raise ValueError(f"{name} holds {token}, outside the vocabulary of {vocab_size}")
-    fills_canvas = getattr(decoder, "fills_canvas", False)
-    if decoder.model.canvas and not fills_canvas:
+    limit = POSITIONS
+    if most is not None:
+        limit = int(integers("most_new_tokens", most, [()], low=0, high=POSITIONS))
+    budget = integers("max_new_tokens", max_new_tokens, [(), (batch,)], low=0, high=limit)
+    if traced:
+        return jnp.broadcast_to(jnp.clip(budget, 0, limit), (batch,)), limit
+    return np.broadcast_to(budget, (batch,)), int(budget.max()) if most is None else limit
+
+
+def _check_purpose(decoder: Decoder, order: Order | None) -> None:
+    """Raises `ValueError` for a model that was not made for what the decoder and the request do with it."""
+    model, fills_canvas = decoder.model, getattr(decoder, "fills_canvas", False)
+    if fills_canvas:
+        return
+    if model.canvas:
         raise ValueError(
             "the model fills a canvas and predicts no next token; decode it with jaxdec.denoise, or make a causal "
             "model of it with diffusion.next_token"
         )
-    if order is not None and not decoder.model.any_subset and not fills_canvas:
+    if order is not None and not model.any_subset:
         raise ValueError(
             "the model is causal and cannot fill an order of the request; wrap one that was trained for it with "
             "any_subset.two_stream or any_subset.masked_rows"
         )
-    if order is None and not decoder.model.causal and not fills_canvas:
+    if order is None and not model.causal:
         raise ValueError("the model fills gaps and predicts no next token; use jaxdec.infill")
-    padded = bucket(width)
-    # The slack lets a step write its whole chunk at the last committed token.
-    capacity = padded + bucket(int(budget.max())) + bucket(decoder.width, 8)
-    if order is not None:
-        missing = ((0, 0), (0, max(capacity - order.places.shape[1], 0)))
-        order = dataclasses.replace(order, places=jnp.pad(order.places, missing)[:, :capacity])
-    own = {
-        name: knob.checked(name, knobs.pop(name, None), batch)
-        for name, knob in getattr(decoder, "knobs", {}).items()
-    }
-    settings = Settings(
-        warp=Warp(**knobs).validate(batch, vocab_size),
-        max_new_tokens=jnp.asarray(budget, jnp.int32),
-        stops=Stops.create(eos, stop),
-        knobs=own,
+
+
+def _knobs(decoder: Decoder, given: dict[str, Any], batch: int) -> dict[str, Any]:
+    """The warp and the decoder's own knobs, as `Settings` holds them."""
+    own = getattr(decoder, "knobs", {})
+    warp = [field.name for field in dataclasses.fields(Warp)]
+    for name in given:
+        if name not in own and name not in warp:
+            near = difflib.get_close_matches(name, [*own, *warp, *ARGUMENTS], n=1)
+            raise ValueError(
+                f"there is no setting {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+                + f" Settings are {', '.join(warp)}"
+                + (f"; this decoder's own are {', '.join(own)}" if own else "")
+            )
+    pipeline = Warp(**{name: value for name, value in given.items() if name not in own})
+    return dict(
+        warp=pipeline.validate(batch, decoder.model.vocab_size),
+        knobs={name: knob.checked(name, given.get(name), batch) for name, knob in own.items()},
     )
-    request = Request(
-        prompt=jnp.asarray(np.pad(prompt, ((0, 0), (0, padded - width))), jnp.int32),
-        lengths=jnp.asarray(lengths, jnp.int32),
-        settings=settings,
-        order=order,
-        capacity=capacity,
-        cache=cache,
-    )
-    decoder.check(request, params)
-    return request
+
+
+def _hypotheses(hypotheses: Any) -> int:
+    if is_traced(hypotheses):
+        raise ValueError("hypotheses must be an integer; it is traced")
+    return int(integers("hypotheses", hypotheses, [()], low=1))
+
+
+def _padded_order(order: Order, batch: int, capacity: int) -> Order:
+    """The order with `capacity` places a row."""
+    places = integers("the places of an order", order.places, [(batch, None)])
+    visible = integers("the visible ranks of an order", order.visible, [(batch,)])
+    size = integers("the size of an order", order.size, [(batch,)])
+    return Order(_pad(places, capacity)[:, :capacity], visible, size)
+
+
+def _pad(array: Any, width: int) -> Any:
+    """The array `[B, N]` with zeros behind it, up to `width`."""
+    missing = max(width - array.shape[1], 0)
+    return (jnp if is_traced(array) else np).pad(array, ((0, 0), (0, missing)))

@@ -20,7 +20,8 @@ class Result:
       tokens: int32 `[B, L]`, each prompt followed by its new tokens; zeros after `lengths`.
       lengths: int32 `[B]`, tokens in each row, the prompt's included.
       prompt_lengths: int32 `[B]`.
-      log_probs: float32 `[B, L]` of each new token under the law that it was drawn from; zero for the prompt.
+      log_probs: float32 `[B, L]` of each new token under the law that it was drawn from; zero for the prompt. At
+        temperature 0 that law is certain of its token, so these are all 0: read `raw_log_probs` there.
       raw_log_probs: float32 `[B, L]` under the target's unwarped law.
       drafted: bool `[B, L]`, whether a drafter proposed the token.
       stats: counts a row.
@@ -47,17 +48,24 @@ class Result:
 def result(state: DecoderState, record: Record) -> Result:
     """Joins the rows of a state with the record of the run that led to it."""
     rows = state.rows
+    log_probs, raw_log_probs, drafted, steps = split(record)
     return Result(
         tokens=rows.tokens,
         lengths=rows.length,
         prompt_lengths=rows.prompt_length,
-        log_probs=record.log_probs,
-        raw_log_probs=record.raw_log_probs,
-        drafted=record.drafted,
-        steps=record.steps,
+        log_probs=log_probs,
+        raw_log_probs=raw_log_probs,
+        drafted=drafted,
+        steps=steps,
         stats=record.stats,
         codes=rows.status,
     )
+
+
+@jax.jit  # one dispatch, not one an operation
+def split(record: Record) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The columns of a record, `[B, L]` each: log-probabilities, raw ones, drafted, steps."""
+    return record.log_probs, record.raw_log_probs, record.drafted, record.steps
 
 
 def acceptance_by_depth(result: Result, depth: int | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from jaxdec.model.canvas import canvas_model
 from jaxdec.model.contract import Heads, Inputs, Model, Output, Params, Queries
+from jaxdec.model.early_exit import early_exit
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
 from jaxdec.model.nnx import from_nnx, heads_from_nnx
@@ -18,6 +19,7 @@ __all__ = [
     "Params",
     "Queries",
     "canvas_model",
+    "early_exit",
     "from_nnx",
     "heads_from_nnx",
     "masked_rows",

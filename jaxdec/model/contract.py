@@ -11,11 +11,13 @@ Legend: B rows, T new tokens, V vocabulary, D width.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec import visibility
 from jaxdec.cache.contract import Entries
@@ -117,11 +119,14 @@ class Model:
       vocab_size: V.
       max_length: the longest sequence that the position code supports; None for no limit. `forward` sees positions
         in `[0, max_length)` alone.
-      eos: tokens that end a sequence unless a request says otherwise.
+      eos: tokens that end a sequence unless a request says otherwise: one, or several.
       any_subset: whether `forward` answers `Inputs.queries`.
       causal: whether it predicts the token after each new token, where there are no queries.
       mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
         predicts the token at the place of each row. None for other models.
+
+    Raises:
+      ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
     """
 
     forward: Callable[..., Output]
@@ -132,6 +137,25 @@ class Model:
     any_subset: bool = False
     causal: bool = True
     mask_token: int | None = None
+
+    def __post_init__(self):
+        try:
+            eos = np.atleast_1d(np.asarray(self.eos, None if np.size(self.eos) else int))
+            tokens = tuple(operator.index(token) for token in eos)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"eos must be a token or a sequence of tokens, got {self.eos!r}"
+            ) from None
+        object.__setattr__(self, "eos", tokens)
+        for name in ("vocab_size", "max_length"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | np.integer) and value >= 1):
+                if name == "max_length" and value is None:
+                    continue
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        for token in tokens:
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"eos holds {token}, outside the vocabulary of {self.vocab_size}")
 
     def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
         """The forward, which is never asked beyond its positions: what every decoder and every wrapper calls.

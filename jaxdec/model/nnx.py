@@ -1,8 +1,13 @@
-"""From Flax NNX modules to the contract: pure functions of a dict of parameters."""
+"""From Flax NNX modules to the contract: pure functions of a dict of parameters.
+
+What is built from a module compares by the module's class and its `config`, so that two modules of one configuration,
+such as two loads of a checkpoint, share all compiled programs. So whatever changes the network belongs in its
+`config`; a module without one compares by its graph definition.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from flax import nnx
 
@@ -11,39 +16,57 @@ from jaxdec.model.contract import Heads, Inputs, Model, Output, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class _Merged:
-    """A forward over the state of an NNX module; compares by the module's graph definition."""
-
-    graphdef: nnx.GraphDef
-    layer_states: tuple[int, ...] = ()
-
-    def __call__(self, params: Params, inputs: Inputs, cache: Cache | None = None) -> Output:
-        module = nnx.merge(self.graphdef, params)
-        return (
-            module(inputs, cache, layer_states=self.layer_states)
-            if self.layer_states
-            else module(inputs, cache)
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class _Call:
-    """A call of an NNX module as a function of its state; compares by the module's graph definition."""
+    """A call of an NNX module as a function of its state.
 
-    graphdef: nnx.GraphDef
+    Attributes:
+      graphdef: of the module.
+      identity: what it compares by.
+    """
 
-    def __call__(self, params: Params, *arguments: Any) -> Any:
-        return nnx.merge(self.graphdef, params)(*arguments)
+    graphdef: nnx.GraphDef = dataclasses.field(compare=False)
+    identity: Any
+
+    @classmethod
+    def of(cls, module: Any, **more: Any) -> tuple[Self, Params]:
+        """The call, and the state as a nested dict."""
+        graphdef, state = nnx.split(module)
+        config = getattr(module, "config", None)
+        identity = graphdef if config is None else (type(module), config)
+        return cls(graphdef, identity, **more), nnx.to_pure_dict(state)
+
+    def __call__(self, params: Params, *arguments: Any, **named: Any) -> Any:
+        return nnx.merge(self.graphdef, params)(*arguments, **named)
 
 
 @dataclasses.dataclass(frozen=True)
-class _InitCache:
+class NnxForward(_Call):
+    """The forward of a module that meets the contract.
+
+    Attributes:
+      layer_states: layers whose hidden states the output carries.
+      layers: how many layers run; all of them for None.
+    """
+
+    layer_states: tuple[int, ...] = ()
+    layers: int | None = None
+
+    def __call__(self, params: Params, inputs: Inputs, cache: Cache | None = None) -> Output:  # type: ignore[override]
+        """See `Model`."""
+        asked = {"layer_states": self.layer_states or None, "layers": self.layers}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return super().__call__(params, inputs, cache, **asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class NnxCache:
     """The `init_cache` of an NNX module, comparable by its arguments."""
 
     function: Callable[..., Any]
     config: Any
 
     def __call__(self, batch: int, capacity: int) -> Any:
+        """An empty cache."""
         return self.function(self.config, batch, capacity)
 
 
@@ -54,36 +77,60 @@ def heads_from_nnx(module: Any) -> tuple[Heads, Params]:
       module: an `nnx.Module`, callable as `module(hidden, path) -> logits`, with a `config` that has `heads`,
         `width` and `vocab_size`.
     """
-    graphdef, state = nnx.split(module)
+    law, params = _Call.of(module)
     config = module.config
-    heads = Heads(_Call(graphdef), config.heads, config.width, config.vocab_size)
-    return heads, nnx.to_pure_dict(state)
+    return Heads(law, config.heads, config.width, config.vocab_size), params
 
 
 def from_nnx(
-    module: Any, *, layer_states: Sequence[int] = (), eos: Sequence[int] = ()
+    module: Any,
+    *,
+    layer_states: Sequence[int] = (),
+    eos: int | Sequence[int] = (),
+    vocab_size: int | None = None,
+    max_length: int | None = None,
+    init_cache: Callable[[int, int], Any] | None = None,
 ) -> tuple[Model, Params]:
-    """Splits an NNX module into a `Model` and its parameters.
+    """Splits an NNX module that meets the model contract into a `Model` and its parameters.
 
     Args:
-      module: an `nnx.Module`, callable as `module(inputs, cache)` (with `layer_states=` if they are
-        asked for), with a hashable `config` that has `vocab_size`, and a static method
-        `init_cache(config, batch, capacity)`.
+      module: an `nnx.Module`, callable as `module(inputs, cache) -> Output` (with `layer_states=` if they are asked
+        for). Its hashable `config` has `vocab_size` and may have `max_length`, and it has a static method
+        `init_cache(config, batch, capacity)`; the following stand in for what it lacks.
       layer_states: layers whose hidden states the output carries.
       eos: tokens that end a sequence.
+      vocab_size: V.
+      max_length: the longest sequence.
+      init_cache: `(batch, capacity) -> cache`.
 
     Returns:
       `(model, params)`; the parameters are a nested dict of arrays, and decoders see pure functions of it, never
       the live module.
+
+    Raises:
+      ValueError: if the module says neither in its `config` nor by arguments how large its vocabulary is and what its
+        cache is. One that maps tokens to logits, without a cache, is for `jaxdec.model.from_function`.
     """
-    graphdef, state = nnx.split(module)
-    params = nnx.to_pure_dict(state)
-    config = module.config
+    config, kind = getattr(module, "config", None), type(module).__name__
+    vocab_size = getattr(config, "vocab_size", None) if vocab_size is None else vocab_size
+    if init_cache is None and config is not None and hasattr(module, "init_cache"):
+        init_cache = NnxCache(type(module).init_cache, config)
+    missing = {"vocab_size": vocab_size, "init_cache": init_cache}
+    lacking = [name for name, value in missing.items() if value is None]
+    if lacking:
+        raise ValueError(
+            f"{kind} has no {' and no '.join(lacking)}: from_nnx takes modules that are called as "
+            "module(inputs, cache), with a config that has vocab_size and an init_cache, or with these as arguments; "
+            "for a module that maps tokens to logits use jaxdec.model.from_function"
+        )
+    if max_length is None:
+        max_length = getattr(config, "max_length", None)
+    forward, params = NnxForward.of(module, layer_states=tuple(layer_states))
     model = Model(
-        forward=_Merged(graphdef, tuple(layer_states)),
-        init_cache=_InitCache(type(module).init_cache, config),
-        vocab_size=config.vocab_size,
-        max_length=getattr(config, "max_length", None),
-        eos=tuple(eos),
+        forward=forward,
+        init_cache=init_cache,  # type: ignore[arg-type]
+        vocab_size=vocab_size,  # type: ignore[arg-type]
+        max_length=max_length,
+        eos=eos,  # type: ignore[arg-type]
     )
     return model, params

@@ -3,7 +3,14 @@
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
-from jaxdec.models.huggingface import from_llama, llama_config, load_llama, to_llama
+from jaxdec.models.huggingface import (
+    from_llama,
+    hf_config,
+    llama_config,
+    load_llama,
+    save_llama,
+    to_llama,
+)
 from jaxdec.models.transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -16,8 +23,10 @@ __all__ = [
     "build_heads",
     "from_llama",
     "grow",
+    "hf_config",
     "llama_config",
     "load_llama",
+    "save_llama",
     "start_heads",
     "to_llama",
 ]

@@ -181,7 +181,11 @@ class Transformer(nnx.Module):
         )
 
     def __call__(
-        self, inputs: Inputs, cache: Cache | None = None, layer_states: tuple[int, ...] = ()
+        self,
+        inputs: Inputs,
+        cache: Cache | None = None,
+        layer_states: tuple[int, ...] = (),
+        layers: int | None = None,
     ) -> Output:
         """Scores new tokens; see `jaxdec.model`.
 
@@ -189,12 +193,13 @@ class Transformer(nnx.Module):
           inputs: T new tokens (or embeddings `[B, T, D]`).
           cache: committed tokens, only read; None scores the new tokens on their own.
           layer_states: layers (0 is the embedding) whose hidden states are returned.
+          layers: how many blocks run before the final norm and the head; all of them for None.
         """
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
             x = self.embed_tokens(x)
         entries, states = [], [x]
-        for i, block in enumerate(self.layers):
+        for i, block in enumerate(list(self.layers)[:layers]):
             x, entry = block(x, inputs, *committed(cache, i))
             entries.append(entry)
             states.append(x)

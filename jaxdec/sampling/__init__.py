@@ -1,14 +1,25 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
 from jaxdec.sampling.history import History
-from jaxdec.sampling.noise import Purpose, gumbel, key_at, perturbed_argmax, row_keys, uniform
+from jaxdec.sampling.limits import is_traced
+from jaxdec.sampling.noise import (
+    Purpose,
+    as_key,
+    gumbel,
+    key_at,
+    perturbed_argmax,
+    row_keys,
+    uniform,
+)
 from jaxdec.sampling.warp import Warp
 
 __all__ = [
     "History",
     "Purpose",
     "Warp",
+    "as_key",
     "gumbel",
+    "is_traced",
     "key_at",
     "perturbed_argmax",
     "row_keys",

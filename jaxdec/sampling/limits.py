@@ -1,5 +1,8 @@
 """The limits of warp knobs, checked before anything is traced."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -18,23 +21,32 @@ LIMITS = {
 }
 
 
-def checked_knob(name: str, knob: ArrayLike, allowed, limit: str, batch: int) -> np.ndarray:
-    """The knob as `[B]` float32, or int32 for top_k, if it is within its limits."""
-    array = np.asarray(knob)
+def is_traced(value: Any) -> bool:
+    """Whether a value, or anything in it, is known by shape and type alone: an argument of `jit` or `vmap`."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def checked_knob(name: str, knob: ArrayLike, allowed, limit: str, batch: int) -> Any:
+    """The knob as `[B]` float32, or int32 for top_k, if it is within its limits; a traced one has no value yet."""
+    known = not is_traced(knob)
+    array: Any = np.asarray(knob) if known else jnp.asarray(knob)
     integer = name == "top_k"
     if not (jnp.issubdtype(array.dtype, jnp.integer) if integer else _is_real(array)):
         raise ValueError(f"{name}: got {knob!r} of type {array.dtype}, must be {limit}")
     if array.shape not in ((), (batch,)):
         raise ValueError(f"{name}: got shape {array.shape}, must be a scalar or ({batch},)")
+    if not known:
+        return jnp.broadcast_to(array.astype(jnp.int32 if integer else jnp.float32), (batch,))
     # Tested after rounding to the type that will be used; a k cut here keeps every token anyway.
     rounded = np.minimum(array, np.iinfo(np.int32).max) if integer else _float32(array)
     raise_at_first(name, array, np.isfinite(rounded) & allowed(rounded), limit)
     return np.broadcast_to(rounded.astype(np.int32) if integer else rounded, (batch,))
 
 
-def checked_table(name: str, table: ArrayLike, batch: int, vocab_size: int) -> np.ndarray:
-    """The table as `[B, V]`, bool for `banned` and float32 otherwise, if it is legal."""
-    array = np.asarray(table)
+def checked_table(name: str, table: ArrayLike, batch: int, vocab_size: int) -> Any:
+    """The table as `[B, V]`, bool for `banned` and float32 otherwise, if it is legal; a traced one has no value yet."""
+    known = not is_traced(table)
+    array: Any = np.asarray(table) if known else jnp.asarray(table)
     if name == "banned" and array.dtype != bool:
         raise ValueError(f"{name}: got type {array.dtype}, must be bool")
     if name != "banned" and not _is_real(array):
@@ -43,13 +55,16 @@ def checked_table(name: str, table: ArrayLike, batch: int, vocab_size: int) -> n
         raise ValueError(
             f"{name}: got shape {array.shape}, must be ({vocab_size},) or ({batch}, {vocab_size})"
         )
+    if not known:
+        array = array.astype(bool if name == "banned" else jnp.float32)
+        return jnp.broadcast_to(array, (batch, vocab_size))
     if name != "banned":
         given, array = array, _float32(array)
         raise_at_first(name, given, array < np.inf, "finite or -inf (0 = off)")
     return np.broadcast_to(array, (batch, vocab_size))
 
 
-def _is_real(array: np.ndarray) -> bool:
+def _is_real(array: Any) -> bool:
     """Whether the type is an integer or a float, bfloat16 among them."""
     return jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
 

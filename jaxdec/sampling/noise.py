@@ -7,9 +7,11 @@ devices.
 """
 
 import enum
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Purpose(enum.IntEnum):
@@ -29,23 +31,67 @@ class Purpose(enum.IntEnum):
     """Keys of the further hypotheses of a prompt, by hypothesis; folded into the prompt's own key."""
 
 
-def row_keys(rng: jax.Array, batch: int) -> jax.Array:
-    """Returns one key a row, `fold_in(rng, row)`; an array of `batch` keys passes through.
+def as_key(rng: jax.Array | int) -> jax.Array:
+    """A key, or keys of any shape, as they are; the key of an integer seed.
 
     Args:
-      rng: a scalar key, or keys `[B]` that the caller chose for each row.
-      batch: B.
+      rng: made by `jax.random.key`, or an integer in [0, 2^32).
 
     Raises:
-      ValueError: if `rng` is neither a scalar key nor `[B]` keys.
+      ValueError: for anything else.
     """
-    if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
-        raise ValueError(f"rng must be a key made by jax.random.key, got dtype {rng.dtype}")
+    if isinstance(rng, jax.Array) and jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
+        return rng
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if not 0 <= rng < 1 << 32:
+            raise ValueError(f"rng must be a seed in [0, {1 << 32}), got {rng}")
+        return jax.random.key(np.uint32(rng))
+    got = getattr(rng, "dtype", None)
+    raise ValueError(
+        "rng must be a key made by jax.random.key, or an integer seed, got "
+        + (f"dtype {got}" if got is not None else f"{rng!r}")
+    )
+
+
+def row_keys(rng: jax.Array | int, batch: int, hypotheses: int = 1) -> jax.Array:
+    """One key a row: hypothesis 0 of a prompt has the prompt's own, the others a fold of it.
+
+        key[p H + h] = fold_in(rng, p)                                       for h = 0
+                       fold_in(fold_in(rng, p), HYPOTHESIS * 2^28 + h)       for h > 0
+
+    Args:
+      rng: a scalar key or seed, or keys `[B / H]` that the caller chose for each prompt, or keys `[B]`, which pass
+        through.
+      batch: B.
+      hypotheses: H, adjacent rows that share a prompt.
+
+    Raises:
+      ValueError: if `rng` is neither of these.
+    """
+    rng = as_key(rng)
     if rng.shape == (batch,):
         return rng
-    if rng.shape != ():
-        raise ValueError(f"rng must be one key or {batch} keys (one a row), got shape {rng.shape}")
-    return jax.vmap(lambda row: jax.random.fold_in(rng, row))(jnp.arange(batch))
+    prompts = batch // hypotheses
+    if rng.shape not in ((), (prompts,)):
+        raise ValueError(
+            f"rng must be one key or {prompts} keys (one a row), got shape {rng.shape}"
+            if hypotheses == 1
+            else f"rng must be one key, {prompts} keys (one a prompt) or {batch} (one a row), got shape {rng.shape}"
+        )
+    return _row_keys(rng, prompts, hypotheses)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))  # one dispatch, not one an operation
+def _row_keys(rng: jax.Array, prompts: int, hypotheses: int) -> jax.Array:
+    keys = rng
+    if not rng.shape:
+        own = jnp.arange(prompts, dtype=jnp.uint32)
+        keys = jax.vmap(lambda prompt: jax.random.fold_in(rng, prompt))(own)
+    if hypotheses == 1:
+        return keys
+    others = jnp.broadcast_to(jnp.arange(1, hypotheses), (prompts, hypotheses - 1))
+    others = key_at(keys, Purpose.HYPOTHESIS, others)
+    return jnp.concatenate([keys[:, None], others], axis=1).reshape(-1)
 
 
 def key_at(keys: jax.Array, purpose: Purpose, *places: jax.Array) -> jax.Array:

@@ -27,7 +27,7 @@ from jaxdec.sampling.filters.top_k import top_k
 from jaxdec.sampling.filters.top_p import top_p
 from jaxdec.sampling.filters.typical import typical
 from jaxdec.sampling.history import History
-from jaxdec.sampling.limits import LIMITS, checked_knob, checked_table
+from jaxdec.sampling.limits import LIMITS, checked_knob, checked_table, is_traced
 from jaxdec.sampling.noise import gumbel
 
 
@@ -78,7 +78,9 @@ class Warp:
     banned: ArrayLike | None = None
 
     def validate(self, batch: int, vocab_size: int) -> "Warp":
-        """Checks every knob and returns a copy in canonical types and shapes. Not for use in jit.
+        """Checks every knob and returns a copy in canonical types and shapes.
+
+        What is traced, in `jit` or `vmap`, is checked by shape and type alone.
 
         Args:
           batch: B.
@@ -101,15 +103,16 @@ class Warp:
             table = getattr(self, name)
             if table is not None:
                 arrays[name] = checked_table(name, table, batch, vocab_size)
-        removed = arrays.get("banned", False) | (arrays.get("logit_bias", 0.0) == -np.inf)
+        known = {name: array for name, array in arrays.items() if not is_traced(array)}
+        removed = known.get("banned", False) | (known.get("logit_bias", 0.0) == -np.inf)
         full = np.all(removed, axis=-1)
         if np.any(full):
-            name = "banned" if self.banned is not None else "logit_bias"
+            name = "banned" if "banned" in known else "logit_bias"
             raise ValueError(
                 f"{name}: all {vocab_size} tokens of row {np.argmax(full)} are banned, "
                 "must leave at least 1"
             )
-        return Warp(**{name: jnp.asarray(array) for name, array in arrays.items()})
+        return Warp(**arrays)
 
     @property
     def needs_history(self) -> bool:

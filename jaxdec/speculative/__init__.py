@@ -2,7 +2,7 @@
 
 from jaxdec.speculative import drafters, growth, verifiers
 from jaxdec.speculative.adaptive import Adaptive, adaptive
-from jaxdec.speculative.contract import Committed, Context, Drafter, Outcome, Verdict, Verifier
+from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
 from jaxdec.speculative.explain import Explained, explain
 from jaxdec.speculative.growth import Growth, grow
 from jaxdec.speculative.loop import Speculative, SpeculativeState, speculative
@@ -10,16 +10,15 @@ from jaxdec.speculative.tree import DraftTree, RankTree
 
 __all__ = [
     "Adaptive",
-    "Committed",
     "Context",
     "DraftTree",
     "Drafter",
     "Explained",
     "Growth",
-    "Outcome",
     "RankTree",
     "Speculative",
     "SpeculativeState",
+    "StepResult",
     "Verdict",
     "Verifier",
     "adaptive",

@@ -73,10 +73,10 @@ class Adaptive:
         one = jnp.ones(inner.rows.length.shape, jnp.float32)
         return AdaptiveState(inner, one, 2 * one)
 
-    def _choose(self, state: AdaptiveState) -> jax.Array:
+    def choose(self, state: AdaptiveState) -> jax.Array:
         """The best length of each row, as an index int32 `[B]` of `decoders`."""
         rate = jnp.minimum(state.accepted / state.tested, 0.999)[:, None]
-        free = jnp.asarray([d.drafter.settled for d in self.decoders])
+        free = jnp.asarray([d.drafter.target_drawn for d in self.decoders])
         drafts = jnp.asarray([d.drafter.depth for d in self.decoders])
         tokens = free + (1 - rate ** (drafts - free + 1)) / (1 - rate)
         return jnp.argmax(tokens / (1 + self.draft_cost * drafts), axis=1).astype(jnp.int32)
@@ -85,7 +85,7 @@ class Adaptive:
         self, params: Params, state: AdaptiveState, rng: jax.Array
     ) -> tuple[AdaptiveState, Info]:
         """A step of the shortest speculation that serves every running row."""
-        best = self._choose(state)
+        best = self.choose(state)
         drafts = jnp.asarray([decoder.drafter.depth for decoder in self.decoders])
         limit = drafts[best]  # a row drafts by its own estimate, whatever its neighbours need
 
@@ -101,9 +101,9 @@ class Adaptive:
 
         needed = jnp.max(jnp.where(state.rows.running, best, 0))
         # The caches are only read in here, and updated in place outside.
-        judged = jax.lax.switch(needed, [branch(d) for d in self.decoders], state.inner)
-        inner, info = longest.conclude(state.inner, judged)
-        free = jnp.minimum(self.decoders[-1].drafter.settled, info.proposed)
+        result = jax.lax.switch(needed, [branch(d) for d in self.decoders], state.inner)
+        inner, info = longest.conclude(params, state.inner, result)
+        free = jnp.minimum(self.decoders[-1].drafter.target_drawn, info.proposed)
         accepted = jnp.maximum(info.accepted - free, 0)
         tested = accepted + (info.accepted < info.proposed)
         older = jnp.where(tested > 0, self.memory, 1.0)
@@ -148,7 +148,7 @@ def adaptive(
     decoders = tuple(make(length) for length in lengths)
     for decoder in decoders:
         drafter = decoder.drafter
-        if drafter.nodes != drafter.depth or drafter.rides_along:
+        if drafter.nodes != drafter.depth or drafter.query_count:
             raise ValueError(
                 f"{type(drafter).__name__} cannot change its length: it must propose chains and keep a state "
                 "that does not depend on the length"

@@ -1,6 +1,7 @@
 """The two parts of speculation, and what they see: drafters propose a tree, verifiers judge it.
 
-Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth, V vocabulary.
+Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth, W = D + 1 tokens a step at most, R queries of the
+drafter, V vocabulary.
 """
 
 import abc
@@ -10,9 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Knob, Request, Rows, Settings
-from jaxdec.model import Inputs, Output, Params, Queries
-from jaxdec.sampling import History
+from jaxdec.decoding import Exactness, Part, Request, Rows, Scored, Settings
+from jaxdec.model import Inputs, Model, Output, Params, Queries
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -53,76 +53,119 @@ class Context:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a verifier decided for each row.
+class Verdict:
+    """What a verifier decided for each row, and how likely the tokens are. What stands after `count` is arbitrary.
 
     Attributes:
-      path: int32 `[B, D + 1]`, scored tokens from the pending one (0) down the accepted nodes; entries after
-        `count` are arbitrary valid indices.
+      path: int32 `[B, W]`, scored tokens from the pending one (0) down the accepted nodes; entries after `count` are
+        valid indices.
       count: int32 `[B]`, accepted nodes.
       next_token: int32 `[B]`, the token that follows them.
+      log_probs: float32 `[B, W]`, of each token of the chunk under the warped law; NaN where the law is broken.
+      raw_log_probs: float32 `[B, W]`, under the target's own law.
     """
 
     path: jax.Array
     count: jax.Array
     next_token: jax.Array
-
-    def drafted(self) -> jax.Array:
-        """Which tokens of `chunk` are drafts, bool `[B, D + 1]`."""
-        return jnp.arange(self.path.shape[1]) < self.count[:, None]
-
-    def chunk(self, tree: DraftTree) -> jax.Array:
-        """The tokens of the accepted nodes and `next_token`, int32 `[B, D + 1]`; that again after them."""
-        drafts = jnp.take_along_axis(tree.tokens, jnp.maximum(self.path[:, 1:] - 1, 0), axis=1)
-        drafts = jnp.pad(drafts, ((0, 0), (0, 1)))
-        return jnp.where(self.drafted(), drafts, self.next_token[:, None])
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """An outcome, and how likely its tokens were. What stands after `count` is arbitrary.
-
-    Attributes:
-      outcome: what the verifier decided.
-      log_probs: float32 `[B, D + 1]`, of each token of the chunk under the warped law; NaN where the law is broken.
-      raw_log_probs: float32 `[B, D + 1]`, under the target's own law.
-    """
-
-    outcome: Outcome
     log_probs: jax.Array
     raw_log_probs: jax.Array
 
+    @classmethod
+    def of(
+        cls,
+        tree: DraftTree,
+        path: jax.Array,
+        count: jax.Array,
+        next_token: jax.Array,
+        *,
+        logits: jax.Array,
+        log_probs: jax.Array,
+    ) -> "Verdict":
+        """A verdict whose likelihoods are read from the laws after all scored tokens.
+
+        Args:
+          tree: what was judged.
+          path: int32 `[B, W]`.
+          count: int32 `[B]`.
+          next_token: int32 `[B]`.
+          logits: `[B, T, V]`, the target's.
+          log_probs: float32 `[B, T, V]`, warped.
+        """
+        chunk = _chunk(tree, path, count, next_token)
+
+        def at_path(values):  # of each chunk token after its predecessor
+            rows = jnp.take_along_axis(values, path[..., None], axis=1)
+            return jnp.take_along_axis(rows, chunk[..., None], axis=2)[..., 0]
+
+        totals = jax.nn.logsumexp(logits, axis=-1, keepdims=True)[..., 0]
+        raw = at_path(logits) - jnp.take_along_axis(totals, path, axis=1)
+        return cls(path, count, next_token, at_path(log_probs), raw)
+
+    def drafted(self) -> jax.Array:
+        """Which tokens of `chunk` are drafts, bool `[B, W]`."""
+        return _drafted(self.path, self.count)
+
+    def chunk(self, tree: DraftTree) -> jax.Array:
+        """The tokens of the accepted nodes and `next_token`, int32 `[B, W]`; that again after them."""
+        return _chunk(tree, self.path, self.count, self.next_token)
+
+
+def _drafted(path: jax.Array, count: jax.Array) -> jax.Array:
+    return jnp.arange(path.shape[1]) < count[:, None]
+
+
+def _chunk(tree: DraftTree, path: jax.Array, count: jax.Array, next_token: jax.Array) -> jax.Array:
+    drafts = jnp.take_along_axis(tree.tokens, jnp.maximum(path[:, 1:] - 1, 0), axis=1)
+    drafts = jnp.pad(drafts, ((0, 0), (0, 1)))
+    return jnp.where(_drafted(path, count), drafts, next_token[:, None])
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Committed:
-    """How a step ended, for the drafter's next state.
+class StepResult:
+    """What a step found out, before anything is committed; what is committed, and what the drafter learns from.
 
     Attributes:
-      rows: after the step.
-      outcome: what the verifier decided.
-      output: of the target's forward over the T scored tokens.
-      rides: float32 `[B, R, V]`, answers to the queries that the drafter sent along; None if it sent none.
+      verdict: of the verifier.
+      chunk: int32 `[B, W]`, the accepted path and the token after it.
+      offered: int32 `[B]`, tokens of the chunk that the step would commit.
+      output: of the target's forward over the T scored tokens (those after the drafts that the target drew itself).
+      answers: float32 `[B, R, V]`, to the queries that the drafter sent along; None if it sent none.
+      proposal: what the drafter wants to know of how its tree was made.
+      proposed: int32 `[B]`, drafts; this and the following are counts for the info.
+      target_forwards: int32 `[B]`.
+      target_rows: int32 `[B]`.
+      draft_forwards: int32 `[B]`.
     """
 
-    rows: Rows
-    outcome: Outcome
+    verdict: Verdict
+    chunk: jax.Array
+    offered: jax.Array
     output: Output
-    rides: jax.Array | None
+    answers: jax.Array | None
+    proposal: Any
+    proposed: jax.Array
+    target_forwards: jax.Array
+    target_rows: jax.Array
+    draft_forwards: jax.Array
 
 
-class Drafter(abc.ABC):
+class Drafter(Part, abc.ABC):
     """Proposes continuations. Subclasses are frozen dataclasses, so that they compare by value; all methods are pure.
+
+    The state is a pytree whose arrays all have the rows as their leading axis (a cache with its own `rows` beside), so
+    that rows can be moved about. `params` of every hook are the drafter's own, `params[name]`, or None.
 
     Attributes:
       depth: D, the longest path that it proposes.
       nodes: N, the nodes of its trees; D for a chain.
+      vocab_size: V of the targets that it drafts for; None for any.
       forwards: forwards of a draft model in one proposal.
       target_forwards: forwards of the target in one proposal.
       target_rows: tokens and queries that these score.
-      rides_along: R, queries that it sends along with the target's forward.
-      settled: leading drafts that are the target's own draws (`DraftTree.known`).
+      query_count: R, queries that it sends along with the target's forward.
+      target_drawn: leading drafts that are the target's own draws (`DraftTree.target_logits`).
       independent: whether siblings are independent draws from one law, as those of several chains are.
     """
 
@@ -149,12 +192,12 @@ class Drafter(abc.ABC):
         return 0
 
     @property
-    def rides_along(self) -> int:
+    def query_count(self) -> int:
         """R."""
         return 0
 
     @property
-    def settled(self) -> int:
+    def target_drawn(self) -> int:
         """See above."""
         return 0
 
@@ -163,8 +206,13 @@ class Drafter(abc.ABC):
         """True for a single chain, which has no siblings."""
         return self.nodes == self.depth
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:  # noqa: B027
-        """Raises `ValueError` for a request or target that the drafter cannot serve."""
+    def check_target(self, target: Model) -> None:
+        """Raises `ValueError` for a target of another vocabulary."""
+        own = getattr(self, "vocab_size", None)
+        if own is not None and own != target.vocab_size:
+            raise ValueError(
+                f"{type(self).__name__} drafts from a vocabulary of {own}, the target has one of {target.vocab_size}"
+            )
 
     def init(self, params: Params, request: Request, output: Output) -> Any:
         """The drafter's state after reading the prompts, over which the target's forward gave `output`."""
@@ -174,16 +222,23 @@ class Drafter(abc.ABC):
     def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, Any]:
         """A tree for each row, and what `update` will want to know of how it was made."""
 
-    def rides(self, context: Context, inputs: Inputs) -> Queries | None:
+    def queries(self, params: Params, context: Context, inputs: Inputs) -> Queries | None:
         """Queries that the target answers in the same forward in which it scores the tree, given by `inputs`."""
         return None
 
-    def update(self, state: Any, made: Any, committed: Committed) -> Any:
-        """The state after tokens were committed."""
+    def update(self, params: Params, state: Any, rows: Rows, result: StepResult) -> Any:
+        """The state after tokens were committed.
+
+        Args:
+          params: the drafter's own.
+          state: that `propose` saw.
+          rows: after the step.
+          result: what the step found out; `result.proposal` is what `propose` gave.
+        """
         return state
 
 
-class Verifier(abc.ABC):
+class Verifier(Part, abc.ABC):
     """Decides which path of a tree is kept. Subclasses are frozen dataclasses, so that they compare by value; pure.
 
     Attributes:
@@ -198,36 +253,23 @@ class Verifier(abc.ABC):
     chains_only: bool
     needs_independence: bool
 
-    @property
-    def knobs(self) -> dict[str, Knob]:
-        """The traced settings that the verifier takes, by name; none unless a subclass says otherwise."""
-        return {}
-
     @abc.abstractmethod
-    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
-        """Judges a tree; `log_probs` float32 `[B, T, V]` are the target's warped laws after each scored token."""
-
-    def judge(
-        self, tree: DraftTree, logits: jax.Array, history: History | None, context: Context
+    def verify(
+        self,
+        params: Params,
+        tree: DraftTree,
+        scored: Scored,
+        log_probs: jax.Array,
+        context: Context,
     ) -> Verdict:
-        """Judges a tree by the target's logits: by `verify` on the laws after all scored tokens.
-
-        A subclass that needs but few of these laws may do without the others.
+        """Judges a tree.
 
         Args:
+          params: the verifier's own, `params[name]`, or None.
           tree: what the drafter proposed.
-          logits: `[B, T, V]`, the target's after each scored token.
-          history: counts as each scored token sees them, if the warp needs them.
+          scored: logits, hidden states and layer states of the target after each scored token, `[B, T, ...]`. Hidden
+            states after tokens whose laws the drafter brought along (`DraftTree.target_logits`) are zeros.
+          log_probs: float32 `[B, T, V]`, the warped laws of those tokens. What is not read of them is not computed: a
+            verifier that needs but few of them may compute these from the logits.
           context: of the step.
         """
-        laws = context.settings.warp.log_probs(logits, history)
-        outcome = self.verify(tree, laws, context)
-        chunk = outcome.chunk(tree)
-
-        def at_path(values):  # of each chunk token after its predecessor
-            rows = jnp.take_along_axis(values, outcome.path[..., None], axis=1)
-            return jnp.take_along_axis(rows, chunk[..., None], axis=2)[..., 0]
-
-        totals = jax.nn.logsumexp(logits, axis=-1, keepdims=True)[..., 0]
-        raw = at_path(logits) - jnp.take_along_axis(totals, outcome.path, axis=1)
-        return Verdict(outcome, at_path(laws), raw)

@@ -7,7 +7,7 @@ import jax
 from jaxdec.decoding import Info
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
-from jaxdec.speculative.contract import Outcome
+from jaxdec.speculative.contract import Verdict
 from jaxdec.speculative.loop import Speculative, SpeculativeState
 from jaxdec.speculative.tree import DraftTree
 
@@ -20,13 +20,13 @@ class Explained:
     Attributes:
       pending: int32 `[B]`, the last token before the step, which the tree hangs off.
       tree: what the drafter proposed.
-      outcome: what the verifier decided, before stops and budgets cut it.
+      verdict: what the verifier decided, before stops and budgets cut it.
       info: what was committed.
     """
 
     pending: jax.Array
     tree: DraftTree
-    outcome: Outcome
+    verdict: Verdict
     info: Info
 
 
@@ -34,10 +34,10 @@ def _explained(
     decoder: Speculative, params: Params, state: SpeculativeState, keys: jax.Array
 ) -> tuple[SpeculativeState, Explained]:
     # Proposals are pure: `judge` makes the same one, and the compiler merges the two.
-    tree, _ = decoder.drafter.propose(params, state.draft, decoder.context(state, keys))
-    judged = decoder.judge(params, state, keys)
-    after, info = decoder.conclude(state, judged)
-    return after, Explained(state.rows.pending, tree, judged.outcome, info)
+    tree, _ = decoder.propose(params, state, decoder.context(state, keys))
+    result = decoder.judge(params, state, keys)
+    after, info = decoder.conclude(params, state, result)
+    return after, Explained(state.rows.pending, tree, result.verdict, info)
 
 
 _jitted = jax.jit(_explained, static_argnums=0)

@@ -16,13 +16,14 @@ from jaxdec.decoding import (
     Knob,
     Request,
     Rows,
+    Scored,
     Settings,
     read_prompts,
     target_params,
 )
-from jaxdec.model import Inputs, Model, Output, Params, score
-from jaxdec.sampling import Purpose, key_at
-from jaxdec.speculative.contract import Committed, Context, Drafter, Outcome, Verifier
+from jaxdec.model import Heads, Inputs, Model, Output, Params, score
+from jaxdec.sampling import History, Purpose, key_at
+from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
 
@@ -43,42 +44,6 @@ class SpeculativeState:
     settings: Settings
     cache: Any
     draft: Any
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """What a step found out before anything is committed.
-
-    Attributes:
-      chunk: int32 `[B, W]`, the accepted path and the token after it.
-      offered: int32 `[B]`, tokens of the chunk that the step would commit.
-      drafted: bool `[B, W]`, which of them were drafted.
-      log_probs: float32 `[B, W]`, under the warped law.
-      raw_log_probs: float32 `[B, W]`, under the target's own law.
-      outcome: of the verifier.
-      output: of the target's forward.
-      rides: answers to the drafter's own queries, or None.
-      made: what the drafter wants to know of its proposal.
-      proposed: int32 `[B]`; this and the following are counts for the info.
-      target_forwards: int32 `[B]`.
-      target_rows: int32 `[B]`.
-      draft_forwards: int32 `[B]`.
-    """
-
-    chunk: jax.Array
-    offered: jax.Array
-    drafted: jax.Array
-    log_probs: jax.Array
-    raw_log_probs: jax.Array
-    outcome: Outcome
-    output: Output
-    rides: jax.Array | None
-    made: Any
-    proposed: jax.Array
-    target_forwards: jax.Array
-    target_rows: jax.Array
-    draft_forwards: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +67,14 @@ class Speculative:
 
     @property
     def knobs(self) -> dict[str, Knob]:
-        """The verifier's."""
-        return self.verifier.knobs
+        """Those of the drafter and of the verifier."""
+        return {**self.drafter.knobs, **self.verifier.knobs}
 
     def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for what the drafter cannot serve."""
-        self.drafter.check(request, params, self.model.vocab_size)
+        """Raises `ValueError` for what the drafter or the verifier cannot serve."""
+        self.drafter.check_target(self.model)
+        self.drafter.check(request, params)
+        self.verifier.check(request, params)
 
     def init(self, params: Params, request: Request) -> SpeculativeState:
         """Reads the prompts with the target and the drafter."""
@@ -116,14 +83,14 @@ class Speculative:
             rows=Rows.start(request, self.model.vocab_size),
             settings=request.settings,
             cache=cache,
-            draft=self.drafter.init(params, request, output),
+            draft=self.drafter.init(self.drafter.own(params), request, output),
         )
 
     def step(
         self, params: Params, state: SpeculativeState, rng: jax.Array
     ) -> tuple[SpeculativeState, Info]:
         """Drafts a tree, scores it and the pending token in one forward of the target, keeps a path."""
-        return self.conclude(state, self.judge(params, state, rng))
+        return self.conclude(params, state, self.judge(params, state, rng))
 
     def context(self, state: SpeculativeState, rng: jax.Array) -> Context:
         """What drafter and verifier may look at in the next step."""
@@ -140,128 +107,166 @@ class Speculative:
         noise = settings.warp.noise(keys, shape)
         return Context(rows, settings, rng, noise, state.cache, shares)
 
+    def propose(
+        self,
+        params: Params,
+        state: SpeculativeState,
+        context: Context,
+        limit: jax.Array | None = None,
+    ) -> tuple[DraftTree, Any]:
+        """The drafter's tree and what it wants to know of it again; the state is only read.
+
+        A node whose token is outside of the vocabulary does not exist, nor does anything below it.
+
+        Args:
+          params: of the target and the parts.
+          state: before the step.
+          context: of the step.
+          limit: int32 `[B]`, how many drafts of its chain each row has; all if not given.
+
+        Raises:
+          ValueError: while it is traced, if the tree is not of the types, the shape and the depth that the drafter
+            promises.
+        """
+        drafter, vocab_size = self.drafter, self.model.vocab_size
+        tree, proposal = drafter.propose(drafter.own(params), state.draft, context)
+        author, batch = type(drafter).__name__, state.rows.length.shape[0]
+        tree.check(author, batch, drafter.nodes, drafter.depth, drafter.target_drawn, vocab_size)
+        tree = tree.within(vocab_size)
+        if limit is not None:
+            mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])
+            tree = dataclasses.replace(tree, mask=mask)
+        return tree, proposal
+
     def judge(
         self,
         params: Params,
         state: SpeculativeState,
         rng: jax.Array,
         limit: jax.Array | None = None,
-    ) -> Judged:
+    ) -> StepResult:
         """Drafts, scores and verifies; the state is only read.
 
         Args:
-          params: of the target and the drafter.
+          params: of the target and the parts.
           state: before the step.
           rng: row keys `[B]`.
           limit: int32 `[B]`, how many drafts of its chain each row has; all if not given.
         """
-        rows = state.rows
+        rows, drafter = state.rows, self.drafter
         context = self.context(state, rng)
-        tree, made = self.drafter.propose(params, state.draft, context)
-        if limit is not None:
-            mask = tree.mask & (jnp.arange(tree.mask.shape[1]) < limit[:, None])
-            tree = dataclasses.replace(tree, mask=mask)
-
-        lineage = tree.lineage()
+        tree, proposal = self.propose(params, state, context, limit)
         tokens = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)
-        start = rows.length - 1
-        ranks = (start[:, None] + lineage.sum(-1) - 1).astype(jnp.int32)
-        spans = visibility.tree(tree.rooted, start, tree.scored)
-        inputs = Inputs(tokens, ranks, spans.query_spans, spans.key_spans)
-        output, asked = self._score(params, state, inputs, tree, context)
-        scored = tokens.shape[1] - tree.settled
-        logits, rides = output.logits[:, :scored], output.logits[:, scored:]
-        if tree.known is not None:
-            logits = jnp.concatenate([tree.known, logits], axis=1)
-
-        history = rows.history
-        if history is not None:  # the pending token is counted already
-            history = history.along(tokens, lineage.at[:, :, 0].set(False))
-        verdict = self.verifier.judge(tree, logits, history, context)
-        outcome = verdict.outcome
+        output, asked = self._score(params, state, tree, tokens, context)
+        scored = tokens.shape[1] - tree.target_drawn
+        seen = _scored(output, tree, scored)
+        laws = context.settings.warp.log_probs(seen.logits, _history(rows, tree, tokens))
+        verdict = self.verifier.verify(self.verifier.own(params), tree, seen, laws, context)
         queries = 0 if rows.order is None else output.logits.shape[1]
-        target_rows = self.drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
-        return Judged(
-            chunk=outcome.chunk(tree),
-            offered=outcome.count + self._closed(tree, outcome),
-            drafted=outcome.drafted(),
-            log_probs=verdict.log_probs,
-            raw_log_probs=verdict.raw_log_probs,
-            outcome=outcome,
+        target_rows = drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
+        return StepResult(
+            verdict=verdict,
+            chunk=verdict.chunk(tree),
+            offered=verdict.count + self._closed(tree, verdict),
             output=output,
-            rides=rides if self.drafter.rides_along else None,
-            made=made,
+            answers=output.logits[:, scored:] if drafter.query_count else None,
+            proposal=proposal,
             proposed=tree.mask.sum(-1).astype(jnp.int32),
-            target_forwards=(self.drafter.target_forwards + asked).astype(jnp.int32),
+            target_forwards=(drafter.target_forwards + asked).astype(jnp.int32),
             target_rows=target_rows.astype(jnp.int32),
-            draft_forwards=jnp.full_like(rows.length, self.drafter.forwards),
+            draft_forwards=jnp.full_like(rows.length, drafter.forwards),
         )
 
-    def conclude(self, state: SpeculativeState, judged: Judged) -> tuple[SpeculativeState, Info]:
-        """Commits what was judged."""
+    def conclude(
+        self, params: Params, state: SpeculativeState, result: StepResult
+    ) -> tuple[SpeculativeState, Info]:
+        """Commits what was found."""
         room = state.cache.capacity - state.cache.length
+        verdict, output = result.verdict, result.output
         rows, count = state.rows.advance(
             state.settings,
-            judged.chunk,
-            judged.offered,
-            jnp.isfinite(judged.log_probs),
+            result.chunk,
+            result.offered,
+            jnp.isfinite(verdict.log_probs),
             room=room,
         )
-        outcome, output = judged.outcome, judged.output
         ranks = state.rows.length[:, None] - 1 + jnp.arange(self.width)
         cache = state.cache.commit(
-            output.entries, outcome.path, count, visibility.causal(ranks).key_spans
+            output.entries, verdict.path, count, visibility.causal(ranks).key_spans
         )
-        committed = Committed(rows, outcome, output, judged.rides)
-        draft = self.drafter.update(state.draft, judged.made, committed)
+        draft = self.drafter.update(self.drafter.own(params), state.draft, rows, result)
         counted = lambda value: jnp.where(state.rows.running, value, 0)
         info = Info(
-            tokens=judged.chunk,
+            tokens=result.chunk,
             start=rows.length - count,
             count=count,
-            log_probs=judged.log_probs,
-            raw_log_probs=judged.raw_log_probs,
-            drafted=judged.drafted,
-            proposed=counted(judged.proposed),
-            accepted=counted(outcome.count),
-            target_forwards=counted(judged.target_forwards),
-            target_rows=counted(judged.target_rows),
-            draft_forwards=counted(judged.draft_forwards),
+            log_probs=verdict.log_probs,
+            raw_log_probs=verdict.raw_log_probs,
+            drafted=verdict.drafted(),
+            proposed=counted(result.proposed),
+            accepted=counted(verdict.count),
+            target_forwards=counted(result.target_forwards),
+            target_rows=counted(result.target_rows),
+            draft_forwards=counted(result.draft_forwards),
             status=rows.status,
-            steps=jnp.broadcast_to(state.rows.rounds[:, None], judged.chunk.shape),
+            steps=jnp.broadcast_to(state.rows.rounds[:, None], result.chunk.shape),
         )
         return SpeculativeState(rows, state.settings, cache, draft), info
 
-    def _closed(self, tree: DraftTree, outcome: Outcome) -> jax.Array:
+    def _closed(self, tree: DraftTree, verdict: Verdict) -> jax.Array:
         """Which rows take the token that follows the path: all, or all whose chain was cut or empty."""
         drafts = tree.mask.sum(-1)
-        return self.bonus | (outcome.count < drafts) | (drafts == 0)
+        return self.bonus | (verdict.count < drafts) | (drafts == 0)
 
     def _score(
         self,
         params: Params,
         state: SpeculativeState,
-        inputs: Inputs,
         tree: DraftTree,
+        tokens: jax.Array,
         context: Context,
     ) -> tuple[Output, jax.Array]:
-        """The target's forward over the tree, and which rows needed it: those that settled drafts do not end."""
-        batch, width = inputs.tokens.shape
+        """The target's forward over the scored tokens, and which rows needed it: those not done by their own draws."""
+        batch, width = tokens.shape
+        start, drawn = state.rows.length - 1, tree.target_drawn
+        ranks = (start[:, None] + tree.lineage().sum(-1) - 1).astype(jnp.int32)
+        spans = visibility.tree(tree.rooted, start, tree.scored)
+        inputs = Inputs(tokens, ranks, spans.query_spans, spans.key_spans)
         at = None
-        if tree.settled:
-            at = jnp.broadcast_to(jnp.arange(tree.settled, width), (batch, width - tree.settled))
-        more = self.drafter.rides(context, inputs)
+        if drawn:
+            at = jnp.broadcast_to(jnp.arange(drawn, width), (batch, width - drawn))
+        more = self.drafter.queries(self.drafter.own(params), context, inputs)
 
         def forward():
             order, cache = state.rows.order, state.cache
             return score(self.model, target_params(params), inputs, cache, order, at=at, more=more)
 
-        if not tree.settled:
+        if not drawn:
             return forward(), jnp.ones((batch,), bool)
-        asked = context.remaining > tree.settled
-        # Zeros stand for an output that nobody reads: every running row ends within its settled drafts.
+        asked = context.remaining > drawn
+        # Zeros stand for an output that nobody reads: every running row ends within the drafts that the target drew.
         skip = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(forward))
         return jax.lax.cond((asked & state.rows.running).any(), forward, skip), asked
+
+
+def _scored(output: Output, tree: DraftTree, scored: int) -> Scored:
+    """What the verifier sees: logits and states after all scored tokens, without the answers to further queries."""
+    first = lambda states: states[:, :scored]
+    logits, hidden = first(output.logits), first(output.hidden)
+    layer_states = tuple(map(first, output.layer_states))
+    if tree.target_logits is not None:
+        fill = lambda states: jnp.pad(states, ((0, 0), (tree.target_drawn, 0), (0, 0)))
+        logits = jnp.concatenate([tree.target_logits, logits], axis=1)
+        hidden, layer_states = fill(hidden), tuple(map(fill, layer_states))
+    return Scored(logits, hidden, layer_states)
+
+
+def _history(rows: Rows, tree: DraftTree, tokens: jax.Array) -> History | None:
+    """Counts as each scored token sees them, if the warp needs them."""
+    if rows.history is None:
+        return None
+    # The pending token is counted already.
+    return rows.history.along(tokens, tree.lineage().at[:, :, 0].set(False))
 
 
 def speculative(
@@ -280,14 +285,16 @@ def speculative(
       bonus: whether a path that is accepted whole is followed by one more token, whose law the forward gives for free.
 
     Raises:
-      ValueError: if the verifier judges only chains, or there is no bonus, and the drafter proposes trees; or if the
-        verifier needs siblings that were drawn independently, and the drafter's were not.
+      ValueError: if a part is none (a draft model is no drafter: `drafters.model(draft)` is); if the
+        verifier judges only chains, or there is no bonus, and the drafter proposes trees; if the verifier needs
+        siblings that were drawn independently, and the drafter's were not; or if both have a knob of one name.
 
     Exactness: the verifier's; token-identical to `autoregressive` with the same key for the default.
     Source: Leviathan et al. (2211.17192) and Chen et al. (2302.01318) for chains; here drafter, tree and law of
     acceptance are separate parts.
     """
     verifier = SharedNoiseWalk() if verifier is None else verifier
+    _check_parts(model, drafter, verifier)
     if verifier.chains_only and drafter.nodes != drafter.depth:
         raise ValueError(
             f"{type(verifier).__name__} verifies chains, but the drafter proposes trees of "
@@ -301,3 +308,22 @@ def speculative(
     if not bonus and drafter.nodes != drafter.depth:
         raise ValueError(f"a tree of {drafter.nodes} nodes cannot be decoded without the bonus")
     return Speculative(model, drafter, verifier, bonus)
+
+
+def _check_parts(model: Model, drafter: Drafter, verifier: Verifier) -> None:
+    """Raises `ValueError` for what is no model, drafter or verifier, or parts that cannot be told apart."""
+    kind = lambda value: getattr(value, "__name__", type(value).__name__)
+    if not isinstance(model, Model):
+        raise ValueError(f"model must be the target, a jaxdec.Model, got {kind(model)}")
+    if not isinstance(drafter, Drafter):
+        wraps = {Model: "jaxdec.drafters.model", Heads: "jaxdec.drafters.heads"}
+        wrap = wraps.get(type(drafter))
+        hint = f"; wrap it in {wrap}(...)" if wrap else ""
+        raise ValueError(f"drafter must be a Drafter, got {kind(drafter)}{hint}")
+    if not isinstance(verifier, Verifier):
+        raise ValueError(
+            f"verifier must be a Verifier, such as verifiers.TokenRatio(), got {kind(verifier)}"
+        )
+    shared = drafter.knobs.keys() & verifier.knobs.keys()
+    if shared:
+        raise ValueError(f"drafter and verifier both have a knob {min(shared)!r}")

@@ -30,7 +30,7 @@ class DraftTree:
       q: float32 `[B, N, V]`, log-probabilities of the law that each node was *really drawn from* given its earlier
         siblings: the same for all siblings that were drawn with replacement; without, that of the k-th lacks those
         before it. The law of a node chosen deterministically (argmax, n-gram, table) is one-hot; None if all are.
-      known: float32 `[B, K, V]`, the target's own logits after the first K scored tokens, where the drafter has asked
+      target_logits: float32 `[B, K, V]`, the target's own after the first K scored tokens, where the drafter has asked
         the target: node i <= K is then a draw from the target's law and is accepted as it stands. None for K = 0.
       depth: D, the longest path, static.
     """
@@ -39,7 +39,7 @@ class DraftTree:
     parents: jax.Array
     mask: jax.Array
     q: jax.Array | None
-    known: jax.Array | None = None
+    target_logits: jax.Array | None = None
     depth: int = dataclasses.field(default=0, metadata={"static": True})
 
     @classmethod
@@ -48,7 +48,7 @@ class DraftTree:
         tokens: jax.Array,
         mask: jax.Array | None = None,
         q: jax.Array | None = None,
-        known: jax.Array | None = None,
+        target_logits: jax.Array | None = None,
     ) -> "DraftTree":
         """A single path: node i follows node i - 1.
 
@@ -56,16 +56,16 @@ class DraftTree:
           tokens: int32 `[B, N]`.
           mask: bool `[B, N]`, a prefix of each row; all true if not given.
           q: float32 `[B, N, V]` or None.
-          known: float32 `[B, K, V]` or None.
+          target_logits: float32 `[B, K, V]` or None.
         """
         mask = jnp.ones(tokens.shape, bool) if mask is None else mask
         parents = jnp.broadcast_to(jnp.arange(tokens.shape[1]) - 1, tokens.shape)
-        return cls(tokens.astype(jnp.int32), parents, mask, q, known, tokens.shape[1])
+        return cls(tokens, parents, mask, q, target_logits, tokens.shape[1])
 
     @property
-    def settled(self) -> int:
+    def target_drawn(self) -> int:
         """K, the leading nodes that the target drew itself."""
-        return 0 if self.known is None else self.known.shape[1]
+        return 0 if self.target_logits is None else self.target_logits.shape[1]
 
     @property
     def rooted(self) -> jax.Array:
@@ -81,6 +81,51 @@ class DraftTree:
     def lineage(self) -> jax.Array:
         """bool `[B, T, T]`: `[b, n, m]` iff scored token m is n or an ancestor of n."""
         return visibility.ancestors(self.rooted)
+
+    def check(
+        self, author: str, batch: int, nodes: int, depth: int, target_drawn: int, vocab_size: int
+    ) -> None:
+        """Raises `ValueError` naming the first array that is not of the type and the shape that was promised.
+
+        Args:
+          author: who proposed the tree.
+          batch: B.
+          nodes: N.
+          depth: D.
+          target_drawn: K.
+          vocab_size: V.
+        """
+        whole, laws = (batch, nodes), (batch, nodes, vocab_size)
+        drawn = (batch, target_drawn, vocab_size)
+        arrays = [
+            ("tokens", self.tokens, jnp.integer, whole, True),
+            ("parents", self.parents, jnp.integer, whole, True),
+            ("mask", self.mask, jnp.bool_, whole, True),
+            ("q", self.q, jnp.floating, laws, False),
+            ("target_logits", self.target_logits, jnp.floating, drawn, target_drawn > 0),
+        ]
+        for name, array, kind, shape, needed in arrays:
+            if array is None and not needed:
+                continue
+            if array is None or array.shape != shape or not jnp.issubdtype(array.dtype, kind):
+                got = "None" if array is None else f"{array.dtype} {list(array.shape)}"
+                raise ValueError(
+                    f"{author} must propose {name} of type {kind.__name__} and shape {list(shape)}, got {got}"
+                )
+        if self.depth != depth:
+            raise ValueError(f"{author} promises a depth of {depth}, but proposes {self.depth}")
+
+    def within(self, vocab_size: int) -> "DraftTree":
+        """The same tree, int32, less the nodes whose token is outside of the vocabulary and all that hangs off them."""
+        legal = (self.tokens >= 0) & (self.tokens < vocab_size)
+        tree = dataclasses.replace(
+            self,
+            tokens=jnp.where(legal, self.tokens, 0).astype(jnp.int32),
+            parents=self.parents.astype(jnp.int32),
+        )
+        reached = jnp.pad(legal, ((0, 0), (1, 0)), constant_values=True)
+        legal = (tree.lineage() <= reached[:, None]).all(-1)[:, 1:]
+        return dataclasses.replace(tree, mask=self.mask & legal)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +192,7 @@ class RankTree:
 
     @classmethod
     def best(
-        cls, depth: int, nodes: int, rates: tuple[float, ...], *, settled: bool = False
+        cls, depth: int, nodes: int, rates: tuple[float, ...], *, first_certain: bool = False
     ) -> "RankTree":
         """The tree of most expected accepted tokens, if a candidate of rank r is right with probability `rates[r]`.
 
@@ -158,7 +203,7 @@ class RankTree:
           depth: D, the deepest node.
           nodes: N, at least D; N = D gives the chain of the best candidates.
           rates: in descending order, the sum at most 1.
-          settled: whether the first draft is right for certain.
+          first_certain: whether the first draft is right for certain.
 
         Raises:
           ValueError: if `nodes < depth`, or no tree of that depth has so many nodes.
@@ -171,7 +216,7 @@ class RankTree:
         heap: list[tuple[float, int, int, int, int]] = []  # probability, age, depth, rank, parent
 
         def push(probability: float, below: int, parent: int) -> None:
-            sure = settled and below == 1
+            sure = first_certain and below == 1
             for rank, rate in enumerate((1.0,) if sure else rates):
                 heapq.heappush(heap, (-probability * rate, next(order), below, rank, parent))
 

@@ -15,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
-from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
+from jaxdec.cache import (
+    Cache,
+    KVCache,
+    KVEntries,
+    LayerEntries,
+    RecurrentCache,
+    RecurrentEntries,
+)
 from jaxdec.model import Inputs, Model, Output, Queries
 from pallas_kernels.span_attention import Keys
 
@@ -57,15 +64,9 @@ def _output(logits: jax.Array, inputs: Inputs) -> Output:
 
 def _hash_forward(params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
     tokens, positions, visible = _seen(inputs, cache)
-
-    def mix(x):  # a bijection of uint32 that spreads every bit
-        x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-        x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-        return x ^ (x >> 16)
-
-    pairs = mix(tokens.astype(jnp.uint32) + mix(positions.astype(jnp.uint32) + jnp.uint32(1)))
+    pairs = _mix(tokens.astype(jnp.uint32) + _mix(positions.astype(jnp.uint32) + jnp.uint32(1)))
     total = jnp.where(visible, pairs[:, None, :], jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
-    index = mix(total + mix(_wanted(inputs).astype(jnp.uint32))) % params.shape[0]
+    index = _mix(total + _mix(_wanted(inputs).astype(jnp.uint32))) % params.shape[0]
     return _output(params[index], inputs)
 
 
@@ -91,9 +92,75 @@ def hash_oracle(
     Returns:
       `(model, params)`. Integer arithmetic picks the law, so results are equal bit for bit in any batch.
     """
-    table = np.random.default_rng(seed).normal(size=(rows, vocab_size)) * scale
     model = Model(_hash_forward, _init_cache, vocab_size, eos=eos, any_subset=True)
-    return model, jnp.asarray(table, jnp.float32)
+    return model, _table(vocab_size, seed, rows, scale)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of uint32 that spreads every bit."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _recurrent_forward(
+    params: jax.Array, inputs: Inputs, cache: RecurrentCache | None = None
+) -> Output:
+    batch, width = inputs.tokens.shape
+    start = jnp.zeros((batch,), jnp.uint32) if cache is None else cache.read(0)
+    parents = visibility.parents(inputs.query_spans, inputs.key_spans)
+    # Parents first: whoever has fewer ancestors comes before, whatever the slots are.
+    order = jnp.argsort(inputs.query_spans[..., 0], axis=1, stable=True)
+
+    def token(states, at):
+        pick = lambda x, at: jnp.take_along_axis(x, at[:, None], axis=1)[:, 0]
+        parent = pick(parents, at)
+        before = jnp.where(parent < 0, start, pick(states, jnp.maximum(parent, 0)))
+        new = pick(inputs.tokens, at).astype(jnp.uint32)
+        after = _mix(before * jnp.uint32(0x9E3779B1) + new + jnp.uint32(1))
+        return jax.vmap(lambda row, at, x: row.at[at].set(x))(states, at, after), None
+
+    states, _ = jax.lax.scan(token, jnp.zeros((batch, width), jnp.uint32), order.T)
+    logits = params[states % params.shape[0]]
+    return Output(logits, logits, (), RecurrentEntries((states,)))
+
+
+def _recurrent_cache(batch: int, capacity: int) -> RecurrentCache:
+    return RecurrentCache.create((jnp.zeros((batch,), jnp.uint32),), capacity)
+
+
+def recurrent_oracle(
+    vocab_size: int,
+    *,
+    seed: int = 0,
+    rows: int = 509,
+    scale: float = 2.0,
+    eos: tuple[int, ...] = (),
+) -> tuple[Model, jax.Array]:
+    """A recurrent model of unbounded length whose logits are a random function of all tokens before, in their order.
+
+        s_t = h(s_parent(t), x_t),   logits_t = table[s_t]
+
+    with h a hash of integers, so that results are equal bit for bit in any batch: what a state-space network is to
+    decoders. Its entries are states, its cache is a `RecurrentCache`, and it sees neither positions nor masks.
+
+    Args:
+      vocab_size: V.
+      seed: of the table of logits `[rows, V]`.
+      rows: different laws.
+      scale: standard deviation of the logits.
+      eos: tokens that end a sequence.
+
+    Returns:
+      `(model, params)`.
+    """
+    model = Model(_recurrent_forward, _recurrent_cache, vocab_size, eos=eos)
+    return model, _table(vocab_size, seed, rows, scale)
+
+
+def _table(vocab_size: int, seed: int, rows: int, scale: float) -> jax.Array:
+    table = np.random.default_rng(seed).normal(size=(rows, vocab_size)) * scale
+    return jnp.asarray(table, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a finished run to a checkpoint that can be shipped: evaluation, facts and the model card."""
+"""From a finished run to a checkpoint that can be shipped: evaluation and facts."""
 
 import dataclasses
 import functools
@@ -7,7 +7,7 @@ import hashlib
 import json
 import lzma
 import platform
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,40 +15,73 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec import checkpoints, text
+from jaxdec import checkpoints, files, text
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model, next_token
 from jaxdec.model import Model, Params
 from jaxdec.training import objectives, subsets
+from jaxdec.training.card import MAX_LENGTH, card
 from jaxdec.training.corpus import Corpus
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
-from jaxdec.training.trainer import RunConfig, TrainConfig, build
-
-MAX_LENGTH = 8192
+from jaxdec.training.trainer import RunConfig, TrainConfig, build, fingerprint
 
 
-def identity(config: RunConfig, data: Corpus) -> str:
-    """A hash of a run: its configuration and its corpus."""
-    held = json.dumps([dataclasses.asdict(config), data.fingerprint()], sort_keys=True)
-    return hashlib.sha256(held.encode()).hexdigest()[:16]
+def identity(
+    config: RunConfig,
+    data: Corpus,
+    teacher: Params | None = None,
+    extended_from: Sequence[int] = (),
+) -> str:
+    """A hash of a run.
+
+    Args:
+      config: the run.
+      data: its corpus.
+      teacher: the parameters that it learns from, if it does.
+      extended_from: the steps that it was given before those of `config`.
+    """
+    held: list[Any] = [dataclasses.asdict(config), data.fingerprint()]
+    held += [] if teacher is None else [fingerprint(teacher)]
+    held += [list(extended_from)] if extended_from else []
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def check_free(path: Path, run: str) -> None:
+def identities(
+    config: RunConfig, data: Corpus, teacher: Params | None, extended_from: Sequence[int]
+) -> list[str]:
+    """The hashes of a run as it was when it had fewer steps, in turn, and as it is; see `identity`."""
+    return [
+        identity(dataclasses.replace(config, steps=steps), data, teacher, extended_from[:i])
+        for i, steps in enumerate([*extended_from, config.steps])
+    ]
+
+
+def holds(path: Path) -> str | None:
+    """The hash of the run whose checkpoint a folder holds; None if it is free.
+
+    Raises:
+      ValueError: if it holds anything else.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    try:
+        return json.loads((path / "config.json").read_bytes())["facts"]["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is neither an empty folder nor the checkpoint of a run") from None
+
+
+def check_free(path: Path, runs: Sequence[str]) -> None:
     """Checks that a checkpoint can be written to a folder, or that it is this run's already.
+
+    Args:
+      path: the folder.
+      runs: `identities` of the run.
 
     Raises:
       ValueError: if the folder holds anything else.
     """
-    config = path / "config.json"
-    if config.is_file():
-        try:
-            held = json.loads(config.read_text())["facts"].get("run")
-        except (ValueError, KeyError, AttributeError):
-            held = None
-        if held == run:
-            return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if holds(path) not in (None, *runs):
         raise ValueError(f"cannot export to {path}: it exists and is not a checkpoint of this run")
 
 
@@ -122,6 +155,8 @@ def export(
     params: Params,
     *,
     about: str = "",
+    runs: Sequence[str] = (),
+    extended_from: Sequence[int] = (),
     command: str = "",
     seconds: float | None = None,
 ) -> dict[str, Any]:
@@ -131,12 +166,14 @@ def export(
     then trained, and texts may be longer than the windows.
 
     Args:
-      path: a folder that does not exist or is empty.
+      path: a folder that does not exist, is empty, or holds a checkpoint of this run.
       name: of the model.
       config: the run.
       data: its corpus.
       params: trained parameters.
       about: one line on what the model is for.
+      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
+      extended_from: the steps that it was given before those of `config`.
       command: what repeats the run.
       seconds: of training, if known.
 
@@ -146,7 +183,7 @@ def export(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    path = free(path)
+    check_free(path, runs)
     sizes = dataclasses.replace(config.model, window=config.length, max_length=MAX_LENGTH)
     model, _ = build(sizes)
     fills = _fills(config)
@@ -157,7 +194,7 @@ def export(
         **shared_facts(config, data, params, about),
         **({} if fills in (None, "subsets") else {"fills": fills}),
         **evaluate(model, rounded(params), data, config.length, blocks),
-        **origin(config, data, command, seconds),
+        **origin(runs, extended_from, command, seconds),
     }
     publish(
         path,
@@ -172,35 +209,19 @@ def export(
     return facts
 
 
-def free(path: Path) -> Path:
-    """The absolute path of a folder that does not exist or is empty.
-
-    Raises:
-      ValueError: if it is neither.
-    """
-    path = Path(path).absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"cannot export to {path}: it is not an empty folder")
-    return path
-
-
 def publish(path: Path, readme: str, sizes: Any, params: Params, **held: Any) -> None:
-    """Writes checkpoint and card to a folder that is free, all at once or not at all.
+    """Writes checkpoint and card to a folder, all at once or not at all; what it held is replaced.
 
     Args:
-      path: absolute.
+      path: the folder.
       readme: the card, Markdown.
       sizes: of the model or heads.
       params: trained parameters.
       **held: as for `checkpoints.save`.
     """
-    draft = path.with_name(path.name + ".part")
-    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
-    checkpoints.save(draft, sizes, params, eos=[text.EOS], **held)
-    (draft / "README.md").write_text(readme)
-    if path.exists():
-        path.rmdir()
-    draft.rename(path)
+    with files.whole_folder(path, replace=True) as draft:
+        checkpoints.save(draft, sizes, params, eos=[text.EOS], **held)
+        (draft / "README.md").write_text(readme, encoding="utf-8")
 
 
 def shared_facts(config: RunConfig, data: Corpus, params: Params, about: str) -> dict[str, Any]:
@@ -216,7 +237,9 @@ def shared_facts(config: RunConfig, data: Corpus, params: Params, about: str) ->
     }
 
 
-def origin(config: RunConfig, data: Corpus, command: str, seconds: float | None) -> dict[str, Any]:
+def origin(
+    runs: Sequence[str], extended_from: Sequence[int], command: str, seconds: float | None
+) -> dict[str, Any]:
     """Where a run's weights come from."""
     return {
         "python": platform.python_version(),
@@ -224,66 +247,9 @@ def origin(config: RunConfig, data: Corpus, command: str, seconds: float | None)
         "device": jax.devices()[0].device_kind,
         "seconds": seconds,
         "command": command,
-        "run": identity(config, data),
+        **({"extended_from": list(extended_from)} if extended_from else {}),
+        **({"run": runs[-1]} if runs else {}),
     }
-
-
-def data_paragraph(facts: dict[str, Any]) -> str:
-    """What a card says of the corpus."""
-    return f"""Python sources, {facts["train_bytes"]:,} bytes to learn from and {facts["held_out_bytes"]:,} held out, \
-split by file (a file is held out iff the hash of its name says so). The corpus has the fingerprint \
-`{facts["corpus"]}`; it was collected under Python {facts["python"]}, and other versions of Python give another one."""
-
-
-def training_sentence(config: RunConfig, facts: dict[str, Any]) -> str:
-    """What a card says of the run."""
-    took = "" if facts["seconds"] is None else f", {facts['seconds'] / 60:.0f} minutes of training"
-    return (
-        f"{facts['steps']} steps of {facts['batch']} windows of {facts['length']} tokens, Muon and AdamW, seed "
-        f"{config.seed}, jax {facts['jax']} on {facts['device']}{took}."
-    )
-
-
-def card(name: str, config: TrainConfig, facts: dict[str, Any]) -> str:
-    """The model card, Markdown."""
-    sizes = config.model
-    distilled = (
-        f" The loss weighs the teacher's law by {config.distill:g} and the data by "
-        f"{1 - config.distill:g}."
-        if config.distill
-        else ""
-    )
-    start = f" It starts from the weights of {config.start}." if config.start else ""
-    return f"""# {name}
-
-{facts["about"]}: {facts["parameters"]:,} parameters, {sizes.layers} layers of width {sizes.width}, \
-{sizes.heads} query heads and {sizes.kv_heads} key-value heads, a vocabulary of {sizes.vocab_size} (bytes and \
-special tokens). Weights are stored in bfloat16.
-
-## Data
-
-{data_paragraph(facts)}
-
-## Training
-
-{training_sentence(config, facts)}{start}{distilled}{_masking(config)}
-
-## Held-out bits per byte
-
-{_scores(facts)}
-
-## Limits
-
-A token attends to the {facts["length"]} tokens up to and including itself, as many as a training window held: every
-distance between two tokens was trained, so texts of up to {MAX_LENGTH:,} tokens can be decoded. The model has seen
-nothing but Python sources.{_limits(config)}
-
-## Reproduce
-
-```
-{facts["command"]}
-```
-"""
 
 
 def _fills(config: TrainConfig) -> Literal["subsets", "canvas", "blocks"] | None:
@@ -293,83 +259,3 @@ def _fills(config: TrainConfig) -> Literal["subsets", "canvas", "blocks"] | None
     if isinstance(config.masking, Masking):
         return "subsets"
     return "blocks" if config.masking.blocks else "canvas"
-
-
-def _masking(config: TrainConfig) -> str:
-    """What a run that fills masks was trained on."""
-    masking = config.masking
-    if masking is None:
-        return ""
-    if isinstance(masking, Noising):
-        each = " Each window is used twice, with a masked set and with its complement"
-        if masking.blocks:
-            shares = ", ".join(
-                f"{share:.1%} of {block}"
-                for block, share in zip(masking.blocks, masking.shares, strict=True)
-            )
-            return f"""
-
-The objective is block diffusion, cross-entropy of masked tokens given their block and the clean blocks before it, one \
-masking rate a block, uniform in [0, 1]. Blocks by share of the windows: {shares} tokens.{each}."""
-        return f"""
-
-The objective is masked diffusion, cross-entropy of masked tokens given the visible ones, one masking rate a window, \
-uniform in [0, 1]; {masking.prompts:.0%} of the windows keep a prefix clean.{each}."""
-    one_by_one, in_gaps, prefixes = masking.shares
-    low, high = masking.rates
-    return f"""
-
-The objective is the joint law of masked tokens given visible ones, in lattice order: {one_by_one:.0%} of the rows \
-have tokens masked one by one (rates from {masking.start:g} to the interval {low:g} to {high:g} over {masking.warmup} \
-steps), {in_gaps:.0%} have 1 to 3 gaps, {prefixes:.0%} a visible prefix alone; up to {masking.scored} masked tokens of \
-a row are scored."""
-
-
-def _scores(facts: dict[str, Any]) -> str:
-    """The table of bits per byte."""
-    packed = f"{facts['gzip_bits_per_byte']:.3f} | {facts['xz_bits_per_byte']:.3f} |"
-    if "fills" in facts and facts["fills"] != "subsets":
-        return _bounds(facts)
-    if "bits_per_byte_half_masked" not in facts:
-        return f"""| this model, as stored | `gzip -9` | `xz -9e` |
-|---|---|---|
-| {facts["held_out_bits_per_byte"]:.3f} | {packed}
-
-The model is scored in windows of {facts["length"]} tokens that overlap by half, each byte with at least half a \
-window before it (but for the first ones); the compressors pack all held-out files as one."""
-    return f"""| second half, given the first | random half | random 95% | `gzip -9` | `xz -9e` |
-|---|---|---|---|---|
-| {facts["held_out_bits_per_byte"]:.3f} | {facts["bits_per_byte_half_masked"]:.3f} \
-| {facts["bits_per_byte_95_masked"]:.3f} | {packed}
-
-The model, as stored, is scored on windows of {facts["length"]} tokens, in bits per masked byte given the others; \
-the compressors pack all held-out files as one."""
-
-
-def _bounds(facts: dict[str, Any]) -> str:
-    """The table of a canvas model."""
-    columns = {
-        "from left to right": "bits_per_byte_left_to_right",
-        "diffusion bound": "held_out_bits_per_byte",
-        "`gzip -9`": "gzip_bits_per_byte",
-        "`xz -9e`": "xz_bits_per_byte",
-    }
-    columns = {name: key for name, key in columns.items() if key in facts}
-    row = lambda cells: f"| {' | '.join(cells)} |"
-    exact = ""
-    if "bits_per_byte_left_to_right" in facts:
-        exact = "; from left to right, blocks of one token give the likelihood itself"
-    return f"""{row(columns)}
-|{"---|" * len(columns)}
-{row(f"{facts[key]:.3f}" for key in columns.values())}
-
-The model, as stored, is scored on windows of {facts["length"]} tokens. The bound is the expected cross-entropy over \
-masking rates, weighted by one over the rate{exact}. The compressors pack all held-out files as one."""
-
-
-def _limits(config: TrainConfig) -> str:
-    if config.masking is None:
-        return ""
-    if isinstance(config.masking, Noising):
-        return " It restores masked tokens (`jaxdec.denoise`)."
-    return " It fills gaps (`jaxdec.infill`) and predicts no next token."

@@ -1,6 +1,7 @@
 """From a finished run of draft heads to a checkpoint that can be shipped: agreement with the target, facts and card."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,13 @@ import numpy as np
 from jaxdec.model import Heads, Inputs, Model, Params
 from jaxdec.models import TransformerConfig
 from jaxdec.training import corpus
+from jaxdec.training.card import MAX_LENGTH, data_paragraph, training_sentence
 from jaxdec.training.export import (
-    MAX_LENGTH,
-    data_paragraph,
-    free,
+    check_free,
     origin,
     publish,
     rounded,
     shared_facts,
-    training_sentence,
 )
 from jaxdec.training.heads import HeadTraining, drafts
 
@@ -101,13 +100,15 @@ def export_heads(
     target: tuple[Model, Params],
     *,
     about: str = "",
+    runs: Sequence[str] = (),
+    extended_from: Sequence[int] = (),
     command: str = "",
     seconds: float | None = None,
 ) -> dict[str, Any]:
     """Evaluates heads as they are shipped and writes checkpoint and card, all at once or not at all.
 
     Args:
-      path: a folder that does not exist or is empty.
+      path: a folder that does not exist, is empty, or holds a checkpoint of this run.
       name: of the heads.
       config: the run.
       data: its corpus.
@@ -115,6 +116,8 @@ def export_heads(
       params: trained parameters.
       target: the model that they draft for, and its parameters.
       about: one line on what they are for.
+      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
+      extended_from: the steps that it was given before those of `config`.
       command: what repeats the run.
       seconds: of training, if known.
 
@@ -124,7 +127,7 @@ def export_heads(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    path = free(path)
+    check_free(path, runs)
     sizes = config.model
     if isinstance(sizes, TransformerConfig):
         sizes = dataclasses.replace(sizes, window=config.length, max_length=MAX_LENGTH)
@@ -132,7 +135,7 @@ def export_heads(
         **shared_facts(config, data, params, about),
         "held_out_bytes": sum(len(source.content) for source in data.held_out),
         **agreement(config, heads, rounded(params), target, data.held_out_stream()),
-        **origin(config, data, command, seconds),
+        **origin(runs, extended_from, command, seconds),
     }
     publish(
         path,

@@ -2,11 +2,13 @@
 
 Everything that a step reads is a function of the configuration and the step's number (its batch, its learning rate) or
 lies in the checkpoint (parameters, optimizer state). A run that is killed continues from its last checkpoint along the
-same curve, bit for bit on the same machine.
+same curve, bit for bit on the same machine. A run may be given more steps: it continues from its last checkpoint with
+the learning rates of the longer run.
 """
 
 import dataclasses
 import functools
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -21,7 +23,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from optax import contrib
 
-from jaxdec import text
+from jaxdec import files, text
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.training import corpus, noising, objectives, subsets
@@ -140,7 +142,7 @@ def train(
     """Trains, or continues the training that a killed run left in `folder`.
 
     Args:
-      config: the run; a folder continues only the configuration that it was started with.
+      config: the run; a folder continues only the configuration that it was started with, with as many steps or more.
       data: the corpus.
       folder: gets `config.json`, `losses.jsonl` (one line a step) and `state/` (checkpoints).
       teacher: the model to distil from, if `config.distill > 0`.
@@ -194,13 +196,13 @@ def descend(
     """Takes the steps of a run, or those that a killed run left to do.
 
     Args:
-      config: the run; a folder continues only the configuration that it was started with.
+      config: the run; a folder continues only the configuration that it was started with, with as many steps or more.
       data: the corpus.
       folder: as for `train`.
       params: what a fresh run starts from.
       draw: `(stream, batch, length, seed, step) -> batch`, arrays with one row a window.
       loss: `(params, fixed, batch) -> nats` of `rows_at_once` rows.
-      fixed: parameters that are not trained.
+      fixed: parameters that are not trained, those of a teacher; part of the run as the configuration is.
       report: called with (steps done, loss in nats, seconds since the start) after each step.
 
     Returns:
@@ -212,7 +214,8 @@ def descend(
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder / "config.json", {**dataclasses.asdict(config), "corpus": data.fingerprint()})
+    run = {**dataclasses.asdict(config), "corpus": data.fingerprint()}
+    _claim(folder, run | ({} if fixed is None else {"teacher": fingerprint(fixed)}))
     update = optimizer(config)
     state = {"params": params, "optimizer": update.init(params)}
     stream = data.train_stream()
@@ -278,26 +281,69 @@ def _checked(params: Params, like: Params, name: str | None) -> Params:
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
 
 
-def _claim(path: Path, run: dict) -> None:
-    """Writes the run's configuration, or checks that the folder holds this very run."""
+def fingerprint(params: Params) -> str:
+    """A hash of parameters, their names and shapes."""
+    digest = hashlib.sha256()
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        x = np.asarray(x)
+        digest.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
+        digest.update(x.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def extended_from(folder: Path, steps: int) -> tuple[int, ...]:
+    """The numbers of steps, in turn, that the run of a folder was given before it is given `steps`.
+
+    Args:
+      folder: of the run; need not exist.
+      steps: of the configuration that is to run there.
+
+    Raises:
+      ValueError: if the folder holds something else, or a run of more steps.
+    """
+    held = _held(Path(folder)) or {"steps": steps}
+    if held["steps"] > steps:
+        raise ValueError(
+            f"{folder} holds a run with {held['steps']} steps, more than {steps}; use a new folder"
+        )
+    earlier = tuple(held.get("extended_from", ()))
+    return (*earlier, held["steps"]) if held["steps"] < steps else earlier
+
+
+def _held(folder: Path) -> dict[str, Any] | None:
+    """The configuration of the run that a folder holds."""
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    try:
+        held = json.loads(path.read_bytes())
+    except ValueError:
+        held = None
+    if not isinstance(held, dict) or not isinstance(held.get("steps"), int):
+        raise ValueError(f"{path} is not the configuration of a run")
+    return held
+
+
+def _claim(folder: Path, run: dict[str, Any]) -> None:
+    """Writes the run's configuration, or checks that the folder holds this very run, with as many steps or fewer."""
     run = json.loads(json.dumps(run))
-    if path.exists():
-        held = json.loads(path.read_text())
-        changed = sorted(k for k in run.keys() | held.keys() if run.get(k) != held.get(k))
+    held = _held(folder)
+    if held is not None:
+        changed = {k for k in run.keys() | held.keys() if run.get(k) != held.get(k)}
+        changed -= {"extended_from", "steps"}
         if changed:
             raise ValueError(
-                f"{path.parent} holds another run: {', '.join(changed)} differ; use a new folder"
+                f"{folder} holds another run: {', '.join(sorted(changed))} differ; use a new folder"
             )
-        return
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(run, indent=2) + "\n")
-    draft.replace(path)
+        earlier = extended_from(folder, run["steps"])
+        if run["steps"] == held["steps"]:
+            return
+        run["extended_from"] = list(earlier)
+    files.write_whole(folder / "config.json", json.dumps(run, indent=2) + "\n")
 
 
 def _losses(path: Path, start: int):
     """Opens the log for appending after `start` steps; later lines of a killed run are dropped."""
     lines = path.read_text().splitlines() if path.exists() else []
-    draft = path.with_suffix(".tmp")
-    draft.write_text("".join(line + "\n" for line in lines[:start]))
-    draft.replace(path)
+    files.write_whole(path, "".join(line + "\n" for line in lines[:start]))
     return path.open("a")

@@ -73,6 +73,15 @@ def test_tokens_are_those_of_sequential_decoding(form, width, sequential):
     assert forwards.sum() < masked(requests()).sum()
 
 
+@pytest.mark.parametrize(("form", "more"), [("assd", 1), ("fused", 0)])
+def test_a_stop_costs_one_forward_at_most(form, more):
+    """The second of two forwards may be for nothing where the first draft ends the row."""
+    result = fill(FORMS[form](3), requests(), eos=[0, 2])
+    new = np.asarray(result.known).sum(1) - requests()[1].sum(1)
+    excess = np.asarray(result.stats.target_forwards) - new
+    assert jaxdec.Status.EOS in result.status and excess.max() == more
+
+
 @pytest.mark.parametrize("form", RULED)
 def test_the_ratio_rule_takes_no_more_forwards_than_tokens(form):
     for width in (2, 8):

@@ -64,10 +64,10 @@ def judge(p, q, drafts):
         return np.asarray(law.passing)[0], np.asarray(law.closing)[0]
 
 
-def verify(chooser, conditionals, before, drafts, q, bonus=True, settled=0):
+def verify(chooser, conditionals, before, drafts, q, bonus=True, drawn=0):
     """Tokens of a round: the accepted drafts and what closes them."""
     p = tuple(tuple(conditionals((*before, *drafts[:i]))) for i in range(len(drafts) + 1))
-    q = tuple(p[i] if i < settled else tuple(law) for i, law in enumerate(q))
+    q = tuple(p[i] if i < drawn else tuple(law) for i, law in enumerate(q))
     passing, closing = judge(p, q, drafts)
     passed = np.array([chooser.flip(probability) for probability in passing])
     count = int(verifiers.first_failure(jnp.asarray(passed)))
@@ -85,7 +85,7 @@ def self_draft(conditionals, total, width, bonus=True, forwards=None):
             if len(drafts) == 1:  # a draw of the model itself, and the last one
                 x = (*x, *drafts)
                 continue
-            kept, closing = verify(chooser, conditionals, x, drafts, q, bonus, settled=1)
+            kept, closing = verify(chooser, conditionals, x, drafts, q, bonus, drawn=1)
             x = (*x, *kept, *closing)[:total]
         assert calls <= total
         return x

@@ -11,10 +11,12 @@ import pytest
 from flax import nnx
 
 import jaxdec
-from benchmarks import cases, charts, diffusion, optimal, report, speculation, workload
+from benchmarks import canvases, charts, optimal, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
-from benchmarks.setting import plain
+from benchmarks.case import ANY_SUBSET, CANVAS, CAUSAL, check
+from benchmarks.cases import CASES, diffusion, diffusion_cache, speculation
+from benchmarks.variants import plain
 from jaxdec import checkpoints, growth, text
 from jaxdec.catalogue import DENOISING, REFRESH_RULES
 from jaxdec.decoding import Rows
@@ -26,12 +28,11 @@ from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 from tests.benchmarks import humaneval_files
 
-CAUSAL = ["pair", "grown", "step_overhead", "tokens_per_forward"]
-SPECULATION = ["speculation", "speculation_grown", "optimal_acceptance"]
-CAUSAL += SPECULATION
-INFILLING = ["any_subset", "any_subset_grown", "any_subset_cache", "infilling"]
-CANVAS = ["diffusion", "diffusion_cache"]
-CASES = [*CAUSAL, *INFILLING, *CANVAS]
+RUN = [name for name, case in CASES.items() if case.models is not None]
+NAMES = {
+    kind: [name for name in RUN if CASES[name].models.kinds == kind.kinds]
+    for kind in (CAUSAL, ANY_SUBSET, CANVAS)
+}
 MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
 TIMED = {
     *("method", "exactness", "batch", "temperature", "draft_length", "prompt_tokens", "new_tokens"),
@@ -73,32 +74,32 @@ def results(tmp_path_factory):
     """Every case's result, run as a user runs it."""
     root = tmp_path_factory.mktemp("benchmarks")
     causal, infills = pair(root / "causal"), pair(root / "infills", "subsets")
-    models = dict.fromkeys(CAUSAL, causal) | dict.fromkeys(INFILLING, infills)
-    models |= dict.fromkeys(CANVAS, pair(root / "canvas", "blocks", "judge"))
+    models = dict.fromkeys(NAMES[CAUSAL], causal) | dict.fromkeys(NAMES[ANY_SUBSET], infills)
+    models |= dict.fromkeys(NAMES[CANVAS], pair(root / "canvas", "blocks", "judge"))
     humaneval_files.write(root)
     jax.config.update("jax_disable_most_optimizations", True)  # these programs run for a moment
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXDEC_DATA", str(root))
-        for case in CASES:
+        for case in RUN:
             options = ["--quick", *models[case], "--results", str(root / "results")]
             assert main(["run", case, *options]) == 0
     jax.config.update("jax_disable_most_optimizations", False)
     found = report.load(root / "results")
-    assert [result["case"] for result in found] == CASES
+    assert [result["case"] for result in found] == RUN
     return {result["case"]: result for result in found}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", RUN)
 def test_a_result_says_where_it_comes_from(results, case):
     result = results[case]
     assert set(result["machine"]) >= MACHINE
     assert result["quick"] and result["rows"]
-    assert list(result["models"]) == ["target", "judge" if case in CANVAS else "draft"]
+    assert list(result["models"]) == ["target", CASES[case].models.role]
     target, second = result["models"].values()
     assert target["parameters"] > second["parameters"]
 
 
-@pytest.mark.parametrize("case", INFILLING[:3])
+@pytest.mark.parametrize("case", NAMES[ANY_SUBSET][:3])
 def test_rows_about_gaps(results, case):
     for row in results[case]["rows"]:
         if row["exactness"] == "token-identical":
@@ -153,6 +154,21 @@ def test_step_overhead_is_step_over_forward(results):
         low, high = row["overhead_quartiles"]
         assert 0 < low <= row["overhead"] <= high
         assert row["bar"] == 1.15
+
+
+def test_host_overhead_is_a_call_less_a_bare_forward(results):
+    rows = results["host_overhead"]["rows"]
+    assert [(row["batch"], row["temperature"]) for row in rows] == [
+        (1, 0),
+        (1, 0.8),
+        (8, 0),
+        (8, 0.8),
+    ]
+    for row in rows:
+        low, high = row["host_seconds_quartiles"]
+        assert low <= row["host_seconds"] <= high
+        assert row["seconds"] > 0 and row["bare_seconds"] > 0 and row["prepare_seconds"] > 0
+        assert row["tokens"] == row["batch"] and row["repeats"] == 3
 
 
 def test_agreement_with_plain_decoding(results):
@@ -248,10 +264,12 @@ def test_a_comb_has_a_chain_with_siblings():
 
 def test_the_chart_of_trees_has_a_line_a_family(results, tmp_path):
     rows = results["speculation"]["rows"]
-    found = charts.trees(rows, 0.0)
+    found = speculation.curves(rows, 0.0)
     assert set(found) == {"dynamic-tree", "sequoia", "rsd-s", "comb"}
     (row,) = [r for r in rows if (r["method"], r["temperature"]) == ("comb", 0.0)]
     assert found["comb"] == [(4, row["tokens_per_forward"])]
+    for ax in speculation.chart(rows).axes:
+        assert [label.get_text() for label in ax.texts] == [*found, "chain"]
     (path,) = charts.write([results["speculation"]], tmp_path)
     assert path == tmp_path / "docs" / "images" / "speculation.svg"
     assert path.read_bytes().count(b"</svg>") == 1
@@ -309,19 +327,21 @@ def test_canvases_by_policy(results):
 
 def test_the_chart_is_drawn_from_the_results(results, tmp_path):
     rows = results["diffusion"]["rows"]
-    found = charts.policies([*rows, {**rows[2], "block": 4}], 0.0)
-    assert {name: len(curve) for name, curve in found.items()} == {
-        "left-to-right": 1,
-        "threshold": 2,
+    found = diffusion.curves([*rows, {**rows[2], "block": 4}])
+    assert {name: [len(curve) for curve in lines.values()] for name, lines in found.items()} == {
+        "left-to-right": [1, 1, 1],
+        "threshold": [2, 2, 2],
     }
-    assert found["left-to-right"] == [(1.0, rows[1]["bits_per_byte"])]
+    assert found["left-to-right"][0.0] == [(1.0, rows[1]["bits_per_byte"])]
+    panels = [ax.get_title() for ax in diffusion.chart(rows).axes if ax.axison]
+    assert panels == ["threshold"]
     (path,) = charts.write([results["diffusion"]], tmp_path)
     assert path == tmp_path / "docs" / "images" / "diffusion.svg"
     drawn = path.read_bytes()
     assert drawn.count(b"</svg>") == 1
     assert len(charts.write(list(results.values()), tmp_path)) == 2
     assert path.read_bytes() == drawn
-    with pytest.raises(ValueError, match="no result of the cases diffusion"):
+    with pytest.raises(ValueError, match="no result of the cases speculation, diffusion"):
         charts.write([results["pair"]], tmp_path)
 
 
@@ -349,7 +369,7 @@ def test_a_judge_scores_given_the_prompt_and_the_text_so_far(quick_compilation):
     setting = SimpleNamespace(draft=SimpleNamespace(model=model, params=params))
     tokens = np.array([[97, 98, 99, 100, 101], [97, 98, 99, 97, 97]])
     held = workload.Prompts(tokens[:, :2], np.array([2, 2]))
-    judge = diffusion.Judge(setting, held)
+    judge = canvases.Judge(setting, held)
     law = jax.nn.log_softmax(model(params, Inputs.causal(jnp.asarray(tokens)), None).logits)
     chosen = [[law[row, i - 1, tokens[row, i]] for i in (2, 3, 4)] for row in range(2)]
     expected = -np.mean(chosen, axis=1) / np.log(2)
@@ -379,22 +399,23 @@ def test_every_cache_has_its_reference():
         block_size=8,
     )
     found = {
-        v.name: (v, reference) for v, reference in diffusion.cached(SimpleNamespace(target=target))
+        v.name: (v, reference)
+        for v, reference in diffusion_cache.cached(SimpleNamespace(target=target))
     }
     assert set(found) == {*REFRESH_RULES, "none, sub-blocks"}
     for variant, reference in found.values():
         plain = found[reference][0].decoder
         assert dataclasses.replace(variant.decoder, refresh=plain.refresh) == plain
     target.fills = "canvas"
-    names = [variant.name for variant, _ in diffusion.cached(SimpleNamespace(target=target))]
+    names = [variant.name for variant, _ in diffusion_cache.cached(SimpleNamespace(target=target))]
     assert names == ["none", "prefix", "dual", "frozen"]
 
 
-def test_the_legend_of_infilling_comes_with_its_rows(results):
+def test_the_legend_of_a_case_comes_with_its_rows(results):
     alone, others = [results["infilling"]], [results["pair"], results["grown"]]
-    assert "*sequential*" in report.render(alone, full=False)
-    assert "*sequential*" not in report.render(others, full=True)
-    shown = report.render(alone, full=True)
+    assert "*sequential*" not in report.render(others)
+    shown = report.render(alone)
+    assert "*sequential*" in shown
     assert "2 passed" in shown and "new tokens a prompt" not in shown
 
 
@@ -406,31 +427,8 @@ def test_the_report_comes_from_the_files_alone(results, tmp_path, capsys):
     assert main(["report", "--results", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "| 123456 |" in shown and "an abacus" in shown and "not a measurement" in shown
-    for case in CASES:
-        assert (f"### {case}:" in shown) == (case == "pair")
-
-
-def test_markers_are_rewritten_idempotently(results, tmp_path):
-    readme, page = tmp_path / "README.md", tmp_path / "docs" / "benchmarks.md"
-    readme.write_text(f"# Before\n{report.START}\nlast run's rows\n{report.END}\nafter\n")
-    report.write(list(results.values()), tmp_path)
-    once = readme.read_text(), page.read_text()
-    assert once[0].startswith("# Before\n") and once[0].endswith("\nafter\n")
-    assert "last run's rows" not in once[0] and "### grown" in once[0] and "compile s" in once[1]
-    report.write(list(results.values()), tmp_path)
-    assert (readme.read_text(), page.read_text()) == once
-
-
-@pytest.mark.parametrize(
-    "broken",
-    ["", report.START, report.END + report.START, report.START + report.END + report.END],
-)
-def test_broken_markers_leave_the_files_alone(tmp_path, broken):
-    (tmp_path / "README.md").write_text(broken)
-    with pytest.raises(ValueError, match="each once"):
-        report.write([], tmp_path)
-    assert (tmp_path / "README.md").read_text() == broken
-    assert not (tmp_path / "docs").exists()
+    for case in RUN:
+        assert (f"## {case}:" in shown) == (case == "pair")
 
 
 @pytest.mark.parametrize(
@@ -438,6 +436,7 @@ def test_broken_markers_leave_the_files_alone(tmp_path, broken):
     [
         (["run", "pair", "--target", "no-such-model"], "no checkpoint 'no-such-model'"),
         (["report"], "x.json is not a benchmark result"),
+        (["report", "--write"], "x.json is not a benchmark result"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
@@ -464,23 +463,25 @@ def test_canvases_need_a_canvas_and_a_causal_judge():
     model = dataclasses.replace(hash_oracle(text.VOCAB_SIZE)[0], any_subset=False)
     causal = SimpleNamespace(name="next", model=model)
     canvas = SimpleNamespace(name="canvas", model=canvas_model(causal.model, text.MASK))
-    cases.check("diffusion", canvas, causal)
+    check(CASES["diffusion"], canvas, causal)
     for case, target, second, needed in [
         ("diffusion", causal, causal, "kind canvas as its target; 'next' is of kind causal"),
         ("diffusion", canvas, canvas, "kind causal as its judge; 'canvas' is of kind canvas"),
         ("pair", canvas, causal, "kind causal as its target; 'canvas' is of kind canvas"),
     ]:
         with pytest.raises(ValueError, match=needed):
-            cases.check(case, target, second)
+            check(CASES[case], target, second)
 
 
-def test_each_case_names_its_own_checkpoints():
-    assert list(cases.CASES) == report.ORDER == [*CASES, "kernels"]
-    assert cases.CASES["kernels"].models is None
-    kinds = {"CAUSAL": CAUSAL, "ANY_SUBSET": INFILLING, "CANVAS": CANVAS}
-    for kind, names in kinds.items():
-        assert all(cases.CASES[name].models is getattr(cases, kind) for name in names)
-    names = [(models.target, models.second) for models in (cases.ANY_SUBSET, cases.CANVAS)]
+def test_cases_are_found_in_their_order():
+    folder = report.ROOT / "benchmarks" / "cases"
+    assert {path.stem for path in folder.glob("*.py")} == {"__init__", *CASES}
+    orders = [case.order for case in CASES.values()]
+    assert orders == sorted(set(orders))
+    assert (next(iter(CASES)), next(reversed(CASES))) == ("pair", "kernels")
+    for name, case in CASES.items():
+        assert case.name == name and case.about and case.columns
+    names = [(models.target, models.second) for models in (ANY_SUBSET, CANVAS)]
     assert names == [("code-infill", "code-infill-draft"), ("code-block", "code-target")]
 
 

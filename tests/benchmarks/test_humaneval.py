@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import jaxdec
-from benchmarks import humaneval, infilling, sandbox
+from benchmarks import fills as scoring
+from benchmarks import humaneval, sandbox
 from benchmarks.humaneval import SUFFIX, WINDOW, Problem, batch, choose, load, parses
 from benchmarks.sandbox import Outcome, Verdict
 from benchmarks.workload import Variant
@@ -131,10 +132,10 @@ def test_what_parses(source, expected, recwarn):
 
 
 def test_entropy_of_a_text():
-    assert infilling.entropy(b"aaaa") == 0
-    assert infilling.entropy(b"abab") == pytest.approx(1)
-    assert infilling.entropy(bytes(range(64))) == pytest.approx(6)
-    assert infilling.entropy(b"aaab") == pytest.approx(2 - 0.75 * math.log2(3))
+    assert scoring.entropy(b"aaaa") == 0
+    assert scoring.entropy(b"abab") == pytest.approx(1)
+    assert scoring.entropy(bytes(range(64))) == pytest.approx(6)
+    assert scoring.entropy(b"aaab") == pytest.approx(2 - 0.75 * math.log2(3))
 
 
 @pytest.fixture
@@ -150,10 +151,10 @@ def sequential(oracle):
 
 def test_filling_does_not_depend_on_the_batch(problems, oracle):
     some = problems[:3]
-    fills, counted = infilling.fill(sequential(oracle), some, 2, 1.0)
+    fills, counted = scoring.fill(sequential(oracle), some, 2, 1.0)
     assert [len(fill) for fill in fills] == [len(held.gap) for held in some]
-    assert infilling.fill(sequential(oracle), some, 4, 1.0) == (fills, counted)
-    assert infilling.fill(sequential(oracle), some, 4, 0.0)[0] != fills
+    assert scoring.fill(sequential(oracle), some, 4, 1.0) == (fills, counted)
+    assert scoring.fill(sequential(oracle), some, 4, 0.0)[0] != fills
     size = sum(map(len, fills))
     assert counted["bytes"] == counted["target_forwards"] == size, "repeated rows do not count"
     assert counted["forwards_per_byte"] == 1 and counted["rows_per_byte"] == 2
@@ -161,36 +162,36 @@ def test_filling_does_not_depend_on_the_batch(problems, oracle):
 
 
 def test_only_bytes_are_filled_in(problems, oracle):
-    fills, _ = infilling.fill(sequential(oracle), problems[:3], 4, 0.0)
+    fills, _ = scoring.fill(sequential(oracle), problems[:3], 4, 0.0)
     model, params = oracle
     biased = model, params.at[:, text.BOS :].add(100)
-    assert infilling.fill(sequential(biased), problems[:3], 4, 0.0)[0] == fills
+    assert scoring.fill(sequential(biased), problems[:3], 4, 0.0)[0] == fills
 
 
 def test_a_gap_that_stays_open_is_an_error(problems, oracle):
     model, params = oracle
     with pytest.raises(RuntimeError, match="sequential left a gap open"):
-        infilling.fill(sequential((model, params * np.nan)), problems[:3], 4, 0.0)
+        scoring.fill(sequential((model, params * np.nan)), problems[:3], 4, 0.0)
 
 
 def test_scores(problems, oracle):
     held = problems[0]
-    scorer = infilling.Scorer(*oracle, 4)
+    scorer = scoring.Scorer(*oracle, 4)
     fills = [held.gap, b"b + a", b"a - b", b"a + (", b"a\n  b", b"exit("]
     scores = scorer([held] * len(fills), fills)
     assert [score.exact for score in scores] == [True, *[False] * 5]
     assert [score.parses for score in scores] == [True, True, True, False, False, False]
     passed, failed = Verdict.PASSED, Verdict.FAILED
     assert [score.verdict for score in scores] == [passed, passed, *[failed] * 4]
-    summary = infilling.summary(scores)
+    summary = scoring.summary(scores)
     assert summary["exact"] == 1 / 6 and summary["parses"] == 3 / 6 and summary["passes"] == 2 / 6
     assert summary["verdicts"] == {"passed": 2, "failed": 4, "timeout": 0, "memory": 0}
-    assert summary["entropy"] == pytest.approx(sum(map(infilling.entropy, fills)) / 6)
+    assert summary["entropy"] == pytest.approx(sum(map(scoring.entropy, fills)) / 6)
 
 
 def test_bits_are_those_of_sequential_filling(problems, oracle):
     (model, params), some = oracle, problems[:3]
-    scorer = infilling.Scorer(model, params, 4)
+    scorer = scoring.Scorer(model, params, 4)
     rows = batch(some, 4)
     filled = jaxdec.infill(
         jaxdec.autoregressive(model),
@@ -205,7 +206,7 @@ def test_bits_are_those_of_sequential_filling(problems, oracle):
     scores = scorer(some, rows.fills(np.asarray(filled.tokens)))
     np.testing.assert_allclose([score.bits for score in scores], expected, rtol=1e-5)
     size = sum(len(held.gap) for held in some)
-    found = infilling.summary(scores)["bits_per_byte"]
+    found = scoring.summary(scores)["bits_per_byte"]
     assert found == pytest.approx(float(expected.sum()) / size, rel=1e-5)
 
 
@@ -214,7 +215,7 @@ def test_a_text_is_run_once_and_what_does_not_parse_never(problems, oracle, monk
     monkeypatch.setattr(
         sandbox, "run", lambda program: programs.append(program) or Outcome(Verdict.PASSED)
     )
-    held, scorer = problems[0], infilling.Scorer(*oracle, 4)
+    held, scorer = problems[0], scoring.Scorer(*oracle, 4)
     quote = b'"""a)'  # a file that swallows its own test would pass
     first = scorer([held, held, held], [b"a + b", quote, b"a + b"])
     again = scorer([held, problems[1]], [b"a + b", b"return b"])
@@ -224,5 +225,5 @@ def test_a_text_is_run_once_and_what_does_not_parse_never(problems, oracle, monk
 
 
 def test_agreement_with_the_baseline():
-    found = infilling.agreement([b"abc", b"de"], [b"abc", b"dx"])
+    found = scoring.agreement([b"abc", b"de"], [b"abc", b"dx"])
     assert found == {"identical": 4 / 5, "identical_rows": 1}

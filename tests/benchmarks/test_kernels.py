@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import kernel_entries, kernels, report
+from benchmarks import kernel_entries, kernel_timing
 from benchmarks.__main__ import main
+from benchmarks.cases import kernels
 from benchmarks.setting import QUICK, Setting
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -42,8 +43,8 @@ def test_every_operation_has_entries_whose_shapes_are_those_of_its_arguments():
 @pytest.mark.parametrize("name", TIMED)
 def test_a_method_is_checked_and_timed_against_plain_xla(name):
     """The reference stands in for a kernel."""
-    first, plain = kernels.timed(ENTRIES[name], "reference", SETTING)
-    assert (first["method"], plain["method"]) == ("reference", kernels.PLAIN)
+    first, plain = kernel_timing.timed(ENTRIES[name], "reference", SETTING)
+    assert (first["method"], plain["method"]) == ("reference", kernel_timing.PLAIN)
     for row in (first, plain):
         assert row["correct"] and row["different"] == 0 and row["repeats"] == QUICK.repeats
         assert row["seconds"] > 0 and row["compile_seconds"] > 0
@@ -53,7 +54,7 @@ def test_a_method_is_checked_and_timed_against_plain_xla(name):
 
 @pytest.mark.parametrize("name", ["one token", "diffusion block", "canvas"])
 def test_public_attention_does_the_same_work(name):
-    *_, other = kernels.timed(ENTRIES[f"span_attention, {name}"], "reference", SETTING)
+    *_, other = kernel_timing.timed(ENTRIES[f"span_attention, {name}"], "reference", SETTING)
     assert other["method"] == "dot_product_attention, xla"
     assert other["correct"] and other["wall_ratio"] > 0
 
@@ -64,7 +65,7 @@ def test_public_attention_has_no_trees():
 
 
 def test_wrong_and_broken_methods_are_seen(monkeypatch):
-    entry, chosen = ENTRIES["unmask, ragged"], kernels.chosen
+    entry, chosen = ENTRIES["unmask, ragged"], kernel_timing.chosen
     plain = chosen(entry, "reference")
 
     def wrong(*arguments):
@@ -77,11 +78,11 @@ def test_wrong_and_broken_methods_are_seen(monkeypatch):
 
     for function in (wrong, broken):
         monkeypatch.setattr(
-            kernels,
+            kernel_timing,
             "chosen",
             lambda entry, name, function=function: function if name == "gpu" else plain,
         )
-        first, other = kernels.timed(entry, "gpu", SETTING)
+        first, other = kernel_timing.timed(entry, "gpu", SETTING)
         assert other["correct"] and other["seconds"] > 0
         if function is wrong:
             assert first["correct"] is False and first["error"] is None
@@ -93,10 +94,10 @@ def test_wrong_and_broken_methods_are_seen(monkeypatch):
 def test_disagreement():
     a = jnp.array([1.0, jnp.nan, -jnp.inf, 3.0])
     same, ints = (a, a), (jnp.array([1, 2, 3, 4]), jnp.array([1, 2, 0, 4]))
-    assert kernels.disagreement([same, ints]) == (0.0, 0.25)
-    assert kernels.disagreement([(a.at[3].set(4.0), a)]) == (0.25, 0.0)
+    assert kernel_timing.disagreement([same, ints]) == (0.0, 0.25)
+    assert kernel_timing.disagreement([(a.at[3].set(4.0), a)]) == (0.25, 0.0)
     for place, value in ((0, jnp.nan), (1, 0.0), (2, 0.0), (2, jnp.inf)):
-        assert kernels.disagreement([(a.at[place].set(value), a)])[0] == np.inf
+        assert kernel_timing.disagreement([(a.at[place].set(value), a)])[0] == np.inf
 
 
 def test_a_loop_makes_every_call():
@@ -107,11 +108,11 @@ def test_a_loop_makes_every_call():
         return x + y
 
     arguments = jnp.zeros(3), jnp.ones(3)
-    method = kernels.loop("", function, arguments, 5, in_place=False)
+    method = kernel_timing.loop("", function, arguments, 5, in_place=False)
     jax.block_until_ready(method.work(method.setup()))
     jax.effects_barrier()
     assert len(calls) == 5
-    method = kernels.loop("", lambda x, y: x + y, arguments, 5, in_place=True)
+    method = kernel_timing.loop("", lambda x, y: x + y, arguments, 5, in_place=True)
     held, _ = method.work(method.setup())
     np.testing.assert_array_equal(held, [5] * 3)
     np.testing.assert_array_equal(arguments[0], [0] * 3)
@@ -144,9 +145,3 @@ def test_where_there_is_no_gpu_the_results_say_so(tmp_path, capsys):
         assert row["compiles"] and row["kernels"] == 1 and row["vmem_bytes"] > 0
         assert row["moved_bytes"] >= row["least_bytes"]
     assert rows[-1]["aliased_bytes"] > 0
-
-
-def test_the_readme_leaves_out_a_machine_that_timed_nothing():
-    untimed = {"case": "kernels", "quick": False, "rows": [{"device": "cpu", "note": "none"}]}
-    assert report.render([untimed], full=False) == "No results yet.\n"
-    assert report.shown(untimed, full=True)

@@ -108,7 +108,7 @@ def test_a_rounded_cache_of_a_network():
 
 
 def test_a_canvas_reads_through_the_wrapper():
-    """With a dual cache that is refreshed in every forward nothing that was rounded is read: all tokens are the same."""
+    """With a dual cache that is refreshed in every forward nothing that was rounded is read."""
     model, params = canvases.transformer()
     decode = lambda period, **options: canvases.decode(
         denoise(

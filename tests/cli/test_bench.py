@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxdec import catalogue
-from jaxdec.cli import options
+from jaxdec.cli import loading
 from jaxdec.cli.bench import chosen_draft, read_prompts
 
 LINES = b"def add(a, b):\n\nimport os, sys\nx = 1\n"
@@ -29,7 +29,9 @@ def test_one_run_gives_a_table_numbers_and_a_chart(jaxdec, models, pair, prompts
     files = ["--json", numbers, "--chart", chart]
     methods = "lookup,sequoia-recursive,draft"
     code, out, err = bench(jaxdec, pair, prompts, methods, *sizes, *files)
-    assert (code, err) == (0, "")
+    assert code == 0, err
+    names = ["autoregressive", *methods.split(",")]
+    assert err.splitlines() == [f"compiling {m} ({i} of 4)" for i, m in enumerate(names, 1)]
     held = json.loads(numbers.read_text())
     assert set(held["machine"]) >= {"device", "commit", "jaxdec", "jax", "numpy", "python"}
     assert held["target"]["name"] == "target"
@@ -62,11 +64,11 @@ def test_one_run_gives_a_table_numbers_and_a_chart(jaxdec, models, pair, prompts
 def test_a_named_draft_is_for_methods_of_its_kind(models):
     named = str(models / "draft")
     chosen = [
-        chosen_draft(catalogue.METHODS[name], named, options.load_draft)
+        chosen_draft(catalogue.METHODS[name], named, loading.load_draft)
         for name in ("lookup", "draft-token", "diffuspec", "medusa-recursive")
     ]
     assert chosen == [None, named, "code-block", "code-medusa"]
-    assert chosen_draft(catalogue.METHODS["draft"], None, options.load_draft) == "code-draft"
+    assert chosen_draft(catalogue.METHODS["draft"], None, loading.load_draft) == "code-draft"
 
 
 def test_fields_of_json_lines(tmp_path):
@@ -81,10 +83,16 @@ def test_fields_of_json_lines(tmp_path):
 BAD = {
     "no such method": ("draft,magic", LINES, [], "'magic'"),
     "a method twice": ("draft,lookup,draft", LINES, [], "'draft' is named twice"),
-    "a filler": ("assd", LINES, [], "'assd' does not continue prompts"),
+    "a filler": ("assd", LINES, [], "'assd' that continues prompts"),
     "nothing in the file": ("draft", b"\n \n", [], "at least 1"),
     "no text in a line": ("draft", b'{"text": "a"}\n\n{"text": 3}\n', [], "line 3 of"),
     "a broken line": ("draft", b'{"text": "a"}\n{"text": \n', [], "line 2 of"),
+    "no method for the draft": (
+        "lookup",
+        LINES,
+        [],
+        "none of the methods autoregressive, lookup drafts",
+    ),
     "prompt too long": ("draft", b"x\n" + b"x" * 505 + b"\n", [], "prompt 1 has 505"),
     "no time": ("draft", LINES, ["--repeats", "0"], "at least 1"),
     "no folder": ("draft", LINES, ["--json", "/no/such/folder/x.json"], "/no/such/folder"),
@@ -99,6 +107,14 @@ def test_bad_input_is_one_line(jaxdec, pair, prompts, name):
     prompts.write_bytes(content)
     code, out, err = bench(jaxdec, pair, prompts, methods, *argv)
     assert (code, out) == (2, "") and expected in err and err.count("\n") == 1, err
+
+
+def test_a_law_that_is_not_finite_is_an_error(jaxdec, models, prompts, tmp_path):
+    argv = ["--prompts", prompts, "--target", models / "nan", "--json", tmp_path / "numbers"]
+    argv += ["--max-new-tokens", 2, "--repeats", 1]
+    code, out, err = jaxdec("bench", "--methods", "autoregressive", *argv)
+    assert (code, out) == (1, "") and not (tmp_path / "numbers").exists()
+    assert err.splitlines()[-1].startswith("jaxdec bench: the model's law is not finite")
 
 
 def test_a_file_that_is_not_there(jaxdec, pair, tmp_path):

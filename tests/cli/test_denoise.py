@@ -14,9 +14,11 @@ from rich.console import Console
 
 import jaxdec as library
 from jaxdec import catalogue, checkpoints, text
+from jaxdec.cli import decode as decoding
 from jaxdec.cli import denoise
 from jaxdec.cli.display import PROMPT, STEPS
 from jaxdec.diffusion import refresh, schedules
+from jaxdec.measuring import timing
 
 PROMPT_TEXT = "def f(a):\n  "
 TOKENS = 20
@@ -120,7 +122,8 @@ def test_show_prints_the_order(decode, report):
 def test_a_terminal_sees_the_canvas_fill(decode, report, monkeypatch):
     found = report("--set", "threshold=0.2")
     terminal = functools.partial(Console, force_terminal=True, color_system="standard", width=80)
-    monkeypatch.setattr(denoise, "Console", terminal)
+    monkeypatch.setattr(denoise, "output", terminal)
+    monkeypatch.setattr(denoise, "figures", functools.partial(terminal, stderr=True))
     out, err = decode("--show", "--set", "threshold=0.2")
     dots = "·" * TOKENS
     assert f"\x1b[2m  {dots}\x1b[0m" in out  # before the first step
@@ -187,8 +190,23 @@ def test_bad_input(jaxdec, models, name):
 
 def test_models_that_fill_no_blocks(jaxdec, models):
     check(jaxdec("denoise", "x", "--target", models / "target"), "causal")
-    cache = ["--cache", "block"]
-    check(jaxdec("denoise", "x", "--target", models / "infill", *cache), "block-causal")
+    check(jaxdec("denoise", "x", "--target", models / "infill"), ("'infill'", "jaxdec infill"))
+    check(jaxdec("denoise", "x", "--target", models / "medusa"), ("medusa", "draft heads"))
+
+
+def test_a_law_that_is_not_finite_is_an_error(jaxdec, models):
+    code, out, err = jaxdec("denoise", "x", "--target", models / "nan-blocks", "--json")
+    assert (code, out) == (1, "") and err.startswith("jaxdec denoise: the model's law is not")
+
+
+def test_nothing_compiles_while_the_clock_runs(decode, monkeypatch):
+    looks = []  # programs that were compiled before each look at the clock
+    clock = SimpleNamespace(perf_counter=lambda: looks.append(len(timing._COMPILED)) or 0.0)
+    monkeypatch.setattr(decoding, "time", clock)
+    for how in ("--show", "--json"):
+        decode("--cache", "dual", "--block", 4, how)
+        began, started, ended = looks[-3:]
+        assert began < started == ended
 
 
 def check(result, expected):

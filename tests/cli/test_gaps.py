@@ -23,6 +23,9 @@ def test_markers_are_found_and_taken_out():
         (b"<FILL:-3>", b"FILL", "<FILL:-3>"),
         (b"<FILL:x>", b"FILL", "<FILL:x>"),
         (b"<:3>", b"", "marker is empty"),
+        (b"a<FILL:<FILL:3>>", b"FILL", "'<FILL:<FILL:3>>' at byte 1 begins as a marker"),
+        (b"<FILL:3> <FILL:4\n>", b"FILL", "'<FILL:4' at byte 9 begins"),
+        (b"<FILL> <FILL:", b"FILL", "'<FILL:' at byte 7"),
     ],
 )
 def test_what_is_no_gap(content, marker, message):

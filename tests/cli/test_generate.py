@@ -1,25 +1,38 @@
+"""`jaxdec generate`: text on stdout, figures on stderr, and the methods of the catalogue by their names."""
+
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from jaxdec import catalogue
+from jaxdec.cli import decode as decoding
+from jaxdec.measuring import timing
 
 PROMPTS = ["def add(a, b):\n", "import os\nimport sys\nimport", "x"]
 WALKS = ["autoregressive", "draft", "lookup"]
 
 
-def decode(jaxdec, pair, *argv, prompts=PROMPTS, tokens=24):
+def decode(jaxdec, models, *argv, prompts=PROMPTS, tokens=24):
     words = [word for prompt in prompts for word in ("--prompt", prompt)]
-    code, out, err = jaxdec("generate", *words, *pair, "--max-new-tokens", tokens, *argv)
-    assert (code, err) == (0, "")
-    return out
+    argv = ["--target", models / "target", "--max-new-tokens", tokens, *argv]
+    code, out, err = jaxdec("generate", *words, *argv)
+    assert code == 0, err
+    if "--json" in argv:
+        assert err == ""
+        return out
+    return out, err
 
 
 @pytest.mark.parametrize("temperature", [0, 0.8])
-def test_methods_give_the_same_text(jaxdec, pair, temperature):
+def test_methods_give_the_same_text(jaxdec, models, temperature):
     argv = ["--temperature", temperature, "--json", "--seed", 3]
+    draft = ["--draft", models / "draft"]
     plain, *others = [
-        json.loads(decode(jaxdec, pair, *argv, "--method", method)) for method in WALKS
+        json.loads(decode(jaxdec, models, *argv, "--method", m, *(draft if m == "draft" else [])))
+        for m in WALKS
     ]
     assert plain["exactness"] == "token-identical"
     for row in plain["rows"]:
@@ -29,60 +42,136 @@ def test_methods_give_the_same_text(jaxdec, pair, temperature):
     assert others[0]["target_forwards"] < plain["target_forwards"] == plain["tokens"]
 
 
-def test_a_masked_model_drafts(jaxdec, pair, models):
+def test_a_masked_model_drafts(jaxdec, models):
     argv = ["--temperature", 0.8, "--json", "--seed", 3]
-    plain = json.loads(decode(jaxdec, pair, *argv, "--method", "autoregressive"))
+    plain = json.loads(decode(jaxdec, models, *argv, "--method", "autoregressive"))
     drafts = ["--method", "diffuspec", "--draft", models / "blocks"]
-    found = json.loads(decode(jaxdec, pair, *argv, *drafts))
+    found = json.loads(decode(jaxdec, models, *argv, *drafts))
     assert [r["tokens"] for r in found["rows"]] == [r["tokens"] for r in plain["rows"]]
     assert found["exactness"] == "token-identical"
 
 
-def test_block_verification_is_greedy_at_temperature_zero(jaxdec, pair):
-    methods = [["autoregressive"], ["draft", "--verifier", "block"]]
+def test_block_verification_is_greedy_at_temperature_zero(jaxdec, models):
+    methods = [["autoregressive"], ["draft", "--verifier", "block", "--draft", models / "draft"]]
     plain, block = (
-        json.loads(decode(jaxdec, pair, "--temperature", 0, "--json", "--method", *method))
+        json.loads(decode(jaxdec, models, "--temperature", 0, "--json", "--method", *method))
         for method in methods
     )
     assert block["exactness"] == "distribution-identical"
     assert [row["tokens"] for row in block["rows"]] == [row["tokens"] for row in plain["rows"]]
 
 
-def test_streamed_text_is_the_whole_text(jaxdec, pair):
+def test_streamed_text_is_the_whole_text(jaxdec, models):
     streamed, whole = (
-        decode(jaxdec, pair, "--method", "lookup", *how).splitlines()
-        for how in ([], ["--no-stream"])
+        decode(jaxdec, models, "--method", "lookup", *how) for how in ([], ["--no-stream"])
     )
-    assert streamed[:-1] == whole[:-1]
-    report = json.loads(decode(jaxdec, pair, "--method", "lookup", "--json"))
+    report = json.loads(decode(jaxdec, models, "--method", "lookup", "--json"))
     rows = "".join(row["prompt"] + row["text"] + "\n" for row in report["rows"])
-    assert "\n".join(streamed[:-1]) == "\n".join(rows.splitlines())
-    for line in (streamed[-1], whole[-1]):
-        numbers = f"{report['tokens']} tokens, {report['target_forwards']} target forwards, "
-        assert line.startswith(numbers + f"{report['tokens_per_forward']:.2f} tokens per forward")
+    numbers = f"{report['tokens']} tokens, {report['target_forwards']} target forwards, "
+    for out, err in (streamed, whole):
+        assert out == rows
+        assert err.count("\n") == 1
+        assert err.startswith(numbers + f"{report['tokens_per_forward']:.2f} tokens per forward")
 
 
-def test_stdin_bytes_need_not_be_text(jaxdec, pair, monkeypatch):
+def test_stdin_bytes_need_not_be_text(jaxdec, models, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe = ")))
-    out = decode(jaxdec, pair, "--json", "--method", "lookup", prompts=["-"])
+    out = decode(jaxdec, models, "--json", "--method", "lookup", prompts=["-"])
     assert json.loads(out)["rows"][0]["prompt"] == "\ufffd\ufffd = "
 
 
-def test_settings_reach_the_decoder(jaxdec, pair):
+def test_settings_reach_the_decoder(jaxdec, models):
     only = ["--logit-bias", "97=1000", "--method", "autoregressive", "--json"]
-    rows = json.loads(decode(jaxdec, pair, *only, "--stop", "aaa", prompts=["x"]))["rows"]
+    rows = json.loads(decode(jaxdec, models, *only, "--stop", "aaa", prompts=["x"]))["rows"]
     assert rows[0]["text"] == "aaa" and rows[0]["status"] == "STOP_SEQUENCE"
-    rows = json.loads(decode(jaxdec, pair, *only, "--ban", "97", prompts=["x"], tokens=8))["rows"]
+    rows = json.loads(decode(jaxdec, models, *only, "--ban", "97", prompts=["x"], tokens=8))["rows"]
     assert len(rows[0]["tokens"]) > 0 and "a" not in rows[0]["text"]
 
 
-def test_nothing_to_generate(jaxdec, pair):
-    out = decode(jaxdec, pair, "--method", "lookup", prompts=["abc"], tokens=0)
-    assert out.splitlines()[0] == "abc"
-    assert out.splitlines()[1].startswith("0 tokens, 0 target forwards, 0.00 tokens per forward")
+def test_nothing_to_generate(jaxdec, models):
+    out, err = decode(jaxdec, models, "--method", "lookup", prompts=["abc"], tokens=0)
+    assert out == "abc\n"
+    assert err.startswith("0 tokens, 0 target forwards, 0.00 tokens per forward")
 
 
-def test_empty_prompt_with_bos(jaxdec, pair):
+def test_empty_prompt_with_bos(jaxdec, models):
     argv = ["--bos", "--method", "lookup", "--json"]
-    rows = json.loads(decode(jaxdec, pair, *argv, prompts=[""], tokens=4))["rows"]
+    rows = json.loads(decode(jaxdec, models, *argv, prompts=[""], tokens=4))["rows"]
     assert len(rows[0]["tokens"]) == 4
+
+
+def test_every_name_of_the_catalogue_is_taken(jaxdec, models, monkeypatch):
+    seen = []
+
+    def assemble(method, *others, **options):
+        seen.append(method.name)
+        raise ValueError("seen")
+
+    monkeypatch.setattr("jaxdec.cli.generate.assemble", assemble)
+    names = [m.name for m in catalogue.METHODS.values() if not (m.infills or m.denoises)]
+    pairs = [("specinfer", "recursive"), ("draft", "block"), ("draft", "walk")]
+    words = [["--method", n] for n in names]
+    words += [["--method", n, "--verifier", v] for n, v in pairs]
+    for method in words:
+        code, _, err = jaxdec("generate", "--prompt", "x", "--target", models / "target", *method)
+        assert (code, err) == (2, "jaxdec generate: seen\n"), err
+    assert seen == [*names, "specinfer-recursive", "draft-block", "draft"]
+
+
+@pytest.mark.parametrize("how", [[], ["--no-stream"], ["--json"]])
+def test_a_law_that_is_not_finite_is_an_error(jaxdec, models, how):
+    argv = ["--prompt", "x", "--method", "lookup", "--target", models / "nan", *how]
+    code, out, err = jaxdec("generate", *argv)
+    assert code == 1 and out == ("x\n" if not how else "")
+    (line,) = err.splitlines()
+    assert line == "jaxdec generate: the model's law is not finite: row 0 ended after 0 tokens"
+
+
+@pytest.mark.parametrize("how", [[], ["--no-stream"]])
+def test_nothing_compiles_while_the_clock_runs(jaxdec, models, how, monkeypatch):
+    """Speeds that are printed are of decoding alone."""
+    looks = []  # programs that were compiled before each look at the clock
+    clock = SimpleNamespace(perf_counter=lambda: looks.append(len(timing._COMPILED)) or 0.0)
+    monkeypatch.setattr(decoding, "time", clock)
+    decode(jaxdec, models, "--method", "lookup", *how, tokens=200)
+    began, started, ended = looks
+    assert began < started == ended
+
+
+def test_a_loop_in_chunks_gives_what_one_loop_gives(jaxdec, models, monkeypatch):
+    argv = ["--method", "autoregressive", "--json", "--seed", 1]
+    one = json.loads(decode(jaxdec, models, *argv))
+    chunks, run = [], decoding.run
+
+    def counted(*arguments, **options):
+        chunks.append(options["max_steps"])
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(decoding, "run", counted)
+    monkeypatch.setattr(decoding, "CHUNK", 5)
+    many = json.loads(decode(jaxdec, models, *argv))
+    assert chunks == [0, 0, *[5] * 5]
+    drop = lambda report: {k: v for k, v in report.items() if "second" not in k}
+    assert drop(many) == drop(one)
+
+
+def test_interrupts_are_heard_between_chunks(jaxdec, models, monkeypatch):
+    run = decoding.run
+
+    def interrupted(*arguments, **options):
+        if options["max_steps"]:
+            raise KeyboardInterrupt
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(decoding, "run", interrupted)
+    argv = ["generate", "--prompt", "x", "--no-stream", "--method", "lookup"]
+    assert jaxdec(*argv, "--target", models / "target") == (130, "", "")
+
+
+def test_bytes_go_through_any_locale(jaxdec, models, monkeypatch):
+    """A terminal of another encoding gets the UTF-8 that the models write."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    argv = ["--prompt", "é = ", "--method", "lookup", "--target", models / "target"]
+    assert jaxdec("generate", *argv, "--max-new-tokens", 4)[0] == 0
+    assert raw.getvalue().startswith("é = ".encode())

@@ -30,11 +30,11 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def fill(jaxdec, fillers):
-    """Runs the command with the tiny pair; returns stdout and stderr."""
+def fill(jaxdec, filler):
+    """Runs the command with the tiny model; returns stdout and stderr."""
 
     def run(*argv):
-        code, out, err = jaxdec("infill", *argv, *fillers)
+        code, out, err = jaxdec("infill", *argv, *filler)
         assert code == 0, err
         return out, err
 
@@ -66,7 +66,8 @@ def expected(models, content, lengths, *, context=240, seed=0, temperature=0.8):
 
 @pytest.mark.parametrize("method", ["fused", "any-order", "any-order-draft"])
 def test_text_is_that_of_infill(fill, models, file, tmp_path, method):
-    out, err = fill(file, "--method", method, "--output", tmp_path / "out", "--seed", 3)
+    draft = ["--draft", models / "infill-draft"] if method == "any-order-draft" else []
+    out, err = fill(file, "--method", method, *draft, "--output", tmp_path / "out", "--seed", 3)
     filled = (tmp_path / "out").read_bytes()
     assert filled == expected(models, MARKED, [6, 4], seed=3)
     assert filled[:14] == MARKED[:14] and filled[20:32] == b"\n    return "
@@ -120,14 +121,14 @@ def test_in_place_keeps_permissions_and_follows_links(fill, models, file, tmp_pa
     )
 
 
-def test_output_is_written_whole_or_not_at_all(jaxdec, fillers, file, tmp_path, monkeypatch):
+def test_output_is_written_whole_or_not_at_all(jaxdec, filler, file, tmp_path, monkeypatch):
     (tmp_path / "out").write_bytes(b"before")
 
     def fails(self, target):
         raise OSError("no room")
 
     monkeypatch.setattr(type(tmp_path), "replace", fails)
-    code, out, err = jaxdec("infill", file, "--output", tmp_path / "out", *fillers)
+    code, out, err = jaxdec("infill", file, "--output", tmp_path / "out", *filler)
     assert (code, out, err) == (2, "", "jaxdec infill: no room\n")
     assert (tmp_path / "out").read_bytes() == b"before"
     assert sorted(os.listdir(tmp_path)) == ["marked.py", "out"]
@@ -195,7 +196,8 @@ def test_order_is_shown_below_the_bytes(fill, file):
 @pytest.mark.parametrize("how", [[], ["--no-stream"]])
 def test_a_terminal_gets_the_text_in_colours(fill, models, file, monkeypatch, how):
     terminal = functools.partial(Console, force_terminal=True, color_system="standard", width=80)
-    monkeypatch.setattr(infill, "Console", terminal)
+    monkeypatch.setattr(infill, "output", terminal)
+    monkeypatch.setattr(infill, "figures", functools.partial(terminal, stderr=True))
     out, err = fill(file, "--method", "any-order", *how)
     assert "\x1b[32mdrafted and accepted" in err
     dim, own, off = "\x1b[2m", "\x1b[95m", "\x1b[0m"
@@ -207,19 +209,11 @@ def test_a_terminal_gets_the_text_in_colours(fill, models, file, monkeypatch, ho
     assert re.sub(r"\x1b\[\d*m", "", last) == paint(filled, [OWN] * len(filled)).plain
 
 
-def test_a_law_that_is_not_finite_writes_nothing(jaxdec, models, file, tmp_path, monkeypatch):
-    held = checkpoints.load(models / "infill")
-    broken = jax.tree.map(lambda x: x * np.nan, held.params)
-    monkeypatch.setattr(
-        infill.options,
-        "load",
-        lambda name: checkpoints.Checkpoint(**{**vars(held), "params": broken}),
-    )
-    code, out, err = jaxdec("infill", file, "--output", tmp_path / "out")
+def test_a_law_that_is_not_finite_writes_nothing(jaxdec, models, file, tmp_path):
+    argv = [file, "--output", tmp_path / "out", "--target", models / "nan-infill"]
+    code, out, err = jaxdec("infill", *argv)
     assert (code, out) == (1, "") and not (tmp_path / "out").exists()
-    assert err == (
-        "jaxdec infill: the model's law is not finite after 0 of 10 bytes; nothing is written\n"
-    )
+    assert err == "jaxdec infill: the model's law is not finite: row 0 ended after 0 tokens\n"
 
 
 BAD = {
@@ -236,21 +230,23 @@ BAD = {
     "width": (b"x<FILL:2>", ["--draft-length", "1"], ("width", "1")),
     "context": (b"x<FILL:2>", ["--context", "0"], ("'0'", "at least 1")),
     "temperature": (b"x<FILL:2>", ["--temperature", "-1"], ("temperature", "-1")),
+    "a draft for nobody": (b"x<FILL:2>", ["--draft", "nonexist"], ("'fused'", "'nonexist'")),
+    "a garbled marker": (b"x<FILL:<FILL:3>>", [], ("<FILL:", "byte 1")),
     "two outputs": (b"x<FILL:2>", ["--in-place", "--output", "y"], "--in-place"),
     "no such folder": (b"x<FILL:2>", ["--output", "no/such/folder"], "no/such/folder"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input(jaxdec, fillers, tmp_path, name):
+def test_bad_input(jaxdec, filler, tmp_path, name):
     content, argv, expected = BAD[name]
     (tmp_path / "file").write_bytes(content)
-    check(jaxdec("infill", tmp_path / "file", *fillers, *argv), expected)
+    check(jaxdec("infill", tmp_path / "file", *filler, *argv), expected)
 
 
-def test_bad_files_and_models(jaxdec, fillers, file, models, tmp_path):
-    check(jaxdec("infill", tmp_path / "nothing", *fillers), "nothing")
-    check(jaxdec("infill", "-", "--in-place", *fillers), "stdin")
+def test_bad_files_and_models(jaxdec, filler, file, models, tmp_path):
+    check(jaxdec("infill", tmp_path / "nothing", *filler), "nothing")
+    check(jaxdec("infill", "-", "--in-place", *filler), "stdin")
     check(jaxdec("infill", file, "--target", models / "target"), "causal")
     causal = ["--method", "any-order-draft", "--draft", models / "draft"]
     check(jaxdec("infill", file, "--target", models / "infill", *causal), "draft model is causal")

@@ -1,6 +1,7 @@
 """`jaxdec train`: a run that is killed, whenever, ends like one that is not."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -114,7 +115,7 @@ def test_killed_runs_end_like_one_that_was_not_killed(uninterrupted, sources, tm
         kill(tmp_path, sources, when)
         assert not (tmp_path / "export").exists()
     # What a kill in the middle of the export leaves behind.
-    (tmp_path / "export.part" / "weights").mkdir(parents=True)
+    (tmp_path / ".export.part" / "weights").mkdir(parents=True)
     out = finish(tmp_path, sources)
     assert "resumed after step" in out
     expected = (uninterrupted / "losses.jsonl").read_bytes()
@@ -153,6 +154,11 @@ def test_refusals(jaxdec, uninterrupted, sources, tmp_path):
         ),
         ([*argv, "--folder", uninterrupted, "--export", tmp_path / "new", "--seed", 5], "seed"),
         ([*argv, "--folder", tmp_path / "run", "--teacher", "x"], "does not distil"),
+        (
+            [*argv, "--folder", uninterrupted, "--steps", STEPS - 1],
+            f"with {STEPS} steps, more than",
+        ),
+        (["train", "gpt-5"], "code-target"),
         ([*RUN, "--corpus", tmp_path / "nothing"], "no Python sources"),
         ([*argv, "--folder", tmp_path / "run", "--rows-at-once", 3], "3"),
         ([*heads, "--folder", tmp_path / "run", "--width", 8], "no --width"),
@@ -162,6 +168,39 @@ def test_refusals(jaxdec, uninterrupted, sources, tmp_path):
         code, _, err = jaxdec(*words)
         assert (code, len(err.splitlines())) == (2, 1) and part in err, err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_takes_more_steps(jaxdec, uninterrupted, sources, tmp_path):
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    before = (folder / "losses.jsonl").read_bytes()
+    more = STEPS + 6
+    argv = [*RUN, "--steps", more, "--corpus", sources, "--folder", folder]
+    code, out, err = jaxdec(*argv)
+    assert (code, err) == (0, "") and f"resumed after step {STEPS}" in out
+    after = (folder / "losses.jsonl").read_bytes()
+    assert after.startswith(before) and len(after.splitlines()) == more
+    facts = checkpoints.load(folder / "export").facts
+    assert (facts["steps"], facts["extended_from"]) == (more, [STEPS])
+    assert facts["command"].count("jaxdec train") == 2 and f"--steps {STEPS} " in facts["command"]
+    assert facts["run"] != checkpoints.load(uninterrupted / "export").facts["run"]
+    assert f"the run was given {STEPS} at first" in (folder / "export" / "README.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert "holds this run's checkpoint already" in jaxdec(*argv)[1]
+    code, _, err = jaxdec(*RUN, "--corpus", sources, "--folder", folder)
+    assert code == 2 and f"with {more} steps, more than {STEPS}" in err
+
+
+def test_the_teacher_is_part_of_a_run(jaxdec, models, sources, tmp_path):
+    sizes = [word for name, size in SIZES.items() for word in (f"--{name}", size)]
+    argv = ["train", "code-draft", "--steps", 2, "--batch", 2, "--length", 16, *sizes]
+    argv += ["--corpus", sources, "--folder", tmp_path / "run", "--teacher"]
+    code, _, err = jaxdec(*argv, models / "target")
+    assert (code, err) == (0, "")
+    assert "holds this run's checkpoint already" in jaxdec(*argv, models / "target")[1]
+    code, out, err = jaxdec(*argv, models / "draft")
+    assert (code, out.count("already")) == (2, 0) and "not a checkpoint of this run" in err
+    code, out, err = jaxdec(*argv, models / "draft", "--export", tmp_path / "another")
+    assert code == 2 and "teacher differ" in err and not (tmp_path / "another").exists()
 
 
 def test_a_finished_run_is_left_alone(jaxdec, uninterrupted, sources):

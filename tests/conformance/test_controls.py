@@ -9,7 +9,7 @@ import pytest
 import jaxdec
 from jaxdec import testing
 from jaxdec.sampling import uniform
-from jaxdec.speculative import Outcome, Speculative, growth
+from jaxdec.speculative import Speculative, growth
 from jaxdec.speculative.drafters import ModelDrafter
 from jaxdec.speculative.verifiers import (
     BlockVerification,
@@ -37,11 +37,11 @@ class ArgmaxDrafter(ModelDrafter):
 class OneUniform(TokenRatio):
     """Uses one uniform for all tests of a round."""
 
-    def verify(self, tree, log_probs, context):
+    def verify(self, *given):
         first = lambda keys: jnp.broadcast_to(keys[:, :1], keys.shape)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(laws, "uniform", lambda keys: uniform(first(keys)))
-            return super().verify(tree, log_probs, context)
+            return super().verify(*given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +72,15 @@ class NoiseOfTheRound(SharedNoiseWalk):
 class BatchMinimum(SharedNoiseWalk):
     """Advances every row by the least acceptance in the batch."""
 
-    def judge(self, tree, logits, history, context):
-        verdict = super().judge(tree, logits, history, context)
-        outcome = verdict.outcome
-        count = jnp.where(context.rows.running, outcome.count, tree.depth).min()
-        count = jnp.minimum(outcome.count, count)
+    def verify(self, params, tree, scored, log_probs, context):
+        verdict = super().verify(params, tree, scored, log_probs, context)
+        count = jnp.where(context.rows.running, verdict.count, tree.depth).min()
+        count = jnp.minimum(verdict.count, count)
         along = jnp.take_along_axis(
             tree.tokens, jnp.minimum(count, tree.depth - 1)[:, None], axis=1
         )
-        token = jnp.where(count < outcome.count, along[:, 0], outcome.next_token)
-        return dataclasses.replace(verdict, outcome=Outcome(outcome.path, count, token))
+        token = jnp.where(count < verdict.count, along[:, 0], verdict.next_token)
+        return dataclasses.replace(verdict, count=count, next_token=token)
 
 
 @dataclasses.dataclass(frozen=True)

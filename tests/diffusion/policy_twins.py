@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.decoding import Scored
 from jaxdec.diffusion import Candidates
 from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
@@ -62,6 +63,11 @@ class Row:
     def sorted(self, kind):
         """Allowed positions, best first; the lower of equals first, and those without a number last."""
         return in_order({at: self.score(kind, at) for at in self.allowed})
+
+
+def scored(logits):
+    """A forward over a group, of whose states nothing is known but the logits `[B, W, V]`."""
+    return Scored(jnp.asarray(logits), jnp.asarray(logits))
 
 
 def in_order(scores):
@@ -222,6 +228,7 @@ class Board:
             opened=jnp.asarray(self.opened, jnp.int32),
             steps=steps,
             keys=row_keys(jax.random.key(self.seed), ROWS),
+            scored=scored(logits),
         )
         rows = [
             Row(

@@ -196,7 +196,7 @@ class FirstAgain(diffusion.Remask):
 
     back: bool
 
-    def take_back(self, seen, reveal, state, knobs):
+    def take_back(self, params, seen, reveal, state, knobs):
         first = jnp.arange(reveal.shape[1]) == 0
         return first & (seen.step == 1)[:, None] & self.back, state
 
@@ -218,6 +218,37 @@ def test_a_token_taken_back_is_drawn_with_fresh_noise():
     )
     np.testing.assert_array_equal(first[:, 1], again[:, 1])
     assert (first[:, 0] == again[:, 0]).mean() < 2.5 / VOCAB  # by chance 1 / VOCAB
+
+
+EVERYTHING = [
+    dict(
+        unmask=unmask.quota("margin", steps=3, spread="cosine", position_temperature=0.2),
+        schedule=schedules.blocks(8, from_start=True),
+        attention="causal",
+        refresh=refresh.block(),
+        fuse=diffusion.credit(),
+        stop=diffusion.prophet(),
+        remask=diffusion.backtracking(),
+        branches=2,
+    ),
+    dict(
+        unmask=unmask.ancestral(4),
+        schedule=schedules.partition(np.arange(30) // 5),
+        refresh=refresh.dual(2),
+        guided=True,
+    ),
+]
+
+
+@pytest.mark.parametrize("options", EVERYTHING, ids=["branches", "guided"])
+def test_wide_integers_change_nothing(options):
+    """`JAX_ENABLE_X64`: sums, sorts and counts are then int64, the state stays as it is."""
+    model, params = transformer()
+    decoder = denoise(model, **options)
+    plain = decode(decoder, {"target": params}, **SAMPLED)
+    with jax.enable_x64(True):
+        wide = decode(decoder, {"target": params}, **SAMPLED)
+    same(plain, wide)
 
 
 def test_exactness_is_that_of_the_parts():
@@ -250,6 +281,13 @@ def test_values_of_knobs_make_no_other_decoder():
         (lambda m: denoise(m, refresh=refresh.block()), "block-causal attention"),
         (lambda m: denoise(m, attention="sparse"), "'sparse'"),
         (lambda m: denoise(m, branches=0), "at least 1, got 0"),
+        (lambda m: denoise(oracle()[1]), "model must be a Model, got ArrayImpl"),
+        (lambda m: denoise(denoise(m)), "model must be a Model, got Denoise"),
+        (lambda m: denoise(m, unmask=unmask.threshold), r"kind Unmask, got threshold; call it: "),
+        (lambda m: denoise(m, unmask="threshold"), "unmask must be of the kind Unmask, got str"),
+        (lambda m: denoise(m, remask=diffusion.prophet()), "kind Remask, got Prophet"),
+        (lambda m: denoise(m, refresh=schedules.whole()), "kind Refresh, got Whole"),
+        (lambda m: denoise(m, schedule=schedules.Blocks), "kind Schedule, got Blocks"),
         (lambda m: unmask.threshold(by="luck"), "'luck'"),
         (lambda m: refresh.dual(0), "at least 1 step, got 0"),
         (lambda m: diffusion.next_token(m), "only a canvas model"),
@@ -271,7 +309,7 @@ def test_requests_that_cannot_be_served():
         decode(denoise(model), params, threshold=[0.1, 0.2])
     with pytest.raises(ValueError, match="steps must be an integer"):
         decode(denoise(model, unmask=unmask.quota()), params, steps=0.5)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match=r"no setting 'factor'.* own are threshold"):
         decode(denoise(model), params, factor=1.0)
     with pytest.raises(ValueError, match=r"jaxdec\.denoise, or .* diffusion\.next_token"):
         decode(jaxdec.autoregressive(oracle(True)[0]), params)

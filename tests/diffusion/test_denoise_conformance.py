@@ -1,5 +1,6 @@
 """Combinations of schedules, policies and refresh rules, so that every pair of parts is decoded with."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -12,8 +13,28 @@ from jaxdec.diffusion import denoise, refresh, schedules
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
+from tests.diffusion.test_own_parameters import LinearHead
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@dataclasses.dataclass(frozen=True)
+class DraftHead(LinearHead):
+    """A policy with weights: the battery supplies those of a drafter."""
+
+    name: str = "draft"
+
+    def score(self, params, seen):
+        return super().score(params[: seen.scored.hidden.shape[-1]], seen)
+
+
+def test_a_policy_with_weights():
+    battery.check(
+        lambda model, _: denoise(
+            model, unmask=DraftHead(), schedule=schedules.blocks(8), refresh=refresh.dual()
+        ),
+        checks=battery.PARTS,
+    )
 
 
 @pytest.mark.parametrize("name", catalogue.DENOISING)

@@ -11,9 +11,10 @@ import pytest
 import jaxdec
 from jaxdec.decoding import Settings, Stops
 from jaxdec.sampling import Warp
-from jaxdec.speculative import Committed, Context, Outcome
+from jaxdec.speculative import Context, Verdict
 from jaxdec.speculative.drafters import diffuspec
 from tests.diffusion.canvases import VOCAB, decode, oracle, same, transformer
+from tests.speculative.contexts import step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -75,8 +76,8 @@ def test_the_path_is_the_best_one():
     wide = dataclasses.replace(drafter, beams=16)
     texts = [[1, 2, 1, 2, 3, 1], [5, 5, 5, 6, 5, 5]]
     context = context_of(texts)
-    law = np.asarray(drafter._fill({"draft": params}, context))
-    found = np.asarray(wide._search(jnp.asarray(law), context))
+    law = np.asarray(drafter.laws(params, context))
+    found = np.asarray(wide.best_path(jnp.asarray(law), context))
     for row, text in enumerate(texts):
 
         def bigram(a, b, text=text):
@@ -106,13 +107,13 @@ def test_the_draft_length_follows_the_acceptance():
     state = start(drafter, 2)
     lengths, proposed, accepted = [12.0, 12.0], np.zeros(2), np.zeros(2)
     for count in ([12, 1], [12, 0], [9, 0], [12, 3]):
-        _, made = drafter.propose({"draft": params}, state, context)
-        np.testing.assert_array_equal(made, lengths)
-        counts = jnp.minimum(jnp.asarray(count), made)
-        state = drafter.update(
-            state, made, Committed(context.rows, Outcome(None, counts, None), None, None)
-        )
-        proposed = (proposed + np.asarray(made)) / 2
+        _, drafted = drafter.propose(params, state, context)
+        np.testing.assert_array_equal(drafted, lengths)
+        counts = jnp.minimum(jnp.asarray(count), drafted)
+        verdict = Verdict(None, counts, None, None, None)
+        result = step_result(drafted, verdict=verdict)
+        state = drafter.update(params, state, context.rows, result)
+        proposed = (proposed + np.asarray(drafted)) / 2
         accepted = (accepted + np.asarray(counts)) / 2
         lengths = np.clip(np.floor(proposed) + 5 * (accepted >= proposed), 2, 12)
         np.testing.assert_array_equal(state.length, lengths)
@@ -122,12 +123,12 @@ def test_drafts_end_with_the_sequence():
     model, params = transformer()
     drafter = diffuspec(model, length=8, shortest=8)
     context = context_of([[1, 2, 3]])
-    tree, made = drafter.propose({"draft": params}, start(drafter, 1), context)
-    assert tree.mask.all() and int(made[0]) == 8 and tree.q is None
+    tree, drafted = drafter.propose(params, start(drafter, 1), context)
+    assert tree.mask.all() and int(drafted[0]) == 8 and tree.q is None
     path = np.asarray(tree.tokens)[0]
     eos = int(path[3])
     cut, _ = drafter.propose(
-        {"draft": params},
+        params,
         start(drafter, 1),
         context_of([[1, 2, 3]], [eos]),
     )
@@ -153,5 +154,5 @@ def test_a_causal_drafter_and_missing_parts():
     with pytest.raises(ValueError, match="canvas model"):
         diffuspec(target)
     decoder = jaxdec.speculative(target, drafter=diffuspec(draft))
-    with pytest.raises(ValueError, match="no part 'draft'"):
+    with pytest.raises(ValueError, match="needs parameters named 'draft'"):
         decode(decoder, {"target": params["target"]})

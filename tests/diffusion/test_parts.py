@@ -10,7 +10,7 @@ import pytest
 from jaxdec.diffusion import Candidates, backtracking, credit, prophet, unmask
 from pallas_kernels.unmask import statistics
 from tests.diffusion import policy_twins as twins
-from tests.diffusion.policy_twins import ROWS, Board, places_of
+from tests.diffusion.policy_twins import ROWS, Board, places_of, scored
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -29,14 +29,14 @@ def test_backtracking_takes_back_what_fell_most(width):
     assert set(rule.knobs) == {"minimum"}
     board = Board(width, 6, seed=width)
     chance = np.random.default_rng(8)
-    state = rule.init(ROWS, width)
+    state = rule.init(None, ROWS, width)
     before = [[0.0] * width for _ in range(ROWS)]
     seen_back = 0
     for _ in range(6):
         seen, rows = board.look()
         reveal = board.allowed & (chance.random((ROWS, width)) < chance.random((ROWS, 1)))
         back, state = rule.take_back(
-            seen, jnp.asarray(reveal), state, {"minimum": jnp.asarray(MINIMUM)}
+            None, seen, jnp.asarray(reveal), state, {"minimum": jnp.asarray(MINIMUM)}
         )
         back = np.asarray(back)
         for b, row in enumerate(rows):
@@ -84,7 +84,7 @@ def test_backtracking_counts():
         )
         rule = backtracking(minimum)
         knobs = {"minimum": jnp.full(ROWS, minimum, jnp.int32)}
-        back, _ = rule.take_back(seen, reveal, rule.init(ROWS, width), knobs)
+        back, _ = rule.take_back(None, seen, reveal, rule.init(None, ROWS, width), knobs)
         np.testing.assert_array_equal(back.sum(1), expected)
 
 
@@ -93,12 +93,12 @@ def test_saber_with_backtracking_ends():
     policy, rule = unmask.saber(), backtracking()
     knobs = {"minimum": jnp.asarray(MINIMUM)}
     board = Board(width, 6, seed=13)
-    past, fallen = policy.init(ROWS, width), rule.init(ROWS, width)
+    past, fallen = policy.init(None, ROWS, width), rule.init(None, ROWS, width)
     while board.allowed.any():
         before = board.allowed.sum(1)
         seen, _ = board.look()
-        reveal, past = policy.choose(seen, past, knobs)
-        back, fallen = rule.take_back(seen, reveal, fallen, knobs)
+        reveal, past = policy.choose(None, seen, past, knobs)
+        back, fallen = rule.take_back(None, seen, reveal, fallen, knobs)
         board.commit(np.asarray(reveal), np.asarray(back))
         assert ((board.allowed.sum(1) < before) | (before == 0)).all()
         assert board.step <= width
@@ -129,6 +129,7 @@ def with_gaps(gaps, opened, left):
         opened=jnp.asarray(opened, jnp.int32),
         steps=zero,
         keys=None,
+        scored=scored(logits),
     )
 
 
@@ -153,7 +154,7 @@ def test_prophet_limits_go_by_progress():
         "middle_gap": 5.0,
         "late_gap": 2.5,
     }
-    stops = rule.now(with_gaps(gaps, opened, left), limits(len(cases)))
+    stops = rule.now(None, with_gaps(gaps, opened, left), None, limits(len(cases)))[0]
     assert stops.shape == (len(cases),)
     for case, stop in zip(cases, stops.tolist(), strict=True):
         gap, opened_, left_ = case
@@ -166,12 +167,12 @@ def test_prophet_at_once_and_never():
     rows = 9
     seen = with_gaps(np.full(rows, 90.0), np.full(rows, 9), np.arange(rows) + 1)
     inf = math.inf
-    assert prophet().now(seen, limits(rows, -inf, -inf, -inf)).all()
-    assert not prophet().now(seen, limits(rows, inf, inf, inf)).any()
+    assert prophet().now(None, seen, None, limits(rows, -inf, -inf, -inf))[0].all()
+    assert not prophet().now(None, seen, None, limits(rows, inf, inf, inf))[0].any()
     sure = seen.own._replace(second=jnp.full_like(seen.own.second, -inf))
     one = Candidates(**{**vars(seen), "own": sure})
-    assert prophet().now(one, limits(rows)).all()
-    assert not prophet().now(one, limits(rows, inf, inf, inf)).any()
+    assert prophet().now(None, one, None, limits(rows))[0].all()
+    assert not prophet().now(None, one, None, limits(rows, inf, inf, inf))[0].any()
 
 
 def weights(alpha, beta, gamma):
@@ -201,14 +202,14 @@ def test_credit_is_a_table_over_the_vocabulary():
     alpha, beta, gamma = [0.7, 1.0, 0.3, 2.0], [0.8, 0.0, 1.0, 0.5], [0.2, 1.0, 0.0, 3.0]
     part = credit(slots=vocab)
     assert set(part.knobs) == {"credit_alpha", "credit_beta", "credit_gamma"}
-    state = part.init(batch, width)
+    state = part.init(None, batch, width)
     table = np.zeros((batch, width, vocab))
     masked = np.ones((batch, width), bool)
     for step in range(6):
         logits = some_logits(rng, (batch, width, vocab))
         masked &= rng.random((batch, width)) < 0.85
         fused, state = part.fuse(
-            jnp.asarray(logits), jnp.asarray(masked), state, weights(alpha, beta, gamma)
+            None, scored(logits), jnp.asarray(masked), state, weights(alpha, beta, gamma)
         )
         expected = np.zeros_like(table)
         for b in range(batch):
@@ -228,13 +229,13 @@ def test_credit_forgets_the_least():
     batch, width, vocab, slots = 3, 4, 6, 2
     alpha, beta, gamma = [1.0, 0.7, 0.7], [0.9, 0.8, 0.5], [0.5, 0.2, 1.0]
     part = credit(slots=slots)
-    state = part.init(batch, width)
+    state = part.init(None, batch, width)
     held = [[{} for _ in range(width)] for _ in range(batch)]
     forgotten = 0
     for _ in range(8):
         logits = some_logits(rng, (batch, width, vocab))
         fused, state = part.fuse(
-            jnp.asarray(logits), jnp.ones((batch, width), bool), state, weights(alpha, beta, gamma)
+            None, scored(logits), jnp.ones((batch, width), bool), state, weights(alpha, beta, gamma)
         )
         expected = logits.astype(float)
         for b in range(batch):
@@ -256,23 +257,27 @@ def test_credit_forgets_the_least():
 def test_credit_without_weight_changes_nothing():
     rng = np.random.default_rng(5)
     part = credit(0.0, slots=2)
-    state = part.init(2, 3)
+    state = part.init(None, 2, 3)
     for _ in range(4):
         logits = jnp.asarray(some_logits(rng, (2, 3, 5)))
         fused, state = part.fuse(
-            logits, jnp.ones((2, 3), bool), state, weights([0.0] * 2, [0.8] * 2, [0.2] * 2)
+            None,
+            scored(logits),
+            jnp.ones((2, 3), bool),
+            state,
+            weights([0.0] * 2, [0.8] * 2, [0.2] * 2),
         )
         np.testing.assert_array_equal(fused, logits)
 
 
 def test_credit_of_a_token_that_stays_grows():
     part = credit()
-    state = part.init(1, 1)
+    state = part.init(None, 1, 1)
     logits = jnp.asarray([[[1.0, 0.5, -1.0]]])
     before = -math.inf
     for _ in range(6):
         fused, state = part.fuse(
-            logits, jnp.ones((1, 1), bool), state, weights([0.7], [0.8], [0.2])
+            None, scored(logits), jnp.ones((1, 1), bool), state, weights([0.7], [0.8], [0.2])
         )
         assert float(fused[0, 0, 0]) > before
         before = float(fused[0, 0, 0])

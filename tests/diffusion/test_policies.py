@@ -12,7 +12,7 @@ from jaxdec.diffusion import Candidates, unmask
 from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
 from tests.diffusion import policy_twins as twins
-from tests.diffusion.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of
+from tests.diffusion.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of, scored
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -100,10 +100,10 @@ def test_the_published_rule(name, width, vocab):
     policy, twin, knobs = CASES[name]
     assert set(knobs) == set(policy.knobs)
     board = Board(width, vocab, seed=width)
-    state = policy.init(ROWS, width)
+    state = policy.init(None, ROWS, width)
     while board.allowed.any():
         seen, rows = board.look()
-        chosen, state = policy.choose(seen, state, traced(knobs))
+        chosen, state = policy.choose(None, seen, state, traced(knobs))
         chosen = np.asarray(chosen)
         assert chosen.shape == board.allowed.shape and chosen.dtype == bool
         assert not (chosen & ~board.allowed).any()
@@ -122,10 +122,10 @@ def test_the_guess_at_the_next_steps_begins_with_this_one(name):
     board = Board(*SHAPES[0], seed=3)
     seen, rows = board.look()
     knobs = traced(knobs)
-    score, count = policy.ahead(seen, knobs)
+    score, count = policy.ahead(None, seen, knobs)
     assert score.shape == (ROWS, board.width) and jnp.issubdtype(score.dtype, jnp.floating)
     assert count.shape == (ROWS,) and jnp.issubdtype(count.dtype, jnp.integer)
-    chosen, _ = policy.choose(seen, policy.init(ROWS, board.width), knobs)
+    chosen, _ = policy.choose(None, seen, policy.init(None, ROWS, board.width), knobs)
     for b, row in enumerate(rows):
         best = twins.in_order({at: float(score[b, at]) for at in row.allowed})[: int(count[b])]
         # The best by probability are no more than a guess where the policy ranks drawn tokens.
@@ -145,7 +145,7 @@ def test_a_quota_takes_as_many_steps_as_asked_for(spread):
             ]
             seen = plain(len(opened), opened, left, step)
             chosen, _ = unmask.quota("left_to_right", spread=spread).choose(
-                seen, None, {"steps": jnp.full(len(opened), steps, jnp.int32)}
+                None, seen, None, {"steps": jnp.full(len(opened), steps, jnp.int32)}
             )
             count = np.asarray(chosen.sum(1))
             np.testing.assert_array_equal(count, expected)
@@ -173,6 +173,7 @@ def plain(rows, opened, left, step, width=40, logits=None):
         opened=jnp.broadcast_to(jnp.asarray(opened, jnp.int32), (rows,)),
         steps=steps,
         keys=row_keys(jax.random.key(7), rows),
+        scored=scored(logits),
     )
 
 
@@ -188,7 +189,7 @@ def test_certain_positions_at_the_edges_of_the_rules():
         "minimum": jnp.full(1, 2, jnp.int32),
         "steps": jnp.zeros(1, jnp.int32),
     }
-    size = lambda policy: int(policy.choose(seen, policy.init(1, 5), knobs)[0].sum())
+    size = lambda policy: int(policy.choose(None, seen, policy.init(None, 1, 5), knobs)[0].sum())
     assert size(unmask.threshold()) == 1
     assert size(unmask.dynamic_threshold()) == 1
     assert size(unmask.entropy_bound()) == 1
@@ -200,12 +201,12 @@ def test_certain_positions_at_the_edges_of_the_rules():
 
 def test_saber_remembers_each_row():
     policy = unmask.saber()
-    total, count = policy.init(ROWS, 7)
+    total, count = policy.init(None, ROWS, 7)
     np.testing.assert_array_equal(total, np.zeros(ROWS))
     board = Board(*SHAPES[0], seed=11)
     seen, rows = board.look()
     chosen, (total, count) = policy.choose(
-        seen, (total, count), {"minimum": jnp.full(ROWS, 2, jnp.int32)}
+        None, seen, (total, count), {"minimum": jnp.full(ROWS, 2, jnp.int32)}
     )
     np.testing.assert_array_equal(count, np.asarray(chosen).sum(1))
     assert count[NOTHING] == 0 and total[NOTHING] == 0
@@ -230,7 +231,7 @@ def commit_steps(policy, knobs, rows, width, logits=None):
     for step in range(width + 8):
         steps = jnp.full((rows,), step, jnp.int32)
         fields = {**vars(seen), "allowed": jnp.asarray(found < 0), "step": steps, "steps": steps}
-        chosen = np.asarray(choose(Candidates(**fields), None, knobs)[0])
+        chosen = np.asarray(choose(None, Candidates(**fields), None, knobs)[0])
         assert not (chosen & (found >= 0)).any()
         found[chosen] = step
         if (found >= 0).all():
@@ -279,7 +280,9 @@ def test_ancestral_coins_of_all_rows():
     policy = unmask.ancestral()
     for _ in range(5):
         seen, _ = board.look()
-        chosen = np.asarray(policy.choose(seen, None, {"steps": jnp.full(ROWS, 5, jnp.int32)})[0])
+        chosen = np.asarray(
+            policy.choose(None, seen, None, {"steps": jnp.full(ROWS, 5, jnp.int32)})[0]
+        )
         assert not (chosen & ~board.allowed).any()
         board.commit(chosen)
     assert not board.allowed.any()
@@ -311,9 +314,22 @@ def test_position_temperature_zero_ranks():
     seen, _ = board.look()
     knobs = {"steps": jnp.asarray(STEPS), "position_temperature": jnp.zeros(ROWS)}
     policy = unmask.quota("entropy", position_temperature=0.0)
-    chosen, _ = policy.choose(seen, None, knobs)
-    ranked, _ = unmask.quota("entropy").choose(seen, None, knobs)
+    chosen, _ = policy.choose(None, seen, None, knobs)
+    ranked, _ = unmask.quota("entropy").choose(None, seen, None, knobs)
     np.testing.assert_array_equal(chosen, ranked)
+
+
+def test_a_score_that_does_not_exist():
+    """Where it is computed, whoever asks: a suffix of a name is not the name."""
+    seen = plain(1, 3, [3], 0, 3)
+    for name, nearest in (
+        ("maxprob", "max_prob"),
+        ("warped_best_entropy", "warped_entropy"),
+        ("my_margin", "margin"),
+        ("Random", "random"),
+    ):
+        with pytest.raises(ValueError, match=f"got '{name}', the nearest is '{nearest}'"):
+            seen.score(name)
 
 
 def test_what_looks_at_the_drawn_token():
@@ -329,7 +345,7 @@ def test_what_looks_at_the_drawn_token():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: unmask.quota("best"), "score must be one of .*; got 'best'"),
+        (lambda: unmask.quota("best"), "score must be one of .*; got 'best', the nearest is"),
         (lambda: unmask.quota(spread="odd"), "spread must be one of .*; got 'odd'"),
         (lambda: unmask.threshold(by="best"), "got 'best'"),
         (lambda: unmask.factor(by="best"), "got 'best'"),

@@ -1,10 +1,20 @@
 """Schedules: the group of every position by its formula, partitions, and prompts of any length."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdec.diffusion import schedules
+
+
+def asking(budget):
+    """A request, as far as a schedule looks at it."""
+    return types.SimpleNamespace(
+        settings=types.SimpleNamespace(max_new_tokens=np.array([1, budget]))
+    )
+
 
 PARTITIONS = {
     "raster": (schedules.raster(3, 4), lambda: [4 * h + w for h in range(3) for w in range(4)], 12),
@@ -56,15 +66,15 @@ def test_the_formula(name):
     schedule, formula, number = PARTITIONS[name]
     expected = formula()
     assert set(expected) == set(range(number))  # a partition: groups 0, ..., G - 1, all used
-    groups, units = schedule.assign(jnp.asarray([0]), len(expected))
+    groups, units = schedule.assign(None, None, jnp.asarray([0]), len(expected))
     assert groups.dtype == jnp.int32
     assert groups[0].tolist() == expected
     assert units[0].tolist() == expected
     most = max(expected.count(group) for group in range(number))
     assert schedule.largest(len(expected)) == (most, most)
-    schedule.check(len(expected))
+    schedule.check(asking(len(expected)), None)
     with pytest.raises(ValueError, match=f"has {len(expected)} positions, a row asks for 99"):
-        schedule.check(99)
+        schedule.check(asking(99), None)
 
 
 def test_slope_two_decodes_the_upper_right_neighbour_before():
@@ -82,7 +92,7 @@ LENGTH = 14
 def test_a_partition_begins_at_the_end_of_each_prompt(name):
     schedule, formula, _ = PARTITIONS[name]
     expected = formula()
-    groups, units = schedule.assign(jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedule.assign(None, None, jnp.asarray(PROMPTS), LENGTH)
     for prompt, row in zip(PROMPTS, groups.tolist(), strict=True):
         there = min(len(expected), LENGTH - prompt)
         assert row[:prompt] == [-1] * prompt
@@ -91,12 +101,12 @@ def test_a_partition_begins_at_the_end_of_each_prompt(name):
 
 
 def test_whole_is_one_group():
-    groups, units = schedules.whole().assign(jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedules.whole().assign(None, None, jnp.asarray(PROMPTS), LENGTH)
     for prompt, row in zip(PROMPTS, groups.tolist(), strict=True):
         assert row == [-1] * prompt + [0] * (LENGTH - prompt)
     np.testing.assert_array_equal(groups, units)
     assert schedules.whole().largest(11) == (11, 11)
-    schedules.whole().check(10**6)
+    schedules.whole().check(asking(10**6), None)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ def test_whole_is_one_group():
 )
 def test_blocks_from_the_end_of_the_prompt(size, within):
     schedule = schedules.blocks(size, within=within)
-    groups, units = schedule.assign(jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedule.assign(None, None, jnp.asarray(PROMPTS), LENGTH)
     for b, prompt in enumerate(PROMPTS):
         for place in range(LENGTH):
             behind = place - prompt
@@ -116,7 +126,7 @@ def test_blocks_from_the_end_of_the_prompt(size, within):
 @pytest.mark.parametrize(("size", "within"), [(1, None), (4, None), (2, 4), (2, 6)])
 def test_blocks_from_the_start(size, within):
     schedule = schedules.blocks(size, within=within, from_start=True)
-    groups, units = schedule.assign(jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedule.assign(None, None, jnp.asarray(PROMPTS), LENGTH)
     for b in range(len(PROMPTS)):
         assert groups[b].tolist() == [place // size for place in range(LENGTH)]
         assert units[b].tolist() == [place // (within or size) for place in range(LENGTH)]

@@ -1,6 +1,7 @@
 """The model contract: NNX modules split into pure functions, and functions that never heard of Flax."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from flax import nnx
 
 import jaxdec
 from jaxdec import visibility
-from jaxdec.cache import Cache
+from jaxdec.cache import Cache, KVCache, KVEntries
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 
@@ -50,6 +51,49 @@ def test_models_of_one_configuration_are_equal():
     jitted = jax.jit(logits, static_argnums=0)
     a, b = jitted(first, one), jitted(second, two)
     assert len(traces) == 1 and (a != b).any()
+
+
+class Activated(nnx.Module):
+    """Holds a function that is made anew with each module."""
+
+    def __init__(self, config, rngs):
+        self.config = config
+        self.activation = functools.partial(nnx.gelu, approximate=True)
+        self.embed = nnx.Embed(config.vocab_size, config.vocab_size, rngs=rngs)
+
+    @staticmethod
+    def init_cache(config, batch, capacity):
+        return KVCache.create(layers=0, batch=batch, capacity=capacity, heads=1, head_dim=1)
+
+    def __call__(self, inputs, cache=None):
+        logits = self.activation(self.embed(inputs.tokens))
+        return Output(logits, logits, (), KVEntries((), inputs.positions))
+
+
+def test_a_model_compares_by_its_configuration():
+    """Whatever its module holds: two loads of one checkpoint share every compiled program."""
+    make = lambda seed, **changes: from_nnx(
+        Activated(dataclasses.replace(CONFIG, **changes), nnx.Rngs(seed)), eos=3
+    )
+    loads = {"module": [make(0), make(1)]}
+    loads["checkpoint"] = [(c.model, c.params) for c in map(jaxdec.load, ["code-draft"] * 2)]
+    for name, ((first, one), (second, two)) in loads.items():
+        assert first == second and hash(first) == hash(second), name
+        decoder = jaxdec.autoregressive(first)
+        traces = []
+
+        @functools.partial(jax.jit, static_argnums=0)
+        def init(decoder, params, request, traces=traces):
+            traces.append(decoder)
+            return decoder.init(params, request)
+
+        for model, params in ((first, one), (second, two)):
+            decoder = jaxdec.autoregressive(model)
+            params = {"target": params}
+            init(decoder, params, jaxdec.prepare(decoder, params, np.ones((1, 2), int)))
+        assert len(traces) == 1, name
+    assert make(0)[0] != make(0, vocab_size=12)[0]
+    assert from_nnx(Activated(CONFIG, nnx.Rngs(0)))[0] != from_nnx(module())[0]
 
 
 def test_models_that_differ_are_not_equal():

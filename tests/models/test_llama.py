@@ -11,8 +11,16 @@ import pytest
 from flax import nnx
 
 import jaxdec
-from jaxdec.models import Transformer, TransformerConfig, from_llama, llama_config, load_llama
-from jaxdec.models import to_llama as to_tensors
+from jaxdec.models import (
+    Transformer,
+    TransformerConfig,
+    from_llama,
+    hf_config,
+    llama_config,
+    load_llama,
+    save_llama,
+    to_llama,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -66,6 +74,7 @@ def numpy_llama(tensors, hf, tokens):
     """Logits [T, V] of one sequence in float64: one token, one head, one pair at a time."""
     weights = {name: x.astype(np.float64) for name, x in tensors.items()}
     heads, kv_heads = hf["num_attention_heads"], hf["num_key_value_heads"]
+    window = hf.get("sliding_window") or len(tokens)
     dim = hf["hidden_size"] // heads
 
     def norm(x, weight):
@@ -91,13 +100,14 @@ def numpy_llama(tensors, hf, tokens):
             keys.append([rotate(head, place) for head in k])
             values.append((get("self_attn.v_proj") @ y).reshape(kv_heads, dim))
             mixed = []
+            seen = slice(max(place - window + 1, 0), None)
             for h in range(heads):
                 shared = h // (heads // kv_heads)
                 query = rotate(q[h], place)
-                scores = np.array([query @ key[shared] for key in keys]) / math.sqrt(dim)
+                scores = np.array([query @ key[shared] for key in keys[seen]]) / math.sqrt(dim)
                 share = np.exp(scores - scores.max())
                 share /= share.sum()
-                mixed.append(sum(w * v[shared] for w, v in zip(share, values, strict=True)))
+                mixed.append(sum(w * v[shared] for w, v in zip(share, values[seen], strict=True)))
             x = x + get("self_attn.o_proj") @ np.concatenate(mixed)
             y = norm(x, get("post_attention_layernorm"))
             gate, up = get("mlp.gate_proj") @ y, get("mlp.up_proj") @ y
@@ -117,9 +127,17 @@ def write(folder, hf, tensors, files=1):
         save_file(part, folder / f"model-{i + 1:05}-of-{files:05}.safetensors")
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_logits_equal_those_of_a_llama_written_out(tmp_path, tied):
-    hf = {**HF, "tie_word_embeddings": tied}
+KINDS = {
+    "untied": {},
+    "tied": {"tie_word_embeddings": True},
+    "mistral": {"model_type": "mistral", "sliding_window": 3},
+    "mistral without a window": {"model_type": "mistral", "sliding_window": None},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_equal_those_of_a_llama_written_out(tmp_path, kind):
+    hf = {**HF, **KINDS[kind]}
     tensors = random_tensors(llama_config(hf))
     write(tmp_path, hf, tensors, files=2)
     model, params = load_llama(tmp_path)
@@ -147,18 +165,48 @@ def test_parameters_are_float32_unless_asked_otherwise():
         assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_round_trip(tied):
-    config = dataclasses.replace(CONFIG, tied=tied)
+@pytest.mark.parametrize("changes", [{}, {"tied": True}, {"window": 5}])
+def test_round_trip(changes):
+    config = dataclasses.replace(CONFIG, **changes)
     tensors = random_tensors(config)
     params = from_llama(tensors, config)
-    back = to_tensors(params, config)
+    back, fields = to_llama(params, config, eos=[3])
     assert back.keys() == tensors.keys()
     for name, x in tensors.items():
         np.testing.assert_array_equal(back[name], x, err_msg=name)
+    assert llama_config(fields) == config
+    assert fields["model_type"] == ("mistral" if config.window else "llama")
+    assert fields["eos_token_id"] == [3]
     abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     _, shapes = jaxdec.from_nnx(abstract)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+
+
+def test_a_shipped_model_goes_out_and_comes_back_with_its_window(tmp_path):
+    """Past its window a model that forgot it gives other logits."""
+    held = jaxdec.load("code-draft")
+    tokens = jnp.asarray(np.random.default_rng(0).integers(97, 123, (1, 300)))
+    save_llama(tmp_path / "out", held.params, held.config, eos=held.model.eos)
+    model, params = load_llama(tmp_path / "out")
+    assert (model.eos, model.max_length) == (held.model.eos, held.model.max_length)
+    logits = [
+        jax.jit(m.forward)(p, jaxdec.Inputs.causal(tokens), None).logits
+        for m, p in ((held.model, held.params), (model, params))
+    ]
+    np.testing.assert_array_equal(*logits)
+    fields = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (fields["model_type"], fields["sliding_window"]) == ("mistral", held.config.window)
+    with pytest.raises(ValueError, match="not an empty folder"):
+        save_llama(tmp_path / "out", held.params, held.config)
+
+
+def test_a_tied_file_may_hold_the_head_too():
+    config = dataclasses.replace(CONFIG, tied=True)
+    tensors = random_tensors(config)
+    stored = {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"]}
+    jax.tree.map(
+        np.testing.assert_array_equal, from_llama(stored, config), from_llama(tensors, config)
+    )
 
 
 def test_rotary_frequencies_in_the_file_are_left_out():
@@ -177,12 +225,23 @@ def test_tensors_that_do_not_fit_are_named():
         from_llama(missing, CONFIG)
     with pytest.raises(ValueError, match=r"'model\.layers\.2\.mlp\.up_proj\.weight' is unknown"):
         from_llama({**tensors, "model.layers.2.mlp.up_proj.weight": np.zeros((20, 16))}, CONFIG)
-    with pytest.raises(ValueError, match=r"'lm_head\.weight' is unknown to a tied"):
-        from_llama(tensors, dataclasses.replace(CONFIG, tied=True))
     with pytest.raises(ValueError, match=rf"{name}' has shape \[16, 8\], expected \[8, 16\]"):
         from_llama({**tensors, name: tensors[name].T}, CONFIG)
     with pytest.raises(ValueError, match=r"'model.layers.2\.\S+' is missing"):
-        to_tensors(from_llama(tensors, CONFIG), dataclasses.replace(CONFIG, layers=3))
+        to_llama(from_llama(tensors, CONFIG), dataclasses.replace(CONFIG, layers=3))
+
+
+THETAS = [
+    (7e4, {"rope_parameters": {"rope_type": "default", "rope_theta": 7e4}}),
+    (7e4, {"rope_parameters": {"type": "default", "rope_theta": 7e4}}),
+    (7e4, {"rope_parameters": {"rope_theta": 7e4}}),
+    (7e4, {"rope_parameters": {"rope_theta": 7e4}, "rope_theta": 500.0}),
+    (500.0, {"rope_parameters": {"rope_type": "default"}, "rope_theta": 500.0}),
+    (500.0, {"rope_scaling": {"rope_type": "default"}, "rope_theta": 500.0}),
+    (7e4, {"rope_scaling": {"rope_type": "default", "rope_theta": 7e4}, "rope_theta": 500.0}),
+    (500.0, {"rope_scaling": {"type": "default"}, "rope_theta": 500.0}),
+    (1e4, {"rope_scaling": None, "rope_parameters": None}),
+]
 
 
 def test_configuration():
@@ -221,8 +280,11 @@ def test_configuration():
         norm_epsilon=1e-6,
         tied=False,
     )
-    newer = {**short, "rope_parameters": {"rope_type": "default", "rope_theta": 7e4}}
-    assert llama_config(newer).rope_theta == 7e4
+    for theta, fields in THETAS:
+        assert llama_config({**short, **fields}).rope_theta == theta, fields
+    mistral = llama_config({**short, "model_type": "mistral", "num_attention_heads": 8})
+    assert (mistral.window, mistral.kv_heads, mistral.max_length) == (4096, 8, 131072)
+    assert llama_config(hf_config(mistral)) == mistral
     assert llama_config({**HF, "head_dim": 6}).head_dim == 6
 
 
@@ -231,16 +293,32 @@ def test_configuration():
     [
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
         ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
+        ("rope_parameters", {"type": "yarn", "factor": 8.0}),
+        ("rope_parameters", {"full_attention": {"rope_theta": 1e6}}),
+        ("rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"factor": 2.0}),
+        ("partial_rotary_factor", 0.5),
         ("attention_bias", True),
         ("mlp_bias", True),
         ("hidden_act", "gelu"),
-        ("model_type", "mistral"),
+        ("model_type", "qwen2"),
         ("hidden_size", None),
+        ("sliding_window", 512),
+        ("layer_types", ["full_attention", "sliding_attention"]),
     ],
 )
 def test_unsupported_configurations(field, value):
-    with pytest.raises(ValueError, match=field.replace("rope_parameters", "rope_scaling")):
+    with pytest.raises(ValueError, match=field):
         llama_config({**HF, field: value})
+
+
+def test_a_window_needs_a_type_that_has_one():
+    fields = {name: value for name, value in HF.items() if name != "model_type"}
+    assert llama_config(fields) == CONFIG
+    with pytest.raises(ValueError, match=r"model_type is missing.* sliding_window, got 512"):
+        llama_config({**fields, "sliding_window": 512})
+    assert llama_config({**HF, "model_type": "mistral", "sliding_window": 512}).window == 512
 
 
 def test_a_folder_without_the_files(tmp_path):
@@ -249,3 +327,11 @@ def test_a_folder_without_the_files(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(HF))
     with pytest.raises(ValueError, match="safetensors"):
         load_llama(tmp_path)
+    for content, message in [
+        ("[", "JSON object"),
+        (json.dumps({**HF, "eos_token_id": "3"}), "'3'"),
+    ]:
+        write(tmp_path, HF, random_tensors(CONFIG))
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            load_llama(tmp_path)

@@ -27,15 +27,15 @@ def test_explained_steps_are_the_steps_of_the_loop():
     for info in infos:
         state, step = explain(decoder, both, state, key)
         jax.tree.map(np.testing.assert_array_equal, step.info, info)
-        tree, outcome = step.tree, step.outcome
+        tree, verdict = step.tree, step.verdict
         for row in np.flatnonzero(step.info.count):
-            path = np.asarray(outcome.path[row, 1 : 1 + int(outcome.count[row])]) - 1
+            path = np.asarray(verdict.path[row, 1 : 1 + int(verdict.count[row])]) - 1
             assert np.asarray(tree.mask)[row, path].all()
             assert (
                 np.asarray(tree.parents)[row, path].tolist()
                 == [-1, *path[:-1].tolist()][: len(path)]
             )
-            chunk = [*np.asarray(tree.tokens)[row, path].tolist(), int(outcome.next_token[row])]
+            chunk = [*np.asarray(tree.tokens)[row, path].tolist(), int(verdict.next_token[row])]
             count = int(step.info.count[row])
             assert step.info.tokens[row, :count].tolist() == chunk[:count]
             assert int(step.pending[row]) == [*prompt[row], *texts[row]][-1]

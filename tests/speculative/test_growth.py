@@ -47,7 +47,7 @@ def table(seed=0):
 @functools.cache
 def grown(rule, batch=200, **options):
     source, laws = table()
-    tree, _ = grow(rule, context(batch, **options), source, None)
+    tree, _ = grow(rule, None, context(batch, **options), source, None)
     return jax.tree.map(np.asarray, tree), laws
 
 
@@ -192,7 +192,7 @@ def test_a_budget_does_not_choose_among_tokens():
     def source(carry, depth, frontier):
         return jnp.broadcast_to(jnp.where(depth == 0, first, second), (batch, 2, V)), carry
 
-    tree, _ = jax.jit(lambda c: grow(rule, c, source, None))(context(batch))
+    tree, _ = jax.jit(lambda c: grow(rule, None, c, source, None))(context(batch))
     fits = np.asarray(tree.mask[:, 3] & (tree.parents[:, 3] == 1))
     tokens = np.asarray(tree.tokens[:, 3])[fits]
     assert 0.5 * batch < len(tokens) < 0.7 * batch
@@ -254,5 +254,5 @@ def test_more_children_than_tokens_are_refused_before_tracing():
 def test_another_vocabulary_is_refused_before_tracing():
     other = dataclasses.replace(MODEL, vocab_size=V + 1)
     decoder = jaxdec.speculative(MODEL, drafter=jaxdec.drafters.model(other))
-    with pytest.raises(ValueError, match=f"vocabulary of {V + 1}, the target of {V}"):
+    with pytest.raises(ValueError, match=f"vocabulary of {V + 1}, the target has one of {V}"):
         prepare(decoder, {"target": PARAMS, "draft": PARAMS}, np.ones((1, 2), int))

@@ -1,5 +1,6 @@
 """Heads and EAGLE draft from the right states: whatever their weights, the tokens are those of plain decoding."""
 
+import dataclasses
 import functools
 
 import jax
@@ -160,7 +161,7 @@ def test_eagle_drafts_what_it_predicts_from_its_own_features():
             tokens.append(expected[-1])
         noise = jnp.zeros((1, 4, V))
         context = Context(state.rows, state.settings, jax.random.split(jax.random.key(0), 1), noise)
-        tree, _ = propose(params, state.draft, context)
+        tree, _ = propose(decoder.drafter.own(params), state.draft, context)
         assert tree.tokens[0].tolist() == expected
 
 
@@ -170,9 +171,19 @@ def test_refusals():
         jaxdec.drafters.heads(medusa, growth=growth.chain(4))
     for kind in KINDS:
         decoder, params = drafting(kind)
-        with pytest.raises(ValueError, match="no part 'draft'"):
+        with pytest.raises(ValueError, match="needs parameters named 'draft'"):
             jaxdec.prepare(decoder, {"target": params["target"]}, PROMPT)
     other, _ = build_heads("medusa", HeadsConfig(V + 1, WIDTH, 3))
     decoder = jaxdec.speculative(target()[0], drafter=jaxdec.drafters.heads(other))
-    with pytest.raises(ValueError, match="vocabulary of 7, the target of 6"):
+    with pytest.raises(ValueError, match="a vocabulary of 7, the target has one of 6"):
         jaxdec.prepare(decoder, params, PROMPT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_of_another_width(kind):
+    narrow = dataclasses.replace(CONFIG, width=WIDTH - 2)
+    heads, params = build_heads(kind, narrow if kind == "eagle" else HeadsConfig(V, WIDTH - 2, 3))
+    make = jaxdec.drafters.eagle if kind == "eagle" else jaxdec.drafters.heads
+    decoder = jaxdec.speculative(target()[0], drafter=make(heads, growth=growth.chain(2)))
+    with pytest.raises(ValueError, match=r"hidden states.* (have 8|a width of 8)"):
+        decode(decoder, {"target": target()[1], "draft": params})

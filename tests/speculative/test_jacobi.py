@@ -11,10 +11,9 @@ import pytest
 import jaxdec
 from jaxdec import drafters, visibility
 from jaxdec.model import Inputs
-from jaxdec.speculative import Committed
-from jaxdec.speculative.drafters.jacobi import Window
+from jaxdec.speculative.drafters import JacobiWindow
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.tables import context, randoms
+from tests.speculative.contexts import context, randoms, step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -58,8 +57,8 @@ def test_the_window_moves_on_by_what_was_committed(committed):
     logits = jnp.asarray(randoms(0).normal(size=(1, M + 1, V)))
     rows = types.SimpleNamespace(length=jnp.array([7 + committed]))
     output = types.SimpleNamespace(logits=logits)
-    made = jnp.array([[3, 4, 2]]), jnp.array([7])
-    window = drafter.update(None, made, Committed(rows, None, output, None))
+    proposal = jnp.array([[3, 4, 2]]), jnp.array([7])
+    window = drafter.update(None, None, rows, step_result(proposal, output=output))
     left = M + 1 - committed  # answers to later guesses
     assert window.known[0].tolist() == [True] * left + [False] * (M - left)
     np.testing.assert_allclose(window.logits[0, :left], logits[0, committed:])
@@ -70,7 +69,7 @@ def test_guesses_state_the_laws_they_were_drawn_from():
     drafter = drafters.speculative_jacobi(MODEL, length=M)
     random = randoms(1)
     logits = jnp.asarray(random.normal(size=(1, M, V)), jnp.float32)
-    window = Window(logits, jnp.array([[2, 2, 0]]), jnp.array([[True, True, False]]))
+    window = JacobiWindow(logits, jnp.array([[2, 2, 0]]), jnp.array([[True, True, False]]))
     noise = jnp.asarray(random.gumbel(size=(1, M + 1, V)), jnp.float32)
     seen = context([[1, 4]], V, M, noise=noise, temperature=0.7, frequency_penalty=0.9)
     tree, _ = drafter.propose(None, window, seen)
@@ -85,7 +84,7 @@ def test_guesses_state_the_laws_they_were_drawn_from():
 def test_a_window_that_knows_nothing_repeats_the_pending_token():
     drafter = drafters.speculative_jacobi(MODEL, length=M)
     seen = context([[1, 4]], V, M)
-    state = Window(
+    state = JacobiWindow(
         jnp.full((1, M, V), jnp.nan), jnp.zeros((1, M), jnp.int32), jnp.ones((1, M), bool)
     )
     tree, _ = drafter.propose(None, state, seen)  # answers of a broken model

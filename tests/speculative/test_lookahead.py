@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from jaxdec import drafters, visibility
-from jaxdec.speculative import Committed
-from jaxdec.speculative.drafters.lookahead import Grid, Pool
+from jaxdec.speculative.drafters import Grid, Pool
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.tables import context, randoms, request
+from tests.speculative.contexts import context, randoms, request, step_result
 
 V, N, W, G = 40, 4, 3, 2
 MODEL, _ = hash_oracle(V)
@@ -73,7 +72,10 @@ def test_the_grid_keeps_its_positions(committed):
     rows = types.SimpleNamespace(length=jnp.array([length + committed]))
     output = types.SimpleNamespace(logits=jnp.asarray(logits))
     state = drafter.update(
-        Grid(grid, empty), (grid, jnp.array([length])), Committed(rows, None, output, None)
+        None,
+        Grid(grid, empty),
+        rows,
+        step_result((grid, jnp.array([length])), output=output),
     )
     inside = W + 1 - committed  # columns that were there before
     moved = np.asarray(state.tokens)[0, :, :inside]

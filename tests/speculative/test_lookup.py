@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from jaxdec import drafters
-from jaxdec.speculative import Committed
 from jaxdec.speculative.drafters.input_copy import Anchor, find_unique
 from jaxdec.speculative.drafters.lookup_tree import merge_chains
 from jaxdec.speculative.drafters.prompt_lookup import find_continuations
-from tests.speculative.tables import context, randoms, request
+from tests.speculative.contexts import context, randoms, request, step_result
 
 V = 3
 
@@ -87,11 +86,11 @@ def copying(prompt, output, state):
     """The drafts of a row, and how its anchor goes on after more tokens."""
     drafter = drafters.input_copy(length=3, max_ngram=2)
     before = context([prompt + output], 9, 3, prompts=[len(prompt)])
-    tree, made = drafter.propose(None, state, before)
+    tree, proposal = drafter.propose(None, state, before)
 
     def commit(*more):
         rows = context([prompt + output + list(more)], 9, 3, prompts=[len(prompt)]).rows
-        return drafter.update(state, made, Committed(rows, None, None, None))
+        return drafter.update(None, state, rows, step_result(proposal))
 
     return tree.tokens[0][tree.mask[0]].tolist(), commit
 

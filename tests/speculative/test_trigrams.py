@@ -8,7 +8,7 @@ import pytest
 from jaxdec import drafters
 from jaxdec.speculative.drafters.trigram_tree import Trigrams
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.tables import context, randoms, request
+from tests.speculative.contexts import context, randoms, request
 
 V, K, MEMORY = 6, 3, 0.5
 

@@ -8,7 +8,7 @@ import pytest
 import jaxdec
 from jaxdec import drafters
 from jaxdec.testing.oracles import blend, hash_oracle
-from tests.speculative.tables import context, randoms, request
+from tests.speculative.contexts import context, randoms, request
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,8 +31,9 @@ def test_the_stated_law_is_that_of_the_kept_tokens():
     seen = context(texts, V, 2, noise=noise)
 
     def draft(drafter):
-        state = drafter.init(PARAMS, request(texts, V), None)
-        return drafter.propose(PARAMS, state, seen)[0]
+        own = drafter.own(PARAMS)
+        state = drafter.init(own, request(texts, V), None)
+        return drafter.propose(own, state, seen)[0]
 
     whole, part = draft(drafter), draft(drafters.trimmed(drafter, KEEP))
     kept = np.isin(np.arange(V), KEEP)

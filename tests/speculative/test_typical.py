@@ -7,7 +7,7 @@ import pytest
 
 import jaxdec
 from jaxdec import growth
-from jaxdec.decoding import Rows, Settings, Stops
+from jaxdec.decoding import Rows, Scored, Settings, Stops
 from jaxdec.sampling import Warp, row_keys
 from jaxdec.speculative import Context, DraftTree, RankTree, verifiers
 from jaxdec.testing import battery
@@ -59,15 +59,16 @@ def test_the_longest_typical_path_is_kept():
     context = Context(state, settings, row_keys(jax.random.key(0), rows), jnp.zeros(()))
     tree = DraftTree(jnp.asarray(tokens), jnp.asarray(parents), jnp.asarray(mask), None, depth=3)
     verify = jax.jit(verifiers.TypicalAcceptance().verify)
-    outcome = verify(tree, jnp.log(jnp.asarray(laws, jnp.float32)), context)
+    law = jnp.log(jnp.asarray(laws, jnp.float32))
+    verdict = verify(None, tree, Scored(law, law), law, context)
     seen = set()
     for b in range(rows):
         length, score = by_hand(tokens[b], parents[b], mask[b], laws[b])
-        path = np.asarray(outcome.path[b])[: length + 1]
+        path = np.asarray(verdict.path[b])[: length + 1]
         ours = sum(
             np.log(laws[b, parents[b, node - 1] + 1, tokens[b, node - 1]]) for node in path[1:]
         )
-        assert int(outcome.count[b]) == length
+        assert int(verdict.count[b]) == length
         assert ours == pytest.approx(score, abs=1e-5)
         seen.add(length)
     assert seen == {0, 1, 2, 3}
@@ -96,17 +97,17 @@ def test_decoding():
     """Accepted tokens are above the bar; a bar of 1 gives plain decoding; so does temperature 0."""
     model, params = battery.pair()
     plain = jaxdec.autoregressive(model)
-    made, options = decoder(model, model), dict(temperature=0.8)
+    typical, options = decoder(model, model), dict(temperature=0.8)
     generate = lambda which, **more: decode(which, params, **{**options, **more})
-    result = generate(made)
+    result = generate(typical)
     drafted = np.asarray(result.drafted)
     assert drafted.any()
     assert (np.exp(np.asarray(result.log_probs)[drafted]) > min(0.09, 0.3 / battery.VOCAB)).all()
-    strict = generate(made, posterior_threshold=1.0, posterior_alpha=2.0 * battery.VOCAB)
+    strict = generate(typical, posterior_threshold=1.0, posterior_alpha=2.0 * battery.VOCAB)
     assert not np.asarray(strict.drafted).any()
     assert texts(strict) == texts(generate(plain))
     greedy = dict(temperature=0.0)
-    assert texts(generate(made, **greedy)) == texts(generate(plain, **greedy))
+    assert texts(generate(typical, **greedy)) == texts(generate(plain, **greedy))
 
 
 def test_limits():

@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.any_subset.drafters.in_order import InOrder, checked_width, upcoming
+from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width, upcoming
 from jaxdec.model import Model, Params
 from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.speculative import Context, DraftTree
 
 
 @dataclasses.dataclass(frozen=True)
-class ContextNgram(InOrder):
+class ContextNgram(AnySubsetDrafter):
     """Draws from the bigrams of the known tokens; see `context_ngram`."""
 
     vocab_size: int
@@ -78,6 +78,7 @@ def context_ngram(model: Model, *, width: int = 6) -> ContextNgram:
     Raises:
       ValueError: if `width < 2`.
 
+    Exactness: that of the verifier.
     Source: 2504.20456. Where a position has no known left neighbour (the first one, or an order of the caller's own)
     unigrams serve, instead of a draft of the model.
     """

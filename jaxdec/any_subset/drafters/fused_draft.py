@@ -1,4 +1,4 @@
-"""Drafts that ride along with the verification before them: one forward a step.
+"""Drafts by queries that the verification before them answered: one forward a step.
 
 Legend: B rows, N nodes, V vocabulary.
 """
@@ -9,52 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.any_subset.drafters.in_order import InOrder, checked_width
-from jaxdec.decoding import Request
+from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
+from jaxdec.any_subset.drafters.independent_positions import RATES, rank_tree_drafts
+from jaxdec.decoding import TARGET, Request, Rows
 from jaxdec.model import Inputs, Model, Output, Params, Queries
-from jaxdec.sampling import perturbed_argmax
-from jaxdec.speculative import Committed, Context, DraftTree, RankTree
-
-RATES = (0.6, 0.16, 0.06, 0.03)
-"""How often a position drafted alone turns out to hold its best, second best, ... token, about, on held-out Python."""
-
-
-def _drafts(
-    shape: RankTree,
-    depth: int,
-    logits: jax.Array,
-    law: jax.Array,
-    noise: jax.Array,
-    available: jax.Array,
-    known: jax.Array | None = None,
-) -> DraftTree:
-    """Trees of a fixed shape from laws of K positions that do not depend on one another.
-
-    Args:
-      shape: of the trees; N nodes.
-      depth: K.
-      logits: float32 `[B, K, V]`.
-      law: float32 `[B, K, V]`, warped.
-      noise: float32 `[B, K, V]`.
-      available: int32 `[B]`, how many of the K positions are drafted.
-      known: of the tree.
-    """
-    batch = law.shape[0]
-    depths = jnp.asarray(shape.depths)
-    mask = depths <= available[:, None]
-    if len(shape.parents) == depth:  # a chain states the laws it was drawn from
-        return DraftTree.chain(perturbed_argmax(law, noise), mask, law, known)
-    # Tokens without mass come last, by the model's own preference: at temperature 0 that decides.
-    scores = jnp.where(law > -jnp.inf, law + noise, logits - 1e4)
-    _, best = jax.lax.top_k(scores, max(shape.ranks) + 1)  # [B, K, R]
-    parents = jnp.broadcast_to(jnp.asarray(shape.parents), (batch, len(shape.parents)))
-    tokens = best[:, depths - 1, jnp.asarray(shape.ranks)].astype(jnp.int32)
-    return DraftTree(tokens, parents, mask, None, known, depth)
+from jaxdec.speculative import Context, DraftTree, RankTree, StepResult
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Riding:
+class Answers:
     """What the last forward of the target said of the next ranks.
 
     Attributes:
@@ -67,8 +31,8 @@ class Riding:
 
 
 @dataclasses.dataclass(frozen=True)
-class FusedDrafter(InOrder):
-    """Drafts with queries that rode along with the last verification; see `fused_draft`.
+class FusedDrafter(AnySubsetDrafter):
+    """Drafts with the answers to queries of the last verification; see `fused_draft`.
 
     Attributes:
       vocab_size: V.
@@ -81,6 +45,7 @@ class FusedDrafter(InOrder):
     depth: int
     shape: RankTree
     ends: tuple[int, ...]
+    name: str = TARGET
 
     @property
     def nodes(self) -> int:
@@ -88,28 +53,28 @@ class FusedDrafter(InOrder):
         return len(self.shape.parents)
 
     @property
-    def rides_along(self) -> int:
+    def query_count(self) -> int:
         """R = O K."""
         return len(self.ends) * self.depth
 
-    def init(self, params: Params, request: Request, output: Output) -> Riding:
+    def init(self, params: Params, request: Request, output: Output) -> Answers:
         """Nothing is known before the first forward."""
         batch = request.prompt.shape[0]
         shape = (batch, self.depth, self.vocab_size)
-        return Riding(jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32))
+        return Answers(jnp.zeros(shape, jnp.float32), jnp.zeros((batch,), jnp.int32))
 
-    def propose(self, params: Params, state: Riding, context: Context) -> tuple[DraftTree, None]:
+    def propose(self, params: Params, state: Answers, context: Context) -> tuple[DraftTree, None]:
         """Draws independently from the laws at hand, and puts runners-up beside the draws."""
         law = context.settings.warp.log_probs(state.logits, context.rows.history)
         available = jnp.minimum(state.ready, context.remaining)
         noise = context.noise[:, : self.depth]
-        return _drafts(self.shape, self.depth, state.logits, law, noise, available), None
+        return rank_tree_drafts(self.shape, state.logits, law, noise, available), None
 
     def _accepted(self) -> np.ndarray:
         """Drafts on the path to each scored token, `[N + 1]`."""
         return np.array([0, *self.shape.depths])
 
-    def rides(self, context: Context, inputs: Inputs) -> Queries:
+    def queries(self, params: Params, context: Context, inputs: Inputs) -> Queries:
         """For each end of a drafts: K queries from rank n + a + 1 on, which cannot see the token at n + a."""
         order = context.rows.order
         assert order is not None
@@ -120,22 +85,22 @@ class FusedDrafter(InOrder):
         query_spans = jnp.repeat(inputs.query_spans[:, ends], self.depth, axis=1)
         return order.ask(ranks, query_spans.reshape(batch, -1, 2))
 
-    def update(self, state: Riding, made: None, committed: Committed) -> Riding:
+    def update(self, params: Params, state: Answers, rows: Rows, result: StepResult) -> Answers:
         """Keeps the answers for the path that came true, or for the longest part of it that was asked about."""
-        assert committed.rides is not None
+        assert result.answers is not None
         accepted, covered = self._accepted(), np.zeros(self.nodes + 1, np.int32)
         for token in range(self.nodes + 1):  # parents first
             above = self.shape.parents[token - 1] + 1 if token else 0
             covered[token] = self.ends.index(token) if token in self.ends else covered[above]
         passed = accepted - accepted[np.array(self.ends)[covered]]
 
-        count = committed.outcome.count
-        last = jnp.take_along_axis(committed.outcome.path, count[:, None], axis=1)[:, 0]
+        count = result.verdict.count
+        last = jnp.take_along_axis(result.verdict.path, count[:, None], axis=1)[:, 0]
         beyond = jnp.asarray(passed)[last]
         ahead = jnp.minimum(beyond[:, None] + jnp.arange(self.depth), self.depth - 1)
         at = jnp.asarray(covered)[last][:, None] * self.depth + ahead
-        logits = jnp.take_along_axis(committed.rides, at[..., None], axis=1)
-        return Riding(logits, jnp.maximum(self.depth - beyond, 0).astype(jnp.int32))
+        logits = jnp.take_along_axis(result.answers, at[..., None], axis=1)
+        return Answers(logits, jnp.maximum(self.depth - beyond, 0).astype(jnp.int32))
 
 
 def fused_draft(
@@ -162,6 +127,7 @@ def fused_draft(
     Raises:
       ValueError: if `width < 2`, no tree of depth K has so many nodes, or `outcomes` is not in 1, ..., N + 1.
 
+    Exactness: that of the verifier.
     Source: ours; the idea extends 2504.20456.
     """
     width = checked_width(width)

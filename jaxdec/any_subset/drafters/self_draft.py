@@ -8,20 +8,26 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdec.any_subset.drafters.fused_draft import RATES, _drafts
-from jaxdec.any_subset.drafters.in_order import InOrder, checked_width
-from jaxdec.decoding import target_params
+from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
+from jaxdec.any_subset.drafters.independent_positions import RATES, rank_tree_drafts
+from jaxdec.decoding import TARGET
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.speculative import Context, DraftTree, RankTree
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfDrafter(InOrder):
+class SelfDrafter(AnySubsetDrafter):
     """Asks the target for K tokens at once, each given the committed tokens alone; see `self_draft`."""
 
     model: Model
     depth: int
     shape: RankTree
+    name: str = TARGET
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.model.vocab_size
 
     @property
     def nodes(self) -> int:
@@ -39,7 +45,7 @@ class SelfDrafter(InOrder):
         return 1 + self.depth
 
     @property
-    def settled(self) -> int:
+    def target_drawn(self) -> int:
         """The first draft has the target's own law."""
         return 1
 
@@ -53,11 +59,12 @@ class SelfDrafter(InOrder):
         inputs = dataclasses.replace(
             pending, positions=order.at(pending.positions), queries=order.ask(ranks, query_spans)
         )
-        logits = self.model(target_params(params), inputs, context.cache).logits
+        logits = self.model(params, inputs, context.cache).logits
         law = context.settings.warp.log_probs(logits, rows.history)
-        noise, known = context.noise[:, : self.depth], logits[:, :1]
-        drafts = _drafts(self.shape, self.depth, logits, law, noise, context.remaining, known)
-        return drafts, None
+        noise, first = context.noise[:, : self.depth], logits[:, :1]
+        return rank_tree_drafts(
+            self.shape, logits, law, noise, context.remaining, target_logits=first
+        ), None
 
 
 def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> SelfDrafter:
@@ -65,8 +72,9 @@ def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> Sel
 
         d_j ~ p(x_{n+j} | x_{<n}),   j = 0, ..., K - 1
 
-    d_0 has the target's own law and is accepted as it stands, so a step commits at least two tokens with two forwards;
-    a row that lacks one token only takes one forward. Forwards never exceed tokens.
+    d_0 has the target's own law and is accepted as it stands, so a step gives at least two tokens for two forwards; a
+    row that lacks one token only takes one forward. So forwards never exceed tokens in a row that ends by its length;
+    where d_0 completes a stop, the other token is cut off and there is one forward more.
 
     Args:
       model: the target; answers queries.
@@ -77,8 +85,9 @@ def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> Sel
     Raises:
       ValueError: if `width < 2`, or no tree of depth K has so many nodes.
 
+    Exactness: that of the verifier.
     Source: 2504.20456. Here the committed prefix is cached, so a draft scores K + 1 rows; the tree is ours.
     """
     width = checked_width(width)
     nodes = width if nodes is None else nodes
-    return SelfDrafter(model, width, RankTree.best(width, nodes, RATES, settled=True))
+    return SelfDrafter(model, width, RankTree.best(width, nodes, RATES, first_certain=True))

@@ -1,4 +1,4 @@
-"""Fusions change the logits of a step by those of earlier steps.
+"""Fusions change the logits by those of earlier steps.
 
 Legend: B rows, W positions of the active group, V vocabulary.
 """
@@ -8,24 +8,24 @@ from typing import Any
 
 import jax
 
-from jaxdec.decoding import Knob
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.decoding import Scored
+from jaxdec.diffusion.contract import GroupPart, Knobs
+from jaxdec.model import Params
 
 
-class Fuse(abc.ABC):
-    """Changes the logits of a step by those of earlier steps. Subclasses are frozen dataclasses; methods are pure."""
-
-    @property
-    def knobs(self) -> dict[str, Knob]:
-        """The traced settings."""
-        return {}
-
-    def init(self, batch: int, window: int) -> Any:
-        """The state at the beginning of a group."""
-        return None
+class Fuse(GroupPart):
+    """Changes the logits of the active group, before anything is drawn."""
 
     @abc.abstractmethod
     def fuse(
-        self, logits: jax.Array, masked: jax.Array, state: Any, knobs: Knobs
+        self, params: Params, scored: Scored, masked: jax.Array, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
-        """New logits `[B, W, V]`, and the next state; `masked` bool `[B, W]`."""
+        """New logits float32 `[B, W, V]`, and the next state.
+
+        Args:
+          params: the fusion's own.
+          scored: the forward over the group.
+          masked: bool `[B, W]`.
+          state: as `init` made it, or the last step.
+          knobs: traced settings.
+        """

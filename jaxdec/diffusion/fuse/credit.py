@@ -9,18 +9,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Knob
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.decoding import Knob, Scored
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.fuse.contract import Fuse
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Credit(Fuse):
     """See `credit`."""
 
-    alpha: float = dataclasses.field(compare=False)
-    beta: float = dataclasses.field(compare=False)
-    gamma: float = dataclasses.field(compare=False)
+    alpha: float = knob_default()
+    beta: float = knob_default()
+    gamma: float = knob_default()
     slots: int = 8
 
     @property
@@ -32,16 +33,16 @@ class Credit(Fuse):
             "credit_gamma": Knob(self.gamma, 0),
         }
 
-    def init(self, batch: int, window: int) -> Any:
+    def init(self, params: Params, batch: int, window: int) -> Any:
         """Tokens that have credit, and how much: 0 marks a free slot."""
         shape = (batch, window, self.slots)
         return jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
 
     def fuse(
-        self, logits: jax.Array, masked: jax.Array, state: Any, knobs: Knobs
+        self, params: Params, scored: Scored, masked: jax.Array, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """Credit for the most probable token; then the logits of all that have some."""
-        tokens, held = state
+        logits, (tokens, held) = scored.logits, state
         each = lambda name: knobs[name][:, None, None]
         held = held * each("credit_beta")
         law = jax.nn.log_softmax(logits)

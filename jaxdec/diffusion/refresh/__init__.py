@@ -4,7 +4,7 @@ from jaxdec.diffusion.refresh.block import Block, block
 from jaxdec.diffusion.refresh.contract import NEVER, CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.dual import Dual, dual
 from jaxdec.diffusion.refresh.frozen import Frozen, frozen
-from jaxdec.diffusion.refresh.none import none
+from jaxdec.diffusion.refresh.none import NoCache, none
 from jaxdec.diffusion.refresh.prefix import Prefix, prefix
 from jaxdec.diffusion.refresh.sub_block import SubBlock, sub_block
 
@@ -14,6 +14,7 @@ __all__ = [
     "CanvasStatus",
     "Dual",
     "Frozen",
+    "NoCache",
     "Prefix",
     "Refresh",
     "SubBlock",

@@ -6,13 +6,13 @@ import jax
 
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Block(Refresh):
     """See `block`."""
 
-    kept = True
     needs_blocks = True
 
     def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
@@ -20,19 +20,19 @@ class Block(Refresh):
         unit = schedule.largest(room)[1]
         return min(unit, length), min(2 * unit, length)
 
-    def prefill(self, status: CanvasStatus) -> jax.Array | None:
+    def prefill(self, params: Params, status: CanvasStatus) -> jax.Array | None:
         """All finished blocks of the prompt."""
         return status.exists & (status.units < status.unit)
 
-    def narrow(self, status: CanvasStatus) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active block."""
         return status.exists & (status.units == status.unit)
 
-    def wide(self, status: CanvasStatus) -> jax.Array:
+    def wide(self, params: Params, status: CanvasStatus) -> jax.Array:
         """And the block before it, which has just been finished."""
         return status.exists & (status.units <= status.unit) & (status.units >= status.unit - 1)
 
-    def due(self, status: CanvasStatus) -> jax.Array:
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """When a block begins; the first one follows the prefill."""
         return status.entered_unit & ~status.first
 

@@ -7,14 +7,15 @@ cache. A rule says in terms of groups and units (blocks) which positions are whi
 Legend: B rows, L positions, g the active group, u its unit.
 """
 
+import abc
 import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxdec.decoding import Knob
+from jaxdec.decoding import Knob, Part
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 NEVER = 2**30
 """A period that no row ever reaches."""
@@ -45,10 +46,15 @@ class CanvasStatus(NamedTuple):
     first: jax.Array
     over: jax.Array
 
+    @property
+    def active(self) -> jax.Array:
+        """The active group, bool `[B, L]`."""
+        return self.exists & (self.groups == self.group)
+
 
 @dataclasses.dataclass(frozen=True)
-class Refresh:
-    """No cache: every step computes every position.
+class Refresh(Part, abc.ABC):
+    """Which positions are computed in a step. Subclasses are frozen dataclasses; all methods are pure.
 
     Attributes:
       period: steps after which the cache is refreshed whatever happens; None for never.
@@ -56,12 +62,12 @@ class Refresh:
 
     period: int | None = dataclasses.field(default=None, compare=False)
 
-    kept = False
+    kept = True
     """Whether there is a cache."""
     exact = True
-    """Whether what is read equals what would be computed, for a block-causal model."""
+    """Whether what is read equals what would be computed, for a model whose units see no later one."""
     needs_blocks = False
-    """Whether the rule is for block-causal attention alone."""
+    """Whether the rule is for such models alone."""
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -71,6 +77,7 @@ class Refresh:
         default = NEVER if self.period is None else self.period
         return {"refresh_period": Knob(default, 1, integer=True)}
 
+    @abc.abstractmethod
     def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
         """Fresh positions of a narrow and of a wide step, at most.
 
@@ -79,20 +86,24 @@ class Refresh:
           length: L.
           room: positions that can be generated.
         """
-        return length, length
 
-    def prefill(self, status: CanvasStatus) -> jax.Array | None:
-        """Positions that are computed before the first step, bool `[B, L]`."""
+    def prefill(self, params: Params, status: CanvasStatus) -> jax.Array | None:
+        """Positions that are computed before the first step, bool `[B, L]`; None for none.
+
+        Args:
+          params: the rule's own; None without weights. So it is for every hook.
+          status: where each row stands.
+        """
         return None
 
-    def narrow(self, status: CanvasStatus) -> jax.Array:
+    @abc.abstractmethod
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Fresh positions of a narrow step, bool `[B, L]`."""
-        return status.exists
 
-    def wide(self, status: CanvasStatus) -> jax.Array:
+    @abc.abstractmethod
+    def wide(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Fresh positions of a wide step, bool `[B, L]`; they include the narrow ones."""
-        return status.exists
 
-    def due(self, status: CanvasStatus) -> jax.Array:
+    @abc.abstractmethod
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Which rows take a wide step, bool `[B]`."""
-        return jnp.zeros_like(status.first)

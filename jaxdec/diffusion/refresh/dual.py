@@ -7,6 +7,7 @@ import jax
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Dual(Refreshed):
         """A group, and everything."""
         return min(schedule.largest(room)[0], length), length
 
-    def narrow(self, status: CanvasStatus) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active group."""
-        return status.exists & (status.groups == status.group)
+        return status.active
 
 
 def dual(period: int | None = None) -> Refresh:

@@ -7,13 +7,14 @@ import jax
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.prefix import Prefix
 from jaxdec.diffusion.refresh.refreshed import checked_period
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Prefix):
     """See `frozen`."""
 
-    def wide(self, status: CanvasStatus) -> jax.Array:
+    def wide(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The group that has just been finished, for the last time, and all later ones; at first everything."""
         everything = status.first | status.over
         return status.exists & (everything[:, None] | (status.groups >= status.group - 1))

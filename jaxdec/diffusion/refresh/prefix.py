@@ -7,6 +7,7 @@ import jax
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +16,9 @@ class Prefix(Refreshed):
 
     def sizes(self, schedule: Schedule, length: int, room: int) -> tuple[int, int]:
         """All that can be generated, and everything."""
-        return min(room + (schedule.unit or schedule.size or 0), length), length
+        return min(room + schedule.overlap, length), length
 
-    def narrow(self, status: CanvasStatus) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active group and all later ones."""
         return status.exists & (status.groups >= status.group)
 

@@ -5,20 +5,20 @@ import dataclasses
 import jax
 
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Refreshed(Refresh):
     """Computes everything again when a group begins, and when its period is over."""
 
-    kept = True
     exact = False
 
-    def wide(self, status: CanvasStatus) -> jax.Array:
+    def wide(self, params: Params, status: CanvasStatus) -> jax.Array:
         """Everything."""
         return status.exists
 
-    def due(self, status: CanvasStatus) -> jax.Array:
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """When a group begins, and when the period is over."""
         return status.entered | status.over
 

@@ -8,6 +8,7 @@ from jaxdec.diffusion.refresh.block import Block
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import checked_period
 from jaxdec.diffusion.schedules import Schedule
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +22,11 @@ class SubBlock(Block):
         group, unit = schedule.largest(room)
         return min(group, length), min(2 * unit, length)
 
-    def narrow(self, status: CanvasStatus) -> jax.Array:
+    def narrow(self, params: Params, status: CanvasStatus) -> jax.Array:
         """The active sub-block."""
-        return status.exists & (status.groups == status.group)
+        return status.active
 
-    def due(self, status: CanvasStatus) -> jax.Array:
+    def due(self, params: Params, status: CanvasStatus) -> jax.Array:
         """When a sub-block begins, and when the period is over."""
         return status.entered | status.over
 

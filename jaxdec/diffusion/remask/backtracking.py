@@ -11,27 +11,28 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.remask.contract import Remask
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Backtracking(Remask):
     """See `backtracking`."""
 
-    minimum: int = dataclasses.field(compare=False)
+    minimum: int = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:
         """`minimum`: n, that of the policy."""
         return {"minimum": Knob(self.minimum, 1, integer=True)}
 
-    def init(self, batch: int, window: int) -> Any:
+    def init(self, params: Params, batch: int, window: int) -> Any:
         """Each position's confidence in the step before."""
         return jnp.zeros((batch, window), jnp.float32)
 
     def take_back(
-        self, seen: Candidates, reveal: jax.Array, state: Any, knobs: Knobs
+        self, params: Params, seen: Candidates, reveal: jax.Array, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """Those whose confidence fell most."""
         confidence = seen.score("max_prob")

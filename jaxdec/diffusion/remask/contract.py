@@ -8,25 +8,34 @@ from typing import Any
 
 import jax
 
-from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import GroupPart, Knobs
+from jaxdec.model import Params
 
 
-class Remask(abc.ABC):
-    """Takes committed tokens of the active group back. Subclasses are frozen dataclasses; all methods are pure."""
-
-    @property
-    def knobs(self) -> dict[str, Knob]:
-        """The traced settings."""
-        return {}
-
-    def init(self, batch: int, window: int) -> Any:
-        """The state at the beginning of a group."""
-        return None
+class Remask(GroupPart):
+    """Takes committed tokens of the active group back; they are drawn again, with other noise."""
 
     @abc.abstractmethod
     def take_back(
-        self, seen: Candidates, reveal: jax.Array, state: Any, knobs: Knobs
+        self, params: Params, seen: Candidates, reveal: jax.Array, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
-        """Which positions are masked again, bool `[B, W]`, given those that the step commits; fewer than those."""
+        """Which positions are masked again, bool `[B, W]`, and the next state.
+
+        Args:
+          params: the rule's own.
+          seen: the step.
+          reveal: bool `[B, W]`, positions that the policy has just committed.
+          state: as `init` made it, or the last step.
+          knobs: traced settings.
+
+        No position that was given with the prompt is taken back, and none at all where the group would not grow, once
+        `patience` is over.
+        """
+
+    def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """The first steps of a group after which no more need be committed than before, int32 `[B]`.
+
+        As many as the group had to fill, unless a rule says otherwise: a group then takes at most twice as many.
+        """
+        return seen.opened

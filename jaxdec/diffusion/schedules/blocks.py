@@ -1,9 +1,51 @@
 """Blocks from left to right."""
 
-from jaxdec.diffusion.schedules.schedule import Schedule
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.diffusion.schedules.contract import Schedule
+from jaxdec.model import Params
 
 
-def blocks(size: int, *, within: int | None = None, from_start: bool = False) -> Schedule:
+@dataclasses.dataclass(frozen=True)
+class Blocks(Schedule):
+    """See `blocks`.
+
+    Attributes:
+      size: positions of a group.
+      unit: positions of a block that holds whole groups; None for groups that are blocks.
+      from_start: whether groups are counted from the start of the sequence rather than from the end of the prompt. The
+        rest of a block that the prompt begins is then the first group.
+    """
+
+    size: int
+    unit: int | None = None
+    from_start: bool = False
+
+    @property
+    def overlap(self) -> int:
+        """The beginning of a block."""
+        return self.unit or self.size
+
+    def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+        """By division."""
+        places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))
+        if not self.from_start:
+            places = places - prompt[:, None]
+        groups, units = (
+            jnp.where(places >= 0, places // size, -1)
+            for size in (self.size, self.unit or self.size)
+        )
+        return groups, units
+
+    def largest(self, room: int) -> tuple[int, int]:
+        """A group and a block."""
+        return self.size, self.unit or self.size
+
+
+def blocks(size: int, *, within: int | None = None, from_start: bool = False) -> Blocks:
     """Blocks from left to right: `group(i) = i // size`; semi-autoregressive decoding.
 
     Args:
@@ -22,4 +64,4 @@ def blocks(size: int, *, within: int | None = None, from_start: bool = False) ->
         raise ValueError(f"blocks need at least 1 position, got {size}")
     if within is not None and (within < size or within % size):
         raise ValueError(f"sub-blocks of {size} positions do not divide blocks of {within}")
-    return Schedule(size=size, unit=within, from_start=from_start)
+    return Blocks(size=size, unit=within, from_start=from_start)

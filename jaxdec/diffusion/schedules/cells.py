@@ -1,11 +1,10 @@
 """A picture by square cells."""
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def cells(height: int, width: int, size: int) -> Schedule:
+def cells(height: int, width: int, size: int) -> Partition:
     """A picture by square cells of `size` by `size`, cell after cell in raster order."""
     h, w = grid(height, width)
     if size < 1 or height % size or width % size:

@@ -3,11 +3,10 @@
 import numpy as np
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def coarse_to_fine(length: int) -> Schedule:
+def coarse_to_fine(length: int) -> Partition:
     """`length` coarse tokens one by one, then all fine ones together."""
     (coarse,) = grid(length)
     return partition(np.concatenate([coarse, np.full(length, length)]))

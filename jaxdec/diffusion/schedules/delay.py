@@ -1,11 +1,10 @@
 """Each level of codes one frame behind the level before."""
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def delay(steps: int, levels: int) -> Schedule:
+def delay(steps: int, levels: int) -> Partition:
     """`steps` frames of `levels` residual codes, each level one frame behind the level before: `group = t + q`."""
     t, q = grid(steps, levels)
     return partition(t + q)

@@ -1,10 +1,9 @@
 """All codes of a level together."""
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def depth(steps: int, levels: int) -> Schedule:
+def depth(steps: int, levels: int) -> Partition:
     """`steps` frames of `levels` residual codes, stored frame by frame: all codes of a level together."""
     return partition(grid(steps, levels)[1])

@@ -3,11 +3,10 @@
 import numpy as np
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def diagonals(height: int, width: int, slope: int = 1) -> Schedule:
+def diagonals(height: int, width: int, slope: int = 1) -> Partition:
     """A picture by diagonals: `group = slope h + w`; next-neighbour decoding for slope 1.
 
     With slope 2 the upper right neighbour of a position is decoded before it.

@@ -1,11 +1,10 @@
 """A picture pixel by pixel."""
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def raster(height: int, width: int) -> Schedule:
+def raster(height: int, width: int) -> Partition:
     """A picture pixel by pixel: `group = h width + w`."""
     h, w = grid(height, width)
     return partition(h * width + w)

@@ -1,11 +1,10 @@
 """A picture by interleaved grids."""
 
 from jaxdec.diffusion.schedules.grid import grid
-from jaxdec.diffusion.schedules.partition import partition
-from jaxdec.diffusion.schedules.schedule import Schedule
+from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
-def subsample(height: int, width: int, stride: int) -> Schedule:
+def subsample(height: int, width: int, stride: int) -> Partition:
     """A picture by interleaved grids: `group = (h mod s) s + w mod s`, coarse structure first."""
     h, w = grid(height, width)
     if not 1 <= stride <= min(height, width):

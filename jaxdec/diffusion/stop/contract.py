@@ -4,22 +4,20 @@ Legend: B rows.
 """
 
 import abc
+from typing import Any
 
 import jax
 
-from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import GroupPart, Knobs
+from jaxdec.model import Params
 
 
-class Stop(abc.ABC):
-    """Ends a group early by committing all that is left. Subclasses are frozen dataclasses; all methods are pure."""
-
-    @property
-    def knobs(self) -> dict[str, Knob]:
-        """The traced settings."""
-        return {}
+class Stop(GroupPart):
+    """Ends a group early by committing all that is left."""
 
     @abc.abstractmethod
-    def now(self, seen: Candidates, knobs: Knobs) -> jax.Array:
-        """Which rows commit everything now, bool `[B]`."""
+    def now(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
+        """Which rows commit everything now, bool `[B]`, and the next state."""

@@ -4,23 +4,25 @@ Legend: B rows, W positions of the active group.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.stop.contract import Stop
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Prophet(Stop):
     """See `prophet`."""
 
-    early: float = dataclasses.field(compare=False)
-    middle: float = dataclasses.field(compare=False)
-    late: float = dataclasses.field(compare=False)
+    early: float = knob_default()
+    middle: float = knob_default()
+    late: float = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -28,7 +30,9 @@ class Prophet(Stop):
         gaps = {"early_gap": self.early, "middle_gap": self.middle, "late_gap": self.late}
         return {name: Knob(value) for name, value in gaps.items()}
 
-    def now(self, seen: Candidates, knobs: Knobs) -> jax.Array:
+    def now(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """Where the mean gap reaches the limit of the progress made."""
         gap = jnp.where(seen.allowed, seen.own.top - seen.own.second, 0).sum(-1)
         gap = gap / jnp.maximum(seen.left, 1)
@@ -38,7 +42,8 @@ class Prophet(Stop):
             [knobs["early_gap"], knobs["middle_gap"]],
             knobs["late_gap"],
         )
-        return (gap >= limit) & (limit < jnp.inf)  # a gap is infinite where one token is possible
+        # A gap is infinite where one token is possible.
+        return (gap >= limit) & (limit < jnp.inf), state
 
 
 def prophet(early: float = 7.5, middle: float = 5.0, late: float = 2.5) -> Prophet:

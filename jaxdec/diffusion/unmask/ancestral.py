@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Exactness, Knob
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,16 @@ class Ancestral(Unmask):
         """Approaches the first-hitting law with more steps."""
         return Exactness.APPROXIMATE
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """Each position by its own coin."""
-        chance = 1 / jnp.maximum(knobs["steps"] - seen.step, 1)
+        chance = jnp.float32(1) / jnp.maximum(knobs["steps"] - seen.step, 1)
         return seen.allowed & (seen.coins() < chance[:, None]), state
+
+    def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """All S steps: no coin may show heads, but in the last step, which commits all that is left."""
+        return knobs["steps"]
 
 
 def ancestral(steps: int = 64) -> Ancestral:

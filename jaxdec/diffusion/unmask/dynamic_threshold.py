@@ -10,6 +10,7 @@ from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.diffusion.unmask.quota import quota_size
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,9 @@ class DynamicThreshold(Unmask):
         """As the score."""
         return self.by in VALUE_DEPENDENT
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """All above the threshold if they are enough, else the quota."""
         score = seen.score(self.by)
         count = quota_size(seen, knobs["steps"])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, ranked
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,9 @@ class EntropyBound(Unmask):
         """`entropy_bound`."""
         return {"entropy_bound": Knob(self.bound, 0)}
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """The longest prefix within the budget."""
         score = seen.score("entropy")
         places = ranked(score, seen.allowed)
@@ -32,7 +35,7 @@ class EntropyBound(Unmask):
         count = jnp.maximum((spent < knobs["entropy_bound"][:, None]).sum(-1), 1)
         return seen.allowed & (places < count[:, None]), state
 
-    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The next surest one by one."""
         return seen.score("entropy"), jnp.ones_like(seen.step)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, ranked
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Factor(Unmask):
         """As the score."""
         return self.by in VALUE_DEPENDENT
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """The longest run of the best."""
         score = seen.score(self.by)
         places = ranked(score, seen.allowed)

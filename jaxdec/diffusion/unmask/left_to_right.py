@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Exactness
 from jaxdec.diffusion.candidates import Candidates, top
 from jaxdec.diffusion.contract import Knobs, Unmask
+from jaxdec.model import Params
 
 
 def left_to_right() -> "LeftToRight":
@@ -25,10 +26,12 @@ class LeftToRight(Unmask):
         """Sequential decoding of the canvas."""
         return Exactness.TOKEN_IDENTICAL
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """The leftmost."""
         return top(seen.score("left_to_right"), seen.allowed, jnp.ones_like(seen.step)), state
 
-    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The next ones."""
         return seen.score("left_to_right"), jnp.ones_like(seen.step)

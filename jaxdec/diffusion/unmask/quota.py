@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Exactness, Knob
 from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 Spread = Literal["even", "linear_time", "cosine"]
 """How the positions of a group are spread over its steps; see `quota`."""
@@ -27,7 +28,7 @@ def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> j
     elif spread == "linear_time":
         count = seen.left // jnp.maximum(steps - step, 1)
     else:
-        done = (step + 1) / steps
+        done = (step + 1).astype(jnp.float32) / steps
         left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
         count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
     return jnp.maximum(count, 1)
@@ -63,14 +64,16 @@ class Quota(Unmask):
             return Exactness.APPROXIMATE
         return Exactness.HEURISTIC
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """The best of the group, as many as the step's quota."""
         score = seen.score(self.by)
         if self.jittered:
             score = score + knobs["position_temperature"][:, None] * seen.jitter()
         return top(score, seen.allowed, quota_size(seen, knobs["steps"], self.spread)), state
 
-    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The same score again, and the quota of the step."""
         return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
 

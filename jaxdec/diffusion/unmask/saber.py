@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Saber(Unmask):
         """`minimum`: n."""
         return {"minimum": Knob(self.minimum, 1, integer=True)}
 
-    def init(self, batch: int, window: int) -> Any:
+    def init(self, params: Params, batch: int, window: int) -> Any:
         """The sum of the confidences at which tokens were committed, and their number."""
         return jnp.zeros((batch,), jnp.float32), jnp.zeros((batch,), jnp.int32)
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """All above the mean of the past, and the best n."""
         total, count = state
         score = seen.score("max_prob")

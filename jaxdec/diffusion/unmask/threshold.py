@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +29,15 @@ class Threshold(Unmask):
         """As the score."""
         return self.by in VALUE_DEPENDENT
 
-    def choose(self, seen: Candidates, state: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
         """All above the threshold, and the best."""
         score = seen.score(self.by)
         best = top(score, seen.allowed, jnp.ones_like(seen.step))
         return best | seen.allowed & (score > knobs["threshold"][:, None]), state
 
-    def ahead(self, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The next best one by one."""
         return seen.score(self.by), jnp.ones_like(seen.step)
 

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Inputs, Model, Output, Params
-from jaxdec.speculative.contract import Committed, Context, Drafter
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -32,7 +34,7 @@ class DraftLength:
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffuSpec(Drafter):
+class DiffuSpec(CausalDrafter):
     """See `diffuspec`."""
 
     model: Model
@@ -46,23 +48,22 @@ class DiffuSpec(Drafter):
     weight: float
     context: int
     block: int | None
-    params_key: str
+    name: str = "draft"
+
+    @property
+    def vocab_size(self) -> int:
+        """V, of the draft model."""
+        return self.model.vocab_size
 
     @property
     def forwards(self) -> int:
         """One, whatever the number of drafts."""
         return 1
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""
-        if request.order is not None:
-            raise ValueError("DiffuSpec drafts left to right, not in an order of the request")
-        if self.model.vocab_size != vocab_size:
-            raise ValueError(
-                f"the draft model has a vocabulary of {self.model.vocab_size}, the target of {vocab_size}"
-            )
-        if not hasattr(params, "keys") or self.params_key not in params:
-            raise ValueError(f"params has no part {self.params_key!r} for the draft model")
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a request with an order or too long for the model, or missing parameters."""
+        super().check(request, params)
+        check_length(self.model, request)
 
     def init(self, params: Params, request: Request, output: Output) -> DraftLength:
         """As many drafts as there can be."""
@@ -73,8 +74,8 @@ class DiffuSpec(Drafter):
         self, params: Params, state: DraftLength, context: Context
     ) -> tuple[DraftTree, jax.Array]:
         """Fills K masks after each row in one forward, and picks the most consistent path through them."""
-        law = self._fill(params, context)
-        path = self._search(law, context)
+        law = self.laws(params, context)
+        path = self.best_path(law, context)
         ends = (path[..., None] == context.settings.stops.eos).any(-1)
         before_end = jnp.cumsum(ends, axis=1) - ends == 0
         first = jnp.argmax(law, axis=-1)
@@ -84,7 +85,7 @@ class DiffuSpec(Drafter):
         mask = (jnp.arange(self.depth) < wanted[:, None]) & before_end
         return DraftTree.chain(path, mask=mask), jnp.minimum(raw, state.length)
 
-    def _fill(self, params: Params, context: Context) -> jax.Array:
+    def laws(self, params: Params, context: Context) -> jax.Array:
         """Log-probabilities `[B, K, V]` of the next K tokens, each apart."""
         rows, mask_token = context.rows, self.model.mask_token
         assert mask_token is not None
@@ -98,13 +99,13 @@ class DiffuSpec(Drafter):
             spans = visibility.block_causal(places // self.block)
         spans = spans.where(places < (rows.length + self.depth)[:, None])
         inputs = Inputs(tokens, places.astype(jnp.int32), *spans)
-        logits = self.model(params[self.params_key], inputs, None).logits
+        logits = self.model(params, inputs, None).logits
         at = (rows.length - start)[:, None] + jnp.arange(self.depth)
         logits = jnp.take_along_axis(logits, at[..., None], axis=1)
         real = jnp.arange(logits.shape[-1]) != mask_token
         return jax.nn.log_softmax(jnp.where(real, logits, -jnp.inf))
 
-    def _search(self, law: jax.Array, context: Context) -> jax.Array:
+    def best_path(self, law: jax.Array, context: Context) -> jax.Array:
         """The best path `[B, K]` by a beam search over candidates, scored with the bigrams of the row."""
         rows, size = context.rows, law.shape[-1]
         held = jnp.arange(rows.tokens.shape[1] - 1) + 1 < rows.length[:, None]
@@ -144,11 +145,13 @@ class DiffuSpec(Drafter):
         _, path = jax.lax.scan(back, best, (tokens, parents), reverse=True)
         return path.swapaxes(0, 1)
 
-    def update(self, state: DraftLength, made: jax.Array, committed: Committed) -> DraftLength:
+    def update(
+        self, params: Params, state: DraftLength, rows: Rows, result: StepResult
+    ) -> DraftLength:
         """Longer drafts where all that was proposed is accepted."""
         mix = lambda old, new: self.memory * old + (1 - self.memory) * new
-        proposed = mix(state.proposed, made.astype(jnp.float32))
-        accepted = mix(state.accepted, committed.outcome.count.astype(jnp.float32))
+        proposed = mix(state.proposed, result.proposal.astype(jnp.float32))
+        accepted = mix(state.accepted, result.verdict.count.astype(jnp.float32))
         length = jnp.floor(proposed).astype(jnp.int32) + self.growth * (accepted >= proposed)
         return DraftLength(jnp.clip(length, self.shortest, self.depth), proposed, accepted)
 
@@ -166,7 +169,7 @@ def diffuspec(
     weight: float = 0.5,
     context: int = 128,
     block: int | None = None,
-    params_key: str = "draft",
+    name: str = "draft",
 ) -> DiffuSpec:
     """Drafts with a masked diffusion model, one forward for all of them, for `jaxdec.speculative`.
 
@@ -187,7 +190,7 @@ def diffuspec(
       weight: w, in [0, 1].
       context: C, tokens before the drafts that the model reads.
       block: for a model of blocks, their size.
-      params_key: the name of its parameters in the `params` of `generate`.
+      name: of its parameters in the `params` of `generate`.
 
     Raises:
       ValueError: for sizes out of range or a model that has no mask token.
@@ -209,13 +212,13 @@ def diffuspec(
         "beams": (beams, 1, candidates),
         "context": (context, 1, None),
     }
-    for name, (value, low, high) in limits.items():
+    for option, (value, low, high) in limits.items():
         if value < low or (high is not None and value > high):
             limit = f"at least {low}" if high is None else f"{low} to {high}"
-            raise ValueError(f"{name} must be {limit}, got {value}")
-    for name, share in (("memory", memory), ("mass", mass), ("weight", weight)):
+            raise ValueError(f"{option} must be {limit}, got {value}")
+    for option, share in (("memory", memory), ("mass", mass), ("weight", weight)):
         if not 0 <= share <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {share}")
+            raise ValueError(f"{option} must lie in [0, 1], got {share}")
     return DiffuSpec(
         model=model,
         depth=length,
@@ -228,5 +231,5 @@ def diffuspec(
         weight=weight,
         context=context,
         block=block,
-        params_key=params_key,
+        name=name,
     )

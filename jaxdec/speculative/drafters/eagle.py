@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Inputs, Model, Output, Params
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.drafters.heads import check_head, likeliest
-from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, grow
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.grown import Grown, GrownParams
+from jaxdec.speculative.drafters.heads import likeliest
+from jaxdec.speculative.drafters.length import check_length
+from jaxdec.speculative.growth import Frontier, Growth, Slots, grow
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -35,7 +38,7 @@ class Pairs:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Window:
+class PairWindow:
     """The pairs after the drafter's cache, `[B, M]` each: those that it lacks, then one frontier after the other.
 
     Attributes:
@@ -56,25 +59,34 @@ class _Window:
 
 
 @dataclasses.dataclass(frozen=True)
-class EagleDrafter(Grown):
+class EagleDrafter(Grown, CausalDrafter):
     """See `eagle`."""
 
     model: Model
     growth: Growth
-    params_key: str
+    name: str = "draft"
+
+    @property
+    def vocab_size(self) -> int:
+        """V, of the network."""
+        return self.model.vocab_size
 
     @property
     def forwards(self) -> int:
         """One forward a level."""
         return self.depth
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""
-        check_head(request, params, self.params_key, self.model.vocab_size, vocab_size)
-        self.growth.check(vocab_size)
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a request with an order or too long for the network, or missing parameters."""
+        super().check(request, params)
+        check_length(self.model, request)
 
-    def init(self, params: Params, request: Request, output: Output) -> Pairs:
-        """A cache of the prompts' pairs but for the last, which holds the pending token."""
+    def init(self, params: GrownParams, request: Request, output: Output) -> Pairs:
+        """A cache of the prompts' pairs but for the last, which holds the pending token.
+
+        Raises:
+          ValueError: while it is traced, if the network does not read states of the target's width.
+        """
         batch, width = request.prompt.shape
         pairs = request.lengths - 1
         stored = jnp.maximum(pairs - 1, 0)
@@ -85,14 +97,22 @@ class EagleDrafter(Grown):
             valid=places < stored[:, None],
             features=output.hidden,
         )
-        entries = self.model(params[self.params_key], inputs, None).entries
+        try:
+            entries = self.model(params.source, inputs, None).entries
+        except TypeError as error:  # of a product of matrices; a model says nothing of widths
+            raise ValueError(
+                "the draft network does not read the target's hidden states, which have a width of "
+                f"{output.hidden.shape[-1]}"
+            ) from error
         cache = request.new_cache(self.model)
         key_spans = visibility.causal(inputs.positions).key_spans
         last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
         features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
         return Pairs(cache.commit(entries, places, stored, key_spans), features)
 
-    def propose(self, params: Params, state: Pairs, context: Context) -> tuple[DraftTree, _Window]:
+    def propose(
+        self, params: GrownParams, state: Pairs, context: Context
+    ) -> tuple[DraftTree, PairWindow]:
         """Grows the tree from the features after the pending token; also returns the window."""
         rows, cache = context.rows, state.cache
         batch, width, lacking = len(rows.length), self.growth.frontier, self.depth + 1
@@ -101,14 +121,14 @@ class EagleDrafter(Grown):
         size = slots.size(self.depth)
         places = jnp.broadcast_to(jnp.arange(size), (batch, size))
 
-        def feed(window: _Window):
+        def feed(window: PairWindow):
             spans = visibility.tree(window.parents, cache.length + 1, window.scored)
             depth = visibility.ancestors(window.parents).sum(-1)
             positions = (cache.length[:, None] + depth).astype(jnp.int32)
             inputs = Inputs(window.tokens, positions, *spans, features=window.features)
-            return self.model(params[self.params_key], inputs, cache)
+            return self.model(params.source, inputs, cache)
 
-        def source(window: _Window, depth: jax.Array, frontier: Frontier):
+        def source(window: PairWindow, depth: jax.Array, frontier: Frontier):
             features = jnp.take_along_axis(window.predicted, frontier.parents[..., None], axis=1)
             window = dataclasses.replace(
                 window,
@@ -125,7 +145,7 @@ class EagleDrafter(Grown):
             return logits, window
 
         fill = lambda x: jnp.pad(x, ((0, 0), (0, size - lacking), *((0, 0),) * (x.ndim - 2)))
-        window = _Window(
+        window = PairWindow(
             tokens=fill(rows.window(cache.length + 1, lacking)),
             features=fill(state.features),
             parents=jnp.where(places < lacking, places - 1, -1),
@@ -136,24 +156,24 @@ class EagleDrafter(Grown):
         entries = jax.eval_shape(lambda: feed(window).entries)
         entries = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), entries)
         window = dataclasses.replace(window, entries=entries)
-        tree, window = grow(self.growth, context, source, window)
+        tree, window = grow(self.growth, params.growth, context, source, window)
         mask = tree.mask & (unseen > 0)[:, None]
         return dataclasses.replace(tree, mask=mask), window
 
-    def update(self, state: Pairs, made: _Window, committed: Committed) -> Pairs:
+    def update(self, params: GrownParams, state: Pairs, rows: Rows, result: StepResult) -> Pairs:
         """Stores the pairs that the cache lacked; those of the kept path, with the target's features, come next."""
-        size = self.depth + 1
-        places = jnp.broadcast_to(jnp.arange(size), committed.outcome.path.shape)
-        count = made.scored[:, :size].sum(1).astype(jnp.int32)
+        size, path, fed = self.depth + 1, result.verdict.path, result.proposal
+        places = jnp.broadcast_to(jnp.arange(size), path.shape)
+        count = fed.scored[:, :size].sum(1).astype(jnp.int32)
         key_spans = visibility.causal(state.cache.length[:, None] + 1 + places).key_spans
-        features = jnp.take_along_axis(
-            committed.output.hidden, committed.outcome.path[..., None], axis=1
-        )
-        return Pairs(state.cache.commit(made.entries, places, count, key_spans), features)
+        features = jnp.take_along_axis(result.output.hidden, path[..., None], axis=1)
+        return Pairs(state.cache.commit(fed.entries, places, count, key_spans), features)
 
 
-def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draft") -> EagleDrafter:
+def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") -> EagleDrafter:
     """Drafts with a network that predicts the target's next feature from pairs of a feature and the token after it.
+
+        f'_{i+1}, q(x_{i+2} | x_{<=i+1}) = network((f_1, x_2), ..., (f_i, x_{i+1})),   f the target's, f' predicted
 
     The drafter keeps a cache of its own, of committed pairs with the target's true features. A proposal feeds the pairs
     that the cache lacks together with the nodes so far, whose features are predicted ones, once a level: nothing
@@ -163,10 +183,14 @@ def eagle(model: Model, *, growth: Growth | None = None, params_key: str = "draf
       model: such as `jaxdec.models.Eagle`: reads `Inputs.features`, and its hidden states are the predicted features.
       growth: from `jaxdec.growth`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
         no more.
-      params_key: the name of its parameters in the `params` of `generate`.
+      name: of its parameters in the `params` of `generate`.
+
+    Raises:
+      ValueError: where the request is, for a network of another vocabulary or width, or one that cannot read as far as
+        the request goes.
 
     Exactness: that of the verifier.
     Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`.
     """
     growth = likeliest(8, model.vocab_size) if growth is None else growth
-    return EagleDrafter(model, growth, params_key)
+    return EagleDrafter(model, growth, name)

@@ -8,11 +8,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Request
-from jaxdec.model import Heads, Output, Params
+from jaxdec.decoding import Request, Rows
+from jaxdec.model import Heads, Output
 from jaxdec.speculative import growth
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.growth import Frontier, Grown, Growth, grow
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.grown import Grown, GrownParams
+from jaxdec.speculative.growth import Frontier, Growth, grow
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -31,25 +33,34 @@ class LastHidden:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadDrafter(Grown):
+class HeadDrafter(Grown, CausalDrafter):
     """See `heads`."""
 
     heads: Heads
     growth: Growth
-    params_key: str
+    name: str = "draft"
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""
-        check_head(request, params, self.params_key, self.heads.vocab_size, vocab_size)
-        self.growth.check(vocab_size)
+    @property
+    def vocab_size(self) -> int:
+        """V, of the heads."""
+        return self.heads.vocab_size
 
-    def init(self, params: Params, request: Request, output: Output) -> LastHidden:
-        """The state after the last token of each prompt but one."""
+    def init(self, params: GrownParams, request: Request, output: Output) -> LastHidden:
+        """The state after the last token of each prompt but one.
+
+        Raises:
+          ValueError: while it is traced, if the target's states are not of the heads' width.
+        """
+        width = output.hidden.shape[-1]
+        if width != self.heads.width:
+            raise ValueError(
+                f"the heads read hidden states of width {self.heads.width}, the target's have {width}"
+            )
         last = request.lengths - 2
         return LastHidden(hidden_at(output, jnp.maximum(last, 0)), last >= 0)
 
     def propose(
-        self, params: Params, state: LastHidden, context: Context
+        self, params: GrownParams, state: LastHidden, context: Context
     ) -> tuple[DraftTree, jax.Array]:
         """Grows the tree; also returns the rows' lengths."""
         batch, width = state.hidden.shape[0], self.growth.frontier
@@ -57,7 +68,7 @@ class HeadDrafter(Grown):
 
         def law(depth: int):
             return lambda path: jnp.broadcast_to(
-                self.heads.law(params[self.params_key], hidden, path[:, :, :depth]),
+                self.heads.law(params.source, hidden, path[:, :, :depth]),
                 (batch, width, self.heads.vocab_size),
             )
 
@@ -71,17 +82,19 @@ class HeadDrafter(Grown):
             return jax.lax.switch(depth, laws, path), path
 
         path = jnp.zeros((batch, width, self.depth), jnp.int32)
-        tree, _ = grow(self.growth, context, source, path)
+        tree, _ = grow(self.growth, params.growth, context, source, path)
         known = dataclasses.replace(tree, mask=tree.mask & state.known[:, None])
         return known, context.rows.length
 
-    def update(self, state: LastHidden, made: jax.Array, committed: Committed) -> LastHidden:
+    def update(
+        self, params: GrownParams, state: LastHidden, rows: Rows, result: StepResult
+    ) -> LastHidden:
         """Takes the state after the token before the new pending one."""
-        taken = committed.rows.length - made
+        taken = rows.length - result.proposal
         place = jnp.maximum(taken - 1, 0)[:, None]
-        last = jnp.take_along_axis(committed.outcome.path, place, axis=1)[:, 0]
+        last = jnp.take_along_axis(result.verdict.path, place, axis=1)[:, 0]
         some = taken > 0
-        hidden = jnp.where(some[:, None], hidden_at(committed.output, last), state.hidden)
+        hidden = jnp.where(some[:, None], hidden_at(result.output, last), state.hidden)
         return LastHidden(hidden, state.known | some)
 
 
@@ -90,19 +103,7 @@ def hidden_at(output: Output, place: jax.Array) -> jax.Array:
     return jnp.take_along_axis(output.hidden, place[:, None, None], axis=1)[:, 0]
 
 
-def check_head(
-    request: Request, params: Params, params_key: str, own_vocab: int, vocab_size: int
-) -> None:
-    """Raises `ValueError` for a request with an order, another vocabulary, or missing parameters."""
-    if request.order is not None:
-        raise ValueError("draft heads draft left to right, not in an order of the request")
-    if own_vocab != vocab_size:
-        raise ValueError(f"the heads have a vocabulary of {own_vocab}, the target of {vocab_size}")
-    if not hasattr(params, "keys") or params_key not in params:
-        raise ValueError(f"params has no part {params_key!r} for the draft heads")
-
-
-def heads(heads: Heads, *, growth: Growth | None = None, params_key: str = "draft") -> HeadDrafter:
+def heads(heads: Heads, *, growth: Growth | None = None, name: str = "draft") -> HeadDrafter:
     """Drafts with Medusa's or Hydra's heads: no forward of a draft model.
 
         p_d(x | h, x_1, ..., x_d),   d = 1, ..., K
@@ -115,7 +116,7 @@ def heads(heads: Heads, *, growth: Growth | None = None, params_key: str = "draf
       heads: from `jaxdec.model.heads_from_nnx`, or the checkpoint of `checkpoints.load_heads`.
       growth: from `jaxdec.growth`, of at most K levels; the tree of the 60 likeliest paths if not given, or fewer if
         there are no more.
-      params_key: the name of their parameters in the `params` of `generate`.
+      name: of their parameters in the `params` of `generate`.
 
     Raises:
       ValueError: if the growth rule has more levels than there are heads.
@@ -129,7 +130,7 @@ def heads(heads: Heads, *, growth: Growth | None = None, params_key: str = "draf
         raise ValueError(
             f"{heads.heads} heads draft at most {heads.heads} levels, got {growth.depth}"
         )
-    return HeadDrafter(heads, growth, params_key)
+    return HeadDrafter(heads, growth, name)
 
 
 def likeliest(depth: int, vocab_size: int) -> Growth:

@@ -8,11 +8,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Output, Params
-from jaxdec.speculative.contract import Committed, Context
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.prompt_lookup import suffix_matches
-from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -55,7 +55,7 @@ def find_unique(
 
 
 @dataclasses.dataclass(frozen=True)
-class InputCopy(LeftToRight):
+class InputCopy(CausalDrafter):
     """Proposes the prompt's own tokens from an anchor on; see `input_copy`."""
 
     depth: int
@@ -79,9 +79,9 @@ class InputCopy(LeftToRight):
         tree = DraftTree.chain(tokens, mask=inside & anchor.held[:, None])
         return tree, (anchor, rows.length)
 
-    def update(self, state: Anchor, made: tuple[Anchor, jax.Array], committed: Committed) -> Anchor:
+    def update(self, params: Params, state: Anchor, rows: Rows, result: StepResult) -> Anchor:
         """The anchor moves on if all that was committed is a copy, and is let go else."""
-        (anchor, start), rows = made, committed.rows
+        anchor, start = result.proposal
         count, width = rows.length - start, self.depth + 1
         same = rows.window(start, width) == rows.window(anchor.place, width)
         copied = (same | (jnp.arange(width) >= count[:, None])).all(1)
@@ -91,6 +91,8 @@ class InputCopy(LeftToRight):
 
 def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     """Drafts the prompt's own text from where the output has got to: for outputs close to their input.
+
+        x_j = prompt[a + j],   j = 0, ..., `length` - 1,   a the place after the part of the prompt that was copied last
 
     The output is thought to begin as the prompt does. At a mismatch the place is let go and found anew: after the
     shortest suffix of the output that occurs in the prompt exactly once. While there is none, nothing is drafted.
@@ -102,6 +104,7 @@ def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     Raises:
       ValueError: for sizes below 1.
 
+    Exactness: that of the verifier.
     Source: input-guided aggressive decoding (IAD), 2205.10350, with suffixes of up to 3 words; bytes need longer ones.
     The whole rest of the input is drafted there, here `length` tokens a step, and the place is kept between steps.
     """

@@ -8,17 +8,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
 from jaxdec.sampling import perturbed_argmax
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.drafters.tables import LeftToRight
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Window:
+class JacobiWindow:
     """What the last forward said of the next m positions of a row.
 
     Attributes:
@@ -33,21 +33,20 @@ class Window:
 
 
 @dataclasses.dataclass(frozen=True)
-class Jacobi(LeftToRight):
-    """A sliding window of guesses; see `jacobi` and `speculative_jacobi`."""
+class Jacobi(CausalDrafter):
+    """A sliding window of guesses; see `jacobi`."""
 
     vocab_size: int
     depth: int
-    drawn: bool
 
-    def init(self, params: Params, request: Request, output: Output) -> Window:
+    def init(self, params: Params, request: Request, output: Output) -> JacobiWindow:
         """Nothing is known."""
         shape = (len(request.lengths), self.depth)
         logits = jnp.zeros((*shape, self.vocab_size), jnp.float32)
-        return Window(logits, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool))
+        return JacobiWindow(logits, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool))
 
     def propose(
-        self, params: Params, state: Window, context: Context
+        self, params: Params, state: JacobiWindow, context: Context
     ) -> tuple[DraftTree, tuple[jax.Array, jax.Array]]:
         """Guesses each position by its last law; also returns the guesses and the lengths of the rows."""
         rows, history = context.rows, context.rows.history
@@ -59,32 +58,37 @@ class Jacobi(LeftToRight):
             history = history.along(state.given, before)
         law = context.settings.warp.log_probs(state.logits, history)
         known = state.known & ~jnp.isnan(law[..., 0])  # a broken law guesses nothing
-        noise = context.noise[:, :size] if self.drawn else jnp.zeros_like(law)
-        guesses = perturbed_argmax(law, noise)
+        guesses = self.guesses(law, context.noise[:, :size])
         # Where nothing is known, the token to the left is repeated.
         left = jax.lax.cummax(jnp.where(known, jnp.arange(size), -1), axis=1)
         repeated = jnp.take_along_axis(guesses, jnp.maximum(left, 0), axis=1)
         tokens = jnp.where(left < 0, rows.pending[:, None], repeated)
-        q = None
-        if self.drawn:
-            chosen = jnp.log(jax.nn.one_hot(tokens, self.vocab_size))
-            q = jnp.where(known[..., None], law, chosen)
-        return DraftTree.chain(tokens, q=q), (tokens, rows.length)
+        return DraftTree.chain(tokens, q=self.stated(law, known, tokens)), (tokens, rows.length)
+
+    def guesses(self, law: jax.Array, noise: jax.Array) -> jax.Array:
+        """Tokens `[B, m]` by their laws `[B, m, V]`: the most probable ones."""
+        return perturbed_argmax(law, jnp.zeros_like(law))
+
+    def stated(self, law: jax.Array, known: jax.Array, tokens: jax.Array) -> jax.Array | None:
+        """The laws `[B, m, V]` that the guesses were drawn from; None, since they are chosen."""
+        return None
 
     def update(
-        self, state: Window, made: tuple[jax.Array, jax.Array], committed: Committed
-    ) -> Window:
+        self, params: Params, state: JacobiWindow, rows: Rows, result: StepResult
+    ) -> JacobiWindow:
         """The window moves on by what was committed; what was accepted is never guessed again."""
-        (tokens, length), size = made, self.depth
-        at = (committed.rows.length - length)[:, None] + jnp.arange(size)  # T answers, m guesses
-        logits = committed.output.logits
+        (tokens, length), size = result.proposal, self.depth
+        at = (rows.length - length)[:, None] + jnp.arange(size)  # T answers, m guesses
+        logits = result.output.logits
         answers = jnp.take_along_axis(logits, jnp.minimum(at, size)[..., None], axis=1)
         given = jnp.take_along_axis(tokens, jnp.minimum(at, size - 1), axis=1)
-        return Window(answers.astype(jnp.float32), given, at <= size)
+        return JacobiWindow(answers.astype(jnp.float32), given, at <= size)
 
 
 def jacobi(model: Model, *, length: int = 8) -> Jacobi:
     """Guesses the next tokens by the most probable ones after the last guesses, with no draft model.
+
+        g'_j = argmax p(. | committed text, g_{<j}),   j = 1, ..., m,   g the guesses of the forward before
 
     The window slides: each forward commits the leading run of guesses that it confirms and one token more, and what it
     answers after the others are the next guesses. Places that are new to the window repeat the token to their left.
@@ -96,28 +100,8 @@ def jacobi(model: Model, *, length: int = 8) -> Jacobi:
     Raises:
       ValueError: if `length < 1`.
 
+    Exactness: that of the verifier.
     Source: Jacobi decoding, 2305.10427, in the sliding form. The guesses are chosen, so that any verifier serves.
     """
     check_sizes(length=length)
-    return Jacobi(model.vocab_size, length, drawn=False)
-
-
-def speculative_jacobi(model: Model, *, length: int = 8) -> Jacobi:
-    """Draws the next guesses from the laws that the target gave after the last ones, and states these laws.
-
-    With the shared-noise walk a guess is drawn with the very noise of its position, so that it stands as soon as its
-    law does. With a ratio verifier it is a fresh draw, accepted with probability `min(1, p / q)`, q the law before. At
-    temperature 0 it is `jacobi`.
-
-    Args:
-      model: the target, for its vocabulary.
-      length: m, at least 1.
-
-    Raises:
-      ValueError: if `length < 1`.
-
-    Source: SJD, 2410.01699, for images; rows advance on their own here, and nothing that was accepted is tested again.
-    Memory: `m V` numbers a row.
-    """
-    check_sizes(length=length)
-    return Jacobi(model.vocab_size, length, drawn=True)
+    return Jacobi(model.vocab_size, length)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.drafters.tables import LeftToRight
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -65,7 +65,7 @@ class Grid:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lookahead(LeftToRight):
+class Lookahead(CausalDrafter):
     """A tree of a grid and guesses; see `lookahead`."""
 
     vocab_size: int
@@ -131,21 +131,23 @@ class Lookahead(LeftToRight):
         )
         return tree, (grid, context.rows.length)
 
-    def update(self, state: Grid, made: tuple[jax.Array, jax.Array], committed: Committed) -> Grid:
+    def update(self, params: Params, state: Grid, rows: Rows, result: StepResult) -> Grid:
         """Collects an n-gram from each column, and moves the grid on by what was committed."""
-        grid, length = made
-        answers = jnp.argmax(committed.output.logits[:, self.places[-1]], axis=-1)
+        grid, length = result.proposal
+        answers = jnp.argmax(result.output.logits[:, self.places[-1]], axis=-1)
         longer = jnp.concatenate([grid, answers[:, None].astype(jnp.int32)], axis=1)
         real = jnp.ones((len(grid), self.columns), bool)
         pool = jax.vmap(Pool.add_all)(state.pool, longer.swapaxes(1, 2), real)
         # Level l + 1 of a column is level l after one token more; further tokens are columns.
-        moved = (committed.rows.length - length - 1)[:, None] + jnp.arange(self.columns)
+        moved = (rows.length - length - 1)[:, None] + jnp.arange(self.columns)
         moved = jnp.broadcast_to((moved % self.columns)[:, None], grid.shape)
         return Grid(jnp.take_along_axis(longer[:, 1:], moved, axis=2), pool)
 
 
 def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 7) -> Lookahead:
     """Guesses n-grams that the target produced in Jacobi iterations on later positions, and iterates on.
+
+        grid[l + 1, j] = argmax p(. | committed text, grid[0, <= j], grid[1, j], ..., grid[l, j])
 
     One forward scores a grid of `N - 1` levels and `W` columns of guesses at the positions ahead, of which each column
     becomes an n-gram with the target's answer to it, and up to G n-grams of the pool that begin with the pending token.
@@ -160,6 +162,7 @@ def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 
     Raises:
       ValueError: if `ngram < 2`, `columns < 1` or `guesses < 1`.
 
+    Exactness: that of the verifier.
     Source: 2402.02057, with its defaults. Here the grid starts with the end of the prompt rather than random tokens,
     the prompt's n-grams are in the pool, and a grid moves as many columns as tokens were committed. Answers are the
     most probable tokens. Memory: `V G N` integers a row.

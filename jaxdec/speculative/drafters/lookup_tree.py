@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
+from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.prompt_lookup import check_ngrams, find_continuations
-from jaxdec.speculative.drafters.tables import LeftToRight
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -48,7 +48,7 @@ def merge_chains(
 
 
 @dataclasses.dataclass(frozen=True)
-class LookupTree(LeftToRight):
+class LookupTree(CausalDrafter):
     """Proposes what followed several earlier occurrences of the row's last tokens; see `lookup_tree`."""
 
     depth: int
@@ -99,6 +99,7 @@ def lookup_tree(
     Raises:
       ValueError: for sizes below 1, or if not `1 <= min_ngram <= max_ngram`.
 
+    Exactness: that of the verifier.
     Source: ours, after prompt lookup decoding (Saxena, 2023) and the merged trees of 2305.09781.
     """
     check_sizes(length=length, nodes=nodes, matches=matches)

@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, prefill
+from jaxdec.decoding import Request, Rows, prefill
 from jaxdec.model import Inputs, Model, Output, Params, score
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.growth import Frontier, Grown, Growth, Slots, chain, grow
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.grown import Grown, GrownParams
+from jaxdec.speculative.drafters.length import check_length
+from jaxdec.speculative.growth import Frontier, Growth, Slots, chain, grow
 from jaxdec.speculative.tree import DraftTree
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Window:
+class TokenWindow:
     """The tokens that follow the drafter's cache: two slots of committed ones, then the expanded nodes by level.
 
     Attributes:
@@ -47,35 +49,41 @@ class ModelDrafter(Grown):
     Attributes:
       model: the draft model; the target's vocabulary.
       growth: the growth rule.
-      params_key: the name of its parameters in `params`.
+      name: of its parameters in `params`.
     """
 
     model: Model
     growth: Growth
-    params_key: str = "draft"
+    name: str = "draft"
+
+    @property
+    def vocab_size(self) -> int:
+        """V, of the draft model."""
+        return self.model.vocab_size
 
     @property
     def forwards(self) -> int:
         """One forward a level."""
         return self.depth
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Raises `ValueError` if parameters are missing, or vocabularies or lengths do not match."""
-        if self.model.vocab_size != vocab_size:
-            raise ValueError(
-                f"the draft model has a vocabulary of {self.model.vocab_size}, the target of {vocab_size}"
-            )
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for missing parameters, or a model that cannot read the request or predict its tokens."""
+        super().check(request, params)
         if request.order is not None and not self.model.any_subset:
             raise ValueError("the draft model is causal, but the request fills an order of its own")
-        if not hasattr(params, "keys") or self.params_key not in params:
-            raise ValueError(f"params has no part {self.params_key!r} for the draft model")
-        self.growth.check(vocab_size)
+        if request.order is None and not self.model.causal:
+            raise ValueError(
+                "the draft model fills gaps or canvases and predicts no next token, but the request is causal"
+            )
+        check_length(self.model, request)
 
-    def init(self, params: Params, request: Request, output: Output) -> Any:
+    def init(self, params: GrownParams, request: Request, output: Output) -> Any:
         """A cache that holds the prompts but for their last tokens."""
-        return prefill(self.model, params[self.params_key], request)
+        return prefill(self.model, params.source, request)
 
-    def propose(self, params: Params, state: Any, context: Context) -> tuple[DraftTree, _Window]:
+    def propose(
+        self, params: GrownParams, state: Any, context: Context
+    ) -> tuple[DraftTree, TokenWindow]:
         """Grows the tree; also returns the window that it was grown in."""
         rows, cache = context.rows, state
         batch, width = rows.length.shape[0], self.growth.frontier
@@ -83,20 +91,20 @@ class ModelDrafter(Grown):
         slots = Slots(_UNSEEN, width, (unseen - 1)[:, None])
         size = slots.size(self.depth)
         places = jnp.broadcast_to(jnp.arange(size), (batch, size))
-        window = _Window(
+        window = TokenWindow(
             tokens=jnp.pad(rows.window(cache.length, _UNSEEN), ((0, 0), (0, size - _UNSEEN))),
             parents=jnp.where(places < _UNSEEN, places - 1, -1),
             scored=places < unseen[:, None],
         )
 
-        def feed(window: _Window, at: jax.Array):
+        def feed(window: TokenWindow, at: jax.Array):
             spans = visibility.tree(window.parents, cache.length, window.scored)
             depth = visibility.ancestors(window.parents).sum(-1) - 1
             ranks = (cache.length[:, None] + depth).astype(jnp.int32)
             inputs = Inputs(window.tokens, ranks, spans.query_spans, spans.key_spans)
-            return score(self.model, params[self.params_key], inputs, cache, rows.order, at=at)
+            return score(self.model, params.source, inputs, cache, rows.order, at=at)
 
-        def source(window: _Window, depth: jax.Array, frontier: Frontier):
+        def source(window: TokenWindow, depth: jax.Array, frontier: Frontier):
             window = dataclasses.replace(
                 window,
                 tokens=slots.put(window.tokens, frontier.tokens, depth),
@@ -110,18 +118,19 @@ class ModelDrafter(Grown):
         at = jnp.zeros((batch, width), jnp.int32)
         entries = jax.eval_shape(lambda: feed(window, at).entries)
         entries = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), entries)
-        return grow(self.growth, context, source, dataclasses.replace(window, entries=entries))
+        window = dataclasses.replace(window, entries=entries)
+        return grow(self.growth, params.growth, context, source, window)
 
-    def update(self, state: Any, made: _Window, committed: Committed) -> Any:
+    def update(self, params: GrownParams, state: Any, rows: Rows, result: StepResult) -> Any:
         """Commits the scored tokens of the window that were kept, short of the pending one."""
-        rows, size = committed.rows, self.depth + 1
+        fed, size = result.proposal, self.depth + 1
         text = rows.window(state.length, size)
         # Walks down the window for as long as it holds the committed text.
         known = rows.length - 1 - state.length
 
         def walk(above, place):
-            here = made.scored & (made.parents == above[:, None]) & (above >= -1)[:, None]
-            here &= made.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)
+            here = fed.scored & (fed.parents == above[:, None]) & (above >= -1)[:, None]
+            here &= fed.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)
             here &= (place < known)[:, None]
             slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2)
             return slot, slot
@@ -131,7 +140,7 @@ class ModelDrafter(Grown):
         count = (path >= 0).sum(1).astype(jnp.int32)
         positions = state.length[:, None] + jnp.arange(size)
         key_spans = visibility.causal(positions).key_spans
-        return state.commit(made.entries, jnp.maximum(path, 0), count, key_spans)
+        return state.commit(fed.entries, jnp.maximum(path, 0), count, key_spans)
 
 
 def model(
@@ -139,21 +148,32 @@ def model(
     *,
     length: int | None = None,
     growth: Growth | None = None,
-    params_key: str = "draft",
+    name: str = "draft",
 ) -> ModelDrafter:
     """Drafts with a small causal model: a chain of `length` tokens a step, or whatever tree a growth rule makes.
+
+        x_d ~ q(. | committed text, x_{<d}),   d = 1, ..., D,   q the small model's law under the target's warp
+
+    The model has a cache of its own. With a model that answers queries it drafts in the order of an any-subset request.
 
     Args:
       model: a model with the target's vocabulary.
       length: drafts of a chain, at least 1; 6 if nothing else is given.
       growth: from `jaxdec.growth`, instead of a length.
-      params_key: the name of its parameters in the `params` of `generate`.
+      name: of its parameters in the `params` of `generate`.
 
     Raises:
-      ValueError: if `length < 1`, or both a length and a growth rule are given.
+      ValueError: if `length < 1`, both a length and a growth rule are given, or the model is none. A model of another
+        vocabulary, one that cannot read as far as the request goes, and one that predicts no next token for a causal
+        request, or answers no queries for one with an order, are refused where the request is.
+
+    Exactness: that of the verifier.
+    Source: Leviathan et al., 2211.17192; Chen et al., 2302.01318; that of the growth rule for trees.
     """
+    if not isinstance(model, Model):
+        raise ValueError(f"model must be a jaxdec.Model, got {type(model).__name__}")
     if growth is not None and length is not None:
         raise ValueError(f"give a length or a growth rule, got length {length} and {growth}")
     if growth is None:
         growth = chain(6 if length is None else length)
-    return ModelDrafter(model, growth, params_key)
+    return ModelDrafter(model, growth, name)

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.drafters.tables import LeftToRight, last_of_each
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.tree import DraftTree, RankTree, check_sizes
 
 RATES = (0.52, 0.08, 0.045, 0.04, 0.022, 0.018, 0.016, 0.015)
@@ -34,7 +35,9 @@ class Successors:
     count: jax.Array
 
 
-def seed(tokens: jax.Array, count: jax.Array, prompt: jax.Array, length: jax.Array) -> Successors:
+def seed_bigrams(
+    tokens: jax.Array, count: jax.Array, prompt: jax.Array, length: jax.Array
+) -> Successors:
     """Puts the bigrams of a prompt into the table of one row, each to the front of its list: the latest leads.
 
     Args:
@@ -84,7 +87,7 @@ def recycle(
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenRecycling(LeftToRight):
+class TokenRecycling(CausalDrafter):
     """A tree of a fixed shape, filled from a table of successors; see `token_recycling`."""
 
     vocab_size: int
@@ -102,7 +105,7 @@ class TokenRecycling(LeftToRight):
         batch = len(request.lengths)
         tokens = jnp.zeros((batch, self.vocab_size, self.width), jnp.int32)
         count = jnp.zeros((batch, self.vocab_size), jnp.int32)
-        return jax.vmap(seed)(tokens, count, request.prompt, request.lengths)
+        return jax.vmap(seed_bigrams)(tokens, count, request.prompt, request.lengths)
 
     def propose(
         self, params: Params, state: Successors, context: Context
@@ -129,10 +132,12 @@ class TokenRecycling(LeftToRight):
         return tree, (tokens, exists)
 
     def update(
-        self, state: Successors, made: tuple[jax.Array, jax.Array], committed: Committed
+        self, params: Params, state: Successors, rows: Rows, result: StepResult
     ) -> Successors:
         """Learns from every scored token, accepted or not."""
-        return jax.vmap(recycle)(state.tokens, state.count, *made, committed.output.logits)
+        scored, exists = result.proposal
+        logits = result.output.logits
+        return jax.vmap(recycle)(state.tokens, state.count, scored, exists, logits)
 
 
 def token_recycling(
@@ -159,6 +164,7 @@ def token_recycling(
       ValueError: for sizes below 1, rates that are not a falling law, more of them than tokens, or if there is no such
         tree.
 
+    Exactness: that of the verifier.
     Source: 2408.08696. The shape is computed from rates and not the paper's, and the table starts with the prompt.
     Memory: `V k` integers a row.
     """

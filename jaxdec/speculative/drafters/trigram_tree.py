@@ -8,10 +8,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Request
+from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
-from jaxdec.speculative.contract import Committed, Context
-from jaxdec.speculative.drafters.tables import LeftToRight, last_of_each
+from jaxdec.speculative.contract import Context, StepResult
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -109,7 +110,7 @@ class Trigrams:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrigramTree(LeftToRight):
+class TrigramTree(CausalDrafter):
     """Proposes the likeliest paths by a row's own trigrams; see `trigram_tree`."""
 
     vocab_size: int
@@ -155,13 +156,11 @@ class TrigramTree(LeftToRight):
         pairs = jnp.stack([jnp.concatenate([before, last], axis=1), scored], axis=-1)
         return tree, (pairs, tree.scored)
 
-    def update(
-        self, state: Trigrams, made: tuple[jax.Array, jax.Array], committed: Committed
-    ) -> Trigrams:
+    def update(self, params: Params, state: Trigrams, rows: Rows, result: StepResult) -> Trigrams:
         """Learns what the target predicts after each scored token."""
-        law = jax.nn.softmax(committed.output.logits)
+        law = jax.nn.softmax(result.output.logits)
         weights, tokens = jax.lax.top_k(law, self.slots)
-        pairs, exists = made
+        pairs, exists = result.proposal
         mask = exists & jnp.isfinite(weights).all(-1)  # a broken law teaches nothing
         learn = lambda table, *seen: table.learn(*seen, self.memory)
         return jax.vmap(learn)(state, pairs, mask, tokens, weights)
@@ -193,6 +192,7 @@ def trigram_tree(
     Raises:
       ValueError: for sizes below 1, more slots than tokens, or another memory.
 
+    Exactness: that of the verifier.
     Source: ADED, 2407.12021, whose table this is. Its search over trees by simulations is replaced by what they look
     for, the paths of the highest probability, found exactly and at once; its constants are not used. There is no
     corpus and no back-off. Memory: `2 R (k + 1)` numbers a row.

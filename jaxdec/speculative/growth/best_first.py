@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.weighed import Weighed, budgeted, largest, selected
@@ -19,7 +20,7 @@ class BestFirst(Weighed):
     """The N nodes of the highest path probability; see `best_first`."""
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """The likeliest tokens of each node; they are chosen, not drawn."""
         batch = frontier.tokens.shape[0]
@@ -32,13 +33,15 @@ class BestFirst(Weighed):
         value = jnp.where(mask, value, -jnp.inf)
         return Children(flat(tokens).astype(jnp.int32), parents, mask, None, value, value)
 
-    def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
+    def finish(self, params: Params, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The N likeliest of all that were weighed: a path never gets likelier, so that these form a tree."""
         return selected(tree, jnp.sort(largest(value, self.nodes), axis=1))
 
 
 def best_first(nodes: int, depth: int, *, width: int = 8, siblings: int = 8) -> BestFirst:
     """The `nodes` likeliest paths among those that a beam search met: the dynamic tree of EAGLE-2.
+
+        v(x_1 ... x_d) = q(x_1) q(x_2 | x_1) ... q(x_d | x_{<d}),   the N nodes of the largest v
 
     At each depth the `width` likeliest nodes are expanded, `siblings` children each; at the end the best of all are
     kept. Nodes are chosen, not drawn, so their law is one-hot. With a verifier that shares its noise, likely means

@@ -14,6 +14,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding import Part
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.tree import DraftTree
 
@@ -117,8 +119,10 @@ class Children:
     path: jax.Array
 
 
-class Growth(abc.ABC):
+class Growth(Part, abc.ABC):
     """A growth rule. Subclasses are frozen dataclasses, so that they compare by value; all methods are pure.
+
+    `params` of every hook are the rule's own, `params[name]`, or None.
 
     Attributes:
       depth: D.
@@ -154,24 +158,17 @@ class Growth(abc.ABC):
         """The most children of a node; the vocabulary must have as many tokens."""
         return 1
 
-    def check(self, vocab_size: int) -> None:
-        """Raises `ValueError` if a node can have more children than there are tokens."""
-        if self.branching > vocab_size:
-            raise ValueError(
-                f"a node has up to {self.branching} children, but the vocabulary only {vocab_size} tokens"
-            )
-
     @abc.abstractmethod
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """The nodes below a frontier; `depth` counts levels from 0 and is traced."""
 
-    def expanded(self, depth: jax.Array, children: Children) -> jax.Array:
+    def expanded(self, params: Params, depth: jax.Array, children: Children) -> jax.Array:
         """int32 `[B, F]`, which of the children form the next frontier."""
         batch = children.tokens.shape[0]
         return jnp.broadcast_to(jnp.arange(self.frontier), (batch, self.frontier))
 
-    def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
+    def finish(self, params: Params, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The tree to propose, from all D C nodes that were drawn, level by level, and their values `[B, D C]`."""
         return tree

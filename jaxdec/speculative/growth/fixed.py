@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
 from jaxdec.speculative.growth.siblings import without_earlier_siblings
@@ -29,12 +30,12 @@ class Fixed(Growth):
     @property
     def frontier(self) -> int:
         """The most nodes of a level that have children."""
-        return self._tables()[3].shape[1]
+        return self.tables()[3].shape[1]
 
     @property
     def drawn(self) -> int:
         """The most nodes of a level."""
-        return self._tables()[0].shape[1]
+        return self.tables()[0].shape[1]
 
     @property
     def nodes(self) -> int:
@@ -46,7 +47,7 @@ class Fixed(Growth):
         """The most siblings."""
         return max(self.shape.ranks) + 1
 
-    def _tables(self) -> tuple[np.ndarray, ...]:
+    def tables(self) -> tuple[np.ndarray, ...]:
         """By level: the frontier slot of each node's parent, its rank, whether it exists; and who is expanded."""
         parents, depths = np.array(self.shape.parents), np.array(self.shape.depths)
         levels = [np.flatnonzero(depths == depth + 1) for depth in range(self.depth)]
@@ -65,10 +66,10 @@ class Fixed(Growth):
         return slots, ranks, exists, expanded
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """The best tokens of each parent, as many as the shape has."""
-        slots, ranks, exists, _ = (jnp.asarray(table)[depth] for table in self._tables())
+        slots, ranks, exists, _ = (jnp.asarray(table)[depth] for table in self.tables())
         if self.branching == 1:  # no sort for chains
             best = jnp.argmax(laws.perturbed, axis=-1)[..., None]
         else:
@@ -83,12 +84,12 @@ class Fixed(Growth):
         path = frontier.path[:, slots] + own
         return Children(tokens, parents, mask, q, path, path)
 
-    def expanded(self, depth: jax.Array, children: Children) -> jax.Array:
+    def expanded(self, params: Params, depth: jax.Array, children: Children) -> jax.Array:
         """The nodes that have children."""
-        chosen = jnp.asarray(self._tables()[3])[depth]
+        chosen = jnp.asarray(self.tables()[3])[depth]
         return jnp.broadcast_to(chosen, (children.tokens.shape[0], len(chosen)))
 
-    def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
+    def finish(self, params: Params, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The nodes in the order of the shape."""
         levels = np.array(self.shape.depths) - 1
         places = np.zeros(self.nodes, np.int32)

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.fixed import Fixed
@@ -19,11 +20,11 @@ class GreedySiblings(Fixed):
     """Trees of a fixed shape, one draw among the siblings of each node; see `greedy_siblings`."""
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """First a draw from the law without the likeliest tokens, then these."""
-        drawn = super().children(depth, laws, frontier, context)
-        slots, ranks, exists, _ = (jnp.asarray(table)[depth] for table in self._tables())
+        drawn = super().children(params, depth, laws, frontier, context)
+        slots, ranks, exists, _ = (jnp.asarray(table)[depth] for table in self.tables())
         family = exists & (slots[:, None] == slots)  # [C, C]
         chosen = jnp.where(exists, family.sum(-1) - 1, 0)  # siblings of each node that are chosen
         best = jax.lax.top_k(laws.law, self.branching)[1][:, slots]  # [B, C, R]

@@ -10,38 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.speculative.contract import Context, Drafter
+from jaxdec.model import Params
+from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Frontier, Growth, Laws
 from jaxdec.speculative.tree import DraftTree
 
 
-class Grown(Drafter):
-    """A drafter whose trees grow by a rule, from laws that it knows.
-
-    Attributes:
-      growth: the rule.
-    """
-
-    growth: Growth
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """D."""
-        return self.growth.depth
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return self.growth.nodes
-
-    @property
-    def independent(self) -> bool:
-        """Whether the rule draws siblings independently."""
-        return self.growth.independent
-
-
 def grow(
     growth: Growth,
+    params: Params | None,
     context: Context,
     source: Callable[[Any, jax.Array, Frontier], tuple[jax.Array, Any]],
     carry: Any,
@@ -50,6 +27,7 @@ def grow(
 
     Args:
       growth: the rule.
+      params: the rule's own, or None.
       context: of the step.
       source: `(carry, depth, frontier) -> (logits [B, F, V], carry)`, what may follow each node of the frontier of a
         level (traced, counted from 0; the first holds the pending token alone).
@@ -81,8 +59,8 @@ def grow(
         law = warp.log_probs(logits, history)
         raw = jax.nn.log_softmax(warp.penalised(logits, history))
         laws = Laws(law, raw, noise, temperature, context.shares_noise)
-        children = growth.children(depth, laws, frontier, context)
-        chosen = growth.expanded(depth, children)
+        children = growth.children(params, depth, laws, frontier, context)
+        chosen = growth.expanded(params, depth, children)
         take = lambda x: jnp.take_along_axis(x, chosen, axis=1)
         after = Frontier(
             tokens=take(children.tokens),
@@ -107,4 +85,4 @@ def grow(
     # A node whose parent is no node is none either, and hangs off the pending token.
     parents = jnp.where(mask, parents, -1)
     tree = DraftTree(tokens, parents, mask, q, depth=growth.depth)
-    return growth.finish(tree, value), carry
+    return growth.finish(params, tree, value), carry

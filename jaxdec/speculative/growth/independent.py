@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
 from jaxdec.speculative.growth.siblings import own_noise
@@ -32,7 +33,7 @@ class Independent(Growth):
         return True
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """One draw a chain, from the law of the first chain with the same text so far."""
         batch, size = frontier.tokens.shape
@@ -50,6 +51,8 @@ class Independent(Growth):
 
 def independent(chains: int, length: int) -> Independent:
     """Chains that are drawn independently of one another, with replacement; equal beginnings are scored once.
+
+        x_d^(c) ~ q(. | x_{<d}^(c)),   d = 1, ..., `length`,   c = 1, ..., k
 
     A node whose earlier sibling carries the same token has no children: they hang off that sibling.
 

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
 from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblings
@@ -27,7 +28,7 @@ class StochasticBeam(Growth):
         return self.width
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """The W best continuations of all beams."""
         shared = context.shares_noise

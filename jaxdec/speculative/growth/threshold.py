@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblings
@@ -16,13 +17,13 @@ from jaxdec.speculative.tree import DraftTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Threshold(Weighed):
+class ThresholdGrowth(Weighed):
     """Nodes for as long as they are likely enough to be reached; see `threshold`."""
 
     least: float
 
     def children(
-        self, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
+        self, params: Params, depth: jax.Array, laws: Laws, frontier: Frontier, context: Context
     ) -> Children:
         """Siblings without replacement, the next one only if its slot is likely enough before it is drawn."""
         batch = frontier.tokens.shape[0]
@@ -46,7 +47,7 @@ class Threshold(Weighed):
         q = without_earlier_siblings(law, tokens, parents, mask, laws.greedy)
         return Children(tokens, parents, mask, q, value, value)
 
-    def finish(self, tree: DraftTree, value: jax.Array) -> DraftTree:
+    def finish(self, params: Params, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The first N nodes in the order in which they were drawn."""
         order = jnp.argsort(~tree.mask, axis=1, stable=True)[:, : self.nodes]
         return selected(tree, order)
@@ -59,7 +60,7 @@ def threshold(
     width: int = 8,
     siblings: int = 4,
     least: float | None = None,
-) -> Threshold:
+) -> ThresholdGrowth:
     """A tree that grows where the drafter is sure: DySpec, level by level.
 
     A node has the value v of its path (the product of draft probabilities). Its next sibling is drawn as long as
@@ -82,4 +83,4 @@ def threshold(
     if least is None or not 0 < least <= 1:
         raise ValueError(f"least must lie in (0, 1], got {least} for {nodes} nodes")
     sizes = budgeted(nodes, depth, width, siblings)
-    return Threshold(*sizes, float(least))
+    return ThresholdGrowth(*sizes, float(least))

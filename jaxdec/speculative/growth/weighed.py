@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.model import Params
 from jaxdec.speculative.growth.contract import Children, Growth
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
@@ -48,7 +49,7 @@ class Weighed(Growth):
         """Siblings at most."""
         return self.siblings
 
-    def expanded(self, depth: jax.Array, children: Children) -> jax.Array:
+    def expanded(self, params: Params, depth: jax.Array, children: Children) -> jax.Array:
         """The likeliest; nobody has yet looked at what comes below them."""
         return largest(children.value, self.width)
 

@@ -13,9 +13,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness
+from jaxdec.decoding import Exactness, Scored
+from jaxdec.model import Params
 from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax, uniform
-from jaxdec.speculative.contract import Context, Outcome, Verifier
+from jaxdec.speculative.contract import Context, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.paths import furthest, lineage_path, taken
 
@@ -86,7 +87,14 @@ class RatioVerifier(Verifier):
         """The scored token int32 `[B]` where the walk ends, for the tests bool `[B, N]`: the first to pass is taken."""
         return furthest(tree.lineage(), taken(tree, passed))
 
-    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
+    def verify(
+        self,
+        params: Params,
+        tree: DraftTree,
+        scored: Scored,
+        log_probs: jax.Array,
+        context: Context,
+    ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`."""
         p, q = _laws(tree, log_probs)
         law = self.law(p, q, tree)
@@ -95,7 +103,8 @@ class RatioVerifier(Verifier):
         closing = jnp.take_along_axis(law.closing, last[:, None, None], axis=1)[:, 0]
         noise = gumbel(key, closing.shape[-1])
         path, count = lineage_path(tree.lineage(), last, tree.depth)
-        return Outcome(path, count, perturbed_argmax(jnp.log(closing), noise))
+        next_token = perturbed_argmax(jnp.log(closing), noise)
+        return Verdict.of(tree, path, count, next_token, logits=scored.logits, log_probs=log_probs)
 
 
 def randomness(tree: DraftTree, context: Context) -> tuple[jax.Array, jax.Array]:
@@ -106,8 +115,8 @@ def randomness(tree: DraftTree, context: Context) -> tuple[jax.Array, jax.Array]
 
 
 def _laws(tree: DraftTree, log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Target and draft probabilities; a chosen draft has a one-hot law, a settled one the target's."""
+    """Target and draft probabilities; a chosen draft has a one-hot law, one that the target drew the target's."""
     p = jnp.exp(log_probs)
     q = jax.nn.one_hot(tree.tokens, p.shape[-1]) if tree.q is None else jnp.exp(tree.q)
-    # Equal bit for bit, so that the test of a settled draft cannot fail by rounding.
-    return p, jnp.concatenate([p[:, : tree.settled], q[:, tree.settled :]], axis=1)
+    # Equal bit for bit, so that the test of such a draft cannot fail by rounding.
+    return p, jnp.concatenate([p[:, : tree.target_drawn], q[:, tree.target_drawn :]], axis=1)

@@ -1,4 +1,4 @@
-"""Walks down a tree: which nodes are reached, and the path to the last one.
+"""Walks down a tree: which nodes are reached, the path to the last one, and the verdict of a walk.
 
 Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth.
 """
@@ -6,7 +6,9 @@ Legend: B rows, N draft nodes, T = N + 1 scored tokens, D depth.
 import jax
 import jax.numpy as jnp
 
+from jaxdec.speculative.contract import Verdict
 from jaxdec.speculative.tree import DraftTree
+from pallas_kernels.verify import Walked
 
 
 def taken(tree: DraftTree, passed: jax.Array) -> jax.Array:
@@ -59,3 +61,10 @@ def lineage_path(lineage: jax.Array, last: jax.Array, deepest: int) -> tuple[jax
     own = jnp.take_along_axis(lineage, last[:, None, None], axis=1)[:, 0]  # [B, T]
     at_depth = own[:, None, :] & (depth[:, None, :] == jnp.arange(deepest + 1)[:, None])
     return jnp.argmax(at_depth, axis=-1).astype(jnp.int32), own.sum(-1).astype(jnp.int32) - 1
+
+
+def walked_verdict(walked: Walked) -> Verdict:
+    """What an operation of `pallas_kernels.verify` found, in the terms of the loop."""
+    return Verdict(
+        walked.path, walked.count, walked.next_token, walked.log_probs, walked.raw_log_probs
+    )

@@ -8,11 +8,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.sampling import History
+from jaxdec.decoding import Scored
+from jaxdec.model import Params
 from jaxdec.speculative.contract import Context, Verdict
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.law import RatioVerifier, TreeLaw, randomness, residual
-from jaxdec.speculative.verifiers.shared_noise_walk import verdict
+from jaxdec.speculative.verifiers.paths import walked_verdict
 from pallas_kernels.verify import ratio_walk
 
 
@@ -59,27 +60,33 @@ class RecursiveRejection(RatioVerifier):
     A chain is judged as by `TokenRatio`.
 
     Exactness: distribution-identical; at temperature 0 the same tokens as plain decoding.
+    Source: 2305.09781, 2402.14160; 2502.18779 and 2411.05289 for greedy siblings.
     """
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
         """See `recursive_law`."""
         return recursive_law(p, q, tree.tokens, tree.parents, tree.mask)
 
-    def judge(
-        self, tree: DraftTree, logits: jax.Array, history: History | None, context: Context
+    def verify(
+        self,
+        params: Params,
+        tree: DraftTree,
+        scored: Scored,
+        log_probs: jax.Array,
+        context: Context,
     ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`; one operation, on the path alone, for a plain warp."""
         warp = context.settings.warp
-        if tree.settled or not warp.plain:
-            return super().judge(tree, logits, history, context)
+        if tree.target_drawn or not warp.plain:
+            return super().verify(params, tree, scored, log_probs, context)
         walked = ratio_walk(
-            logits,
+            scored.logits,
             tree.q,
             tree.tokens,
             tree.parents,
             tree.mask,
             *randomness(tree, context),
-            *warp.plain_knobs(len(logits)),
+            *warp.plain_knobs(len(scored.logits)),
             depth=tree.depth,
         )
-        return verdict(walked)
+        return walked_verdict(walked)

@@ -8,12 +8,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness
-from jaxdec.sampling import History, Purpose, key_at, perturbed_argmax
-from jaxdec.speculative.contract import Context, Outcome, Verdict, Verifier
+from jaxdec.decoding import Exactness, Scored
+from jaxdec.model import Params
+from jaxdec.sampling import Purpose, key_at, perturbed_argmax
+from jaxdec.speculative.contract import Context, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
-from jaxdec.speculative.verifiers.paths import furthest, lineage_path
-from pallas_kernels.verify import Walked, walk
+from jaxdec.speculative.verifiers.paths import furthest, lineage_path, walked_verdict
+from pallas_kernels.verify import walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class SharedNoiseWalk(Verifier):
     drafter that draws with the same noise agrees more often.
 
     Exactness: token-identical at every temperature.
+    Source: Gumbel noise shared with the drafter, 2408.07978 (drafter-invariant speculative decoding); trees are ours.
     """
 
     exactness: Exactness = Exactness.TOKEN_IDENTICAL
@@ -36,25 +38,30 @@ class SharedNoiseWalk(Verifier):
     chains_only: bool = False
     needs_independence: bool = False
 
-    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
-        """See `jaxdec.speculative.contract.Verifier`."""
+    def verify(
+        self,
+        params: Params,
+        tree: DraftTree,
+        scored: Scored,
+        log_probs: jax.Array,
+        context: Context,
+    ) -> Verdict:
+        """See `jaxdec.speculative.contract.Verifier`; one operation, on the path alone, for a plain warp."""
+        if context.settings.warp.plain and not tree.target_drawn:
+            return self._walk(tree, scored.logits, context)
         lineage = tree.lineage()
         depth = lineage.sum(-1) - 1  # [B, T], 0 for the pending token
         noise = jnp.take_along_axis(context.noise, depth[..., None], axis=1)
         drawn = perturbed_argmax(log_probs, noise)  # [B, T]
         wanted = jnp.take_along_axis(drawn, jnp.maximum(tree.parents + 1, 0), axis=1)
-        agrees = (tree.tokens == wanted) | (jnp.arange(tree.tokens.shape[1]) < tree.settled)
+        agrees = (tree.tokens == wanted) | (jnp.arange(tree.tokens.shape[1]) < tree.target_drawn)
         last = furthest(lineage, tree.mask & agrees)
         path, count = lineage_path(lineage, last, tree.depth)
-        return Outcome(path, count, jnp.take_along_axis(drawn, last[:, None], axis=1)[:, 0])
+        next_token = jnp.take_along_axis(drawn, last[:, None], axis=1)[:, 0]
+        return Verdict.of(tree, path, count, next_token, logits=scored.logits, log_probs=log_probs)
 
-    def judge(
-        self, tree: DraftTree, logits: jax.Array, history: History | None, context: Context
-    ) -> Verdict:
-        """See `jaxdec.speculative.contract.Verifier`; one operation, on the path alone, for a plain warp."""
-        warp = context.settings.warp
-        if tree.settled or not warp.plain:
-            return super().judge(tree, logits, history, context)
+    def _walk(self, tree: DraftTree, logits: jax.Array, context: Context) -> Verdict:
+        """The same in one operation."""
         places = context.rows.length[:, None] + jnp.arange(tree.depth + 1)
         walked = walk(
             logits,
@@ -62,14 +69,8 @@ class SharedNoiseWalk(Verifier):
             tree.parents,
             tree.mask,
             key_at(context.keys, Purpose.TOKEN, places),
-            *warp.plain_knobs(len(logits)),
+            *context.settings.warp.plain_knobs(len(logits)),
             context.noise,
             depth=tree.depth,
         )
-        return verdict(walked)
-
-
-def verdict(walked: Walked) -> Verdict:
-    """What an operation found, in the terms of the loop."""
-    outcome = Outcome(walked.path, walked.count, walked.next_token)
-    return Verdict(outcome, walked.log_probs, walked.raw_log_probs)
+        return walked_verdict(walked)

@@ -8,9 +8,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Knob
+from jaxdec.decoding import Exactness, Knob, Scored
+from jaxdec.model import Params
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax
-from jaxdec.speculative.contract import Context, Outcome, Verifier
+from jaxdec.speculative.contract import Context, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.paths import furthest, lineage_path
 
@@ -54,7 +55,14 @@ class TypicalAcceptance(Verifier):
             "posterior_alpha": Knob(self.posterior_alpha, 0),
         }
 
-    def verify(self, tree: DraftTree, log_probs: jax.Array, context: Context) -> Outcome:
+    def verify(
+        self,
+        params: Params,
+        tree: DraftTree,
+        scored: Scored,
+        log_probs: jax.Array,
+        context: Context,
+    ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`."""
         knobs, warp = context.settings.knobs, context.settings.warp
         probs = jnp.exp(log_probs)
@@ -65,7 +73,7 @@ class TypicalAcceptance(Verifier):
         rows, parents = jnp.arange(len(tree.tokens))[:, None], tree.parents + 1
         drafted = log_probs[rows, parents, tree.tokens]  # [B, N]
         typical = jnp.exp(drafted) > bar[rows, parents]
-        typical |= jnp.arange(tree.tokens.shape[1]) < tree.settled
+        typical |= jnp.arange(tree.tokens.shape[1]) < tree.target_drawn
         lineage = tree.lineage()
         along = jnp.where(lineage[:, :, 1:] & typical[:, None], drafted[:, None], 0).sum(-1)
         last = furthest(lineage, tree.mask & typical, along)
@@ -73,4 +81,5 @@ class TypicalAcceptance(Verifier):
 
         closing = jnp.take_along_axis(log_probs, last[:, None, None], axis=1)[:, 0]
         keys = lambda: key_at(context.keys, Purpose.TOKEN, context.rows.length + count)
-        return Outcome(path, count, perturbed_argmax(closing, warp.noise(keys, closing.shape)))
+        next_token = perturbed_argmax(closing, warp.noise(keys, closing.shape))
+        return Verdict.of(tree, path, count, next_token, logits=scored.logits, log_probs=log_probs)

@@ -1,4 +1,6 @@
-"""What the tests of drafters without a model share."""
+"""What the tests of drafters share: requests, contexts, and what a step found out."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import numpy as np
 
 import jaxdec
 from jaxdec.decoding import Rows
-from jaxdec.speculative import Context
+from jaxdec.speculative import Context, StepResult
 from jaxdec.testing.oracles import hash_oracle
 
 
@@ -33,3 +35,9 @@ def context(texts, vocab_size, depth, *, noise=None, prompts=None, **options):
     shape = (len(texts), depth + 1, vocab_size)
     noise = jnp.zeros(shape) if noise is None else noise
     return Context(rows, asked.settings, jax.random.split(jax.random.key(0), len(texts)), noise)
+
+
+def step_result(proposal, **given):
+    """What a step found out, as far as a drafter's `update` reads it; the rest is None."""
+    names = [field.name for field in dataclasses.fields(StepResult)]
+    return StepResult(**{**dict.fromkeys(names), "proposal": proposal, **given})

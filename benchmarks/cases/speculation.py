@@ -1,19 +1,33 @@
-"""The case of drafters and verifiers: tokens a target forward, over methods and over nodes, with no clock."""
+"""Drafters and verifiers without a clock: tokens a target forward, over methods and over the nodes of a tree."""
 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 import jaxdec
 from benchmarks.agreement import first_differences, ratio
+from benchmarks.case import CAUSAL, Case, Figures
+from benchmarks.columns import (
+    EXACTNESS,
+    IDENTICAL,
+    METHOD,
+    TEMPERATURE,
+    Row,
+    depths,
+    differences,
+    number,
+    word,
+)
 from benchmarks.optimal import root_optimal
-from benchmarks.setting import Row, Setting, plain
+from benchmarks.progress import each
+from benchmarks.setting import Setting
+from benchmarks.variants import build, plain
 from benchmarks.workload import Variant, Workload
-from jaxdec import growth
+from jaxdec import growth, plotting
 from jaxdec.catalogue import METHODS
-from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import HeadsCheckpoint, load_any
 from jaxdec.decoding import Exactness
 from jaxdec.generation import Result
@@ -50,12 +64,8 @@ class Entry:
     bar: float | None = None
 
 
-def speculation(setting: Setting) -> list[Row]:
-    """Every drafter under its verifiers, and tokens a target forward over the nodes of a tree.
-
-    Held-out Python; no clock. All prompts are rows of one batch; rows are independent, so that the counts are those of
-    batch 1. Rows of the shared-noise walk are compared with plain decoding token for token.
-    """
+def run(setting: Setting) -> list[Row]:
+    """One row a method, temperature and number of nodes."""
     scale, rows = setting.scale, []
     held = setting.prompts(scale.speculated)
     base = plain(setting.target.model, setting.target.params)
@@ -63,7 +73,8 @@ def speculation(setting: Setting) -> list[Row]:
     for temperature in scale.temperatures:
         workload = Workload(held, scale.speculated, scale.tokens, temperature)
         expected = new_tokens(_decode(base, workload))
-        here = [_row(setting, entry, base, workload, expected) for entry in found]
+        name = lambda entry, t=temperature: f"{t:g}: {entry.variant.name}"
+        here = [_row(setting, entry, base, workload, expected) for entry in each(found, name)]
         trees = [row for row in here if row["nodes"] > row["depth"] and row["lossless"]]
         trees = [row for row in trees if row["nodes"] <= BUDGET]
         if trees:
@@ -77,7 +88,7 @@ def entries(setting: Setting) -> list[Entry]:
     """What is run: the methods of the catalogue, some of them over budgets of nodes, and a comb, the crudest tree."""
     scale = setting.scale
     names = [name for name, method in METHODS.items() if method.benchmark == "speculation"]
-    names = [name for name in [*CHAINS, *names] if _fits(setting, name)][: scale.speculations]
+    names = [name for name in [*CHAINS, *names] if fits(setting, name)][: scale.speculations]
     found = [
         Entry(build(setting, name), name if name in CURVES else "", _bar(name)) for name in names
     ]
@@ -89,19 +100,6 @@ def entries(setting: Setting) -> list[Entry]:
             Entry(point, name) for name, point in points.items() if point.decoder not in known
         ]
     return found
-
-
-def build(
-    setting: Setting, name: str, length: int | None = None, nodes: int | None = None, target=None
-) -> Variant:
-    """A method of the catalogue, for the case's target or for another one with its vocabulary."""
-
-    def load(checkpoint: str):
-        return setting.draft if checkpoint == METHODS["draft"].draft else load_any(checkpoint)
-
-    target = setting.target if target is None else target
-    decoder, params = assemble(METHODS[name], target, length=length, nodes=nodes, load=load)
-    return Variant(name, decoder, params, decoder.width - 1)
 
 
 def comb(setting: Setting, nodes: int) -> Variant:
@@ -116,7 +114,7 @@ def comb(setting: Setting, nodes: int) -> Variant:
     return Variant("comb", decoder, params, depth)
 
 
-def _fits(setting: Setting, name: str) -> bool:
+def fits(setting: Setting, name: str) -> bool:
     """Whether the method can decode this target: heads draft for the one that they were trained on alone."""
     own = METHODS[name].draft
     if own in ("", METHODS["draft"].draft):
@@ -179,3 +177,86 @@ def _row(
         "first_differences": differences,
         "bar": entry.bar,
     }
+
+
+def figures(rows: list[Row]) -> dict[str, Figures]:
+    """Of each method with its own nodes, at temperature 0."""
+    found: dict[str, Figures] = {}
+    for row in rows:
+        if row["temperature"] == 0:
+            found.setdefault(row["method"], Figures(row["tokens_per_forward"]))
+    return found
+
+
+def curves(rows: list[Row], temperature: float) -> dict[str, list[tuple[float, float]]]:
+    """(nodes, tokens per forward) of each family that was run over budgets of nodes."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["temperature"] == temperature and row["family"]:
+            found.setdefault(row["family"], []).append((row["nodes"], row["tokens_per_forward"]))
+    return {family: sorted(points) for family, points in found.items()}
+
+
+def chart(rows: list[Row]) -> Any:
+    """A panel a temperature, a line a family; dashed, one draft a depth by the same small model."""
+    from matplotlib.figure import Figure
+
+    temperatures = sorted({row["temperature"] for row in rows})
+    figure = Figure(figsize=(4.4 * len(temperatures), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
+    for ax, temperature in zip(axes, temperatures, strict=True):
+        plotting.node_budgets(curves(rows, temperature), ax=ax)
+        (chain,) = (
+            row["tokens_per_forward"]
+            for row in rows
+            if row["temperature"] == temperature and row["method"] == CHAINS[0]
+        )
+        ax.axhline(chain, color="#666666", lw=0.8, ls="--", label="chain", zorder=0)
+        ax.set_title(f"temperature {temperature:g}")
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    axes[0].set_ylim(bottom=1)
+    for ax in axes:
+        plotting.label_lines(ax)
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+    return figure
+
+
+CASE = Case(
+    name="speculation",
+    order=5,
+    about=(
+        "Every drafter under its verifiers, and tokens a target forward over the nodes of a tree. Held-out Python; no "
+        "clock. All prompts are rows of one batch; rows are independent, so that the counts are those of batch 1. Rows "
+        "of the shared-noise walk are compared with plain decoding token for token."
+    ),
+    models=CAUSAL,
+    columns=(
+        TEMPERATURE,
+        METHOD,
+        ("nodes", word("nodes")),
+        ("depth", word("depth")),
+        ("tokens/forward", number("tokens_per_forward", ".2f")),
+        ("bar", number("bar", ".1f")),
+        ("acceptance by depth", depths),
+        ("first node", number("root_acceptance", ".3f")),
+        ("at most", number("root_optimal", ".3f")),
+        IDENTICAL,
+        ("nodes/forward", number("nodes_per_forward", ".1f")),
+        ("draft forwards/forward", number("draft_forwards_per_forward", ".1f")),
+        ("differs from plain in", differences),
+        EXACTNESS,
+    ),
+    legend=(
+        "*method*: of the catalogue by name, a family of drafters and, unless it is the shared-noise walk, a verifier; "
+        "*comb*: a greedy chain, and beside each of its nodes the next best tokens. *acceptance by depth*: of the "
+        "steps that accepted a path of d - 1 nodes, the share that accepted d. *first node*: the share of steps that "
+        "accepted one; *at most*: what the best verifier would reach with siblings that are drawn like these, the mean "
+        "over the same steps (2502.18779)."
+    ),
+    labels=("temperature", "method", "nodes"),
+    run=run,
+    chart=chart,
+    figures=figures,
+)

@@ -1,4 +1,4 @@
-"""The case about quality: gaps of HumanEval filled by every method, and what the filled programs are worth."""
+"""Fills of gaps, and what each is worth: the true text, Python, tests that pass, bits under the target's law."""
 
 import collections
 import dataclasses
@@ -9,78 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import jaxdec
 from benchmarks import sandbox
-from benchmarks.humaneval import FILES, Problem, batch, choose, load, parses
+from benchmarks.columns import Row
+from benchmarks.humaneval import Problem, batch, parses
 from benchmarks.sandbox import Verdict
-from benchmarks.setting import Row, Setting, infillers
 from benchmarks.workload import Variant
 from jaxdec import any_subset, text
 from jaxdec.measuring import machine
 from jaxdec.measuring.comparison import identical
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
-
-TEMPERATURES = (0.0, 1.0)
-TRUE_TEXT: Row = {
-    "method": "true text",
-    "about": "control: what stood in the gap",
-    "exactness": None,
-    "temperature": None,
-}
-
-
-def infilling(setting: Setting) -> list[Row]:
-    """Functions of HumanEval with a gap: how often a fill is the true text, is Python, and passes the function's tests.
-
-    The length of the gap is given, and specials are banned.
-    """
-    scale, rows = setting.scale, []
-    # All files are read first: one that is missing should not cost the time of the others.
-    subsets = {kind: choose(load(kind), scale.problems, scale.longest_gap) for kind in FILES}
-    target, variants = setting.target, infillers(setting)
-    scorer = Scorer(target.model, target.params, scale.gaps)
-    with _progress() as bar:
-        task = bar.add_task("", total=len(subsets) * (1 + len(TEMPERATURES) * len(variants)))
-        for kind, subset in subsets.items():
-            problems = subset.problems
-            labels = {
-                "file": kind,
-                "problems": len(problems),
-                "in_file": subset.held,
-                "left_out_empty": subset.empty,
-                "left_out_long": subset.too_long,
-                "longest_gap": scale.longest_gap,
-                "batch": scale.gaps,
-                "network": sandbox.network(),
-            }
-            bar.update(task, description=f"{kind}: {TRUE_TEXT['method']}")
-            worth = summary(scorer(problems, [problem.gap for problem in problems]))
-            rows.append({**labels, **TRUE_TEXT, **worth})
-            bar.advance(task)
-            for temperature in TEMPERATURES:
-                expected = None
-                for variant in variants:
-                    bar.update(task, description=f"{kind}, {temperature:g}: {variant.name}")
-                    fills, counted = fill(variant, problems, scale.gaps, temperature)
-                    worth = summary(scorer(problems, fills))
-                    equal = {"identical": None, "identical_rows": None}
-                    if expected is not None:
-                        equal = agreement(fills, expected)
-                    expected = expected or fills
-                    described = describe(variant, temperature)
-                    rows.append({**labels, **described, **counted, **equal, **worth})
-                    bar.advance(task)
-    return rows
-
-
-def _progress() -> Progress:
-    """A bar on stderr."""
-    shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*shown, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
 
 
 def describe(variant: Variant, temperature: float) -> Row:

@@ -1,4 +1,4 @@
-"""What drafters in an order share.
+"""What drafters for any-subset requests share.
 
 Legend: B rows, V vocabulary.
 """
@@ -11,11 +11,12 @@ from jaxdec.model import Params
 from jaxdec.speculative import Context, Drafter
 
 
-class InOrder(Drafter):
+class AnySubsetDrafter(Drafter):
     """A drafter that needs an order of generation."""
 
-    def check(self, request: Request, params: Params, vocab_size: int) -> None:
-        """Raises `ValueError` for a causal request."""
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a causal request, or missing parameters."""
+        super().check(request, params)
         if request.order is None:
             raise ValueError(
                 f"{type(self).__name__} drafts for an any-subset request; use jaxdec.infill"

@@ -1,10 +1,6 @@
-"""The kernels one by one: checked against their references, timed on a GPU or TPU, compiled ahead of time for TPUs."""
+"""One kernel at one shape: checked against its reference, and timed in a loop of calls."""
 
-import importlib.util
-import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,43 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import pallas_kernels
-from benchmarks import ROOT
-from benchmarks.kernel_entries import OPERATIONS, Arguments, Entry
-from benchmarks.setting import QUICK, Row, Setting
+from benchmarks.columns import Row
+from benchmarks.kernel_entries import Arguments, Entry
+from benchmarks.setting import Setting
 from jaxdec.measuring.timing import Method, Timing, compile_seconds, interleave, quartiles, ratios
 from pallas_kernels import Implementation
 
-NOT_TIMED = "no GPU or TPU at hand: kernels were not timed"
-NOT_COMPILED = "the TPU compiler (libtpu) is not installed: nothing was compiled ahead of time"
 PLAIN = "plain XLA"
-
-
-def kernels(setting: Setting) -> list[Row]:
-    """Every kernel against plain XLA (its reference) and the best public alternative, one call at a time in a loop.
-
-    Seconds are those of a call, from loops in turns in one process. Kernels for TPUs are also compiled ahead of time,
-    and the bytes that they move are counted from their own index maps.
-    """
-    quick = setting.scale == QUICK
-    backend = jax.default_backend()
-    if backend not in ("gpu", "tpu"):
-        return [{"device": jax.devices()[0].device_kind, "note": NOT_TIMED}, *ahead_of_time(quick)]
-    rows = []
-    for entries in OPERATIONS.values():
-        for entry in entries(quick):
-            rows += timed(entry, backend, setting)
-    return rows + ahead_of_time(quick)
-
-
-def ahead_of_time(quick: bool) -> list[Row]:
-    """What the TPU compiler says, in a process of its own; one row that says so where there is none."""
-    if importlib.util.find_spec("libtpu") is None:
-        return [{"device": "TPU", "note": NOT_COMPILED}]
-    command = [sys.executable, "-m", "benchmarks.kernel_compilation"]
-    done = subprocess.run(
-        command + ["--quick"] * quick, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def timed(entry: Entry, implementation: Implementation, setting: Setting) -> list[Row]:

@@ -1,0 +1,118 @@
+"""What the cases about canvases share: prompts, decoders that write bytes, and what the text is worth."""
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.columns import Row
+from benchmarks.fills import entropy
+from benchmarks.setting import Setting
+from benchmarks.workload import Prompts, Variant, Workload, prompts
+from jaxdec import text
+from jaxdec.catalogue import Parts
+from jaxdec.checkpoints import Checkpoint
+from jaxdec.decoding import Decoder
+from jaxdec.generation import Result
+from jaxdec.measuring.comparison import identical, new_tokens
+from jaxdec.model import Inputs, Model, Params
+
+Knobs = Mapping[str, float]
+BLOCK = 32
+"""Positions of a block, for a target that was not trained on blocks."""
+QUALITY = (
+    "*bits/byte*: of what was written, under the law of a causal model that judges, given the prompt and the text so "
+    "far. *entropy*: of the byte frequencies of one text, in bits, the mean over texts: it falls where a text repeats "
+    "itself, which bits alone reward. "
+)
+
+
+def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarray]:
+    """Held-out windows of `length` bytes: first halves as prompts, and the second halves `[N, length // 2]`."""
+    half = length // 2
+    windows = prompts(setting.corpus.held_out, count, length, length).tokens
+    held = Prompts(windows[:, :half], np.full(len(windows), half))
+    return held, windows[:, half:]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs(model: Model, params: Params, tokens: jax.Array) -> jax.Array:
+    """Of every token but the first, given those before it: `[N, L - 1]`."""
+    law = jax.nn.log_softmax(model(params, Inputs.causal(tokens), None).logits[:, :-1])
+    return jnp.take_along_axis(law, tokens[:, 1:, None], axis=-1)[..., 0]
+
+
+class Judge:
+    """What texts are worth to the causal model that judges; it is not the one that wrote them."""
+
+    def __init__(self, setting: Setting, held: Prompts):
+        self._judge, self._prompts = setting.draft, held.tokens
+
+    def bits(self, written: np.ndarray) -> np.ndarray:
+        """Bits a byte of each text of `[N, n]`, given its prompt."""
+        tokens = jnp.asarray(np.concatenate([self._prompts, written], axis=1))
+        terms = _log_probs(self._judge.model, self._judge.params, tokens)
+        return -np.asarray(terms[:, -written.shape[1] :].mean(1)) / math.log(2)
+
+    def worth(self, written: np.ndarray, baseline: np.ndarray | None = None) -> Row:
+        """Quality of all texts; where there is a baseline, how much worse they are and how sure that is."""
+        bits = self.bits(written)
+        found = {
+            "bits_per_byte": float(bits.mean()),
+            "bits_error": _error(bits),
+            "entropy": _varied(written),
+        }
+        if baseline is None:
+            return found
+        expected = self.bits(baseline)
+        varied = _varied(baseline)
+        return {
+            **found,
+            "worse": float(bits.mean() / expected.mean() - 1),
+            "worse_error": _error(bits - expected) / float(expected.mean()),
+            "less_varied": 1 - found["entropy"] / varied if varied else 0.0,
+            "identical": identical(list(written), list(baseline)),
+            "identical_rows": float((written == baseline).all(1).mean()),
+        }
+
+
+def _varied(written: np.ndarray) -> float:
+    """Entropy of the bytes of a text, the mean over texts."""
+    return statistics.fmean(entropy(bytes(row.tolist())) for row in written)
+
+
+def _error(values: np.ndarray) -> float:
+    """The standard error of a mean."""
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def parts(target: Checkpoint, refresh: str, block: int | None = None, length: int | None = None):
+    """What a decoder of a canvas is made of: block-causal for a checkpoint that fills blocks."""
+    return Parts(
+        target=target.model,
+        length=length,
+        block=block or target.block_size or BLOCK,
+        causal=target.fills == "blocks",
+        refresh=refresh,
+    )
+
+
+def variant_of(
+    setting: Setting, name: str, decoder: Decoder, about: str = "", knobs: Knobs | None = None
+) -> Variant:
+    """A decoder that writes bytes alone."""
+    target = setting.target
+    banned = np.arange(target.model.vocab_size) >= text.BOS
+    own = {**(knobs or {}), "banned": banned}
+    return Variant(name, decoder, {"target": target.params}, about=about, knobs=own)
+
+
+def decode(variant: Variant, workload: Workload) -> tuple[list[Result], np.ndarray]:
+    """The results, and the new tokens `[N, n]`."""
+    timing = workload.method(variant)
+    decoded = jax.block_until_ready(timing.work(timing.setup()))
+    return decoded, np.stack(new_tokens(decoded))

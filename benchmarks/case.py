@@ -1,0 +1,152 @@
+"""What a case is, which models it takes, and what its results file holds."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jaxdec
+from benchmarks import costs
+from benchmarks.columns import Column, Row
+from benchmarks.setting import QUICK, Scale, Setting
+from jaxdec.checkpoints import Checkpoint
+from jaxdec.measuring import machine
+from jaxdec.training.corpus import Corpus
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """The pair of checkpoints that a case is for, by name; others of the same kind can take their place.
+
+    Attributes:
+      target: is decoded.
+      second: drafts, or judges what was written.
+      kinds: of the two models, see `kind`.
+      role: of the second one, `"draft"` or `"judge"`.
+    """
+
+    target: str
+    second: str
+    kinds: tuple[str, str]
+    role: str = "draft"
+
+
+CAUSAL = Models("code-target", "code-draft", ("causal", "causal"))
+ANY_SUBSET = Models("code-infill", "code-infill-draft", ("any-subset", "any-subset"))
+CANVAS = Models("code-block", "code-target", ("canvas", "causal"), role="judge")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What the small table of methods says of one of them.
+
+    Attributes:
+      tokens_per_forward: of the target.
+      times_plain: seconds of one token a forward over seconds of the method, on a target of about 25M parameters at
+        batch 1; None where no clock ran.
+      about: the setting, where it is not the method's own.
+    """
+
+    tokens_per_forward: float
+    times_plain: float | None = None
+    about: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A comparison.
+
+    Attributes:
+      name: of the case, and the beginning of its results file.
+      order: its place among the cases, unique.
+      about: what is compared, and how.
+      models: that it takes; None without models.
+      columns: of its table.
+      legend: what the columns and methods are that no other case has.
+      labels: the values of a row that tell it apart from the others.
+      run: makes the rows.
+      check: raises `ValueError` if what the case needs besides models is missing.
+      by_clock: methods that the clock chooses, so that their counts may differ from run to run.
+      chart: draws a picture of the rows of a result as a figure.
+      figures: what the rows say of methods of the catalogue, for the small table.
+    """
+
+    name: str
+    order: int
+    about: str
+    models: Models | None
+    columns: tuple[Column, ...]
+    legend: str
+    labels: tuple[str, ...]
+    run: Callable[[Setting], list[Row]]
+    check: Callable[[], object] = lambda: None
+    by_clock: tuple[str, ...] = ()
+    chart: Callable[[list[Row]], Any] | None = None
+    figures: Callable[[list[Row]], Mapping[str, Figures]] = lambda rows: {}
+
+
+def kind(model: jaxdec.Model) -> str:
+    """What a model predicts: the next token, any subset, or a canvas."""
+    if model.any_subset:
+        return "any-subset"
+    return "canvas" if model.canvas else "causal"
+
+
+def check(case: Case, target: Checkpoint | None, second: Checkpoint | None) -> None:
+    """Raises `ValueError` if checkpoints are not for the case or not for each other, or the case's data is missing."""
+    models = case.models
+    if models is not None:
+        if target is None or second is None:
+            raise ValueError(f"the case {case.name} needs a target and a {models.role}")
+        pair = zip(("target", models.role), (target, second), models.kinds, strict=True)
+        for role, held, wanted in pair:
+            if kind(held.model) != wanted:
+                raise ValueError(
+                    f"the case {case.name} needs a model of kind {wanted} as its {role}; "
+                    f"{held.name!r} is of kind {kind(held.model)}"
+                )
+        if target.model.vocab_size != second.model.vocab_size:
+            raise ValueError(
+                f"the {models.role} has a vocabulary of {second.model.vocab_size}, "
+                f"the target of {target.model.vocab_size}"
+            )
+    case.check()
+
+
+def run_case(
+    case: Case,
+    target: Checkpoint | None,
+    second: Checkpoint | None,
+    corpus: Corpus,
+    scale: Scale,
+) -> dict[str, Any]:
+    """Runs a case: everything that its results file holds. A case without models takes None for both.
+
+    Raises:
+      ValueError: as `check`.
+    """
+    check(case, target, second)
+    held = {} if case.models is None else {"target": target, case.models.role: second}
+    bandwidth = costs.copy_bandwidth(scale.copied, repeats=scale.repeats)
+    setting = Setting(target, second, corpus, scale, bandwidth)
+    start = time.perf_counter()
+    rows = case.run(setting)
+    return {
+        "case": case.name,
+        "about": case.about,
+        "quick": scale == QUICK,
+        "machine": {**machine.facts(), "copy_bytes_per_second": bandwidth},
+        "models": {
+            role: {
+                "name": checkpoint.name,
+                "parameters": checkpoint.size,
+                "dtype": "float32",
+                "config": dataclasses.asdict(checkpoint.config),
+            }
+            for role, checkpoint in held.items()
+        },
+        "corpus": {"fingerprint": corpus.fingerprint(), "held_out_files": len(corpus.held_out)},
+        "scale": dataclasses.asdict(scale),
+        "seconds": time.perf_counter() - start,
+        "rows": rows,
+    }

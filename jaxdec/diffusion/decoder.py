@@ -1,0 +1,122 @@
+"""The canvas decoder from its parts.
+
+denoise(model, schedule, unmask, remask, fuse, stop, refresh)
+"""
+
+from typing import Literal
+
+from jaxdec.diffusion import schedules
+from jaxdec.diffusion.contract import Unmask
+from jaxdec.diffusion.fuse import Fuse
+from jaxdec.diffusion.loop import Denoise
+from jaxdec.diffusion.refresh import Refresh, none
+from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.schedules import Schedule, SpanRule
+from jaxdec.diffusion.stop import Stop
+from jaxdec.diffusion.unmask import threshold
+from jaxdec.model import Model
+
+SPANS: dict[str, SpanRule] = {"full": schedules.Full(), "causal": schedules.BlockCausal()}
+"""Span rules by the names that `denoise` takes."""
+
+
+def denoise(
+    model: Model,
+    *,
+    unmask: Unmask | None = None,
+    schedule: Schedule | None = None,
+    remask: Remask | None = None,
+    fuse: Fuse | None = None,
+    stop: Stop | None = None,
+    refresh: Refresh | None = None,
+    attention: Literal["full", "causal"] | SpanRule | None = None,
+    guided: bool = False,
+    branches: int = 1,
+) -> Denoise:
+    """Masked and block diffusion decoding: several positions of a canvas a forward.
+
+        x_i ~ q(. | canvas)  for every masked i of the active group;   commit those that the policy picks
+
+    until the canvas is full. Rows end at the first stop of their finished prefix, whatever stands behind it.
+
+    Args:
+      model: predicts the token at the place of each row (`Model.mask_token`), or answers queries
+        (`any_subset.two_stream`, which then reads committed tokens alone).
+      unmask: the policy; `unmask.threshold()` if not given.
+      schedule: groups of positions; `schedules.whole()` if not given.
+      remask: takes committed tokens of the active group back; noise is then by position and step.
+      fuse: changes the logits by those of earlier steps.
+      stop: commits all that is left of a group early.
+      refresh: which positions are computed again in a step; `refresh.none()` if not given.
+      attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
+        before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
+        given, which is full unless it says otherwise.
+      guided: classifier-free guidance with the prompt masked, `l = l_without + (guidance + 1) (l_with - l_without)`;
+        `guidance` is a knob. Twice the rows.
+      branches: D. With more than one, the canvases that the next D - 1 steps would lead to are guessed and scored in
+        the same forward, and as many steps are taken as were guessed right: FreeDave. D times the rows.
+
+    Raises:
+      ValueError: for parts that do not fit together.
+
+    Exactness: that of the policy, heuristic for most; see there. Branches change nothing but the number of forwards,
+    token for token, greedy or sampled (a refresh period counts forwards, so it should be left alone with them). Exact
+    caches change nothing; approximate ones nothing at a refresh period of 1.
+
+    Source: LLaDA 2502.09992, Fast-dLLM 2505.22618, SDAR 2510.06303; FreeDave 2510.00294 with equality of whole
+    canvases, and fixed noise a position, so that it is lossless above temperature 0 as well.
+    """
+    _check_model(model)
+    unmask = threshold() if unmask is None else unmask
+    schedule = schedules.whole() if schedule is None else schedule
+    refresh = none() if refresh is None else refresh
+    _check_kinds(
+        unmask=(unmask, Unmask),
+        schedule=(schedule, Schedule),
+        remask=(remask, Remask),
+        fuse=(fuse, Fuse),
+        stop=(stop, Stop),
+        refresh=(refresh, Refresh),
+    )
+    spans = SPANS.get(attention, attention) if isinstance(attention, str) else attention
+    spans = schedule.spans if spans is None else spans
+    if not isinstance(spans, SpanRule):
+        raise ValueError(f"attention must be full, causal or a SpanRule, got {attention!r}")
+    if refresh.needs_blocks and not spans.one_way:
+        raise ValueError("this refresh rule is for block-causal attention; give attention='causal'")
+    if model.any_subset and type(schedule).inputs is not Schedule.inputs:
+        raise ValueError(
+            f"{type(schedule).__name__} has an input rule, but the model answers queries: it is fed no unknown position"
+        )
+    if branches < 1:
+        raise ValueError(f"branches must be at least 1, got {branches}")
+    return Denoise(
+        model=model,
+        schedule=schedule,
+        unmask=unmask,
+        remask=remask,
+        fuse=fuse,
+        stop=stop,
+        refresh=refresh,
+        spans=spans,
+        guided=guided,
+        branches=branches,
+    )
+
+
+def _check_model(model: Model) -> None:
+    """Raises `ValueError` for what fills no canvas."""
+    if not isinstance(model, Model):
+        raise ValueError(f"model must be a Model, got {type(model).__name__}")
+    if not (model.canvas or model.any_subset):
+        raise ValueError("the model is causal: it predicts next tokens and fills no canvas")
+
+
+def _check_kinds(**parts: tuple[object, type]) -> None:
+    """Raises `ValueError` for a part in another's place, or a function that makes one in its own."""
+    for name, (part, kind) in parts.items():
+        if part is None or isinstance(part, kind):
+            continue
+        got = getattr(part, "__name__", type(part).__name__)
+        hint = f"; call it: {got}()" if callable(part) else ""
+        raise ValueError(f"{name} must be of the kind {kind.__name__}, got {got}{hint}")

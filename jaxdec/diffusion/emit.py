@@ -1,0 +1,62 @@
+"""What a step hands on: the finished prefix of the canvas goes into the rows.
+
+Legend: B rows, L positions of the canvas.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Info, Rows, Settings, Status
+from jaxdec.diffusion.canvas import FAR, Canvas, take
+
+
+def emit(
+    rows: Rows, canvas: Canvas, settings: Settings, *, by_group: bool, stuck: jax.Array
+) -> tuple[Rows, Info]:
+    """Moves the finished prefix of the canvas into the rows.
+
+    Args:
+      rows: before the step.
+      canvas: after it.
+      settings: the request's settings.
+      by_group: whether a token is final only when its group is, since it may be taken back.
+      stuck: bool `[B]`, rows whose group has no position that could be committed: they end.
+
+    Returns:
+      The rows, and an info without counts of forwards.
+    """
+    final = canvas.committed
+    if by_group:
+        active = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
+        final &= canvas.groups < active[:, None]
+    places = jnp.arange(final.shape[1], dtype=jnp.int32)
+    open_ = canvas.exists & ~final
+    prefix = jnp.min(jnp.where(open_, places, canvas.end[:, None]), axis=1)
+    chunk = rows.length[:, None] + places
+    tokens, log_probs = take(canvas.tokens, chunk), take(canvas.log_probs, chunk)
+    before = rows.length
+    rows, count = rows.advance(settings, tokens, prefix - before, jnp.isfinite(log_probs))
+    # A full canvas that is smaller than what was asked for has no next step.
+    full = rows.running & (prefix == canvas.end)
+    status = jnp.where(full, int(Status.CACHE_FULL), rows.status)
+    status = jnp.where(rows.running & ~full & stuck, int(Status.STALLED), status)
+    rows = dataclasses.replace(rows, status=status)
+    none = jnp.zeros_like(count)
+    info = Info(
+        tokens=tokens,
+        start=before,
+        count=count,
+        log_probs=log_probs,
+        raw_log_probs=take(canvas.raw_log_probs, chunk),
+        drafted=jnp.zeros(tokens.shape, bool),
+        proposed=none,
+        accepted=none,
+        target_forwards=none,
+        target_rows=none,
+        draft_forwards=none,
+        status=rows.status,
+        steps=take(canvas.steps, chunk),
+    )
+    return rows, info

@@ -1,0 +1,231 @@
+"""The active group in a step: what its parts see of it, and what one static step commits.
+
+Legend: B rows, L positions of the canvas, W positions of the active group.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Scored
+from jaxdec.diffusion.candidates import Candidates, best, draw
+from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
+from jaxdec.diffusion.contract import Knobs, Unmask
+from jaxdec.diffusion.fuse import Fuse
+from jaxdec.diffusion.refresh import CanvasStatus
+from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.state import DenoiseState, PartStates
+from jaxdec.diffusion.stop import Stop
+from jaxdec.model import Params
+from jaxdec.sampling import History, Purpose, Warp, key_at
+
+
+@dataclasses.dataclass(frozen=True)
+class ActiveGroup:
+    """What does not change while the group takes a step.
+
+    Attributes:
+      places: int32 `[B, W]`, positions.
+      there: bool `[B, W]`, whether there is such a position.
+      given: bool `[B, W]`, those of the prompt.
+      opened: int32 `[B]`, positions that the group had to fill.
+      warp: the pipeline.
+      history: counts of what is committed outside of the group; None without penalties.
+      keys: row keys `[B]`.
+      by_step: whether noise is by step as well as by position.
+    """
+
+    places: jax.Array
+    there: jax.Array
+    given: jax.Array
+    opened: jax.Array
+    warp: Warp
+    history: History | None
+    keys: jax.Array
+    by_step: bool
+
+    def see(
+        self, scored: Scored, group: GroupState, step: jax.Array, steps: jax.Array
+    ) -> Candidates:
+        """Draws a token everywhere, and says what the parts look at.
+
+        Args:
+          scored: the forward over the group, `[B, W, ...]`.
+          group: its positions.
+          step: int32 `[B]`, steps taken in this group.
+          steps: int32 `[B]`, steps taken in all.
+        """
+        committed = group.committed & ~self.given
+        counted = self.history and self.history.add(group.tokens, committed)
+        again = (steps[:, None],) if self.by_step else ()
+        keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
+        drawn = draw(self.warp, scored.logits, counted, keys)
+        return Candidates(
+            own=drawn.own,
+            warped=drawn.warped,
+            tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
+            places=self.places,
+            allowed=self.there & ~group.committed,
+            committed=committed,
+            step=step,
+            opened=self.opened,
+            steps=steps,
+            keys=self.keys,
+            scored=scored,
+        )
+
+
+def active_group(
+    state: DenoiseState, status: CanvasStatus, window: int, keys: jax.Array, by_step: bool
+) -> tuple[ActiveGroup, GroupState]:
+    """The active group of every row, and what stands there.
+
+    Args:
+      state: before the step.
+      status: where each row stands.
+      window: W.
+      keys: row keys `[B]`.
+      by_step: whether noise is by step as well as by position.
+    """
+    rows, canvas = state.rows, state.canvas
+    places, there, _ = compact(status.active, window)
+    group = GroupState(
+        tokens=take(canvas.tokens, places),
+        committed=take(canvas.committed, places) & there,
+        steps=take(canvas.steps, places),
+        log_probs=take(canvas.log_probs, places),
+        raw_log_probs=take(canvas.raw_log_probs, places),
+    )
+    history = rows.history
+    if history is not None:
+        # Penalties count what is committed, wherever on the canvas it stands.
+        outside = canvas.committed & (status.groups != status.group)
+        outside &= jnp.arange(canvas.tokens.shape[1]) >= rows.prompt_length[:, None]
+        history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
+        history = history.add(canvas.tokens, outside)
+    masked = (there & ~group.committed).sum(1, dtype=jnp.int32)
+    active = ActiveGroup(
+        places=places,
+        there=there,
+        given=there & (places < rows.prompt_length[:, None]),
+        opened=jnp.where(status.entered, masked, state.counters.opened),
+        warp=state.settings.warp,
+        history=history,
+        keys=keys,
+        by_step=by_step,
+    )
+    return active, group
+
+
+def written(canvas: Canvas, active: ActiveGroup, group: GroupState) -> Canvas:
+    """The canvas with the group as it is now."""
+    update = lambda old, new: put(old, active.places, new, active.there)
+    new = {name: update(getattr(canvas, name), x) for name, x in group._asdict().items()}
+    return dataclasses.replace(canvas, **new)
+
+
+def pick(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """One of two pytrees of arrays `[B, ...]` in each row, by `condition [B]`; of the second's dtypes."""
+    wide = lambda like: condition.reshape(-1, *(1,) * (like.ndim - 1))
+    return jax.tree.map(lambda a, b: jnp.where(wide(b), a, b).astype(b.dtype), yes, no)
+
+
+@dataclasses.dataclass(frozen=True)
+class StaticStep:
+    """One step of a group from its logits: what is committed and what is taken back.
+
+    Beyond the patience of its parts, which is bounded, a step commits more than it takes back: a group of m open
+    positions takes at most m steps more.
+
+    Attributes:
+      unmask: the policy.
+      remask: takes back; None for nothing.
+      fuse: changes the logits; None for nothing.
+      stop: commits all that is left; None for never.
+    """
+
+    unmask: Unmask
+    remask: Remask | None
+    fuse: Fuse | None
+    stop: Stop | None
+
+    def fresh(self, params: Params, batch: int, window: int) -> PartStates:
+        """States of the parts at the beginning of a group."""
+        init = lambda part: None if part is None else part.init(part.own(params), batch, window)
+        return PartStates(init(self.unmask), init(self.remask), init(self.fuse), init(self.stop))
+
+    def __call__(
+        self,
+        params: Params,
+        scored: Scored,
+        group: GroupState,
+        parts: PartStates,
+        see: Callable[[Scored, GroupState], Candidates],
+        knobs: Knobs,
+    ) -> tuple[Scored, GroupState, PartStates]:
+        """The forward as the policy saw it, the group after the step, and the states of the parts.
+
+        Args:
+          params: by part.
+          scored: the forward over the group, `[B, W, ...]`.
+          group: before the step.
+          parts: states.
+          see: draws tokens; `ActiveGroup.see` at the step.
+          knobs: traced settings.
+        """
+        before = scored
+        if self.fuse is not None:
+            logits, own = self.fuse.fuse(
+                self.fuse.own(params), scored, ~group.committed, parts.fuse, knobs
+            )
+            scored, parts = dataclasses.replace(scored, logits=logits), parts._replace(fuse=own)
+        seen = see(scored, group)
+        reveal, parts = self._revealed(params, seen, parts, knobs)
+        back, parts = self._taken_back(params, seen, reveal, parts, knobs)
+        raw = seen.own.log_prob
+        if self.fuse is not None:
+            raw = at_token(jax.nn.log_softmax(before.logits), seen.tokens)
+        fill = lambda old, new: jnp.where(reveal, new, old)
+        after = GroupState(
+            tokens=fill(group.tokens, seen.tokens),
+            committed=(group.committed | reveal) & ~back,
+            steps=jnp.where(back, -1, fill(group.steps, seen.steps[:, None])),
+            log_probs=fill(group.log_probs, seen.warped.log_prob),
+            raw_log_probs=fill(group.raw_log_probs, raw),
+        )
+        return scored, after, parts
+
+    def _revealed(
+        self, params: Params, seen: Candidates, parts: PartStates, knobs: Knobs
+    ) -> tuple[jax.Array, PartStates]:
+        """What the policy and the stop commit; the surest position if that is nothing for too long."""
+        own = self.unmask.own(params)
+        reveal, state = self.unmask.choose(own, seen, parts.unmask, knobs)
+        parts = parts._replace(unmask=state)
+        if self.stop is not None:
+            now, state = self.stop.now(self.stop.own(params), seen, parts.stop, knobs)
+            reveal, parts = reveal | now[:, None], parts._replace(stop=state)
+        reveal &= seen.allowed
+        idle = ~reveal.any(-1) & (seen.step >= self.unmask.patience(own, seen, knobs))
+        return reveal | (idle[:, None] & best(seen)), parts
+
+    def _taken_back(
+        self,
+        params: Params,
+        seen: Candidates,
+        reveal: jax.Array,
+        parts: PartStates,
+        knobs: Knobs,
+    ) -> tuple[jax.Array, PartStates]:
+        """What the remask rule takes back; nothing if the group has not grown for too long."""
+        if self.remask is None:
+            return jnp.zeros_like(reveal), parts
+        own = self.remask.own(params)
+        back, state = self.remask.take_back(own, seen, reveal, parts.remask, knobs)
+        back &= seen.committed | reveal
+        grows = reveal.sum(-1) > back.sum(-1)
+        may = grows | (seen.step < self.remask.patience(own, seen, knobs))
+        return back & may[:, None], parts._replace(remask=state)

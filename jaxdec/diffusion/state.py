@@ -1,0 +1,91 @@
+"""What a step of the canvas loop reads.
+
+Legend: B rows, L positions of the canvas.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Rows, Settings
+from jaxdec.diffusion.canvas import FAR, Canvas
+from jaxdec.diffusion.refresh import NEVER, CanvasStatus
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Counters:
+    """How far a row is, int32 `[B]` each.
+
+    Attributes:
+      group: the group of the last step; -2 before the first.
+      unit: its unit.
+      step: steps taken in this group.
+      opened: positions that the group had to fill.
+      steps: steps taken in all, those that a branch took ahead included.
+      since: forwards since the last wide one.
+    """
+
+    group: jax.Array
+    unit: jax.Array
+    step: jax.Array
+    opened: jax.Array
+    steps: jax.Array
+    since: jax.Array
+
+
+class PartStates(NamedTuple):
+    """States of the parts that work on the active group; None for one without a state, or that there is not."""
+
+    unmask: Any
+    remask: Any
+    fuse: Any
+    stop: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DenoiseState:
+    """What a step reads.
+
+    Attributes:
+      rows: the finished prefix of each row.
+      settings: the request's settings.
+      canvas: everything.
+      counters: how far each row is.
+      parts: states of the parts, for the active group.
+      ahead: int32 `[B, L]`, the branch from which on a masked position is filled with `canvas.tokens`; None for one
+        branch.
+      cache: of the model, by position of the canvas; None without one.
+      room: positions that can be generated; static.
+    """
+
+    rows: Rows
+    settings: Settings
+    canvas: Canvas
+    counters: Counters
+    parts: PartStates
+    ahead: jax.Array | None
+    cache: Any
+    room: int = dataclasses.field(metadata={"static": True})
+
+
+def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
+    """Where each row stands before a step; `first` bool `[B]`, whether it is the row's first one."""
+    canvas, counters = state.canvas, state.counters
+    active = lambda numbers: jnp.min(jnp.where(canvas.masked, numbers, FAR), axis=1)
+    group, unit = active(canvas.groups), active(canvas.units)
+    period = state.settings.knobs.get("refresh_period", jnp.full_like(group, NEVER))
+    return CanvasStatus(
+        groups=canvas.groups,
+        units=canvas.units,
+        exists=canvas.exists,
+        group=group[:, None],
+        unit=unit[:, None],
+        entered=group != counters.group,
+        entered_unit=unit != counters.unit,
+        first=first,
+        over=counters.since + 1 >= period,
+    )

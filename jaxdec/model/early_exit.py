@@ -1,0 +1,50 @@
+"""A network cut after its first layers, as a model of its own."""
+
+import dataclasses
+import inspect
+
+from jaxdec.model.contract import Model
+from jaxdec.model.nnx import NnxCache, NnxForward
+
+
+def early_exit(model: Model, layers: int) -> Model:
+    """The same network cut after its first layers: their states go to the final norm and the head.
+
+        logits = head(norm(h_n)),   h_n the hidden states after layer n
+
+    It is a model over the same parameters, and reads the first layers of the target's own cache: a drafter that asks
+    it about `Context.cache` drafts with a part of the target (self-speculation), without a second prefill or a second
+    cache. Its `init_cache` gives one of these layers alone, for use as a model of its own.
+
+    Args:
+      model: of `from_nnx`, over a module that takes `layers=` in its call and whose `config` has `layers`, such as
+        `Transformer`. Wrappers such as `two_stream` are put around the result.
+      layers: n, 1 to the number of layers.
+
+    Raises:
+      ValueError: if the module cannot be cut, or there are not so many layers.
+
+    Exactness: that of whoever verifies its drafts. Source: 2404.16710 (LayerSkip), without its training.
+    """
+    forward, init = model.forward, model.init_cache
+    if not isinstance(forward, NnxForward) or not isinstance(init, NnxCache):
+        raise ValueError(
+            f"only a model of from_nnx with a config can be cut, got one of {forward!r:.80}; cut it "
+            "before it is wrapped"
+        )
+    module = forward.identity[0]
+    if "layers" not in inspect.signature(module.__call__).parameters:
+        raise ValueError(f"{module.__name__} cannot be cut: its call takes no layers=")
+    whole = init.config.layers
+    if not 1 <= layers <= whole:
+        raise ValueError(f"layers must be 1 to {whole}, got {layers}")
+    asked = [layer for layer in forward.layer_states if layer > layers]
+    if asked:
+        raise ValueError(f"the states of layer {asked[0]} are asked for, but only {layers} are run")
+    return dataclasses.replace(
+        model,
+        forward=dataclasses.replace(forward, layers=layers),
+        init_cache=dataclasses.replace(
+            init, config=dataclasses.replace(init.config, layers=layers)
+        ),
+    )

@@ -1,0 +1,165 @@
+"""Curves over a knob, over nodes and over depths: one line a method.
+
+Legend: D depths, N points.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def trade_off(
+    points: Mapping[str, Sequence[tuple[float, float]]], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws what parallel decoding costs: tokens per forward to the right, quality in bits per byte upwards.
+
+    Args:
+      points: for each policy `(tokens per forward, bits per byte)` at values of its knob, which a line joins in this
+        order; lower bits are better.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes, with one line a policy.
+
+    Raises:
+      ValueError: if there is no policy, one has no points, or a point is not two finite numbers.
+    """
+    return _curves("policy", points, "tokens per forward", "bits per byte", ax)
+
+
+def node_budgets(
+    points: Mapping[str, Sequence[tuple[float, float]]], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws what the nodes of a draft tree are worth: nodes to the right, doubling, tokens per forward upwards.
+
+    Args:
+      points: for each method `(nodes, tokens per forward)`, which a line joins in this order.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes, with one line a method.
+
+    Raises:
+      ValueError: if there is no method, one has no points, or a point is not two finite numbers.
+    """
+    ax = _curves("method", points, "nodes of the tree", "tokens per forward", ax)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    return ax
+
+
+def acceptance_by_depth(
+    shares: Mapping[str, Sequence[float]], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws how deep steps reach: for each depth the share of steps that accepted at least so many drafts.
+
+    Args:
+      shares: for each method the shares at depths 1, 2, ..., which lie in [0, 1] and never rise.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes, with one line a method.
+
+    Raises:
+      ValueError: if there is no method, or shares are none, out of [0, 1], or rise.
+    """
+    if not shares:
+        raise ValueError("shares hold no method; at least 1 is needed")
+    curves = {name: np.asarray(curve, float) for name, curve in shares.items()}
+    for name, curve in curves.items():
+        if curve.ndim != 1 or not len(curve):
+            raise ValueError(
+                f"shares of {name!r} must be [D], D at least 1, got {list(curve.shape)}"
+            )
+        falling = np.append(1, curve[:-1]) >= curve
+        bad = ~(falling & (curve >= 0))
+        if bad.any():
+            depth = int(np.argmax(bad))
+            raise ValueError(
+                f"shares of {name!r} must lie in [0, 1] and never rise, got {curve[depth]:g} at depth {depth + 1}"
+            )
+
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    for name, curve in curves.items():
+        ax.plot(1 + np.arange(len(curve)), curve, "o-", ms=4, label=name)
+    deepest = max(map(len, curves.values()))
+    ax.set(xticks=range(1, deepest + 1))
+    ax.set(xlabel="depth d", ylabel="steps that accept d drafts or more", ylim=(0, 1.02))
+    ax.legend()
+    return ax
+
+
+def _curves(
+    what: str,
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    across: str,
+    up: str,
+    ax: "Axes | None",
+) -> "Axes":
+    """One line for each `what`."""
+    if not points:
+        raise ValueError(f"points hold no {what}; at least 1 is needed")
+    curves = {name: np.asarray(curve, float) for name, curve in points.items()}
+    for name, curve in curves.items():
+        if curve.ndim != 2 or curve.shape[1] != 2 or not len(curve):
+            raise ValueError(
+                f"points of {name!r} must be pairs [N, 2], N at least 1, got {list(curve.shape)}"
+            )
+        if not np.isfinite(curve).all():
+            raise ValueError(f"points of {name!r} must be finite, got {curve.tolist()}")
+
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, curve in curves.items():
+        ax.plot(*curve.T, "o-", label=name)
+    ax.set(xlabel=across, ylabel=up)
+    ax.margins(0.08)
+    ax.legend()
+    return ax
+
+
+def label_lines(ax: "Axes", *, gap: float = 0.07) -> "Axes":
+    """Names each line at its right end, in its colour, in place of a legend.
+
+    Args:
+      ax: with lines that have labels; lines without one stay unnamed.
+      gap: what a name needs, as a share of the height; names that would overlap move up.
+
+    Returns:
+      The axes, with one annotation a line.
+
+    Raises:
+      ValueError: unless `0 <= gap < 1`.
+    """
+    if not 0 <= gap < 1:
+        raise ValueError(f"gap must lie in [0, 1), got {gap:g}")
+    if (legend := ax.get_legend()) is not None:
+        legend.remove()
+    ax.autoscale_view()  # the limits are known from here on
+    to_axes = ax.transData + ax.transAxes.inverted()
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    ends = [np.asarray(line.get_xydata()) for line in lines]
+    # A line over the whole width has its places in shares of the width, so that its height alone is read.
+    heights = [to_axes.transform((ax.get_xlim()[1], end[end[:, 0].argmax(), 1]))[1] for end in ends]
+    below = -np.inf
+    for place in np.argsort(heights):
+        below = heights[place] = max(heights[place], below + gap)
+    for line, height in zip(lines, heights, strict=True):
+        ax.annotate(
+            str(line.get_label()),
+            (1.02, height),
+            xycoords="axes fraction",
+            color=line.get_color(),
+            va="center",
+            annotation_clip=False,
+        )
+    return ax

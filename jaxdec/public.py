@@ -1,0 +1,86 @@
+"""The public names of `jaxdec`, which imports this module when the first of them is used."""
+
+from jaxdec import any_subset, diffusion, models, sampling, text, visibility
+from jaxdec.autoregressive import Autoregressive, autoregressive
+from jaxdec.cache import KVCache
+from jaxdec.checkpoints import Checkpoint, load
+from jaxdec.decoding import (
+    Decoder,
+    Exactness,
+    Info,
+    Record,
+    Status,
+    run,
+    stream,
+)
+from jaxdec.diffusion import Denoise, denoise
+from jaxdec.generation import (
+    Infilled,
+    Result,
+    acceptance_by_depth,
+    auto_draft_length,
+    auto_infill,
+    choose_length,
+    generate,
+    infill,
+    prepare,
+    prepare_infill,
+)
+from jaxdec.model import Inputs, Model, Output, from_nnx
+from jaxdec.sampling import Warp
+from jaxdec.speculative import (
+    Adaptive,
+    RankTree,
+    Speculative,
+    adaptive,
+    drafters,
+    growth,
+    speculative,
+    verifiers,
+)
+
+__all__ = [
+    "Adaptive",
+    "Autoregressive",
+    "Checkpoint",
+    "Decoder",
+    "Denoise",
+    "Exactness",
+    "Infilled",
+    "Info",
+    "Inputs",
+    "KVCache",
+    "Model",
+    "Output",
+    "RankTree",
+    "Record",
+    "Result",
+    "Speculative",
+    "Status",
+    "Warp",
+    "acceptance_by_depth",
+    "adaptive",
+    "any_subset",
+    "auto_draft_length",
+    "auto_infill",
+    "autoregressive",
+    "choose_length",
+    "denoise",
+    "diffusion",
+    "drafters",
+    "from_nnx",
+    "generate",
+    "growth",
+    "infill",
+    "load",
+    "models",
+    "prepare",
+    "prepare_infill",
+    "run",
+    "sampling",
+    "speculative",
+    "stream",
+    "text",
+    "verifiers",
+    "visibility",
+]

@@ -1,0 +1,102 @@
+"""Rows can take the past of others: the state of every drafter moves with them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdec
+from jaxdec import any_subset, drafters, growth
+from jaxdec.model import Heads
+from jaxdec.speculative import Drafter, RankTree
+from jaxdec.testing import oracles
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+V, SOURCE = 6, np.array([2, 0, 0])
+MODEL, PARAMS = oracles.hash_oracle(V, seed=6)
+BOTH = {"target": PARAMS, "draft": oracles.blend(PARAMS, oracles.hash_oracle(V, seed=7)[1], 0.3)}
+PROMPT = np.array([[1, 2, 3, 1, 2], [4, 0, 4, 0, 0], [2, 2, 5, 0, 0]])
+LENGTHS = np.array([5, 4, 3])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Featured:
+    """The oracle with a law that the features shift; hidden states are logits."""
+
+    def __call__(self, params, inputs, cache=None):
+        output = MODEL.forward(params, inputs, cache)
+        logits = 0.9 * output.logits + 0.1 * inputs.features
+        return dataclasses.replace(output, logits=logits, hidden=logits)
+
+
+SHAPE = growth.fixed(RankTree.branching((2, 1)))
+CANVAS = oracles.canvas(dataclasses.replace(MODEL, vocab_size=V - 1))
+HEADS = Heads(lambda params, hidden, path: hidden + path.sum(-1, keepdims=True) % 3, 2, V, V)
+CAUSAL = {
+    "model": lambda: drafters.model(MODEL, growth=SHAPE),
+    "heads": lambda: drafters.heads(HEADS, growth=SHAPE),
+    "eagle": lambda: drafters.eagle(dataclasses.replace(MODEL, forward=_Featured()), growth=SHAPE),
+    "diffuspec": lambda: drafters.diffuspec(CANVAS, length=4, shortest=1, growth=2, candidates=3),
+    "prompt_lookup": lambda: drafters.prompt_lookup(length=3),
+    "lookup_tree": lambda: drafters.lookup_tree(length=3, nodes=6, matches=3),
+    "input_copy": lambda: drafters.input_copy(length=3, max_ngram=2),
+    "token_recycling": lambda: drafters.token_recycling(MODEL, depth=3, nodes=7, rates=(0.5, 0.2)),
+    "trigram_tree": lambda: drafters.trigram_tree(MODEL, depth=3, nodes=6, slots=3, buckets=16),
+    "jacobi": lambda: drafters.jacobi(MODEL, length=3),
+    "speculative_jacobi": lambda: drafters.speculative_jacobi(MODEL, length=3),
+    "lookahead": lambda: drafters.lookahead(MODEL, ngram=3, columns=2, guesses=2),
+}
+IN_ORDER = {
+    "self_draft": lambda: any_subset.self_draft(MODEL, width=3),
+    "context_ngram": lambda: any_subset.context_ngram(MODEL, width=3),
+    "fused_draft": lambda: any_subset.fused_draft(MODEL, width=3, outcomes=2),
+}
+
+
+def makers(package):
+    """The names of the functions that make a drafter, told by the type that they return."""
+    for name in package.__all__:
+        of = getattr(getattr(package, name), "__annotations__", {}).get("return")
+        if isinstance(of, type) and issubclass(of, Drafter):
+            yield name
+
+
+def test_every_drafter_is_here():
+    assert set(makers(drafters)) - {"trimmed"} == set(CAUSAL)  # which only changes a drafter
+    assert set(makers(any_subset)) == set(IN_ORDER)
+
+
+def moved(state):
+    """The state in which each row has the past of the row that `SOURCE` names; settings are those of all rows."""
+    taken = {
+        name: jax.tree.map(lambda x: x[SOURCE], getattr(state, name))
+        for name in ("rows", "cache", "draft")
+    }
+    return dataclasses.replace(state, **taken)
+
+
+@pytest.mark.parametrize("name", [*CAUSAL, *IN_ORDER])
+def test_the_state_moves_with_its_rows(name):
+    decoder = jaxdec.speculative(MODEL, drafter={**CAUSAL, **IN_ORDER}[name]())
+    order = None
+    if name in IN_ORDER:
+        visible = np.zeros((3, 24), bool)
+        visible[:, [0, 3, 4]] = True
+        order = any_subset.lattice(visible)
+    lengths = LENGTHS if order is None else np.full(3, 3)
+    request = jaxdec.prepare(
+        decoder, BOTH, PROMPT, lengths=lengths, max_new_tokens=20, temperature=0.9, order=order
+    )
+    keys, step = jax.random.split(jax.random.key(1), 3), jax.jit(decoder.step)
+    state = jaxdec.decoding.init(decoder, BOTH, request)
+    for array in jax.tree.leaves(state.draft):
+        assert array.shape[0] == 3
+    for _ in range(2):
+        state, _ = step(BOTH, state, keys)
+    after = moved(state)
+    for _ in range(2):
+        state, info = step(BOTH, state, keys)
+        after, same = step(BOTH, after, keys[SOURCE])
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[SOURCE], y), info, same)
