@@ -81,7 +81,7 @@ class _MaskedRows:
         batch, width = inputs.tokens.shape
         entries, queries = token_entries(inputs), inputs.queries
         if queries is None:
-            nothing = jnp.zeros((batch, width, self.model.vocab_size))
+            nothing = jnp.zeros((batch, width, self.model.vocab_size), jnp.float32)
             return Output(nothing, nothing, (), entries)
         length = queries.longest
         if length is None:

@@ -36,7 +36,10 @@ class Saber(Unmask):
         mean = jnp.where(count > 0, total / jnp.maximum(count, 1), 1.0)
         reveal = top(score, seen.allowed, knobs["minimum"])
         reveal |= seen.allowed & (score > mean[:, None])
-        return reveal, (total + jnp.where(reveal, score, 0).sum(-1), count + reveal.sum(-1))
+        return reveal, (
+            total + jnp.where(reveal, score, 0).sum(-1),
+            count + reveal.sum(-1, dtype=jnp.int32),
+        )
 
 
 def saber(minimum: int = 2) -> Saber:

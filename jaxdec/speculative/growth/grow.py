@@ -80,7 +80,7 @@ def grow(
         return (carry, after, history), out
 
     state = carry, frontier, history
-    (carry, _, _), levels = jax.lax.scan(level, state, jnp.arange(growth.depth))
+    (carry, _, _), levels = jax.lax.scan(level, state, jnp.arange(growth.depth, dtype=jnp.int32))
     flat = lambda x: x.swapaxes(0, 1).reshape(batch, -1, *x.shape[3:])
     tokens, parents, mask, q, value = jax.tree.map(flat, levels)
     # A node whose parent is no node is none either, and hangs off the pending token.
