@@ -87,7 +87,7 @@ def check_decoder(decoder: Any) -> None:
         )
 
 
-def check_model(name: str, model: Any, params: Params, request: Request | None = None) -> None:
+def check_serves(name: str, model: Any, params: Params, request: Request | None = None) -> None:
     """Raises `ValueError` unless a model reads its parameters, has the vocabulary that it states and serves a request.
 
     Nothing is computed: the shape of the logits is inferred, once for each model and shapes of parameters.
@@ -117,7 +117,7 @@ def _check_request(name: str, model: Model, request: Request) -> None:
             f"the {name} fills gaps or canvases and predicts no next token, but the request is causal"
         )
     if request.order is not None and not model.any_subset:
-        raise ValueError(f"the {name} is causal, but the request fills an order of its own")
+        raise ValueError(f"the {name} {model.purpose}, but the request fills an order of its own")
     check_length(name, model, request)
 
 

@@ -168,9 +168,10 @@ class _CanvasForward:
     """The law of the token at each row, given the tokens that it sees; masks say nothing."""
 
     model: Model
+    mask: int
 
     def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
-        mask = self.model.vocab_size
+        mask = self.mask
         key_spans = jnp.where(
             (inputs.tokens == mask)[..., None], visibility.EMPTY, inputs.key_spans
         )
@@ -180,19 +181,20 @@ class _CanvasForward:
         asked = Queries(inputs.positions, inputs.query_spans, size)
         inputs = dataclasses.replace(inputs, key_spans=key_spans, queries=asked)
         output = self.model(params, inputs, cache)
-        logits = jnp.pad(
-            output.logits, ((0, 0), (0, 0), (0, 1))
-        )  # the mask token is as likely as any
-        return dataclasses.replace(output, logits=logits)
+        if mask == self.model.vocab_size:  # one more, which is as likely as any
+            logits = jnp.pad(output.logits, ((0, 0), (0, 0), (0, 1)))
+            output = dataclasses.replace(output, logits=logits)
+        return output
 
 
-def canvas(model: Model) -> Model:
-    """An oracle as a canvas model: one more token, the mask, and laws at the place of each row."""
+def canvas(model: Model, *, mask_token: int | None = None) -> Model:
+    """An oracle as a canvas model, with laws at the place of each row; the mask is one more token or one of its own."""
+    mask = model.vocab_size if mask_token is None else mask_token
     return dataclasses.replace(
         model,
-        forward=_CanvasForward(model),
-        vocab_size=model.vocab_size + 1,
-        mask_token=model.vocab_size,
+        forward=_CanvasForward(model, mask),
+        vocab_size=max(model.vocab_size, mask + 1),
+        mask_token=mask,
         any_subset=False,
         causal=False,
     )

@@ -45,10 +45,17 @@ class Saber(Unmask):
 def saber(minimum: int = 2) -> Saber:
     """Adaptive acceleration: every position surer than the tokens of the past were on average, and the best n.
 
+        commit i  iff  max p_i > mean of max p over all that were committed before,  or i is among the n best
+
+    In the first step of a group nothing was, and the n best are committed.
+
     Args:
       minimum: n (knob).
 
     Together with `diffusion.backtracking` this is Saber; alone it never takes a token back.
+
+    Raises:
+      ValueError: for n below 1.
 
     Exactness: heuristic.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, check_model, prefill
+from jaxdec.decoding import Request, Rows, check_serves, prefill
 from jaxdec.model import Inputs, Model, Output, Params, score
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
@@ -68,7 +68,7 @@ class ModelDrafter(Grown):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for missing parameters, or a model that cannot read the request or predict its tokens."""
         super().check(request, params)
-        check_model("draft model", self.model, self.own(params).source, request)
+        check_serves("draft model", self.model, self.own(params).source, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Any:
         """A cache that holds the prompts but for their last tokens."""

@@ -70,6 +70,7 @@ def grow(
             value=take(children.value),
             path=take(children.path),
         )
+        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, frontier)
         if history is not None:
             counts = jnp.take_along_axis(history.generated, after.parents[..., None], axis=1)
             counts += jax.nn.one_hot(after.tokens, counts.shape[-1], dtype=counts.dtype)
