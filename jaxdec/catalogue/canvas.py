@@ -1,11 +1,12 @@
 """Methods that decode a canvas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from jaxdec.catalogue.method import Method, Parts
+from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, refresh, schedules
 from jaxdec.diffusion import unmask as policies
+from jaxdec.model import Model
 
 REFRESH_RULES = {
     "none": refresh.none,
@@ -24,6 +25,7 @@ def _denoising(
     policy: Callable[[], Unmask],
     exactness: Exactness = Exactness.HEURISTIC,
     branches: int = 1,
+    variants: Mapping[str, Callable[[], Unmask]] | None = None,
     **options,
 ) -> Method:
     def make(parts: Parts) -> Decoder:
@@ -47,8 +49,25 @@ def _denoising(
             **{key: value() for key, value in options.items()},
         )
 
-    tests = "tests/diffusion/test_denoise_conformance.py"
-    return Method(name, title, paper, exactness, make, tests, "diffusion", denoises=True)
+    def variant(policy: Callable[[], Unmask]) -> Sample:
+        return lambda target, draft: denoise(target, unmask=policy())
+
+    def block_causal(target: Model, draft: Model) -> Decoder:
+        return make(Parts(target, length=3, block=8, causal=True, refresh="block"))
+
+    return Method(
+        name,
+        title,
+        paper,
+        exactness,
+        make,
+        "tests/conformance/test_methods.py",
+        "diffusion",
+        denoises=True,
+        # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
+        sample=block_causal if branches > 1 else lambda target, draft: make(Parts(target)),
+        variants={name: variant(policy) for name, policy in (variants or {}).items()},
+    )
 
 
 ROWS = [
@@ -78,12 +97,14 @@ ROWS = [
         "canvas decoding, a quota of the most probable tokens",
         "2502.09992",
         lambda: policies.quota("max_prob"),
+        variants={"by margins": lambda: policies.quota("margin", steps=4, spread="cosine")},
     ),
     _denoising(
         "dream",
         "canvas decoding, a quota of the tokens of least entropy",
         "2508.15487",
         lambda: policies.quota("entropy", spread="linear_time", position_temperature=0.0),
+        variants={"jittered": lambda: policies.quota("entropy", position_temperature=0.3)},
     ),
     _denoising(
         "threshold",

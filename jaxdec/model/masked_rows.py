@@ -64,7 +64,7 @@ def rows_seen(
 
     def row(tokens, positions, visible):  # of one query
         at = jnp.where(visible, positions, length)
-        return jnp.full((length,), fill).at[at].set(tokens, mode="drop")
+        return jnp.full((length,), fill, jnp.int32).at[at].set(tokens, mode="drop")
 
     of_batch = jax.vmap(jax.vmap(row, in_axes=(None, None, 0)))
     return of_batch(known.tokens, known.positions, visible).reshape(-1, length)
@@ -81,7 +81,7 @@ class _MaskedRows:
         batch, width = inputs.tokens.shape
         entries, queries = token_entries(inputs), inputs.queries
         if queries is None:
-            nothing = jnp.zeros((batch, width, self.model.vocab_size))
+            nothing = jnp.zeros((batch, width, self.model.vocab_size), jnp.float32)
             return Output(nothing, nothing, (), entries)
         length = queries.longest
         if length is None:

@@ -134,7 +134,7 @@ class ModelDrafter(Grown):
             here = fed.scored & (fed.parents == above[:, None]) & (above >= -1)[:, None]
             here &= fed.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)
             here &= (place < known)[:, None]
-            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2)
+            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2).astype(jnp.int32)
             return slot, slot
 
         _, path = jax.lax.scan(walk, jnp.full_like(known, -1), jnp.arange(size))

@@ -251,7 +251,7 @@ def built(
     return made if isinstance(made, tuple) else (made, {})
 
 
-def compare(expected: Row, got: Row, what: str) -> None:
+def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) -> None:
     """Raises a `Difference` unless two rows have the same tokens, statuses, log-probabilities, steps and counts."""
     compare_texts(expected.text, expected.status, got, what)
     name = got.case.name
@@ -264,9 +264,10 @@ def compare(expected: Row, got: Row, what: str) -> None:
                 raise Difference(
                     f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
                 )
-    for field, count in expected.counts.items():
-        if count != got.counts[field]:
-            raise Difference(f"{what}: {field}", row=name, expected=count, got=got.counts[field])
+    for field in counts:
+        wanted, found = expected.counts[field], got.counts[field]
+        if wanted != found:
+            raise Difference(f"{what}: {field}", row=name, expected=wanted, got=found)
 
 
 def compare_texts(expected: list[int], status: Status, got: Row, what: str) -> None:
