@@ -36,7 +36,7 @@ from jaxdec.cli.display import (
     watched,
 )
 from jaxdec.decoding import Decoder, Request
-from jaxdec.generation.gap_length import Choice
+from jaxdec.generation.gap_length import ChosenLength
 from jaxdec.model import Params
 
 
@@ -180,7 +180,7 @@ def _choose(
     lengths: Sequence[int],
     rng: jax.Array,
     knobs: dict[str, Any],
-) -> dict[int, Choice]:
+) -> dict[int, ChosenLength]:
     """The choice of a length for each gap that has none."""
     choices = {}
     for gap, length in enumerate(gapped.lengths):
@@ -257,7 +257,7 @@ def _report(
     method: catalogue.Method,
     canvas: gaps.Canvas,
     fill: _Fill,
-    choices: dict[int, Choice],
+    choices: dict[int, ChosenLength],
     decoded: Decoded,
     filled: bytes,
 ) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def check_model(name: str, model: Any, params: Params, request: Request | None =
             f"the {name} fills gaps and predicts no next token, which the request needs"
         )
     if request.order is not None and not model.any_subset:
-        raise ValueError(f"the {name} is causal and cannot fill the order of the request")
+        raise ValueError(f"the {name} {model.purpose}, and cannot fill the order of the request")
     check_length(name, model, request.lengths, request.settings.max_new_tokens)
 
 

@@ -24,7 +24,16 @@ from jaxdec.model import Model, Params
 
 
 class Exactness(enum.Enum):
-    """What a decoder promises about its output, relative to plain decoding of its target."""
+    """What a decoder promises about its output, relative to plain decoding of its target.
+
+    The promise is one of exact arithmetic: it holds bit for bit where the target gives a token the same logits however
+    many others are scored with it, as the oracles of `jaxdec.testing` do. A network's forward over another number of
+    tokens rounds in another order. In float32 its logits then differ by about 1e-6 of their size, and in bfloat16, or
+    with matrix products in it, by about 1e-2; two tokens whose (perturbed) log-probabilities are as close as that may
+    change places, and the rows go different ways from there on. So "the same tokens" means: up to the first such tie,
+    which float32 practically never meets and which of some hundred tokens in bfloat16 one may be. Laws change by as
+    little as their logits, never by an acceptance rule.
+    """
 
     TOKEN_IDENTICAL = "token-identical"
     """The same tokens as plain decoding with the same key."""

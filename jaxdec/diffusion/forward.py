@@ -64,12 +64,14 @@ class Forward:
       schedule: says what a position is fed and which tokens may stand there.
       spans: which units see which.
       window: W.
+      longest: a bound on the positions of every row; 0 for those of the canvas.
     """
 
     model: Model
     schedule: Schedule
     spans: SpanRule
     window: int
+    longest: int = 0
 
     def __call__(
         self,
@@ -101,7 +103,9 @@ class Forward:
             order = given.rows.order
             asked = group_at if order is None else order.at(group_at)
             asks = self._spans(status, group_at, branches).query_spans
-            queries = Queries(_flat(_each(asked, branches)), _flat(asks), given.canvas.end)
+            longest = self.longest or given.canvas.tokens.shape[1]
+            asked = _flat(_each(asked, branches))
+            queries = Queries(asked, _flat(asks), given.canvas.end, longest)
             twice = _tiling(given)
             inputs = dataclasses.replace(inputs, queries=jax.tree.map(twice, queries))
         cache = given.cache

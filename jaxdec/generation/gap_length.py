@@ -16,7 +16,7 @@ from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ChosenLength:
     """What `choose_length` chose, and the scores that it chose by.
 
     Attributes:
@@ -41,7 +41,7 @@ def choose_length(
     prefix_tokens: int = 256,
     suffix_tokens: int = 64,
     **knobs: Any,
-) -> Choice:
+) -> ChosenLength:
     """Fills a gap at each of some lengths, and chooses the one whose text is most probable from left to right.
 
         n* = argmax_n log p(f_n, suffix | prefix),   f_n drawn from p(. | prefix, suffix) with a gap of n tokens
@@ -100,7 +100,7 @@ def choose_length(
     best = int(np.argmax(scores))
     if scores[best] == -np.inf:
         raise ValueError(f"no length of {lengths} has a finite law: {filled.status}")
-    return Choice(
+    return ChosenLength(
         lengths[best],
         dict(zip(lengths, scores.tolist(), strict=True)),
         np.asarray(filled.tokens)[best, len(before) : starts[best]],

@@ -218,15 +218,17 @@ class _JointForward:
         outcomes = np.indices((vocab_size,) * length).reshape(length, -1).T  # [V^L, L]
         contradicts = np.stack([outcomes[:, :, None] != np.arange(vocab_size)])[0]  # [V^L, L, V]
         evidence = (
-            jax.nn.one_hot(positions, length)[..., :, None]
-            * jax.nn.one_hot(tokens, vocab_size)[..., None, :]
+            jax.nn.one_hot(positions, length, dtype=jnp.float32)[..., :, None]
+            * jax.nn.one_hot(tokens, vocab_size, dtype=jnp.float32)[..., None, :]
         )  # [B, K, L, V]
         evidence = jnp.einsum("btk,bklv->btlv", visible.astype(jnp.float32), evidence)
         against = jnp.einsum("btlv,olv->bto", evidence, contradicts.astype(np.float32))
         weight = jnp.where(against == 0, params.reshape(-1), 0)  # [B, T, V^L]
         target = _wanted(inputs)
-        follows = jax.nn.one_hot(jnp.asarray(outcomes), vocab_size)  # [V^L, L, V]
-        place = jax.nn.one_hot(target, length)  # zero past the end
+        follows = jax.nn.one_hot(
+            jnp.asarray(outcomes), vocab_size, dtype=jnp.float32
+        )  # [V^L, L, V]
+        place = jax.nn.one_hot(target, length, dtype=jnp.float32)  # zero past the end
         mass = jnp.einsum("bto,olv,btl->btv", weight, follows, place)
         # Past the last position the joint says nothing: any token may follow.
         mass = jnp.where((target >= length)[..., None], 1.0, mass)

@@ -1,5 +1,7 @@
 """Random visible sets, random orders, all widths: the tokens of sequential decoding, and never more forwards."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +124,26 @@ def test_joint_log_probability_is_that_of_sequential_decoding(sequential):
     warp = jaxdec.Warp(temperature=0.9).validate(BATCH, VOCAB)
     terms = any_subset.log_prob(MODEL, PARAMS, filled, order, warp)
     np.testing.assert_allclose(terms, sequential.log_probs, atol=1e-4)
+
+
+def test_masked_positions_alone_are_asked_about(sequential):
+    """A model that takes a row a query, such as `masked_rows`, would pay for the others."""
+    asked = []
+
+    def forward(params, inputs, cache=None):
+        asked.append(inputs.queries.positions.shape[1])
+        return MODEL.forward(params, inputs, cache)
+
+    model = dataclasses.replace(MODEL, forward=forward)
+    visible = np.ones((2, LENGTH), bool)
+    visible[0, 3:6] = visible[1, 20:25] = False
+    tokens, order = jnp.asarray(sequential.tokens[:2]), any_subset.lattice(visible)
+    terms = any_subset.log_prob(model, PARAMS, tokens, order)
+    assert asked == [8]  # five in one row
+    np.testing.assert_array_equal(np.asarray(terms) != 0, ~visible)
+    traced = jax.jit(lambda order: any_subset.log_prob(model, PARAMS, tokens, order))(order)
+    assert asked == [8, LENGTH]
+    np.testing.assert_allclose(terms, traced, rtol=1e-6)
 
 
 def test_the_joint_law_sums_to_one():

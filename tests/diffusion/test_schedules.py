@@ -66,7 +66,7 @@ def test_the_formula(name):
     schedule, formula, number = PARTITIONS[name]
     expected = formula()
     assert set(expected) == set(range(number))  # a partition: groups 0, ..., G - 1, all used
-    groups, units = schedule.assign(None, None, jnp.asarray([0]), len(expected))
+    groups, units = schedule.assign(None, jnp.asarray([0]), len(expected))
     assert groups.dtype == jnp.int32
     assert groups[0].tolist() == expected
     assert units[0].tolist() == expected
@@ -92,7 +92,7 @@ LENGTH = 14
 def test_a_partition_begins_at_the_end_of_each_prompt(name):
     schedule, formula, _ = PARTITIONS[name]
     expected = formula()
-    groups, units = schedule.assign(None, None, jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedule.assign(None, jnp.asarray(PROMPTS), LENGTH)
     for prompt, row in zip(PROMPTS, groups.tolist(), strict=True):
         there = min(len(expected), LENGTH - prompt)
         assert row[:prompt] == [-1] * prompt
@@ -101,7 +101,7 @@ def test_a_partition_begins_at_the_end_of_each_prompt(name):
 
 
 def test_whole_is_one_group():
-    groups, units = schedules.whole().assign(None, None, jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedules.whole().assign(None, jnp.asarray(PROMPTS), LENGTH)
     for prompt, row in zip(PROMPTS, groups.tolist(), strict=True):
         assert row == [-1] * prompt + [0] * (LENGTH - prompt)
     np.testing.assert_array_equal(groups, units)
@@ -114,7 +114,7 @@ def test_whole_is_one_group():
 )
 def test_blocks_from_the_end_of_the_prompt(size, within):
     schedule = schedules.blocks(size, within=within)
-    groups, units = schedule.assign(None, None, jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedule.assign(None, jnp.asarray(PROMPTS), LENGTH)
     for b, prompt in enumerate(PROMPTS):
         for place in range(LENGTH):
             behind = place - prompt
@@ -126,7 +126,7 @@ def test_blocks_from_the_end_of_the_prompt(size, within):
 @pytest.mark.parametrize(("size", "within"), [(1, None), (4, None), (2, 4), (2, 6)])
 def test_blocks_from_the_start(size, within):
     schedule = schedules.blocks(size, within=within, from_start=True)
-    groups, units = schedule.assign(None, None, jnp.asarray(PROMPTS), LENGTH)
+    groups, units = schedule.assign(None, jnp.asarray(PROMPTS), LENGTH)
     for b in range(len(PROMPTS)):
         assert groups[b].tolist() == [place // size for place in range(LENGTH)]
         assert units[b].tolist() == [place // (within or size) for place in range(LENGTH)]

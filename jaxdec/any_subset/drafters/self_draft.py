@@ -6,6 +6,7 @@ Legend: B rows, K drafts, V vocabulary.
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
@@ -39,10 +40,9 @@ class SelfDrafter(AnySubsetDrafter):
         """One."""
         return 1
 
-    @property
-    def target_rows(self) -> int:
-        """The pending token and K queries."""
-        return 1 + self.depth
+    def target_rows(self, size: jax.Array | None) -> int | jax.Array:
+        """Those of the pending token and K queries."""
+        return self.model.scored_rows(1, self.depth, size)
 
     @property
     def target_drawn(self) -> int:

@@ -70,6 +70,11 @@ def credit(alpha: float = 0.7, beta: float = 0.8, gamma: float = 0.2, *, slots: 
       gamma: power of the probability (knob `credit_gamma`).
       slots: S, tokens that can have credit at a position; the least is forgotten.
 
+    Raises:
+      ValueError: without a slot.
+
+    Exactness: heuristic; exact at alpha 0.
+
     Source: CreditDecoding 2510.06133, with slots instead of a table over the vocabulary.
     """
     if slots < 1:

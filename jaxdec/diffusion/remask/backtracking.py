@@ -58,6 +58,8 @@ def backtracking(minimum: int = 2) -> Backtracking:
     that every step makes progress; and it takes none back in the first step, when nothing has fallen yet. Confidence is
     that of the position's most probable token, as published.
 
+    Exactness: heuristic.
+
     Source: Saber 2510.18165.
     """
     return Backtracking(minimum)

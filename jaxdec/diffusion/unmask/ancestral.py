@@ -49,6 +49,9 @@ def ancestral(steps: int = 64) -> Ancestral:
     Args:
       steps: S, of each group (knob).
 
+    Raises:
+      ValueError: for fewer steps than 1.
+
     Exactness: approximate(steps); converges to `first_hitting`.
 
     Source: MDLM 2406.07524; Dream's `origin`.

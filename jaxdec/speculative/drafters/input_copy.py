@@ -51,7 +51,8 @@ def find_unique(
     sizes = jnp.arange(1, max_ngram + 1)
     occurrences = (longest[:, None] >= sizes).sum(0)
     unique = (occurrences == 1) & (sizes <= length - prompt_length)
-    return jnp.argmax(longest >= sizes[jnp.argmax(unique)]) + 1, unique.any()
+    place = jnp.argmax(longest >= sizes[jnp.argmax(unique)]) + 1
+    return place.astype(jnp.int32), unique.any()
 
 
 @dataclasses.dataclass(frozen=True)

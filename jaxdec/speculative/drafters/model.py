@@ -70,7 +70,9 @@ class ModelDrafter(Grown):
         """Raises `ValueError` for missing parameters, or a model that cannot read the request or predict its tokens."""
         super().check(request, params)
         if request.order is not None and not self.model.any_subset:
-            raise ValueError("the draft model is causal, but the request fills an order of its own")
+            raise ValueError(
+                f"the draft model {self.model.purpose}, but the request fills an order of its own"
+            )
         if request.order is None and not self.model.causal:
             raise ValueError(
                 "the draft model fills gaps or canvases and predicts no next token, but the request is causal"
@@ -132,7 +134,7 @@ class ModelDrafter(Grown):
             here = fed.scored & (fed.parents == above[:, None]) & (above >= -1)[:, None]
             here &= fed.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)
             here &= (place < known)[:, None]
-            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2)
+            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2).astype(jnp.int32)
             return slot, slot
 
         _, path = jax.lax.scan(walk, jnp.full_like(known, -1), jnp.arange(size))

@@ -24,7 +24,7 @@ class SpeculativeJacobi(Jacobi):
 
     def stated(self, law: jax.Array, known: jax.Array, tokens: jax.Array) -> jax.Array:
         """The laws `[B, m, V]`; one-hot where nothing was known, bool `[B, m]`, and a token was repeated."""
-        chosen = jnp.log(jax.nn.one_hot(tokens, self.vocab_size))
+        chosen = jnp.log(jax.nn.one_hot(tokens, self.vocab_size, dtype=jnp.float32))
         return jnp.where(known[..., None], law, chosen)
 
 

@@ -27,7 +27,7 @@ class BestFirst(Weighed):
         own, tokens = jax.lax.top_k(laws.estimate, self.siblings)
         flat = lambda x: x.reshape(batch, -1)
         value = flat(frontier.value[..., None] + own)
-        parents = jnp.repeat(jnp.arange(self.width), self.siblings)
+        parents = jnp.repeat(jnp.arange(self.width, dtype=jnp.int32), self.siblings)
         parents = jnp.broadcast_to(parents, value.shape)
         mask = frontier.mask[:, parents[0]] & (value > -jnp.inf)
         value = jnp.where(mask, value, -jnp.inf)

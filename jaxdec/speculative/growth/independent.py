@@ -40,7 +40,7 @@ class Independent(Growth):
         # A chain that agrees with an earlier one so far hangs off that one: `same` is [B, F, F].
         siblings = frontier.parents[:, :, None] == frontier.parents[:, None, :]
         same = siblings & (frontier.tokens[:, :, None] == frontier.tokens[:, None, :])
-        parents = jnp.where(depth == 0, 0, jnp.argmax(same, axis=-1))
+        parents = jnp.where(depth == 0, 0, jnp.argmax(same, axis=-1).astype(jnp.int32))
         law = laws.at(parents)
         noise = own_noise(context, depth, size)
         tokens = jnp.argmax(law + noise, axis=-1).astype(jnp.int32)
