@@ -44,6 +44,10 @@ class Autoregressive:
     width: int = 1
     exactness: Exactness = Exactness.TOKEN_IDENTICAL
 
+    def _scored_rows(self, rows: Rows) -> int | jax.Array:
+        """Positions that the forward of a step computes for each row."""
+        return 1 if rows.order is None else self.model.scored_rows(1, 1, rows.order.size)
+
     def check(self, request: Request, params: Params) -> None:
         """Nothing beyond what `prepare` checks."""
 
@@ -88,7 +92,7 @@ class Autoregressive:
             proposed=none,
             accepted=none,
             target_forwards=ran,
-            target_rows=ran * (1 if rows.order is None else 2),
+            target_rows=ran * self._scored_rows(rows),
             draft_forwards=none,
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], token.shape),

@@ -26,15 +26,15 @@ def test_gaps_are_filled_as_printed(capsys):
     filled, before, after = names["filled"], names["before"], names["after"]
     written = jaxdec.text.decode(filled.tokens[0])
     assert capsys.readouterr().out.startswith(written)
-    assert written.startswith(before) and written.endswith(after)
-    assert int(filled.stats.target_forwards[0]) <= 11
+    assert written == before + "self._items" + after
+    assert int(filled.stats.target_forwards[0]) == 4
     plain = jaxdec.infill(
         jaxdec.autoregressive(names["code"].model),
-        names["code"].params,
+        {"target": names["code"].params},
         names["tokens"],
         names["visible"],
         rng=jax.random.key(0),
-        temperature=0.5,
+        temperature=0,
         banned=np.arange(jaxdec.text.VOCAB_SIZE) >= 256,
     )
     np.testing.assert_array_equal(plain.tokens, filled.tokens)
@@ -42,12 +42,11 @@ def test_gaps_are_filled_as_printed(capsys):
 
 def test_canvases_are_filled_as_printed(capsys):
     *_, code = snippets()
-    prompt = jaxdec.text.encode("def fibonacci(n):\n")  # of the quick start
-    names = {"jax": jax, "jaxdec": jaxdec, "prompt": prompt}
+    names = {"jax": jax, "jaxdec": jaxdec}
     exec(code, names)
-    assert capsys.readouterr().out.startswith("def fibonacci(n):\n")
+    assert "return self.name" in capsys.readouterr().out
     forwards = int(names["written"].stats.target_forwards[0])
-    assert forwards < 96
+    assert forwards < 32
     assert int(names["written"].steps.max()) == forwards - 1
 
 
@@ -62,7 +61,7 @@ def test_quick_start_runs_as_printed(capsys):
     assert result.status[0] in (jaxdec.Status.LENGTH, jaxdec.Status.EOS)
     plain = jaxdec.generate(
         jaxdec.autoregressive(target.model),
-        target.params,
+        {"target": target.params},
         names["prompt"],
         rng=jax.random.key(0),
         max_new_tokens=128,

@@ -16,8 +16,11 @@ def assd(
 ) -> Speculative:
     """Any-subset speculative decoding.
 
-    A window of K masked positions is drafted at once and scored in one forward, in which each position also sees the
-    drafts before it; the longest prefix that the verifier accepts is kept, and one more token.
+        d_j ~ q_j,   p_j = p(. | x_{<n}, d_{<j}),   j = 0, ..., K - 1,   all p_j in one forward
+
+    A window of K masked positions, those of the ranks n to n + K - 1, is drafted at once and scored in one forward, in
+    which each position also sees the drafts before it; the longest prefix that the verifier accepts is kept, and one
+    more token.
 
     Args:
       model: answers queries (`any_subset.two_stream`, `any_subset.masked_rows`).
@@ -30,7 +33,12 @@ def assd(
     Raises:
       ValueError: if `width < 2`, or there is no such draft or tree.
 
-    Exactness: the verifier's, relative to sequential decoding in the same order. Forwards never exceed tokens.
+    Returns:
+      A decoder for `jaxdec.infill`; K + 1 tokens a step at most (K without the bonus).
+
+    Exactness: the verifier's, relative to sequential decoding in the same order. In a row that no stop ends forwards
+    never exceed tokens: the two of a step give two tokens or more, and where a single one is left one forward serves.
+    An EOS token or a stop sequence may cut the second one off, and then there is one forward more than tokens.
     Source: Guo and Ermon, 2504.20456. Ours caches committed tokens, decodes ragged batches, renormalises laws without
     the mask token, and adds the bonus.
     """
@@ -56,6 +64,8 @@ def fused(
 ) -> Speculative:
     """ASSD in one forward a step: the forward that verifies a window also drafts the next; see `fused_draft`.
 
+        d_j ~ p(x_{n+j} | x_{<m}, d'_{<a}),   asked while the window d' from rank m on was verified; a of it stood
+
     Args:
       model: answers queries.
       width: K, at least 2.
@@ -66,7 +76,12 @@ def fused(
     Raises:
       ValueError: if a size is out of range, or the verifier judges chains and the drafts are a tree.
 
-    Exactness: the verifier's, relative to sequential decoding in the same order. Each forward gives a token or more.
+    Returns:
+      A decoder for `jaxdec.infill`; K + 1 tokens a step at most.
+
+    Exactness: the verifier's, relative to sequential decoding in the same order. Each forward gives a token or more, in
+    whatever way the row ends, so that forwards never exceed tokens.
+    Source: ours; the idea extends 2504.20456.
     """
     drafter = fused_draft(model, width=width, nodes=nodes, outcomes=outcomes)
     return speculative(model, drafter=drafter, verifier=verifier)

@@ -92,7 +92,7 @@ class ParallelSampling:
             proposed=none,
             accepted=none,
             target_forwards=ran,
-            target_rows=ran * 2 * self.width,
+            target_rows=ran * self.model.scored_rows(self.width, self.width, order.size),
             draft_forwards=none,
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], chunk.shape),

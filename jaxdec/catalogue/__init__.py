@@ -5,7 +5,7 @@
 
 from jaxdec.catalogue import any_subset, canvas, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
-from jaxdec.catalogue.method import Method, Parts
+from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "VERIFIERS",
     "Method",
     "Parts",
+    "Sample",
     "find",
     "markdown",
 ]

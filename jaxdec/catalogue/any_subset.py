@@ -1,12 +1,12 @@
 """Methods that fill any subset of positions."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jaxdec.any_subset import assd, fused, parallel_sampling
 from jaxdec.autoregressive import autoregressive
-from jaxdec.catalogue.method import Method, Parts
-from jaxdec.catalogue.speculation import draft_model
+from jaxdec.catalogue.method import Method, Parts, Sample
+from jaxdec.catalogue.speculation.family import draft_model
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.model import Model
 from jaxdec.speculative import Verifier, adaptive, drafters, speculative, verifiers
@@ -27,7 +27,7 @@ def _adaptive_assd(model: Model, *, width: int = 8) -> Decoder:
     return adaptive(lambda length: assd(model, width=length), lengths)
 
 
-_ASSD = "tests/any_subset/test_conformance.py"
+_ASSD = "tests/conformance/test_methods.py"
 
 
 def _infilling(
@@ -37,8 +37,20 @@ def _infilling(
     exactness: Exactness = Exactness.TOKEN_IDENTICAL,
     paper: str = "2504.20456",
     draft: str = "",
+    variants: Mapping[str, Sample] | None = None,
 ) -> Method:
-    return Method(name, title, paper, exactness, make, _ASSD, "any_subset", draft, infills=True)
+    return Method(
+        name,
+        title,
+        paper,
+        exactness,
+        make,
+        _ASSD,
+        "any_subset",
+        draft,
+        infills=True,
+        variants=variants or {},
+    )
 
 
 def _small_model(verifier: Verifier) -> Callable[[Parts], Decoder]:
@@ -63,6 +75,14 @@ ROWS = [
         "any-subset speculation, self-draft, token ratio rule",
         _any_subset(assd, verifier=verifiers.TokenRatio()),
         Exactness.DISTRIBUTION_IDENTICAL,
+        variants={
+            "no bonus": lambda target, draft: assd(
+                target, width=3, verifier=verifiers.TokenRatio(), bonus=False
+            ),
+            "lengths that adapt": lambda target, draft: adaptive(
+                lambda length: assd(target, width=length, verifier=verifiers.TokenRatio()), (2, 4)
+            ),
+        },
     ),
     _infilling(
         "assd-adaptive",
@@ -84,6 +104,9 @@ ROWS = [
         "fused",
         "any-subset speculation in one forward a step, shared-noise walk",
         _any_subset(fused),
+        variants={
+            "a tree": lambda target, draft: fused(target, width=3, nodes=6, outcomes=4),
+        },
     ),
     _infilling(
         "fused-token",

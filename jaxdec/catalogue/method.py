@@ -1,10 +1,14 @@
 """What a catalogue row says, and what decoders are made of."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.model import Heads, Model
+from jaxdec.model import Heads, Model, Params
+
+Sample = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
+"""`sample(target, draft)` builds what the battery tests of a method from two oracles: a decoder, and with it the params
+of parts that the battery cannot supply, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +33,15 @@ class Parts:
     causal: bool = False
     refresh: str = "none"
 
+    @classmethod
+    def small(cls, target: Model, draft: Model) -> "Parts":
+        """Parts as the battery takes them: trees so small that their nodes have children of unequal number."""
+        return cls(target, draft, length=3, nodes=7)
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A decoding method.
+    """A decoding method: the one place that names it. Documents, commands, benchmarks and tests are driven by rows.
 
     Attributes:
       name: unique; a family, or a family and a verifier joined by a dash.
@@ -45,6 +54,8 @@ class Method:
       draft: the checkpoint that drafts unless another is named; empty if none does.
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
+      sample: builds what the battery tests; the method itself, of `Parts.small`, if not given.
+      variants: further settings of the method that the battery tests, by what they are.
     """
 
     name: str
@@ -57,3 +68,12 @@ class Method:
     draft: str = ""
     infills: bool = False
     denoises: bool = False
+    sample: Sample | None = None
+    variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)
+
+    @property
+    def samples(self) -> dict[str, Sample]:
+        """All that the battery tests of the method, by name."""
+        plain = lambda target, draft: self.make(Parts.small(target, draft))
+        more = {f"{self.name}, {what}": sample for what, sample in self.variants.items()}
+        return {self.name: self.sample or plain, **more}

@@ -36,7 +36,7 @@ from jaxdec.cli.display import (
     watched,
 )
 from jaxdec.decoding import Decoder, Request
-from jaxdec.generation.gap_length import Choice
+from jaxdec.generation.gap_length import ChosenLength
 from jaxdec.model import Params
 
 
@@ -68,18 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     console, errors = output(), figures()
 
     began = time.perf_counter()
-    choices: dict[int, Choice] = {}
-    for gap, length in enumerate(gapped.lengths):
-        if length is None:
-            with waiting(f"choosing the length of gap {gap + 1}"):
-                choices[gap] = jaxdec.choose_length(
-                    jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
-                    target.params,
-                    *gapped.around(gap),
-                    arguments.lengths,
-                    rng=jax.random.fold_in(rng, gap),
-                    **knobs,
-                )
+    choices = _choose(gapped, target, arguments.lengths, rng, knobs)
     choosing = time.perf_counter() - began
 
     canvas = gapped.canvas(
@@ -104,14 +93,9 @@ def run(arguments: argparse.Namespace) -> None:
                 gap["steps"] = fill.steps[place].tolist()
         print(json.dumps({**report, "choice_seconds": choosing if choices else None}))
         return
+    _show(console, fill, filled if written is None else None)
     if console.is_terminal:
-        shown = fill.sheet.text()
-        console.print(shown, end="" if shown.plain.endswith("\n") else "\n", soft_wrap=True)
         errors.print(WRITERS)
-    elif written is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(filled)
-        sys.stdout.flush()
     if arguments.order:
         _print_order(errors, canvas, fill)
     if choices:
@@ -190,6 +174,29 @@ def _check(gapped: gaps.Gapped, target: Checkpoint) -> None:
             )
 
 
+def _choose(
+    gapped: gaps.Gapped,
+    target: Checkpoint,
+    lengths: Sequence[int],
+    rng: jax.Array,
+    knobs: dict[str, Any],
+) -> dict[int, ChosenLength]:
+    """The choice of a length for each gap that has none."""
+    choices = {}
+    for gap, length in enumerate(gapped.lengths):
+        if length is None:
+            with waiting(f"choosing the length of gap {gap + 1}"):
+                choices[gap] = jaxdec.choose_length(
+                    jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
+                    target.params,
+                    *gapped.around(gap),
+                    lengths,
+                    rng=jax.random.fold_in(rng, gap),
+                    **knobs,
+                )
+    return choices
+
+
 def _request(
     decoder: Decoder,
     params: Params,
@@ -229,6 +236,17 @@ def _decode(
     return decoded
 
 
+def _show(console: Console, fill: _Fill, filled: bytes | None) -> None:
+    """Prints the filled text: in colours on a terminal, else as it is, unless it was written to a file."""
+    if console.is_terminal:
+        shown = fill.sheet.text()
+        console.print(shown, end="" if shown.plain.endswith("\n") else "\n", soft_wrap=True)
+    elif filled is not None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(filled)
+        sys.stdout.flush()
+
+
 def _print_order(console: Console, canvas: gaps.Canvas, fill: _Fill) -> None:
     for gap, place in enumerate(canvas.gaps):
         tokens, steps = fill.tokens[place].tolist(), fill.steps[place].tolist()
@@ -239,7 +257,7 @@ def _report(
     method: catalogue.Method,
     canvas: gaps.Canvas,
     fill: _Fill,
-    choices: dict[int, Choice],
+    choices: dict[int, ChosenLength],
     decoded: Decoded,
     filled: bytes,
 ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The algorithm contract: decoders, the one loop that runs them, and what happens to committed tokens.
+"""The algorithm contract: what a decoder is.
 
     Decoder: init(params, request)      -> state
              step(params, state, rng)   -> (state, info)
@@ -6,9 +6,15 @@
     stream(decoder, params, state, rng) the same step from Python
 
 A state holds what the next step reads; an info says what a step did. A row that has ended takes part in every step as a
-no-op, so that no row ever waits for, or is changed by, another.
+no-op, so that no row ever waits for another.
 
-Legend: B rows, P prompt width, L buffer width, W tokens that a step commits at most, V vocabulary.
+A row takes `steps_per_token` steps a token of its buffer at most, then it ends with `Status.STALLED`: no decoder hangs.
+
+Several hypotheses of a prompt stand in adjacent rows. A step that lets rows take the past of others of their prompt
+calls `take_rows` on its own state before it commits, and says so in `Info.source`; the loop moves the record alike.
+Once all rows of a prompt have ended they stay, so that a prompt does not depend on how long its neighbours run.
+
+Legend: B rows, W tokens that a step commits at most.
 """
 
 import enum
@@ -24,7 +30,16 @@ from jaxdec.model import Model, Params
 
 
 class Exactness(enum.Enum):
-    """What a decoder promises about its output, relative to plain decoding of its target."""
+    """What a decoder promises about its output, relative to plain decoding of its target.
+
+    The promise is one of exact arithmetic: it holds bit for bit where the target gives a token the same logits however
+    many others are scored with it, as the oracles of `jaxdec.testing` do. A network's forward over another number of
+    tokens rounds in another order. In float32 its logits then differ by about 1e-6 of their size, and in bfloat16, or
+    with matrix products in it, by about 1e-2; two tokens whose (perturbed) log-probabilities are as close as that may
+    change places, and the rows go different ways from there on. So "the same tokens" means: up to the first such tie,
+    which float32 practically never meets and which of some hundred tokens in bfloat16 one may be. Laws change by as
+    little as their logits, never by an acceptance rule.
+    """
 
     TOKEN_IDENTICAL = "token-identical"
     """The same tokens as plain decoding with the same key."""
@@ -41,7 +56,7 @@ class DecoderState(Protocol):
 
     @property
     def rows(self) -> Rows:
-        """The rows."""
+        """The rows: a node of the state itself, so that the loop can end one."""
         ...
 
 
@@ -66,8 +81,9 @@ class Decoder(Protocol[State]):
         """The target."""
         ...
 
-    # Two more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside those
-    # of `Warp`; and `fills_canvas`, whether it fills a canvas of masks, so that its model need not predict next tokens.
+    # Three more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
+    # those of `Warp`; `fills_canvas`, whether it fills a canvas of masks, so that its model need not predict next
+    # tokens; and `steps_per_token`, the most steps that it ever needs for a token, 1 if not given.
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""

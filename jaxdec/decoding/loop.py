@@ -27,6 +27,7 @@ def _stepped(decoder, params, state, keys):
     # Counted here too, so that a step which leaves a row as it was cannot go on for ever.
     rounds = jnp.maximum(rows.rounds, rounds + running)
     most = rows.tokens.shape[1] * getattr(decoder, "steps_per_token", 1)
+    most = min(most, np.iinfo(np.int32).max)
     status = jnp.where(rows.running & (rounds >= most), int(Status.STALLED), rows.status)
     counted = dataclasses.replace(rows, rounds=rounds, status=status)
     swapped = jax.tree.map(

@@ -28,7 +28,7 @@ class Info:
       proposed: int32 `[B]`, draft tokens that were verified.
       accepted: int32 `[B]`, draft tokens that were accepted (before stops cut them).
       target_forwards: int32 `[B]`.
-      target_rows: int32 `[B]`, tokens and queries that these scored.
+      target_rows: int32 `[B]`, positions that these computed (`Model.scored_rows`): tokens and queries.
       draft_forwards: int32 `[B]`.
       status: int32 `[B]`, after the step.
       steps: int32 `[B, W]`, the step of the row in which each token was chosen, from 0 on.
@@ -60,7 +60,7 @@ class Stats:
 
     Attributes:
       target_forwards: forwards of the target that the row took part in (its prompt's not counted).
-      target_rows: tokens and queries that these scored for the row.
+      target_rows: positions that these computed for the row: tokens and queries.
       draft_forwards: forwards of the draft model.
       proposed: draft tokens verified.
       accepted: draft tokens accepted.

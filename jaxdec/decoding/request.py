@@ -89,6 +89,7 @@ class Request:
       settings: the traced settings.
       order: of generation, the prompt in its first ranks; None for causal decoding.
       capacity: tokens a row can hold, static.
+      longest: a bound on the tokens of every row at its end, static; 0 for `capacity`.
       hypotheses: H, rows of each prompt, static; hypothesis h of prompt p is row p H + h.
       cache: from the empty cache of a model to the one that is used, such as one that rounds; static, compared by
         value. None for the models' own.
@@ -99,6 +100,7 @@ class Request:
     settings: Settings
     order: Order | None = None
     capacity: int = dataclasses.field(default=0, metadata={"static": True})
+    longest: int = dataclasses.field(default=0, metadata={"static": True})
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
     cache: Callable[[Any], Cache] | None = dataclasses.field(
         default=None, metadata={"static": True}

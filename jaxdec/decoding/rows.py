@@ -104,7 +104,7 @@ class Rows:
         Returns:
           The rows, and the number of tokens committed, int32 `[B]` (0 for rows that had ended).
         """
-        offered = jnp.where(self.running, count, 0)
+        offered = jnp.where(self.running, count, 0).astype(jnp.int32)
         ends = self._ends(settings, chunk, valid)
         taken = jnp.minimum(offered, ends.cut)
         length = self.length + taken

@@ -95,7 +95,7 @@ class Candidates:
     @property
     def left(self) -> jax.Array:
         """Positions that may be committed, int32 `[B]`."""
-        return self.allowed.sum(-1)
+        return self.allowed.sum(-1, dtype=jnp.int32)
 
     def score(self, kind: Score) -> jax.Array:
         """float32 `[B, W]`; see `Score`. Raises `ValueError` for a score that does not exist."""
@@ -143,7 +143,7 @@ def draw(
         drawn = unmask(logits.reshape(-1, size), keys().reshape(-1), heat, banned)
         return jax.tree.map(lambda x: x.reshape(batch, window), drawn)
     law = warp.log_probs(logits, history)
-    tokens = perturbed_argmax(law, warp.noise(keys, law.shape))
+    tokens = perturbed_argmax(law, warp.noise(keys, law.shape)).astype(jnp.int32)
     own = statistics(jax.nn.log_softmax(logits), tokens, jax.nn.logsumexp(logits, axis=-1))
     return Unmasked(tokens, own, statistics(law, tokens))
 

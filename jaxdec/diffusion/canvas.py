@@ -78,7 +78,8 @@ def put(values: jax.Array, at: jax.Array, new: jax.Array, where: jax.Array) -> j
 
 def compact(chosen: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The first `size` chosen positions of each row: places and whether they exist `[B, size]`; all ranks `[B, L]`."""
-    rank = jnp.cumsum(chosen, axis=1) - 1
+    rank = jnp.cumsum(chosen, axis=1, dtype=jnp.int32) - 1
     at = jnp.where(chosen, rank, size)
-    put = lambda at: jnp.zeros(size, jnp.int32).at[at].set(jnp.arange(at.shape[0]), mode="drop")
+    places = jnp.arange(chosen.shape[1], dtype=jnp.int32)
+    put = lambda at: jnp.zeros(size, jnp.int32).at[at].set(places, mode="drop")
     return jax.vmap(put)(at), jnp.arange(size) < chosen.sum(1, keepdims=True), rank

@@ -109,7 +109,7 @@ def _check_model(model: Model) -> None:
     if not isinstance(model, Model):
         raise ValueError(f"model must be a Model, got {type(model).__name__}")
     if not (model.canvas or model.any_subset):
-        raise ValueError("the model is causal: it predicts next tokens and fills no canvas")
+        raise ValueError(f"the model {model.purpose}, and fills no canvas")
 
 
 def _check_kinds(**parts: tuple[object, type]) -> None:

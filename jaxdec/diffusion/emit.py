@@ -31,7 +31,7 @@ def emit(
     if by_group:
         active = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
         final &= canvas.groups < active[:, None]
-    places = jnp.arange(final.shape[1])
+    places = jnp.arange(final.shape[1], dtype=jnp.int32)
     open_ = canvas.exists & ~final
     prefix = jnp.min(jnp.where(open_, places, canvas.end[:, None]), axis=1)
     chunk = rows.length[:, None] + places
@@ -39,8 +39,10 @@ def emit(
     before = rows.length
     rows, count = rows.advance(settings, tokens, prefix - before, jnp.isfinite(log_probs))
     # A full canvas that is smaller than what was asked for has no next step.
-    full = rows.running & ((prefix == canvas.end) | stuck)
-    rows = dataclasses.replace(rows, status=jnp.where(full, int(Status.CACHE_FULL), rows.status))
+    full = rows.running & (prefix == canvas.end)
+    status = jnp.where(full, int(Status.CACHE_FULL), rows.status)
+    status = jnp.where(rows.running & ~full & stuck, int(Status.STALLED), status)
+    rows = dataclasses.replace(rows, status=status)
     none = jnp.zeros_like(count)
     info = Info(
         tokens=tokens,

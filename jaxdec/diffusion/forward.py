@@ -64,12 +64,14 @@ class Forward:
       schedule: says what a position is fed and which tokens may stand there.
       spans: which units see which.
       window: W.
+      longest: a bound on the positions of every row; 0 for those of the canvas.
     """
 
     model: Model
     schedule: Schedule
     spans: SpanRule
     window: int
+    longest: int = 0
 
     def __call__(
         self,
@@ -101,12 +103,15 @@ class Forward:
             order = given.rows.order
             asked = group_at if order is None else order.at(group_at)
             asks = self._spans(status, group_at, branches).query_spans
-            queries = Queries(_flat(_each(asked, branches)), _flat(asks), given.canvas.end)
+            longest = self.longest or given.canvas.tokens.shape[1]
+            asked = _flat(_each(asked, branches))
+            queries = Queries(asked, _flat(asks), given.canvas.end, longest)
             twice = _tiling(given)
             inputs = dataclasses.replace(inputs, queries=jax.tree.map(twice, queries))
         cache = given.cache
         if cache is not None:
-            cache = _hiding(cache, _tiling(given)(fresh), branches)
+            cache = cache.renumber(lambda spans: _apart(spans, branches))
+            cache = cache.hide(_tiling(given)(fresh))
         output = self.model(target_params(params), inputs, cache)
         rows_at = jnp.where(group_there, take(rank, group_at), 0)
         scored = self._scored(params, given, output, rows_at, size, branches)
@@ -157,7 +162,7 @@ class Forward:
         if self.model.any_subset:  # reads known positions alone
             return _take(_each(canvas.tokens, branches), at)
         flat = lambda x: _each(x, branches).reshape(batch * branches, length)
-        places = jnp.arange(length) - given.rows.prompt_length[:, None]
+        places = jnp.arange(length, dtype=jnp.int32) - given.rows.prompt_length[:, None]
         fed = self.schedule.inputs(
             self.schedule.own(params),
             flat(canvas.tokens),
@@ -221,7 +226,7 @@ class Forward:
         span = lambda first, second: jnp.stack([first, second], axis=-1)
         if branches == 1:
             return Spans(span(number, number), span(number, last))
-        branch = jnp.arange(branches)[:, None]
+        branch = jnp.arange(branches, dtype=jnp.int32)[:, None]
         own = number * branches + branch
         own = span(own, own)
         shared = _apart(span(number, last), branches)
@@ -267,8 +272,3 @@ def _apart(spans: jax.Array, branches: int) -> jax.Array:
     starts, stops = spans[..., 0], spans[..., 1]
     apart = lambda x, more: jnp.where(jnp.abs(x) < visibility.FOREVER, x * branches + more, x)
     return jnp.stack([apart(starts, 0), apart(stops, branches - 1)], axis=-1)
-
-
-def _hiding(cache: Any, fresh: jax.Array, branches: int) -> Any:
-    """The cache without what is computed again, and with room for branches between numbers; entries are not touched."""
-    return cache.renumber(lambda spans: _apart(spans, branches)).hide(fresh)

@@ -106,7 +106,7 @@ def active_group(
         outside &= jnp.arange(canvas.tokens.shape[1]) >= rows.prompt_length[:, None]
         history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
         history = history.add(canvas.tokens, outside)
-    masked = (there & ~group.committed).sum(1)
+    masked = (there & ~group.committed).sum(1, dtype=jnp.int32)
     active = ActiveGroup(
         places=places,
         there=there,
@@ -128,14 +128,17 @@ def written(canvas: Canvas, active: ActiveGroup, group: GroupState) -> Canvas:
 
 
 def pick(condition: jax.Array, yes: Any, no: Any) -> Any:
-    """One of two pytrees of arrays `[B, ...]` in each row, by `condition [B]`."""
+    """One of two pytrees of arrays `[B, ...]` in each row, by `condition [B]`; of the second's dtypes."""
     wide = lambda like: condition.reshape(-1, *(1,) * (like.ndim - 1))
-    return jax.tree.map(lambda a, b: jnp.where(wide(a), a, b), yes, no)
+    return jax.tree.map(lambda a, b: jnp.where(wide(b), a, b).astype(b.dtype), yes, no)
 
 
 @dataclasses.dataclass(frozen=True)
 class StaticStep:
     """One step of a group from its logits: what is committed and what is taken back.
+
+    Beyond the patience of its parts, which is bounded, a step commits more than it takes back: a group of m open
+    positions takes at most m steps more.
 
     Attributes:
       unmask: the policy.

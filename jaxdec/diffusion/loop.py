@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
 from jaxdec.diffusion.branches import foreseen, guessed
@@ -66,9 +67,7 @@ class Denoise:
     guided: bool
     branches: int
     width: int = 1
-    steps_per_token = (
-        1024  # ancestral sampling takes as many as it is told, and some commit nothing
-    )
+    steps_per_token = np.iinfo(np.int32).max  # each group has a bound of its own, see `StaticStep`
     fills_canvas = True
 
     @property
@@ -114,6 +113,7 @@ class Denoise:
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             cache=cache,
             room=room,
+            longest=request.longest,
         )
         status = canvas_status(state, rows.length > 0)
         fresh = self.refresh.prefill(self.refresh.own(params), status)
@@ -134,8 +134,8 @@ class Denoise:
             steps=jnp.full(rows.tokens.shape, -1, jnp.int32),
             log_probs=nothing,
             raw_log_probs=nothing,
-            groups=groups,
-            units=units,
+            groups=groups.astype(jnp.int32),
+            units=units.astype(jnp.int32),
             end=rows.length + jnp.minimum(request.settings.max_new_tokens, room),
         )
 
@@ -157,7 +157,7 @@ class Denoise:
         branches: int = 1,
     ) -> Computed:
         window = self._window(state.room, state.canvas.tokens.shape[1])
-        forward = Forward(self.model, self.schedule, self.spans, window)
+        forward = Forward(self.model, self.schedule, self.spans, window, state.longest)
         guidance = state.settings.knobs["guidance"] if self.guided else None
         given = ForwardInputs(state.rows, state.canvas, state.ahead, status, state.cache, guidance)
         return forward(params, given, fresh, size, branches)
@@ -221,9 +221,10 @@ class Denoise:
         canvas = written(state.canvas, active, group)
         by_group = self.remask is not None
         rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
-        fresh = self._fresh(params, status, wide).sum(1)
+        fresh = self._fresh(params, status, wide).sum(1, dtype=jnp.int32)
         if self.model.any_subset:
-            fresh += active.there.sum(1)
+            asked = active.there.sum(1, dtype=jnp.int32)
+            fresh = self.model.scored_rows(fresh, asked, state.canvas.end)
         info = dataclasses.replace(
             info,
             proposed=jnp.where(ran, self.branches - 1, 0),
@@ -237,12 +238,16 @@ class Denoise:
         )
         counters = pick(ran, moved, counters)
         cache = None if state.cache is None else self._store(state, computed)
-        return (
-            DenoiseState(
-                rows, state.settings, canvas, counters, taken.parts, ahead, cache, state.room
-            ),
-            info,
+        after = dataclasses.replace(
+            state,
+            rows=rows,
+            canvas=canvas,
+            counters=counters,
+            parts=taken.parts,
+            ahead=ahead,
+            cache=cache,
         )
+        return after, info
 
     def _steps(
         self,

@@ -60,6 +60,7 @@ class DenoiseState:
         branch.
       cache: of the model, by position of the canvas; None without one.
       room: positions that can be generated; static.
+      longest: a bound on the positions of every row, static; 0 for those of the canvas.
     """
 
     rows: Rows
@@ -70,6 +71,7 @@ class DenoiseState:
     ahead: jax.Array | None
     cache: Any
     room: int = dataclasses.field(metadata={"static": True})
+    longest: int = dataclasses.field(default=0, metadata={"static": True})
 
 
 def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:

@@ -23,7 +23,7 @@ from jaxdec.decoding import (
     by_row,
     check_decoder,
     check_length,
-    check_model,
+    check_serves,
     integers,
     target_params,
 )
@@ -66,7 +66,6 @@ def prepare(
     batch, width = prompt.shape
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
     _check_purpose(decoder, order)
-    check_length("target", model, lengths, budget)
     settings = Settings(
         max_new_tokens=budget,
         stops=Stops.create(model.eos if eos is None else eos, stop, model.vocab_size),
@@ -77,16 +76,19 @@ def prepare(
     capacity = padded + bucket(most) + bucket(decoder.width, 8)
     if capacity > POSITIONS:
         raise ValueError(f"{width + most} tokens a row are too many; {POSITIONS} is the limit")
+    longest = _longest(model, lengths, budget, capacity)
     request = Request(
         prompt=_pad(prompt, padded),
         lengths=lengths,
         settings=settings,
-        order=None if order is None else _padded_order(order, batch, capacity),
+        order=None if order is None else _padded_order(order, batch, capacity, longest),
         capacity=capacity,
+        longest=longest or 0,
         hypotheses=_hypotheses(hypotheses),
         cache=cache,
     )
-    check_model("target", model, target_params(params))
+    check_length("model", model, request)
+    check_serves("model", model, target_params(params))
     if hypotheses > 1:
         repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
         request = by_row(request, repeat, lambda stops: stops)
@@ -157,11 +159,15 @@ def _check_purpose(decoder: Decoder, order: Order | None) -> None:
         )
     if order is not None and not model.any_subset:
         raise ValueError(
-            "the model is causal and cannot fill an order of the request; wrap one that was trained for it with "
-            "any_subset.two_stream or any_subset.masked_rows"
+            f"the model {model.purpose}, and cannot fill an order of the request; wrap one that was trained for it "
+            "with any_subset.two_stream or any_subset.masked_rows"
         )
     if order is None and not model.causal:
-        raise ValueError("the model fills gaps and predicts no next token; use jaxdec.infill")
+        raise ValueError(
+            "the model fills gaps and predicts no next token; use jaxdec.infill"
+            if model.any_subset
+            else f"the model {model.purpose}, and predicts no next token"
+        )
 
 
 def _knobs(decoder: Decoder, given: dict[str, Any], batch: int) -> dict[str, Any]:
@@ -190,12 +196,19 @@ def _hypotheses(hypotheses: Any) -> int:
     return int(integers("hypotheses", hypotheses, [()], low=1))
 
 
-def _padded_order(order: Order, batch: int, capacity: int) -> Order:
+def _longest(model: Any, lengths: Any, budget: Any, capacity: int) -> int | None:
+    """Positions of every row at most, in a bucket, where they cost something: for a model that scores whole rows."""
+    if not model.whole_rows or is_traced((lengths, budget)):
+        return None
+    return min(bucket(int((lengths + budget).max())), capacity)
+
+
+def _padded_order(order: Order, batch: int, capacity: int, longest: int | None) -> Order:
     """The order with `capacity` places a row."""
     places = integers("the places of an order", order.places, [(batch, None)])
     visible = integers("the visible ranks of an order", order.visible, [(batch,)])
     size = integers("the size of an order", order.size, [(batch,)])
-    return Order(_pad(places, capacity)[:, :capacity], visible, size)
+    return Order(_pad(places, capacity)[:, :capacity], visible, size, longest)
 
 
 def _pad(array: Any, width: int) -> Any:

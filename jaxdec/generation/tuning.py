@@ -20,7 +20,7 @@ from jaxdec.speculative import Drafter, Verifier, speculative
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ChosenDecoder:
     """What was chosen, and what was measured.
 
     Attributes:
@@ -48,7 +48,7 @@ def fastest(
     repeats: int = 3,
     margin: float = 0.05,
     clock: Callable[[], float] = time.perf_counter,
-) -> Choice:
+) -> ChosenDecoder:
     """Times decoders end to end, in turns within each repeat and in an order of its own each time.
 
     Args:
@@ -86,7 +86,7 @@ def fastest(
     best = min(others, key=lambda name: cost[name], default=baseline)
     if not cost[baseline] > (1 + margin) * cost[best]:
         best = baseline
-    return Choice(decoders[best], best, cost, per_forward)
+    return ChosenDecoder(decoders[best], best, cost, per_forward)
 
 
 def auto_infill(
@@ -100,7 +100,7 @@ def auto_infill(
     margin: float = 0.05,
     clock: Callable[[], float] = time.perf_counter,
     **infill_kwargs: Any,
-) -> Choice:
+) -> ChosenDecoder:
     """Times decoders on sequences with gaps, and returns the fastest; the first is the baseline.
 
     Args:
@@ -144,7 +144,7 @@ def auto_draft_length(
     prompt_lengths: Any = None,
     clock: Callable[[], float] = time.perf_counter,
     **generate_kwargs: Any,
-) -> Choice:
+) -> ChosenDecoder:
     """Times plain decoding and some draft lengths, and returns the fastest decoder.
 
     With tau tokens a target forward, a forward of g + 1 tokens that costs R(g) forwards of one, and a draft token that

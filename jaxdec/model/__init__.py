@@ -3,6 +3,7 @@
 from jaxdec.model.canvas import canvas_model
 from jaxdec.model.contract import Heads, Inputs, Model, Output, Params, Queries
 from jaxdec.model.early_exit import early_exit
+from jaxdec.model.function import from_function
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
 from jaxdec.model.nnx import from_nnx, heads_from_nnx
@@ -20,6 +21,7 @@ __all__ = [
     "Queries",
     "canvas_model",
     "early_exit",
+    "from_function",
     "from_nnx",
     "heads_from_nnx",
     "masked_rows",

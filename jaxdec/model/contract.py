@@ -34,11 +34,13 @@ class Queries:
       positions: int32 `[B, Q]`, the places of the tokens in question.
       query_spans: int32 `[B, Q, 2]`, the span that each query sees with; nobody sees a query.
       size: int32 `[B]`, positions of the sequence in all, for models that read unknown tokens as masks.
+      longest: a bound on all sizes, static; None for what the inputs and the cache hold.
     """
 
     positions: jax.Array
     query_spans: jax.Array
     size: jax.Array
+    longest: int | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -124,6 +126,7 @@ class Model:
       causal: whether it predicts the token after each new token, where there are no queries.
       mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
         predicts the token at the place of each row. None for other models.
+      whole_rows: whether each query costs the forward of a whole row (`masked_rows`), and tokens cost nothing.
 
     Raises:
       ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
@@ -137,6 +140,7 @@ class Model:
     any_subset: bool = False
     causal: bool = True
     mask_token: int | None = None
+    whole_rows: bool = False
 
     def __post_init__(self):
         try:
@@ -179,10 +183,33 @@ class Model:
                 inputs = dataclasses.replace(inputs, queries=within(inputs.queries))
         return self.forward(params, inputs, cache)
 
+    def scored_rows(self, tokens: Any, queries: Any, size: Any) -> Any:
+        """Positions that a forward computes for each row, integers or int32 `[B]` as the arguments are.
+
+            tokens + queries,   or queries * size where each query is a row of its own
+
+        Args:
+          tokens: new tokens of the row.
+          queries: that it asks.
+          size: positions of the sequence; only read where queries are whole rows.
+        """
+        return queries * size if self.whole_rows else tokens + queries
+
     @property
     def canvas(self) -> bool:
         """Whether the forward predicts the token at the place of each row."""
         return self.mask_token is not None and not self.any_subset
+
+    @property
+    def purpose(self) -> str:
+        """What the model does, as the end of a sentence, for error messages."""
+        if self.canvas:
+            return "fills a canvas: it predicts the token at each place"
+        if self.any_subset:
+            return "answers queries"
+        if self.causal:
+            return "is causal: it predicts next tokens"
+        return "is neither causal nor wrapped to fill masks (two_stream, masked_rows, canvas_model)"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,29 @@ def with_cached(inputs: Inputs, cache: Cache | None) -> Inputs:
     )
 
 
+def rows_seen(
+    inputs: Inputs, cache: Cache | None, query_spans: jax.Array, length: int, fill: int
+) -> jax.Array:
+    """A row of tokens `[B Q, L]` for each query: what it sees, by position, and `fill` elsewhere.
+
+    Args:
+      inputs: new tokens.
+      cache: of a `TokenCache`, or None.
+      query_spans: int32 `[B, Q, 2]`.
+      length: L.
+      fill: what stands where nothing is seen.
+    """
+    known = with_cached(inputs, cache)
+    visible = visibility.dense(query_spans, known.key_spans)
+
+    def row(tokens, positions, visible):  # of one query
+        at = jnp.where(visible, positions, length)
+        return jnp.full((length,), fill, jnp.int32).at[at].set(tokens, mode="drop")
+
+    of_batch = jax.vmap(jax.vmap(row, in_axes=(None, None, 0)))
+    return of_batch(known.tokens, known.positions, visible).reshape(-1, length)
+
+
 @dataclasses.dataclass(frozen=True)
 class _MaskedRows:
     """Answers each query with a batch row of its own: what the query sees, and masks elsewhere."""
@@ -58,18 +81,12 @@ class _MaskedRows:
         batch, width = inputs.tokens.shape
         entries, queries = token_entries(inputs), inputs.queries
         if queries is None:
-            nothing = jnp.zeros((batch, width, self.model.vocab_size))
+            nothing = jnp.zeros((batch, width, self.model.vocab_size), jnp.float32)
             return Output(nothing, nothing, (), entries)
-        length = width if cache is None else cache.capacity
-        known = with_cached(inputs, cache)
-        visible = visibility.dense(queries.query_spans, known.key_spans)
-
-        def canvas(tokens, positions, visible):  # of one query
-            at = jnp.where(visible, positions, length)
-            return jnp.full((length,), self.mask_token).at[at].set(tokens, mode="drop")
-
-        of_row = jax.vmap(canvas, in_axes=(None, None, 0))
-        rows = jax.vmap(of_row)(known.tokens, known.positions, visible).reshape(-1, length)
+        length = queries.longest
+        if length is None:
+            length = width if cache is None else cache.capacity
+        rows = rows_seen(inputs, cache, queries.query_spans, length, self.mask_token)
         places = jnp.broadcast_to(jnp.arange(length), rows.shape)
         exists = places < jnp.repeat(queries.size, queries.positions.shape[1])[:, None]
         spans = visibility.full(places).where(exists)
@@ -84,20 +101,24 @@ def masked_rows(model: Model, mask_token: int) -> Model:
     """An any-subset model from a plain bidirectional masked language model: one batch row a query.
 
     The law of a query is the masked model's at its position, with all that the query sees in place and masks elsewhere.
-    Nothing can be cached but the tokens: one forward costs as many whole sequences as it has queries.
+    Nothing can be cached but the tokens: one forward costs as many whole sequences as it has queries, each padded to
+    `Queries.longest` positions.
 
     Args:
       model: scores a whole canvas, all positions seeing one another.
       mask_token: what stands at unknown positions; never emitted.
 
     Raises:
-      ValueError: if the mask token is not in the vocabulary.
+      ValueError: if the mask token is not in the vocabulary, or the model answers queries already.
     """
     check_mask(model, mask_token)
+    if model.any_subset:
+        raise ValueError("the model answers queries already: masked_rows takes the network itself")
     return dataclasses.replace(
         model,
         forward=_MaskedRows(model, mask_token),
         init_cache=TokenCache(),
         any_subset=True,
         causal=False,
+        whole_rows=True,
     )

@@ -27,11 +27,13 @@ class Order:
       places: int32 `[B, L]`, the position of each rank; the prompt's ranks come first.
       visible: int32 `[B]`, ranks of the prompt; the prompt sees itself whole.
       size: int32 `[B]`, positions of the row, prompt and gaps.
+      longest: a bound on all sizes, static, for models that score whole rows; None for the buffers' own width.
     """
 
     places: jax.Array
     visible: jax.Array
     size: jax.Array
+    longest: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def at(self, ranks: jax.Array) -> jax.Array:
         """Positions `[B, ...]` of ranks `[B, ...]`; a rank past the end gives that of the last."""
@@ -41,7 +43,7 @@ class Order:
 
     def ask(self, ranks: jax.Array, query_spans: jax.Array) -> Queries:
         """Queries for the tokens at ranks `[B, Q]`, that see what spans `query_spans [B, Q, 2]` see."""
-        return Queries(self.at(ranks), query_spans, self.size)
+        return Queries(self.at(ranks), query_spans, self.size, self.longest)
 
 
 def score(
@@ -91,6 +93,7 @@ def score(
             join(queries.positions, more.positions),
             join(queries.query_spans, more.query_spans),
             order.size,
+            order.longest,
         )
     inputs = dataclasses.replace(inputs, positions=order.at(ranks), queries=queries)
     return model(params, inputs, cache)

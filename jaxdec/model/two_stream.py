@@ -58,15 +58,24 @@ def two_stream(model: Model, mask_token: int) -> Model:
     holds the mask token at the position in question.
 
     Args:
-      model: a network trained with `training.objectives.any_subset`.
+      model: a network trained with `training.objectives.any_subset`. A network does not say how it was trained: any
+        other masked language model would be accepted, and give laws of its own making, since its content was never
+        trained to be read without the masks. `masked_rows` is for those.
       mask_token: what its queries hold; never emitted.
 
     Raises:
-      ValueError: if the mask token is not in the vocabulary.
+      ValueError: if the mask token is not in the vocabulary, or the model is one that says otherwise: of a canvas, or
+        one that answers queries already.
 
     Source: two-stream attention as in 2504.20456, here as rows of an ordinary transformer.
     """
     check_mask(model, mask_token)
+    if model.canvas:
+        raise ValueError(
+            "the model fills a canvas and was not trained in two streams; use masked_rows, one row a query"
+        )
+    if model.any_subset:
+        raise ValueError("the model answers queries already: two_stream takes the network itself")
     return dataclasses.replace(
         model, forward=_TwoStream(model, mask_token), any_subset=True, causal=False
     )

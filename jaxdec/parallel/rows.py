@@ -7,7 +7,8 @@ program puts collectives into every step, if only to ask whether any row anywher
     mesh = data_mesh()
     result = generate_sharded(decoder, params, prompts, mesh=mesh, rng=jax.random.key(0))
 
-Keys belong to rows, so that the tokens are those of the unsharded call on any number of devices.
+Keys belong to rows, so that the tokens are those of the unsharded call on any number of devices. All hypotheses of a
+prompt are on one device: a step that moves rows (`Info.source`) numbers those of its own device.
 """
 
 import dataclasses
@@ -16,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -65,7 +65,7 @@ def init_sharded(decoder: Decoder[State], params: Params, request: Request, mesh
     Raises:
       ValueError: if the rows do not divide over the devices.
     """
-    _check_rows(request, request.lengths.shape[0], mesh)
+    _check_rows(request, request.lengths.shape[0], request.hypotheses, mesh)
     return _init(decoder, mesh, replicate(params, mesh), _place(request, mesh))
 
 
@@ -73,7 +73,7 @@ def run_sharded(
     decoder: Decoder[State],
     params: Params,
     state: State,
-    rng: jax.Array,
+    rng: jax.Array | int,
     mesh: Mesh,
     max_steps: int | jax.Array | None = None,
     record: Record | None = None,
@@ -84,7 +84,7 @@ def run_sharded(
       decoder: the algorithm; static.
       params: its parameters; replicated.
       state: from `init_sharded`, or any state; donated, so it must not be used again.
-      rng: one key, or one a row `[B]`; the same draws as in the unsharded run.
+      rng: one key or integer seed, or one key a row `[B]`; the same draws as in the unsharded run.
       mesh: from `data_mesh`.
       max_steps: stop each device after as many steps; None for no bound beside the rows' own.
       record: continues the record of an earlier run; donated.
@@ -96,15 +96,16 @@ def run_sharded(
       ValueError: if the rows do not divide over the devices, or a leaf of the state has no row axis.
     """
     batch = state.rows.length.shape[0]
-    _check_rows(state, batch, mesh)
-    keys = row_keys(rng, batch)
+    hypotheses = state.rows.hypotheses
+    _check_rows(state, batch, hypotheses, mesh)
+    keys = row_keys(rng, batch, hypotheses)
     return _run(
         decoder,
         mesh,
         replicate(params, mesh),
         _place(state, mesh),
         _place(keys, mesh),
-        None if max_steps is None else jnp.int32(max_steps),
+        None if max_steps is None else decoding.integers("max_steps", max_steps, [()], low=0),
         None if record is None else _place(record, mesh),
     )
 
@@ -115,7 +116,7 @@ def generate_sharded(
     prompt: jax.Array | np.ndarray,
     *,
     mesh: Mesh,
-    rng: jax.Array,
+    rng: jax.Array | int,
     **kwargs: Any,
 ) -> Result:
     """`jaxdec.generate` with the rows over the devices of `mesh`; the result is the same bit for bit.
@@ -127,7 +128,7 @@ def generate_sharded(
       params: as for `generate`; see `replicate`.
       prompt: int `[B, P]`, right-padded.
       mesh: from `data_mesh`.
-      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
       **kwargs: the other arguments of `generate`.
 
     Raises:
@@ -145,7 +146,7 @@ def infill_sharded(
     visible: jax.Array | np.ndarray,
     *,
     mesh: Mesh,
-    rng: jax.Array,
+    rng: jax.Array | int,
     **kwargs: Any,
 ) -> Infilled:
     """`jaxdec.infill` with the rows over the devices of `mesh`; the result is the same bit for bit.
@@ -156,7 +157,7 @@ def infill_sharded(
       tokens: int `[B, L]`.
       visible: bool `[B, L]`.
       mesh: from `data_mesh`.
-      rng: one key (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
       **kwargs: the other arguments of `infill`.
 
     Raises:
@@ -171,9 +172,10 @@ def _decode(decoder, params, request, rng, mesh):
     """Decodes a request, filled up to a batch that divides; returns the request's own number of rows too."""
     batch = request.lengths.shape[0]
     # Before rows are added, so that each key is folded with the row's place in the caller's batch.
-    keys = row_keys(rng, batch)
-    request, keys = _fill((request, keys), batch, -batch % mesh.shape[AXIS])
-    budget = jnp.where(jnp.arange(len(keys)) < batch, request.settings.max_new_tokens, 0)
+    keys = row_keys(rng, batch, request.hypotheses)
+    extra = -batch % (mesh.shape[AXIS] * request.hypotheses)  # whole prompts
+    request, keys = _fill((request, keys), batch, extra)
+    budget = np.where(np.arange(len(keys)) < batch, request.settings.max_new_tokens, 0)
     settings = dataclasses.replace(request.settings, max_new_tokens=budget)
     request = dataclasses.replace(request, settings=settings)
     state = init_sharded(decoder, params, request, mesh)
@@ -220,11 +222,14 @@ def _fill(tree: Any, batch: int, extra: int) -> Any:
     return by_row(tree, lambda x: x[index], lambda stops: stops) if extra else tree
 
 
-def _check_rows(tree: Any, batch: int, mesh: Mesh) -> None:
+def _check_rows(tree: Any, batch: int, hypotheses: int, mesh: Mesh) -> None:
+    """Raises `ValueError` unless the rows divide over the devices, those of a prompt on one: they may move."""
     devices = mesh.shape[AXIS]
-    if batch % devices:
+    if batch % (devices * hypotheses):
         raise ValueError(
-            f"{batch} rows do not divide over {devices} devices; generate_sharded fills the batch"
+            f"{batch} rows do not divide over {devices} devices"
+            + (f", {hypotheses} of a prompt on one" if hypotheses > 1 else "")
+            + "; generate_sharded fills the batch"
         )
     rows = by_row(tree, lambda x: x, lambda stops: None)
     for path, leaf in jax.tree_util.tree_leaves_with_path(rows):

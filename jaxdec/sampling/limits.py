@@ -1,5 +1,7 @@
 """The limits of warp knobs, checked before anything is traced."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,18 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-LIMITS = {
-    "temperature": (lambda value: value >= 0, ">= 0 (0 = greedy, 1 = off)"),
-    "top_k": (lambda value: value >= 0, "an integer >= 0 (0 = off)"),
-    "top_p": (lambda value: (value > 0) & (value <= 1), "in (0, 1] (1 = off)"),
-    "min_p": (lambda value: (value >= 0) & (value <= 1), "in [0, 1] (0 = off)"),
-    "typical": (lambda value: (value > 0) & (value <= 1), "in (0, 1] (1 = off)"),
-    "epsilon": (lambda value: (value >= 0) & (value < 1), "in [0, 1) (0 = off)"),
-    "top_h": (lambda value: (value > 0) & (value <= 1), "in (0, 1] (1 = off)"),
-    "repetition_penalty": (lambda value: value > 0, "> 0 (1 = off)"),
-    "presence_penalty": (lambda value: value == value, "finite (0 = off)"),
-    "frequency_penalty": (lambda value: value == value, "finite (0 = off)"),
-}
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """The values that a knob may have.
+
+    Attributes:
+      allowed: which of some finite values are legal.
+      text: the same in words, and which value switches the stage off.
+      integer: whether it must be an integer.
+    """
+
+    allowed: Callable[[Any], Any]
+    text: str
+    integer: bool = False
 
 
 def is_traced(value: Any) -> bool:
@@ -26,20 +30,20 @@ def is_traced(value: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
-def checked_knob(name: str, knob: ArrayLike, allowed, limit: str, batch: int) -> Any:
-    """The knob as `[B]` float32, or int32 for top_k, if it is within its limits; a traced one has no value yet."""
+def checked_knob(name: str, knob: ArrayLike, limit: Limit, batch: int) -> Any:
+    """The knob as `[B]` float32, or int32 for an integer, if it is within its limits; a traced one has no value yet."""
     known = not is_traced(knob)
     array: Any = np.asarray(knob) if known else jnp.asarray(knob)
-    integer = name == "top_k"
+    integer = limit.integer
     if not (jnp.issubdtype(array.dtype, jnp.integer) if integer else _is_real(array)):
-        raise ValueError(f"{name}: got {knob!r} of type {array.dtype}, must be {limit}")
+        raise ValueError(f"{name}: got {knob!r} of type {array.dtype}, must be {limit.text}")
     if array.shape not in ((), (batch,)):
         raise ValueError(f"{name}: got shape {array.shape}, must be a scalar or ({batch},)")
     if not known:
         return jnp.broadcast_to(array.astype(jnp.int32 if integer else jnp.float32), (batch,))
     # Tested after rounding to the type that will be used; a k cut here keeps every token anyway.
     rounded = np.minimum(array, np.iinfo(np.int32).max) if integer else _float32(array)
-    raise_at_first(name, array, np.isfinite(rounded) & allowed(rounded), limit)
+    raise_at_first(name, array, np.isfinite(rounded) & limit.allowed(rounded), limit.text)
     return np.broadcast_to(rounded.astype(np.int32) if integer else rounded, (batch,))
 
 

@@ -19,16 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdec.sampling.filters.epsilon import epsilon
-from jaxdec.sampling.filters.min_p import min_p
+from jaxdec.sampling.filters import FILTERS
 from jaxdec.sampling.filters.ranking import is_argmax, ranks, unsorted
-from jaxdec.sampling.filters.top_h import top_h
-from jaxdec.sampling.filters.top_k import top_k
-from jaxdec.sampling.filters.top_p import top_p
-from jaxdec.sampling.filters.typical import typical
 from jaxdec.sampling.history import History
-from jaxdec.sampling.limits import LIMITS, checked_knob, checked_table, is_traced
+from jaxdec.sampling.limits import Limit, checked_knob, checked_table, is_traced
 from jaxdec.sampling.noise import gumbel
+
+_ANY = Limit(lambda value: value == value, "finite (0 = off)")
+LIMITS = {
+    "temperature": Limit(lambda value: value >= 0, ">= 0 (0 = greedy, 1 = off)"),
+    **{stage.name: stage.limit for stage in FILTERS},
+    "repetition_penalty": Limit(lambda value: value > 0, "> 0 (1 = off)"),
+    "presence_penalty": _ANY,
+    "frequency_penalty": _ANY,
+}
+"""Of every knob that is a number, by its name in `Warp`."""
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +56,8 @@ class Warp:
         is < typical; 1 = off. The most probable token need not be typical: it may be removed.
       epsilon: in [0, 1), keeps p_v >= epsilon and the argmax; 0 = off.
       top_h: in (0, 1], keeps the longest prefix of the ranked tokens whose renormalised entropy is
-        <= top_h H(p), and the argmax; 1 = off.
+        <= top_h H(p), and the argmax; 1 = off. Not what the processor of this name in `transformers` does: see
+        `filters.top_h`.
       repetition_penalty: r > 0, prompt and generated tokens: l / r if l > 0, else l r; 1 = off.
       presence_penalty: a, generated tokens: l - a; 0 = off.
       frequency_penalty: f, generated tokens: l - f count; 0 = off.
@@ -60,7 +66,7 @@ class Warp:
 
     Reference:
       top-p arXiv:1904.09751; locally typical arXiv:2202.00666; min-p arXiv:2407.01082; epsilon
-      arXiv:2210.15191; repetition penalty (CTRL) arXiv:1909.05858; top-h: "Top-H Decoding", the
+      arXiv:2210.15191; repetition penalty (CTRL) arXiv:1909.05858; top-h arXiv:2509.02510, the
       rule of the paper on the law after temperature, over the whole vocabulary.
     """
 
@@ -95,10 +101,10 @@ class Warp:
             a row is banned. The message names the knob, the value and the limit.
         """
         arrays = {}
-        for name, (allowed, limit) in LIMITS.items():
+        for name, limit in LIMITS.items():
             knob = getattr(self, name)
             if knob is not None:
-                arrays[name] = checked_knob(name, knob, allowed, limit, batch)
+                arrays[name] = checked_knob(name, knob, limit, batch)
         for name in ("logit_bias", "banned"):
             table = getattr(self, name)
             if table is not None:
@@ -212,16 +218,16 @@ class Warp:
 
     def _kept(self, logits: jax.Array, tempered: jax.Array) -> jax.Array:
         """Which tokens every filter keeps, bool `[B, ..., V]`."""
-        present = [name for name in _FILTERS if getattr(self, name) is not None]
+        present = [stage for stage in FILTERS if getattr(self, stage.name) is not None]
         order = None
-        if any(name not in _UNRANKED for name in present):
+        if not all(stage.any_order for stage in present):
             # Ranked by the logits before temperature, whose division could merge distinct values.
             _, tempered, order = jax.lax.sort(
                 (-logits, tempered, ranks(logits)), num_keys=1, is_stable=True
             )
-        for name in present:
+        for stage in present:
             log_probs = jax.nn.log_softmax(tempered)
-            keep = _FILTERS[name](log_probs, _rows(getattr(self, name), logits.ndim))
+            keep = stage.keep(log_probs, _rows(getattr(self, stage.name), logits.ndim))
             tempered = jnp.where(keep, tempered, -jnp.inf)
         kept = tempered > -jnp.inf
         return kept if order is None else unsorted(kept, order)
@@ -234,28 +240,21 @@ def _repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.A
     return jnp.where(seen & (logits > -jnp.inf), scaled, logits)
 
 
-_FILTERS = {
-    "top_k": top_k,
-    "top_p": top_p,
-    "min_p": min_p,
-    "typical": typical,
-    "epsilon": epsilon,
-    "top_h": top_h,
-}
-
-
-_UNRANKED = ("min_p", "epsilon")  # These hold in any order and alone need no sort.
-
-
 def _rows(knob: ArrayLike, ndim: int) -> jax.Array:
     """A scalar or `[B]` knob, shaped to broadcast against `[B, ..., V]` of `ndim` axes."""
-    knob = jnp.asarray(knob)
+    knob = _single(knob)
     return knob.reshape(knob.shape + (1,) * (ndim - 1)) if knob.ndim else knob
 
 
 def _table(table: ArrayLike, ndim: int) -> jax.Array:
     """`[V]`, or `[B, ..., V]` with axes of size 1 put before the last up to `ndim` axes."""
-    table = jnp.asarray(table)
+    table = _single(table)
     if table.ndim <= 1:
         return table
     return table.reshape(table.shape[:-1] + (1,) * (ndim - table.ndim) + table.shape[-1:])
+
+
+def _single(values: ArrayLike) -> jax.Array:
+    """Floats as float32, whatever JAX would make of them; other types as they are."""
+    values = jnp.asarray(values)
+    return values.astype(jnp.float32) if jnp.issubdtype(values.dtype, jnp.floating) else values

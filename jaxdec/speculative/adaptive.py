@@ -73,7 +73,7 @@ class Adaptive:
         one = jnp.ones(inner.rows.length.shape, jnp.float32)
         return AdaptiveState(inner, one, 2 * one)
 
-    def _choose(self, state: AdaptiveState) -> jax.Array:
+    def choose(self, state: AdaptiveState) -> jax.Array:
         """The best length of each row, as an index int32 `[B]` of `decoders`."""
         rate = jnp.minimum(state.accepted / state.tested, 0.999)[:, None]
         free = jnp.asarray([d.drafter.target_drawn for d in self.decoders])
@@ -85,7 +85,7 @@ class Adaptive:
         self, params: Params, state: AdaptiveState, rng: jax.Array
     ) -> tuple[AdaptiveState, Info]:
         """A step of the shortest speculation that serves every running row."""
-        best = self._choose(state)
+        best = self.choose(state)
         drafts = jnp.asarray([decoder.drafter.depth for decoder in self.decoders])
         limit = drafts[best]  # a row drafts by its own estimate, whatever its neighbours need
 

@@ -163,7 +163,6 @@ class Drafter(Part, abc.ABC):
       vocab_size: V of the targets that it drafts for; None for any.
       forwards: forwards of a draft model in one proposal.
       target_forwards: forwards of the target in one proposal.
-      target_rows: tokens and queries that these score.
       query_count: R, queries that it sends along with the target's forward.
       target_drawn: leading drafts that are the target's own draws (`DraftTree.target_logits`).
       independent: whether siblings are independent draws from one law, as those of several chains are.
@@ -186,9 +185,11 @@ class Drafter(Part, abc.ABC):
         """See above."""
         return 0
 
-    @property
-    def target_rows(self) -> int:
-        """See above."""
+    def target_rows(self, size: jax.Array | None) -> int | jax.Array:
+        """Positions that the forwards of the target in one proposal compute, of rows of `size [B]` positions.
+
+        See `Model.scored_rows`; `size` is None without an order.
+        """
         return 0
 
     @property

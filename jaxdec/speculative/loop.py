@@ -162,8 +162,12 @@ class Speculative:
         seen = _scored(output, tree, scored)
         laws = context.settings.warp.log_probs(seen.logits, _history(rows, tree, tokens))
         verdict = self.verifier.verify(self.verifier.own(params), tree, seen, laws, context)
-        queries = 0 if rows.order is None else output.logits.shape[1]
-        target_rows = drafter.target_rows + jnp.where(asked, tokens.shape[1] + queries, 0)
+        size = None if rows.order is None else rows.order.size
+        queries = 0 if size is None else output.logits.shape[1]
+        computed = (
+            self.model.scored_rows(tokens.shape[1], queries, size) if queries else tokens.shape[1]
+        )
+        target_rows = drafter.target_rows(size) + jnp.where(asked, computed, 0)
         return StepResult(
             verdict=verdict,
             chunk=verdict.chunk(tree),

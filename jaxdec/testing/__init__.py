@@ -2,6 +2,7 @@
 
 from jaxdec.testing import battery, enumeration, oracles, parts
 from jaxdec.testing.battery import Report, check
+from jaxdec.testing.model_checks import check_model
 from jaxdec.testing.statistics import g_test
 from jaxdec.testing.twin import TwinResult, python_twin
 
@@ -10,6 +11,7 @@ __all__ = [
     "TwinResult",
     "battery",
     "check",
+    "check_model",
     "enumeration",
     "g_test",
     "oracles",

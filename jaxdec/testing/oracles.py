@@ -168,9 +168,10 @@ class _CanvasForward:
     """The law of the token at each row, given the tokens that it sees; masks say nothing."""
 
     model: Model
+    mask: int
 
     def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
-        mask = self.model.vocab_size
+        mask = self.mask
         key_spans = jnp.where(
             (inputs.tokens == mask)[..., None], visibility.EMPTY, inputs.key_spans
         )
@@ -180,19 +181,20 @@ class _CanvasForward:
         asked = Queries(inputs.positions, inputs.query_spans, size)
         inputs = dataclasses.replace(inputs, key_spans=key_spans, queries=asked)
         output = self.model(params, inputs, cache)
-        logits = jnp.pad(
-            output.logits, ((0, 0), (0, 0), (0, 1))
-        )  # the mask token is as likely as any
-        return dataclasses.replace(output, logits=logits)
+        if mask == self.model.vocab_size:  # one more, which is as likely as any
+            logits = jnp.pad(output.logits, ((0, 0), (0, 0), (0, 1)))
+            output = dataclasses.replace(output, logits=logits)
+        return output
 
 
-def canvas(model: Model) -> Model:
-    """An oracle as a canvas model: one more token, the mask, and laws at the place of each row."""
+def canvas(model: Model, *, mask_token: int | None = None) -> Model:
+    """An oracle as a canvas model, with laws at the place of each row; the mask is one more token or one of its own."""
+    mask = model.vocab_size if mask_token is None else mask_token
     return dataclasses.replace(
         model,
-        forward=_CanvasForward(model),
-        vocab_size=model.vocab_size + 1,
-        mask_token=model.vocab_size,
+        forward=_CanvasForward(model, mask),
+        vocab_size=max(model.vocab_size, mask + 1),
+        mask_token=mask,
         any_subset=False,
         causal=False,
     )
@@ -216,15 +218,17 @@ class _JointForward:
         outcomes = np.indices((vocab_size,) * length).reshape(length, -1).T  # [V^L, L]
         contradicts = np.stack([outcomes[:, :, None] != np.arange(vocab_size)])[0]  # [V^L, L, V]
         evidence = (
-            jax.nn.one_hot(positions, length)[..., :, None]
-            * jax.nn.one_hot(tokens, vocab_size)[..., None, :]
+            jax.nn.one_hot(positions, length, dtype=jnp.float32)[..., :, None]
+            * jax.nn.one_hot(tokens, vocab_size, dtype=jnp.float32)[..., None, :]
         )  # [B, K, L, V]
         evidence = jnp.einsum("btk,bklv->btlv", visible.astype(jnp.float32), evidence)
         against = jnp.einsum("btlv,olv->bto", evidence, contradicts.astype(np.float32))
         weight = jnp.where(against == 0, params.reshape(-1), 0)  # [B, T, V^L]
         target = _wanted(inputs)
-        follows = jax.nn.one_hot(jnp.asarray(outcomes), vocab_size)  # [V^L, L, V]
-        place = jax.nn.one_hot(target, length)  # zero past the end
+        follows = jax.nn.one_hot(
+            jnp.asarray(outcomes), vocab_size, dtype=jnp.float32
+        )  # [V^L, L, V]
+        place = jax.nn.one_hot(target, length, dtype=jnp.float32)  # zero past the end
         mass = jnp.einsum("bto,olv,btl->btv", weight, follows, place)
         # Past the last position the joint says nothing: any token may follow.
         mass = jnp.where((target >= length)[..., None], 1.0, mass)

@@ -221,7 +221,7 @@ def publish(path: Path, readme: str, sizes: Any, params: Params, **held: Any) ->
     """
     with files.whole_folder(path, replace=True) as draft:
         checkpoints.save(draft, sizes, params, eos=[text.EOS], **held)
-        (draft / "README.md").write_text(readme)
+        (draft / "README.md").write_text(readme, encoding="utf-8")
 
 
 def shared_facts(config: RunConfig, data: Corpus, params: Params, about: str) -> dict[str, Any]:

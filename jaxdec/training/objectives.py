@@ -178,7 +178,7 @@ def cross_entropy(
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
     else:
         law = jax.nn.softmax(jax.lax.stop_gradient(teacher))
-        labels = jax.nn.one_hot(tokens, logits.shape[-1])
+        labels = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
         losses = optax.softmax_cross_entropy(logits, (1 - weight) * labels + weight * law)
     return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
 

@@ -26,7 +26,8 @@ def span_attention(
 
     and -inf elsewhere. A query that sees nothing has output 0 and L = -inf. Scores, softmax and L are float32.
     The kernels skip blocks of keys that no query of a block sees, read each other block once for all queries and the
-    whole query group of its head, and never read what an unseen value holds (it may be NaN; a seen one may not).
+    whole query group of its head. A result never depends on what an unseen key or value holds, which may be NaN; the
+    output of a query that sees one that is not finite is not finite either.
 
     Legend: B rows, T queries, H query heads, K key-value heads, S keys of a part, D head width.
 

@@ -188,10 +188,12 @@ def _kernel(
         scores = _dot(queries, load(keys_ref).astype(queries.dtype).T) * scale
         if bias_ref is not None:
             scores += triton.load(bias_ref.at[row, tile])[None]
-        scores = jnp.where(seen, scores, -jnp.inf)
-        # What nobody sees may hold anything, and 0 times that need not be 0.
-        anyone = jnp.max(seen.astype(jnp.float32), axis=0)[:, None] > 0
-        values = jnp.where(anyone, load(values_ref), 0.0).astype(queries.dtype)
+        # What a query does not see may hold anything, and 0 times that need not be 0: values that are not finite are
+        # taken out, and spoil the scores of the queries that see them instead.
+        values = load(values_ref).astype(jnp.float32)
+        spoiled = values * 0.0  # NaN where a value is not finite
+        values = jnp.where(spoiled == 0, values, 0.0).astype(queries.dtype)
+        scores = jnp.where(seen, scores + jnp.sum(spoiled, axis=1)[None], -jnp.inf)
         higher = jnp.maximum(top, jnp.max(scores, axis=1))
         shift = jnp.where(higher == -jnp.inf, 0.0, higher)
         weights = jnp.exp(scores - shift[:, None])
@@ -220,7 +222,7 @@ def _kernel(
             carry,
         )
     top, total, mixed = carry
-    some = total > 0
+    some = total != 0
     safe = jnp.where(some, total, 1.0)
     triton.store(out_ref.at[share, row, head, own], mixed / safe[:, None])
     log_sum = jnp.where(some, jnp.log(safe) + top, -jnp.inf)

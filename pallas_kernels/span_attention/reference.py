@@ -22,30 +22,54 @@ def span_attention(
     grouped = queries.reshape(batch, kv_heads, heads // kv_heads * length, width) * scale
     split = (batch, kv_heads, heads // kv_heads, length)
 
-    def scores(part: Keys) -> jax.Array:
+    def scores(part: Keys, seen: jax.Array) -> jax.Array:
         keys = part.keys.astype(grouped.dtype)
         logits = jnp.einsum(
             "bkgd,bksd->bkgs", grouped, keys, preferred_element_type=jnp.float32
         ).reshape(*split, -1)
         if part.bias is not None:
             logits += part.bias[:, None, None, None]
-        seen = visible(query_spans, positions, part, window)
         return jnp.where(seen[:, None, None], logits, -jnp.inf)
 
-    scored = [scores(part) for part in parts]
+    seen = [visible(query_spans, positions, part, window) for part in parts]
+    scored = [scores(part, see) for part, see in zip(parts, seen, strict=True)]
     top = jnp.max(jnp.stack([part.max(-1) for part in scored]), axis=0)[..., None]
     top = jnp.where(top == -jnp.inf, 0.0, top)
-    total, mixed = jnp.zeros(()), jnp.zeros(())
-    for part, logits in zip(parts, scored, strict=True):
-        weights = jnp.exp(logits - top)
-        total += weights.sum(-1, keepdims=True)
-        flat = weights.reshape(*grouped.shape[:3], -1).astype(grouped.dtype)
-        values = part.values.astype(grouped.dtype)
-        out = jnp.einsum("bkgs,bksd->bkgd", flat, values, preferred_element_type=jnp.float32)
-        mixed += out.reshape(*split, width)
+    weights = [jnp.exp(logits - top) for logits in scored]
+    total = sum(w.sum(-1, keepdims=True) for w in weights)
+
+    def mix(weights: list[jax.Array], values: list[jax.Array]) -> jax.Array:
+        mixed = jnp.zeros(())
+        for w, v in zip(weights, values, strict=True):
+            flat = w.reshape(*grouped.shape[:3], -1).astype(grouped.dtype)
+            v = v.astype(grouped.dtype)
+            out = jnp.einsum("bkgs,bksd->bkgd", flat, v, preferred_element_type=jnp.float32)
+            mixed += out.reshape(*split, width)
+        return mixed
+
+    def cleaned(given: tuple[list[jax.Array], list[jax.Array]]) -> jax.Array:
+        """The same without values that are not finite, but for the queries that see one."""
+        fine = [jnp.isfinite(v) for v in given[1]]
+        spoiled = [
+            see[:, None, None] & ~ok.all(-1)[:, :, None, None]
+            for see, ok in zip(seen, fine, strict=True)
+        ]
+        return mix(
+            [jnp.where(s, jnp.nan, w) for s, w in zip(spoiled, given[0], strict=True)],
+            [jnp.where(ok, v, 0) for ok, v in zip(fine, given[1], strict=True)],
+        )
+
+    values = [part.values for part in parts]
+    mixed = mix(weights, values)
+    # What a query does not see may hold anything, and 0 times that need not be 0. To look for it would cost as much as
+    # to read the values again, so they are cleaned where the result shows that something was there.
+    finite = jnp.isfinite(mixed)
+    held = jax.lax.stop_gradient((weights, values))
+    again = jax.lax.cond(finite.all(), lambda _: jnp.zeros_like(mixed), cleaned, held)
+    mixed = jnp.where(finite, mixed, again)
     mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
-    seen = total > 0
-    log_sum = jnp.where(seen, jnp.log(jnp.where(seen, total, 1.0)) + top, -jnp.inf)[..., 0]
+    some = total != 0
+    log_sum = jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + top, -jnp.inf)[..., 0]
     return (
         mixed.reshape(queries.shape).astype(queries.dtype),
         log_sum.reshape(queries.shape[:3]),

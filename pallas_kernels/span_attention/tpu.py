@@ -254,17 +254,21 @@ def _kernel(
             seen &= jnp.abs(asked[:, 2:3] - spans[2:3]) < window
         # The last block of queries may reach past the end, where spans are arbitrary.
         seen &= jax.lax.broadcasted_iota(jnp.int32, (size, 1), 0) < length - block * size
-        # What nobody sees may hold anything, and 0 times that need not be 0.
-        anyone = jnp.max(seen.astype(jnp.float32), axis=0, keepdims=True)
-        anyone = jnp.broadcast_to(anyone, (8, anyone.shape[1])).T[:, :1] > 0
+        ones = jnp.ones((8, width), jnp.float32)
         for head in range(heads):
             queries = queries_ref[0, head].reshape(group * size, width)
             keys = keys_ref[0, head].astype(queries.dtype)
-            values = jnp.where(anyone, values_ref[0, head].astype(jnp.float32), 0.0)
+            values = values_ref[0, head].astype(jnp.float32)
+            # What a query does not see may hold anything, and 0 times that need not be 0: values that are not finite
+            # are taken out, and spoil the scores of the queries that see them instead.
+            spoiled = values * 0.0  # NaN where a value is not finite
+            values = jnp.where(spoiled == 0, values, 0.0)
+            spoiled = _dot(ones, spoiled, 1)[:1]
             scores = _dot(queries, keys, 1) * scale
             if bias_ref is not None:
                 scores += bias_ref[0]
-            scores = jnp.where(seen[None], scores.reshape(group, size, -1), -jnp.inf)
+            scores = scores.reshape(group, size, -1) + spoiled[None]
+            scores = jnp.where(seen[None], scores, -jnp.inf)
             scores = scores.reshape(group * size, -1)
             before = top_ref[head, :, :1]
             top = jnp.maximum(before, jnp.max(scores, axis=1, keepdims=True))
@@ -286,7 +290,7 @@ def _kernel(
     def _end():
         for head in range(heads):
             total, top = total_ref[head], top_ref[head]
-            some = total > 0
+            some = total != 0
             safe = jnp.where(some, total, 1.0)
             out = mixed_ref[head] / safe[:, :1]
             out_ref[0, head] = out.reshape(group, size, width).astype(out_ref.dtype)

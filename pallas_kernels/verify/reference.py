@@ -104,7 +104,7 @@ def ratio_walk(
 ) -> Walked:
     """See `pallas_kernels.verify.ratio_walk`."""
     law = target_law(logits, temperature, banned)
-    q = jax.nn.one_hot(tokens, logits.shape[-1]) if q is None else jnp.exp(q)
+    q = jax.nn.one_hot(tokens, logits.shape[-1], dtype=jnp.float32) if q is None else jnp.exp(q)
     # XLA moves exp into the select that gave the NaN, and on CPUs exp of a constant NaN is anything.
     p = jnp.where(jnp.isnan(law), jnp.nan, jnp.exp(law))
     passed, left = judged(p, q, tokens, parents, mask, uniforms)

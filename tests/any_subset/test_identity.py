@@ -1,5 +1,7 @@
 """Random visible sets, random orders, all widths: the tokens of sequential decoding, and never more forwards."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,15 @@ def test_tokens_are_those_of_sequential_decoding(form, width, sequential):
     assert forwards.sum() < masked(requests()).sum()
 
 
+@pytest.mark.parametrize(("form", "more"), [("assd", 1), ("fused", 0)])
+def test_a_stop_costs_one_forward_at_most(form, more):
+    """The second of two forwards may be for nothing where the first draft ends the row."""
+    result = fill(FORMS[form](3), requests(), eos=[0, 2])
+    new = np.asarray(result.known).sum(1) - requests()[1].sum(1)
+    excess = np.asarray(result.stats.target_forwards) - new
+    assert jaxdec.Status.EOS in result.status and excess.max() == more
+
+
 @pytest.mark.parametrize("form", RULED)
 def test_the_ratio_rule_takes_no_more_forwards_than_tokens(form):
     for width in (2, 8):
@@ -113,6 +124,26 @@ def test_joint_log_probability_is_that_of_sequential_decoding(sequential):
     warp = jaxdec.Warp(temperature=0.9).validate(BATCH, VOCAB)
     terms = any_subset.log_prob(MODEL, PARAMS, filled, order, warp)
     np.testing.assert_allclose(terms, sequential.log_probs, atol=1e-4)
+
+
+def test_masked_positions_alone_are_asked_about(sequential):
+    """A model that takes a row a query, such as `masked_rows`, would pay for the others."""
+    asked = []
+
+    def forward(params, inputs, cache=None):
+        asked.append(inputs.queries.positions.shape[1])
+        return MODEL.forward(params, inputs, cache)
+
+    model = dataclasses.replace(MODEL, forward=forward)
+    visible = np.ones((2, LENGTH), bool)
+    visible[0, 3:6] = visible[1, 20:25] = False
+    tokens, order = jnp.asarray(sequential.tokens[:2]), any_subset.lattice(visible)
+    terms = any_subset.log_prob(model, PARAMS, tokens, order)
+    assert asked == [8]  # five in one row
+    np.testing.assert_array_equal(np.asarray(terms) != 0, ~visible)
+    traced = jax.jit(lambda order: any_subset.log_prob(model, PARAMS, tokens, order))(order)
+    assert asked == [8, LENGTH]
+    np.testing.assert_allclose(terms, traced, rtol=1e-6)
 
 
 def test_the_joint_law_sums_to_one():

@@ -11,7 +11,7 @@ from jaxdec.cache import Cache, Entries, RecurrentCache
 from jaxdec.diffusion import denoise
 from jaxdec.model import Inputs
 from jaxdec.speculative import RankTree
-from jaxdec.testing import battery, oracles
+from jaxdec.testing import battery, check, oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -26,31 +26,18 @@ DECODERS = {
         target, drafter=jaxdec.drafters.model(draft, growth=TREE)
     ),
 }
-CHECKS = (
-    battery.check_python_twin,
-    battery.check_row_alone,
-    battery.check_chunked,
-    battery.check_full_cache,
-    battery.check_stops_inside_chunks,
-)
-CASES = [
-    pytest.param(make, check, id=f"{name}-{check.__name__[6:]}")
-    for name, make in DECODERS.items()
-    for check in ((battery.check_token_identity, *CHECKS) if name == "tree" else CHECKS[:2])
-]
 
 
-def pair(seed=0, weight=0.35):
-    """As the battery's own, of recurrent oracles."""
+def pair(seed=2, weight=0.35):
+    """As the battery's own, of recurrent oracles; of a seed with which rows end in every way that it asks for."""
     model, target = oracles.recurrent_oracle(battery.VOCAB, seed=seed, scale=1.5)
     _, other = oracles.recurrent_oracle(battery.VOCAB, seed=seed + 1, scale=1.5)
     return model, {"target": target, "draft": oracles.blend(target, other, weight)}
 
 
-@pytest.mark.parametrize(("make", "check"), CASES)
-def test_battery(make, check, monkeypatch):
-    monkeypatch.setattr(battery, "pair", pair)
-    check(make)
+@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS.keys())
+def test_battery(make):
+    check(make, models=pair)
 
 
 def logits_after(tokens):

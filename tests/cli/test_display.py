@@ -2,6 +2,7 @@ import io
 
 from rich.console import Console
 
+from jaxdec.cli import display
 from jaxdec.cli.display import (
     DRAFTED,
     OWN,
@@ -125,3 +126,14 @@ def test_steps_have_colours_in_turn():
     assert title == "\x1b[2mgap 1: below each byte the step that wrote it\x1b[0m"
     assert letters == "abc"
     assert digits == f"\x1b[34m0\x1b[0m\x1b[35m{last - 1}\x1b[0m\x1b[34m{last}\x1b[0m"
+
+
+def test_waiting_is_shown_on_a_terminal_only(monkeypatch):
+    for terminal in (True, False):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=terminal, width=40)
+        monkeypatch.setattr(display, "figures", lambda console=console: console)
+        with display.waiting("compiling") as say:
+            say("decoding, 3 tokens")
+        seen = file.getvalue()
+        assert ("decoding, 3 tokens ..." in seen) == terminal and bool(seen) == terminal

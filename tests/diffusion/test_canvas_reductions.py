@@ -220,6 +220,37 @@ def test_a_token_taken_back_is_drawn_with_fresh_noise():
     assert (first[:, 0] == again[:, 0]).mean() < 2.5 / VOCAB  # by chance 1 / VOCAB
 
 
+EVERYTHING = [
+    dict(
+        unmask=unmask.quota("margin", steps=3, spread="cosine", position_temperature=0.2),
+        schedule=schedules.blocks(8, from_start=True),
+        attention="causal",
+        refresh=refresh.block(),
+        fuse=diffusion.credit(),
+        stop=diffusion.prophet(),
+        remask=diffusion.backtracking(),
+        branches=2,
+    ),
+    dict(
+        unmask=unmask.ancestral(4),
+        schedule=schedules.partition(np.arange(30) // 5),
+        refresh=refresh.dual(2),
+        guided=True,
+    ),
+]
+
+
+@pytest.mark.parametrize("options", EVERYTHING, ids=["branches", "guided"])
+def test_wide_integers_change_nothing(options):
+    """`JAX_ENABLE_X64`: sums, sorts and counts are then int64, the state stays as it is."""
+    model, params = transformer()
+    decoder = denoise(model, **options)
+    plain = decode(decoder, {"target": params}, **SAMPLED)
+    with jax.enable_x64(True):
+        wide = decode(decoder, {"target": params}, **SAMPLED)
+    same(plain, wide)
+
+
 def test_exactness_is_that_of_the_parts():
     model = oracle()[0]
     assert denoise(model, unmask=unmask.left_to_right()).exactness is Exactness.TOKEN_IDENTICAL
@@ -278,7 +309,7 @@ def test_requests_that_cannot_be_served():
         decode(denoise(model), params, threshold=[0.1, 0.2])
     with pytest.raises(ValueError, match="steps must be an integer"):
         decode(denoise(model, unmask=unmask.quota()), params, steps=0.5)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match=r"no setting 'factor'.* own are threshold"):
         decode(denoise(model), params, factor=1.0)
     with pytest.raises(ValueError, match=r"jaxdec\.denoise, or .* diffusion\.next_token"):
         decode(jaxdec.autoregressive(oracle(True)[0]), params)

@@ -1,4 +1,4 @@
-"""The conformance battery for canvas decoding, and a list of combinations that covers every pair of parts."""
+"""Combinations of schedules, policies and refresh rules, so that every pair of parts is decoded with."""
 
 import dataclasses
 import itertools
@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdec import catalogue, diffusion
+from jaxdec import catalogue
 from jaxdec.decoding import Status
-from jaxdec.diffusion import denoise, refresh, schedules, unmask
+from jaxdec.diffusion import denoise, refresh, schedules
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
@@ -28,31 +28,13 @@ class DraftHead(LinearHead):
         return super().score(params[: seen.scored.hidden.shape[-1]], seen)
 
 
-DECODERS = {
-    "weights": lambda model, _: denoise(
-        model, unmask=DraftHead(), schedule=schedules.blocks(8), refresh=refresh.dual()
-    ),
-    "left to right": lambda model, _: denoise(model, unmask=unmask.left_to_right()),
-    "threshold": lambda model, _: denoise(
-        model,
-        unmask=unmask.threshold(0.6),
-        schedule=schedules.blocks(8),
-        refresh=refresh.dual(),
-    ),
-    "freedave": lambda model, _: denoise(
-        model,
-        unmask=unmask.left_to_right(),
-        schedule=schedules.blocks(8, from_start=True),
-        attention="causal",
-        refresh=refresh.block(),
-        branches=3,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_battery(name):
-    battery.check(DECODERS[name], checks=battery.PARTS)
+def test_a_policy_with_weights():
+    battery.check(
+        lambda model, _: denoise(
+            model, unmask=DraftHead(), schedule=schedules.blocks(8), refresh=refresh.dual()
+        ),
+        checks=battery.PARTS,
+    )
 
 
 @pytest.mark.parametrize("name", catalogue.DENOISING)
@@ -79,30 +61,15 @@ SCHEDULES = {
     ),
 }
 POLICIES = {
-    "quota": dict(unmask=unmask.quota("margin", steps=4, spread="cosine")),
-    "jitter": dict(unmask=unmask.quota("entropy", position_temperature=0.3)),
-    "random": dict(unmask=unmask.first_hitting()),
-    "ancestral": dict(unmask=unmask.ancestral(4)),
-    "threshold": dict(unmask=unmask.threshold(0.6, by="token_prob")),
-    "factor": dict(unmask=unmask.factor(1.5)),
-    "dynamic": dict(unmask=unmask.dynamic_threshold(0.7, steps=4)),
-    "entropy bound": dict(unmask=unmask.entropy_bound(0.8)),
-    "credit": dict(unmask=unmask.threshold(0.6), fuse=diffusion.credit()),
-    "prophet": dict(unmask=unmask.quota(), stop=diffusion.prophet(2.0, 1.5, 1.0)),
-    "saber": dict(unmask=unmask.saber(), remask=diffusion.backtracking()),
+    name: sample
+    for method in catalogue.DENOISING
+    for name, sample in catalogue.METHODS[method].samples.items()
 }
-REFRESH_RULES = {
-    "none": refresh.none(),
-    "prefix": refresh.prefix(3),
-    "dual": refresh.dual(),
-    "frozen": refresh.frozen(),
-    "block": refresh.block(),
-    "sub-block": refresh.sub_block(2),
-}
+REFRESH_RULES = catalogue.REFRESH_RULES | {"prefix": lambda: refresh.prefix(3)}
 
 
 def possible(schedule, cache):
-    return not REFRESH_RULES[cache].needs_blocks or "attention" in SCHEDULES[schedule]
+    return not REFRESH_RULES[cache]().needs_blocks or "attention" in SCHEDULES[schedule]
 
 
 def covering():
@@ -133,8 +100,12 @@ def check_combination(combination):
     """Jitted, ragged, compiled once, and each row as if it were alone."""
     schedule, policy, cache = combination
     model, params = oracle(canvas=True)
+    parts, _ = battery.built(POLICIES[policy], model)
     decoder = denoise(
-        model, refresh=REFRESH_RULES[cache], **SCHEDULES[schedule], **POLICIES[policy]
+        model,
+        refresh=REFRESH_RULES[cache](),
+        **{part: getattr(parts, part) for part in ("unmask", "remask", "fuse", "stop")},
+        **SCHEDULES[schedule],
     )
     counted = battery.Counted(decoder)
     keys = row_keys(jax.random.key(7), 3)
@@ -164,7 +135,7 @@ def check_combination(combination):
 
 
 COVERING = covering()
-SELECTED = COVERING[::8]
+SELECTED = COVERING[::12]
 
 
 @pytest.mark.parametrize("combination", SELECTED, ids="-".join)

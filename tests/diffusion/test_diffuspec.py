@@ -76,8 +76,8 @@ def test_the_path_is_the_best_one():
     wide = dataclasses.replace(drafter, beams=16)
     texts = [[1, 2, 1, 2, 3, 1], [5, 5, 5, 6, 5, 5]]
     context = context_of(texts)
-    law = np.asarray(drafter._fill(params, context))
-    found = np.asarray(wide._search(jnp.asarray(law), context))
+    law = np.asarray(drafter.laws(params, context))
+    found = np.asarray(wide.best_path(jnp.asarray(law), context))
     for row, text in enumerate(texts):
 
         def bigram(a, b, text=text):

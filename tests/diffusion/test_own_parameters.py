@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdec import diffusion
-from jaxdec.diffusion import denoise, refresh, schedules, unmask
-from jaxdec.diffusion.candidates import top
+from jaxdec.diffusion import denoise, refresh, schedules, top, unmask
 from tests.diffusion.canvases import BUDGET, VOCAB, decode, oracle, same, texts, transformer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec.generation.gap_length import Choice
+from jaxdec.generation.gap_length import ChosenLength
 from jaxdec.model import Inputs
 from jaxdec.testing.oracles import hash_oracle, joint_oracle
 
@@ -48,7 +48,7 @@ def test_scores_are_those_of_a_loop_over_conditionals():
     expected = {
         n: left_to_right(np.concatenate([PREFIX, fill(n), SUFFIX]), len(PREFIX)) for n in (1, 2, 4)
     }
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, ChosenLength)
     assert list(choice.log_probs) == [1, 2, 4]
     for length, score in expected.items():
         assert choice.log_probs[length] == pytest.approx(score, abs=1e-4)

@@ -56,6 +56,11 @@ def on_gpu(case, arguments):
     return run(gpu.span_attention, case, arguments, gpu.Blocks(8, 16, 3), interpret=True)
 
 
+def on_reference(case, arguments):
+    plain = lambda *given, blocks, **how: reference.span_attention(*given, **how)
+    return run(plain, case, arguments, None)
+
+
 def check(case, result):
     out, log_sum = result
     want, want_log_sum = expected(case)
@@ -108,11 +113,33 @@ def test_scores_beyond_the_range_of_exp():
     np.testing.assert_allclose(got, [[[[1.0, 0.0], [0.0, 1.0]]]])
 
 
-@pytest.mark.parametrize("run_on", [on_tpu, on_gpu])
+@pytest.mark.parametrize("run_on", [on_reference, on_tpu, on_gpu])
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_agree_with_the_reference_and_read_nothing_unseen(name, run_on):
     case = CASES[name]
+    if run_on is on_reference:
+        case = dataclasses.replace(case, dtype="float32")
     check(case, run_on(case, case.arguments(unseen=np.nan)))
+
+
+@pytest.mark.parametrize("run_on", [on_reference, on_tpu, on_gpu])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_spoils_the_queries_that_see_it_alone(run_on, bad):
+    """A later token's keys and values, beside earlier queries of the same block; and values alone."""
+    case = dataclasses.replace(CASES["causal text"], queries=20, slots=9)
+    arguments = case.arguments(unseen=0.0)
+    cached, new = arguments["parts"]
+    want = run_on(case, arguments)
+    for keys in (bad, 0.0):
+        spoiled = new._replace(
+            keys=new.keys.at[:, :, 12:].add(keys), values=new.values.at[:, :, 12:, 3].set(bad)
+        )
+        empty = (cached.key_spans[..., 1] < 0)[:, None, :, None]
+        hidden = cached._replace(values=jnp.where(empty, bad, cached.values))
+        got = run_on(case, {**arguments, "parts": (hidden, spoiled)})
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_array_equal(one[:, :, :12], other[:, :, :12])
+        assert not np.isfinite(got[0][:, :, 12:, 3]).any()
 
 
 def test_two_runs_are_equal_bit_for_bit():
@@ -228,7 +255,7 @@ def test_bad_shapes_are_refused():
             queries, query_spans, cached, new._replace(values=new.values[:, :, 1:])
         ),
         "part 0: 2 key-value heads for 3": lambda: span_attention(queries[:, :3], query_spans, new),
-        "part 0: lives": lambda: span_attention(
+        "part 0: key_spans": lambda: span_attention(
             queries, query_spans, new._replace(key_spans=cached.key_spans)
         ),
         "part 0: a window of 4 needs positions": lambda: span_attention(

@@ -139,7 +139,9 @@ def test_refusals(model):
             rng=jax.random.key(0),
             max_new_tokens=4,
         )
-    with pytest.raises(ValueError, match="the model is causal and cannot fill"):
+    with pytest.raises(
+        ValueError, match="the model is causal: it predicts next tokens, and cannot fill"
+    ):
         fill(jaxdec.autoregressive(RAW))
     drafter = jaxdec.drafters.model(RAW, length=2)
     with pytest.raises(ValueError, match="the draft model is causal"):

@@ -55,6 +55,27 @@ def test_rows_fill_the_model_to_its_last_position(decoder):
     assert result.tokens[1, :40].tolist() == by_hand(PROMPT[1, :30], 10)
 
 
+def test_attention_keeps_what_is_not_finite_to_itself():
+    """A model that does not say where it ends gives NaN there, and nothing that is emitted sees it."""
+    endless = dataclasses.replace(MODEL, max_length=None)
+    assert not jnp.isfinite(
+        endless(TARGET, Inputs.causal(jnp.zeros((1, 41), jnp.int32))).logits[0, 40]
+    ).any()
+    results = [
+        jaxdec.generate(
+            jaxdec.autoregressive(model),
+            PARAMS,
+            PROMPT,
+            rng=jax.random.key(0),
+            max_new_tokens=7,
+            eos=(),
+        )
+        for model in (MODEL, endless)
+    ]
+    np.testing.assert_array_equal(results[0].tokens[:, :40], results[1].tokens[:, :40])
+    assert results[1].status == [Status.LENGTH] * 2
+
+
 @pytest.mark.parametrize("wrap", [two_stream, masked_rows])
 def test_infilling_to_the_last_position(wrap):
     model = wrap(MODEL, 10)

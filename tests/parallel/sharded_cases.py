@@ -20,6 +20,7 @@ import numpy as np
 import jaxdec
 from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.testing.oracles import blend, canvas, hash_oracle
+from tests.decoding.moving import Resampled
 
 VOCAB = 11
 TARGET, TARGET_PARAMS = hash_oracle(VOCAB, seed=1, eos=(3,))
@@ -120,6 +121,18 @@ def infilling_against_unsharded(name, batch, devices):
     return unequal(expected, got, rounding=1e-6)
 
 
+def hypotheses_against_unsharded(batch, devices):
+    """Rows that move stay on the device of their prompt."""
+    prompt, settings = request(batch)
+    settings = {**settings, "hypotheses": 3, "temperature": 0.9}
+    decoder = Resampled(DECODERS["model, walk"])
+    expected = jaxdec.generate(decoder, PARAMS, prompt, rng=RNG, **settings)
+    got = parallel.generate_sharded(
+        decoder, PARAMS, prompt, mesh=mesh(devices), rng=RNG, **settings
+    )
+    return unequal(expected, got)
+
+
 def chunked_is_whole():
     prompt, settings = request(8)
     decoder = DECODERS["model, walk"]
@@ -160,7 +173,7 @@ def state_is_donated():
     return kept + [
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(asked)
-        if leaf.is_deleted()
+        if isinstance(leaf, jax.Array) and leaf.is_deleted()
     ]
 
 
@@ -171,10 +184,10 @@ def knobs_compile_nothing():
         decoder, PARAMS, prompt, mesh=mesh(8), rng=RNG, **(settings | changed)
     )
     call()
-    before = parallel._run._cache_size(), parallel._init._cache_size()
+    before = parallel.rows._run._cache_size(), parallel.rows._init._cache_size()
     call(temperature=0.3, max_new_tokens=9)
     call(top_p=1.0, lengths=np.full(8, 2), stop=[[1, 4], [6]])
-    after = parallel._run._cache_size(), parallel._init._cache_size()
+    after = parallel.rows._run._cache_size(), parallel.rows._init._cache_size()
     return [] if before == after else [f"programs: {before} -> {after}"]
 
 
@@ -220,6 +233,7 @@ CASES = (
             jax.random.split(RNG, 8),
         ),
         **{f"{name}; 5 rows, 4 devices": (infilling_against_unsharded, name, 5, 4) for name in FORMS},
+        "hypotheses; 3 prompts, 2 devices": (hypotheses_against_unsharded, 3, 2),
         "chunked is whole": (chunked_is_whole,),
         "rows lie on their devices": (rows_lie_on_their_devices,),
         "state is donated": (state_is_donated,),

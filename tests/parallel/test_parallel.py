@@ -18,6 +18,7 @@ CASES = (
     "model, block; 7 rows, 2 devices",
     "autoregressive; keys of the caller",
     *(f"{name}; 5 rows, 4 devices" for name in ("assd", "fused", "adaptive")),
+    "hypotheses; 3 prompts, 2 devices",
     "chunked is whole",
     "rows lie on their devices",
     "state is donated",
@@ -27,14 +28,16 @@ CASES = (
 )
 
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def report():
     """What differs in each case; see `sharded_cases.py`."""
-    script = Path(__file__).with_name("sharded_cases.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "tests.parallel.sharded_cases"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -46,7 +46,7 @@ def test_a_row_drafts_by_its_own_acceptance():
     state = dataclasses.replace(
         state, accepted=jnp.array([0.1, 99.0]), tested=jnp.array([10.0, 100.0])
     )
-    assert decoder._choose(state).tolist() == [0, 2]
+    assert decoder.choose(state).tolist() == [0, 2]
 
 
 def test_settled_drafts_do_not_count_as_accepted():

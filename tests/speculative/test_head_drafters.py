@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from jaxdec.decoding import init, stream
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.speculative import Context, growth
-from jaxdec.testing import battery
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -189,26 +187,3 @@ def test_a_target_of_another_width(kind):
     decoder = jaxdec.speculative(target()[0], drafter=make(heads, growth=growth.chain(2)))
     with pytest.raises(ValueError, match=r"hidden states.* (have 8|a width of 8)"):
         decode(decoder, {"target": target()[1], "draft": params})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Featured:
-    """A forward whose law is that of an oracle, shifted by the features: those predicted are laws as well."""
-
-    inner: Any
-
-    def __call__(self, params, inputs, cache=None):
-        output = self.inner(params, inputs, cache)
-        logits = 0.8 * output.logits + 0.2 * inputs.features
-        return dataclasses.replace(output, logits=logits, hidden=logits)
-
-
-def featured(target, draft):
-    """EAGLE over oracles, whose hidden states are their logits."""
-    model = dataclasses.replace(draft, forward=_Featured(draft.forward))
-    rule = growth.best_first(9, 3, width=3, siblings=3)
-    return jaxdec.speculative(target, drafter=jaxdec.drafters.eagle(model, growth=rule))
-
-
-def test_eagle_over_oracles():
-    battery.check(featured, checks=battery.PARTS)

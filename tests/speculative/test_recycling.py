@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdec import drafters
-from jaxdec.speculative.drafters.scatter import last_of_each
-from jaxdec.speculative.drafters.token_recycling import Successors, recycle, seed
+from jaxdec.speculative.drafters import Successors, last_of_each, recycle, seed_bigrams
 from jaxdec.testing.oracles import hash_oracle
 from tests.speculative.contexts import context, randoms, request
 
@@ -26,7 +25,7 @@ def as_lists(table):
 @pytest.mark.parametrize("length", [1, 2, 9, 20])
 def test_the_prompt_gives_the_latest_successors(length):
     prompt = randoms(length).integers(0, V, 20)
-    table = seed(jnp.zeros((V, K), jnp.int32), jnp.zeros(V, jnp.int32), prompt, length)
+    table = seed_bigrams(jnp.zeros((V, K), jnp.int32), jnp.zeros(V, jnp.int32), prompt, length)
     twin = [[] for _ in range(V)]
     for before, after in itertools.pairwise(prompt[:length]):
         rest = [token for token in twin[before] if token != after]

@@ -78,6 +78,7 @@ def context_ngram(model: Model, *, width: int = 6) -> ContextNgram:
     Raises:
       ValueError: if `width < 2`.
 
+    Exactness: that of the verifier.
     Source: 2504.20456. Where a position has no known left neighbour (the first one, or an order of the caller's own)
     unigrams serve, instead of a draft of the model.
     """

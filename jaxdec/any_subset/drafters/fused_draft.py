@@ -127,6 +127,7 @@ def fused_draft(
     Raises:
       ValueError: if `width < 2`, no tree of depth K has so many nodes, or `outcomes` is not in 1, ..., N + 1.
 
+    Exactness: that of the verifier.
     Source: ours; the idea extends 2504.20456.
     """
     width = checked_width(width)

@@ -6,6 +6,7 @@ Legend: B rows, K drafts, V vocabulary.
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
@@ -39,10 +40,9 @@ class SelfDrafter(AnySubsetDrafter):
         """One."""
         return 1
 
-    @property
-    def target_rows(self) -> int:
-        """The pending token and K queries."""
-        return 1 + self.depth
+    def target_rows(self, size: jax.Array | None) -> int | jax.Array:
+        """Those of the pending token and K queries."""
+        return self.model.scored_rows(1, self.depth, size)
 
     @property
     def target_drawn(self) -> int:
@@ -72,8 +72,9 @@ def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> Sel
 
         d_j ~ p(x_{n+j} | x_{<n}),   j = 0, ..., K - 1
 
-    d_0 has the target's own law and is accepted as it stands, so a step commits at least two tokens with two forwards;
-    a row that lacks one token only takes one forward. Forwards never exceed tokens.
+    d_0 has the target's own law and is accepted as it stands, so a step gives at least two tokens for two forwards; a
+    row that lacks one token only takes one forward. So forwards never exceed tokens in a row that ends by its length;
+    where d_0 completes a stop, the other token is cut off and there is one forward more.
 
     Args:
       model: the target; answers queries.
@@ -84,6 +85,7 @@ def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> Sel
     Raises:
       ValueError: if `width < 2`, or no tree of depth K has so many nodes.
 
+    Exactness: that of the verifier.
     Source: 2504.20456. Here the committed prefix is cached, so a draft scores K + 1 rows; the tree is ours.
     """
     width = checked_width(width)

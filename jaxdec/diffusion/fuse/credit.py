@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Knob, Scored
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.fuse.contract import Fuse
 from jaxdec.model import Params
 
@@ -19,9 +19,9 @@ from jaxdec.model import Params
 class Credit(Fuse):
     """See `credit`."""
 
-    alpha: float = dataclasses.field(compare=False)
-    beta: float = dataclasses.field(compare=False)
-    gamma: float = dataclasses.field(compare=False)
+    alpha: float = knob_default()
+    beta: float = knob_default()
+    gamma: float = knob_default()
     slots: int = 8
 
     @property
@@ -69,6 +69,11 @@ def credit(alpha: float = 0.7, beta: float = 0.8, gamma: float = 0.2, *, slots: 
       beta: what is kept of it a step (knob `credit_beta`).
       gamma: power of the probability (knob `credit_gamma`).
       slots: S, tokens that can have credit at a position; the least is forgotten.
+
+    Raises:
+      ValueError: without a slot.
+
+    Exactness: heuristic; exact at alpha 0.
 
     Source: CreditDecoding 2510.06133, with slots instead of a table over the vocabulary.
     """

@@ -40,6 +40,8 @@ class Block(Refresh):
 def block() -> Refresh:
     """Exact cache of a block-causal model: finished blocks are computed once, a step computes the active block.
 
+        fresh = {i: u_i = u};   {i: u - 1 <= u_i <= u} when block u begins
+
     The entries of a finished block are computed in the first step of the next one, in the same forward.
 
     Exactness: exact; needs block-causal attention.

@@ -26,8 +26,15 @@ class Dual(Refreshed):
 def dual(period: int | None = None) -> Refresh:
     """Entries of everything before and after the active group are kept while the group is decoded.
 
+        fresh = {i: g_i = g};   all when a group begins and every `period` steps
+
+    g_i is the group of position i, g the active one.
+
     Args:
       period: refresh after as many steps as well (knob `refresh_period`).
+
+    Raises:
+      ValueError: for a period below 1.
 
     Exactness: approximate(period); period 1 is no cache.
 

@@ -23,8 +23,15 @@ class Frozen(Prefix):
 def frozen(period: int | None = None) -> Refresh:
     """Entries of finished groups are computed once, when the next group begins, and never again.
 
+        fresh = {i: g_i >= g};   {i: g_i >= g - 1} when a group begins, all at first and every `period` steps
+
+    g_i is the group of position i, g the active one.
+
     Args:
       period: compute everything after as many steps all the same (knob `refresh_period`).
+
+    Raises:
+      ValueError: for a period below 1.
 
     Exactness: approximate(period); period 1 is no cache.
 

@@ -34,5 +34,8 @@ class NoCache(Refresh):
 
 
 def none() -> NoCache:
-    """No cache: every step computes every position. The reference."""
+    """No cache: every step computes every position. The reference.
+
+    Exactness: exact.
+    """
     return NoCache()

@@ -37,7 +37,12 @@ def sub_block(period: int | None = None) -> Refresh:
     Args:
       period: refresh the block after as many steps as well (knob `refresh_period`).
 
+        fresh = {i: g_i = g};   {i: u - 1 <= u_i <= u} when sub-block g of block u begins and every `period` steps
+
     For schedules `blocks(8, within=32)`.
+
+    Raises:
+      ValueError: for a period below 1.
 
     Exactness: approximate(period); period 1 is the exact block cache. Needs block-causal attention.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.remask.contract import Remask
 from jaxdec.model import Params
 
@@ -20,7 +20,7 @@ from jaxdec.model import Params
 class Backtracking(Remask):
     """See `backtracking`."""
 
-    minimum: int = dataclasses.field(compare=False)
+    minimum: int = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -57,6 +57,8 @@ def backtracking(minimum: int = 2) -> Backtracking:
     Differs from the published rule where fewer than n positions are left: it then takes back fewer than it commits, so
     that every step makes progress; and it takes none back in the first step, when nothing has fallen yet. Confidence is
     that of the position's most probable token, as published.
+
+    Exactness: heuristic.
 
     Source: Saber 2510.18165.
     """

@@ -31,7 +31,7 @@ class Blocks(Schedule):
 
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """By division."""
-        places = jnp.broadcast_to(jnp.arange(length), (prompt.shape[0], length))
+        places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))
         if not self.from_start:
             places = places - prompt[:, None]
         groups, units = (

@@ -13,6 +13,7 @@ import numpy as np
 from jaxdec.decoding import Request
 from jaxdec.diffusion.schedules.contract import Schedule
 from jaxdec.model import Params
+from jaxdec.sampling import is_traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Partition(Schedule):
         """Raises `ValueError` if there are fewer positions than a row asks for."""
         super().check(request, params)
         asked = request.settings.max_new_tokens
-        if isinstance(asked, jax.core.Tracer):  # values are not known yet
+        if is_traced(asked):
             return
         if (budget := int(np.max(asked))) > len(self.table):
             raise ValueError(
@@ -38,7 +39,10 @@ class Partition(Schedule):
 
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """As the table says, from the end of the prompt on."""
-        places = jnp.broadcast_to(jnp.arange(length), (prompt.shape[0], length)) - prompt[:, None]
+        places = (
+            jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))
+            - prompt[:, None]
+        )
         table = jnp.asarray(self.table, jnp.int32)
         groups = jnp.where(places >= 0, table[jnp.clip(places, 0, len(self.table) - 1)], -1)
         return groups, groups

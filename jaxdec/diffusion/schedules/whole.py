@@ -15,8 +15,8 @@ class Whole(Schedule):
 
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """All that is generated in group 0."""
-        places = jnp.broadcast_to(jnp.arange(length), (prompt.shape[0], length))
-        groups = jnp.where(places >= prompt[:, None], 0, -1)
+        places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))
+        groups = jnp.where(places >= prompt[:, None], 0, -1).astype(jnp.int32)
         return groups, groups
 
     def largest(self, room: int) -> tuple[int, int]:

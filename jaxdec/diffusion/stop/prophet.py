@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.contract import Knobs
+from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.stop.contract import Stop
 from jaxdec.model import Params
 
@@ -20,9 +20,9 @@ from jaxdec.model import Params
 class Prophet(Stop):
     """See `prophet`."""
 
-    early: float = dataclasses.field(compare=False)
-    middle: float = dataclasses.field(compare=False)
-    late: float = dataclasses.field(compare=False)
+    early: float = knob_default()
+    middle: float = knob_default()
+    late: float = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -49,6 +49,8 @@ class Prophet(Stop):
 def prophet(early: float = 7.5, middle: float = 5.0, late: float = 2.5) -> Prophet:
     """Early commit: all that is left, once the mean gap between the two highest logits is wide enough.
 
+        commit all  iff  mean over masked i of (l_i(first) - l_i(second)) >= limit(share of the group that is committed)
+
     Args:
       early: limit in the first third of the group, in units of logits (knob `early_gap`).
       middle: limit in the second third (knob `middle_gap`).
@@ -56,6 +58,8 @@ def prophet(early: float = 7.5, middle: float = 5.0, late: float = 2.5) -> Proph
 
     Progress is the share of the group that is committed, which is that of the steps at one token a step. Infinite
     limits change nothing, limits of minus infinity fill a group in one step.
+
+    Exactness: heuristic.
 
     Source: Prophet 2508.19982, over all positions of the group that are still masked.
     """

@@ -32,7 +32,7 @@ class Ancestral(Unmask):
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """Each position by its own coin."""
-        chance = 1 / jnp.maximum(knobs["steps"] - seen.step, 1)
+        chance = jnp.float32(1) / jnp.maximum(knobs["steps"] - seen.step, 1)
         return seen.allowed & (seen.coins() < chance[:, None]), state
 
     def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
@@ -48,6 +48,9 @@ def ancestral(steps: int = 64) -> Ancestral:
 
     Args:
       steps: S, of each group (knob).
+
+    Raises:
+      ValueError: for fewer steps than 1.
 
     Exactness: approximate(steps); converges to `first_hitting`.
 

@@ -47,11 +47,18 @@ def dynamic_threshold(
 ) -> DynamicThreshold:
     """Every position above a threshold if they are at least the step's even quota, else the best of that quota.
 
+        H = {i: c_i > tau};   commit H  if  |H| >= n,  else the n best;   n = m // S, and one more in the first m mod S
+
+    with m positions that the group had to fill.
+
     Args:
       threshold: tau (knob); 1 gives `quota(by, steps=steps)`.
       steps: S, of each group (knob); 0 for a quota of one.
-      by: what is compared. The published score is the warped probability of the drawn token. That looks at the draw,
+      by: c, what is compared. The published score is the warped probability of the drawn token. That looks at the draw,
         and is 1 at temperature 0, where all would be committed at once: use `"max_prob"` there.
+
+    Raises:
+      ValueError: for an unknown score.
 
     Exactness: heuristic.
 

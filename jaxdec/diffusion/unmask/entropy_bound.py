@@ -43,6 +43,8 @@ class EntropyBound(Unmask):
 def entropy_bound(bound: float = 0.35) -> EntropyBound:
     """The surest positions as long as their entropies add up to less than a bound; at least one.
 
+        commit the first n in order of H(p_i),  n the largest with  H(p_1) + ... + H(p_n) < bound
+
     Args:
       bound: in nats (knob); 0 commits one position a step.
 

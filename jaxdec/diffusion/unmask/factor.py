@@ -46,7 +46,10 @@ def factor(factor: float = 1.0, *, by: Score = "max_prob") -> Factor:
 
     Args:
       factor: f (knob).
-      by: the score, in [0, 1].
+      by: c, the score, in [0, 1].
+
+    Raises:
+      ValueError: for an unknown score.
 
     Exactness: heuristic; see `threshold` for what the bound means.
 

@@ -13,7 +13,10 @@ from jaxdec.model import Params
 
 
 def left_to_right() -> "LeftToRight":
-    """One position a step, the leftmost: sequential decoding, token for token."""
+    """One position a step, the leftmost.
+
+    Exactness: token-identical to plain decoding of the model's law from left to right, with the same key.
+    """
     return LeftToRight()
 
 

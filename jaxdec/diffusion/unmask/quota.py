@@ -28,7 +28,7 @@ def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> j
     elif spread == "linear_time":
         count = seen.left // jnp.maximum(steps - step, 1)
     else:
-        done = (step + 1) / steps
+        done = (step + 1).astype(jnp.float32) / steps
         left = jnp.floor(m * jnp.cos(jnp.pi / 2 * done) + 1e-4).astype(jnp.int32)
         count = seen.left - jnp.where(step + 1 >= steps, 0, jnp.maximum(left, 1))
     return jnp.maximum(count, 1)

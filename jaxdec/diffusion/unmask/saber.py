@@ -36,16 +36,26 @@ class Saber(Unmask):
         mean = jnp.where(count > 0, total / jnp.maximum(count, 1), 1.0)
         reveal = top(score, seen.allowed, knobs["minimum"])
         reveal |= seen.allowed & (score > mean[:, None])
-        return reveal, (total + jnp.where(reveal, score, 0).sum(-1), count + reveal.sum(-1))
+        return reveal, (
+            total + jnp.where(reveal, score, 0).sum(-1),
+            count + reveal.sum(-1, dtype=jnp.int32),
+        )
 
 
 def saber(minimum: int = 2) -> Saber:
     """Adaptive acceleration: every position surer than the tokens of the past were on average, and the best n.
 
+        commit i  iff  max p_i > mean of max p over all that were committed before,  or i is among the n best
+
+    In the first step of a group nothing was, and the n best are committed.
+
     Args:
       minimum: n (knob).
 
     Together with `diffusion.backtracking` this is Saber; alone it never takes a token back.
+
+    Raises:
+      ValueError: for n below 1.
 
     Exactness: heuristic.
 

@@ -45,9 +45,14 @@ class Threshold(Unmask):
 def threshold(threshold: float = 0.9, *, by: Score = "max_prob") -> Threshold:
     """Every position whose score exceeds a threshold, and always the best one.
 
+        commit i  iff  c_i > tau  or  c_i is the highest score
+
     Args:
       threshold: tau (knob); 1 commits one position a step. For `by="entropy"` minus a number of nats, such as -0.5.
-      by: what is compared.
+      by: c, what is compared.
+
+    Raises:
+      ValueError: for an unknown score.
 
     Exactness: heuristic. If each of n tokens has a probability of at least 1 - e, and (n + 1) e <= 1, the most
     probable tokens one by one are the most probable joint ones; nothing is promised for sampling.

@@ -2,23 +2,28 @@
 
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.diffuspec import DiffuSpec, DraftLength, diffuspec
-from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, eagle
+from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, PairWindow, eagle
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
-from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads
-from jaxdec.speculative.drafters.input_copy import Anchor, InputCopy, input_copy
+from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
+from jaxdec.speculative.drafters.input_copy import Anchor, InputCopy, find_unique, input_copy
 from jaxdec.speculative.drafters.jacobi import Jacobi, JacobiWindow, jacobi
 from jaxdec.speculative.drafters.lookahead import Grid, Lookahead, Pool, lookahead
 from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree, merge_chains
-from jaxdec.speculative.drafters.model import ModelDrafter, model
+from jaxdec.speculative.drafters.model import ModelDrafter, TokenWindow, model
 from jaxdec.speculative.drafters.prompt_lookup import (
     PromptLookup,
+    check_ngrams,
     find_continuations,
     prompt_lookup,
+    suffix_matches,
 )
+from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.drafters.speculative_jacobi import SpeculativeJacobi, speculative_jacobi
 from jaxdec.speculative.drafters.token_recycling import (
     Successors,
     TokenRecycling,
+    recycle,
+    seed_bigrams,
     token_recycling,
 )
 from jaxdec.speculative.drafters.trigram_tree import Trigrams, TrigramTree, trigram_tree
@@ -41,27 +46,37 @@ __all__ = [
     "Lookahead",
     "LookupTree",
     "ModelDrafter",
+    "PairWindow",
     "Pairs",
     "Pool",
     "PromptLookup",
     "SpeculativeJacobi",
     "Successors",
     "TokenRecycling",
+    "TokenWindow",
     "TrigramTree",
     "Trigrams",
+    "check_ngrams",
     "diffuspec",
     "eagle",
     "find_continuations",
+    "find_unique",
     "frequent_tokens",
     "heads",
+    "hidden_at",
     "input_copy",
     "jacobi",
+    "last_of_each",
+    "likeliest",
     "lookahead",
     "lookup_tree",
     "merge_chains",
     "model",
     "prompt_lookup",
+    "recycle",
+    "seed_bigrams",
     "speculative_jacobi",
+    "suffix_matches",
     "token_recycling",
     "trigram_tree",
     "trimmed",

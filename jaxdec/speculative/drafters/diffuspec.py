@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows
+from jaxdec.decoding import Request, Rows, check_length, check_serves
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -63,7 +62,8 @@ class DiffuSpec(CausalDrafter):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for a request with an order or too long for the model, or missing parameters."""
         super().check(request, params)
-        check_length(self.model, request)
+        check_serves("draft model", self.model, self.own(params))
+        check_length("draft model", self.model, request)
 
     def init(self, params: Params, request: Request, output: Output) -> DraftLength:
         """As many drafts as there can be."""
@@ -74,8 +74,8 @@ class DiffuSpec(CausalDrafter):
         self, params: Params, state: DraftLength, context: Context
     ) -> tuple[DraftTree, jax.Array]:
         """Fills K masks after each row in one forward, and picks the most consistent path through them."""
-        law = self._fill(params, context)
-        path = self._search(law, context)
+        law = self.laws(params, context)
+        path = self.best_path(law, context)
         ends = (path[..., None] == context.settings.stops.eos).any(-1)
         before_end = jnp.cumsum(ends, axis=1) - ends == 0
         first = jnp.argmax(law, axis=-1)
@@ -85,7 +85,7 @@ class DiffuSpec(CausalDrafter):
         mask = (jnp.arange(self.depth) < wanted[:, None]) & before_end
         return DraftTree.chain(path, mask=mask), jnp.minimum(raw, state.length)
 
-    def _fill(self, params: Params, context: Context) -> jax.Array:
+    def laws(self, params: Params, context: Context) -> jax.Array:
         """Log-probabilities `[B, K, V]` of the next K tokens, each apart."""
         rows, mask_token = context.rows, self.model.mask_token
         assert mask_token is not None
@@ -105,7 +105,7 @@ class DiffuSpec(CausalDrafter):
         real = jnp.arange(logits.shape[-1]) != mask_token
         return jax.nn.log_softmax(jnp.where(real, logits, -jnp.inf))
 
-    def _search(self, law: jax.Array, context: Context) -> jax.Array:
+    def best_path(self, law: jax.Array, context: Context) -> jax.Array:
         """The best path `[B, K]` by a beam search over candidates, scored with the bigrams of the row."""
         rows, size = context.rows, law.shape[-1]
         held = jnp.arange(rows.tokens.shape[1] - 1) + 1 < rows.length[:, None]

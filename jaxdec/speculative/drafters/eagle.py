@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows
+from jaxdec.decoding import Request, Rows, check_length
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import likeliest
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.growth import Frontier, Growth, Slots, grow
 from jaxdec.speculative.tree import DraftTree
 
@@ -79,7 +78,7 @@ class EagleDrafter(Grown, CausalDrafter):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for a request with an order or too long for the network, or missing parameters."""
         super().check(request, params)
-        check_length(self.model, request)
+        check_length("draft model", self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Pairs:
         """A cache of the prompts' pairs but for the last, which holds the pending token.
@@ -173,6 +172,8 @@ class EagleDrafter(Grown, CausalDrafter):
 def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") -> EagleDrafter:
     """Drafts with a network that predicts the target's next feature from pairs of a feature and the token after it.
 
+        f'_{i+1}, q(x_{i+2} | x_{<=i+1}) = network((f_1, x_2), ..., (f_i, x_{i+1})),   f the target's, f' predicted
+
     The drafter keeps a cache of its own, of committed pairs with the target's true features. A proposal feeds the pairs
     that the cache lacks together with the nodes so far, whose features are predicted ones, once a level: nothing
     provisional is ever written. A prompt of one token has no pair and is decoded plainly for one step.
@@ -182,6 +183,10 @@ def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") ->
       growth: from `jaxdec.growth`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
         no more.
       name: of its parameters in the `params` of `generate`.
+
+    Raises:
+      ValueError: where the request is, for a network of another vocabulary or width, or one that cannot read as far as
+        the request goes.
 
     Exactness: that of the verifier.
     Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`.

@@ -51,7 +51,8 @@ def find_unique(
     sizes = jnp.arange(1, max_ngram + 1)
     occurrences = (longest[:, None] >= sizes).sum(0)
     unique = (occurrences == 1) & (sizes <= length - prompt_length)
-    return jnp.argmax(longest >= sizes[jnp.argmax(unique)]) + 1, unique.any()
+    place = jnp.argmax(longest >= sizes[jnp.argmax(unique)]) + 1
+    return place.astype(jnp.int32), unique.any()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,8 @@ class InputCopy(CausalDrafter):
 def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     """Drafts the prompt's own text from where the output has got to: for outputs close to their input.
 
+        x_j = prompt[a + j],   j = 0, ..., `length` - 1,   a the place after the part of the prompt that was copied last
+
     The output is thought to begin as the prompt does. At a mismatch the place is let go and found anew: after the
     shortest suffix of the output that occurs in the prompt exactly once. While there is none, nothing is drafted.
 
@@ -102,6 +105,7 @@ def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     Raises:
       ValueError: for sizes below 1.
 
+    Exactness: that of the verifier.
     Source: input-guided aggressive decoding (IAD), 2205.10350, with suffixes of up to 3 words; bytes need longer ones.
     The whole rest of the input is drafted there, here `length` tokens a step, and the place is kept between steps.
     """

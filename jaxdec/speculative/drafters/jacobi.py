@@ -88,6 +88,8 @@ class Jacobi(CausalDrafter):
 def jacobi(model: Model, *, length: int = 8) -> Jacobi:
     """Guesses the next tokens by the most probable ones after the last guesses, with no draft model.
 
+        g'_j = argmax p(. | committed text, g_{<j}),   j = 1, ..., m,   g the guesses of the forward before
+
     The window slides: each forward commits the leading run of guesses that it confirms and one token more, and what it
     answers after the others are the next guesses. Places that are new to the window repeat the token to their left.
 
@@ -98,6 +100,7 @@ def jacobi(model: Model, *, length: int = 8) -> Jacobi:
     Raises:
       ValueError: if `length < 1`.
 
+    Exactness: that of the verifier.
     Source: Jacobi decoding, 2305.10427, in the sliding form. The guesses are chosen, so that any verifier serves.
     """
     check_sizes(length=length)

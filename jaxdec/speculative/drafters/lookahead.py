@@ -147,6 +147,8 @@ class Lookahead(CausalDrafter):
 def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 7) -> Lookahead:
     """Guesses n-grams that the target produced in Jacobi iterations on later positions, and iterates on.
 
+        grid[l + 1, j] = argmax p(. | committed text, grid[0, <= j], grid[1, j], ..., grid[l, j])
+
     One forward scores a grid of `N - 1` levels and `W` columns of guesses at the positions ahead, of which each column
     becomes an n-gram with the target's answer to it, and up to G n-grams of the pool that begin with the pending token.
     All hang off the pending token as one tree, so that a token of the grid can be accepted like any other draft.
@@ -160,6 +162,7 @@ def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 
     Raises:
       ValueError: if `ngram < 2`, `columns < 1` or `guesses < 1`.
 
+    Exactness: that of the verifier.
     Source: 2402.02057, with its defaults. Here the grid starts with the end of the prompt rather than random tokens,
     the prompt's n-grams are in the pool, and a grid moves as many columns as tokens were committed. Answers are the
     most probable tokens. Memory: `V G N` integers a row.

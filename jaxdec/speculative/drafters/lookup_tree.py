@@ -40,7 +40,9 @@ def merge_chains(
     above = jnp.pad(slot[:, :-1], ((0, 0), (1, 0)), constant_values=-1).reshape(-1)
     cost = (depth + chain) * width + chain  # a parent costs less than its children
     order = jnp.argsort(jnp.where(real, cost, jnp.iinfo(jnp.int32).max).reshape(-1), stable=True)
-    place = jnp.zeros(chains.size, jnp.int32).at[order].set(jnp.arange(chains.size))
+    place = (
+        jnp.zeros(chains.size, jnp.int32).at[order].set(jnp.arange(chains.size, dtype=jnp.int32))
+    )
     kept = jnp.pad(order, (0, max(nodes - chains.size, 0)))[:nodes]
     exists = real.reshape(-1)[kept] & (jnp.arange(nodes) < chains.size)
     parents = jnp.where(above[kept] < 0, -1, place[above[kept]])
@@ -99,6 +101,7 @@ def lookup_tree(
     Raises:
       ValueError: for sizes below 1, or if not `1 <= min_ngram <= max_ngram`.
 
+    Exactness: that of the verifier.
     Source: ours, after prompt lookup decoding (Saxena, 2023) and the merged trees of 2305.09781.
     """
     check_sizes(length=length, nodes=nodes, matches=matches)

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, prefill
+from jaxdec.decoding import Request, Rows, check_serves, prefill
 from jaxdec.model import Inputs, Model, Output, Params, score
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.growth import Frontier, Growth, Slots, chain, grow
 from jaxdec.speculative.tree import DraftTree
 
@@ -69,13 +68,7 @@ class ModelDrafter(Grown):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for missing parameters, or a model that cannot read the request or predict its tokens."""
         super().check(request, params)
-        if request.order is not None and not self.model.any_subset:
-            raise ValueError("the draft model is causal, but the request fills an order of its own")
-        if request.order is None and not self.model.causal:
-            raise ValueError(
-                "the draft model fills gaps or canvases and predicts no next token, but the request is causal"
-            )
-        check_length(self.model, request)
+        check_serves("draft model", self.model, self.own(params).source, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Any:
         """A cache that holds the prompts but for their last tokens."""
@@ -132,7 +125,7 @@ class ModelDrafter(Grown):
             here = fed.scored & (fed.parents == above[:, None]) & (above >= -1)[:, None]
             here &= fed.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)
             here &= (place < known)[:, None]
-            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2)
+            slot = jnp.where(here.any(-1), jnp.argmax(here, axis=-1), -2).astype(jnp.int32)
             return slot, slot
 
         _, path = jax.lax.scan(walk, jnp.full_like(known, -1), jnp.arange(size))
@@ -152,6 +145,10 @@ def model(
 ) -> ModelDrafter:
     """Drafts with a small causal model: a chain of `length` tokens a step, or whatever tree a growth rule makes.
 
+        x_d ~ q(. | committed text, x_{<d}),   d = 1, ..., D,   q the small model's law under the target's warp
+
+    The model has a cache of its own. With a model that answers queries it drafts in the order of an any-subset request.
+
     Args:
       model: a model with the target's vocabulary.
       length: drafts of a chain, at least 1; 6 if nothing else is given.
@@ -162,6 +159,9 @@ def model(
       ValueError: if `length < 1`, both a length and a growth rule are given, or the model is none. A model of another
         vocabulary, one that cannot read as far as the request goes, and one that predicts no next token for a causal
         request, or answers no queries for one with an order, are refused where the request is.
+
+    Exactness: that of the verifier.
+    Source: Leviathan et al., 2211.17192; Chen et al., 2302.01318; that of the growth rule for trees.
     """
     if not isinstance(model, Model):
         raise ValueError(f"model must be a jaxdec.Model, got {type(model).__name__}")

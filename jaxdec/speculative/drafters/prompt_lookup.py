@@ -84,6 +84,10 @@ class PromptLookup(CausalDrafter):
 def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) -> PromptLookup:
     """Drafts by n-gram lookup in the prompt and the text generated so far, in-graph.
 
+        x_j = text[i + j],   j = 1, ..., `length`,   i < t the last place with text(i - n, i] = text(t - n, t]
+
+    where t is the place of the last token, for the largest n from `min_ngram` to `max_ngram` that has such a place.
+
     Args:
       length: drafts a step at most, at least 1.
       max_ngram: the longest suffix that is looked up.
@@ -92,6 +96,7 @@ def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) ->
     Raises:
       ValueError: if `length < 1` or not `1 <= min_ngram <= max_ngram`.
 
+    Exactness: that of the verifier.
     Source: prompt lookup decoding (Saxena, 2023; code release) and the input-guided aggressive decoding of 2205.10350.
     The most recent of the longest matches is taken, and continuations shorter than `length` are used too.
     """

@@ -35,7 +35,9 @@ class Successors:
     count: jax.Array
 
 
-def seed(tokens: jax.Array, count: jax.Array, prompt: jax.Array, length: jax.Array) -> Successors:
+def seed_bigrams(
+    tokens: jax.Array, count: jax.Array, prompt: jax.Array, length: jax.Array
+) -> Successors:
     """Puts the bigrams of a prompt into the table of one row, each to the front of its list: the latest leads.
 
     Args:
@@ -103,7 +105,7 @@ class TokenRecycling(CausalDrafter):
         batch = len(request.lengths)
         tokens = jnp.zeros((batch, self.vocab_size, self.width), jnp.int32)
         count = jnp.zeros((batch, self.vocab_size), jnp.int32)
-        return jax.vmap(seed)(tokens, count, request.prompt, request.lengths)
+        return jax.vmap(seed_bigrams)(tokens, count, request.prompt, request.lengths)
 
     def propose(
         self, params: Params, state: Successors, context: Context
@@ -162,6 +164,7 @@ def token_recycling(
       ValueError: for sizes below 1, rates that are not a falling law, more of them than tokens, or if there is no such
         tree.
 
+    Exactness: that of the verifier.
     Source: 2408.08696. The shape is computed from rates and not the paper's, and the table starts with the prompt.
     Memory: `V k` integers a row.
     """

@@ -88,7 +88,7 @@ class Trigrams:
 
         Level by level the N best are expanded; a path is never likelier than a part of it, so none is missed.
         """
-        pairs, reached, above = pair[None], jnp.ones(1), jnp.full(1, -1)
+        pairs, reached, above = pair[None], jnp.ones(1, jnp.float32), jnp.full(1, -1, jnp.int32)
         levels, size = [], 0
         for _ in range(depth):
             _, tokens, weights = self.at(pairs)
@@ -102,7 +102,7 @@ class Trigrams:
             size += len(best)
         reached, tokens, parents = (jnp.concatenate(parts) for parts in zip(*levels, strict=True))
         order = jnp.argsort(-reached, stable=True)  # parents first, also among equals
-        place = jnp.zeros(size, jnp.int32).at[order].set(jnp.arange(size))
+        place = jnp.zeros(size, jnp.int32).at[order].set(jnp.arange(size, dtype=jnp.int32))
         kept = jnp.pad(order, (0, max(nodes - size, 0)))[:nodes]
         exists = (reached[kept] > 0) & (jnp.arange(nodes) < size)
         parents = jnp.where(parents[kept] < 0, -1, place[parents[kept]])
@@ -132,7 +132,7 @@ class TrigramTree(CausalDrafter):
             def add(table, place):
                 text = jax.lax.dynamic_slice(prompt, (place,), (3,))
                 real = (place + 2 < length)[None]
-                one = jnp.ones((1, 1))
+                one = jnp.ones((1, 1), jnp.float32)
                 return table.learn(text[None, :2], real, text[None, 2:], one, self.memory), None
 
             table = Trigrams.empty(self.buckets, self.slots)
@@ -192,6 +192,7 @@ def trigram_tree(
     Raises:
       ValueError: for sizes below 1, more slots than tokens, or another memory.
 
+    Exactness: that of the verifier.
     Source: ADED, 2407.12021, whose table this is. Its search over trees by simulations is replaced by what they look
     for, the paths of the highest probability, found exactly and at once; its constants are not used. There is no
     corpus and no back-off. Memory: `2 R (k + 1)` numbers a row.

@@ -33,6 +33,8 @@ class _Trimmed:
 def trimmed(drafter: ModelDrafter, keep: Iterable[int]) -> ModelDrafter:
     """The same drafter, which never proposes a token that is not kept.
 
+        q'(v) = q(v) / sum of q over the tokens kept,   0 for all others
+
     The law that it states is the one that it draws from, so nothing changes in what the target emits: tokens that are
     not kept come from the target alone. Keep what ends a sequence, and the marks of a format.
 
@@ -43,6 +45,7 @@ def trimmed(drafter: ModelDrafter, keep: Iterable[int]) -> ModelDrafter:
     Raises:
       ValueError: if nothing is kept, or a token is outside of the vocabulary.
 
+    Exactness: that of the verifier.
     Source: 2506.22694. Only the law is edited here: all V logits are computed and V - k of them dropped. With a
     vocabulary of bytes that is all there is to do; to save time on a large one, multiply by the k rows of the head.
     """

@@ -11,6 +11,7 @@ from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblin
 from jaxdec.speculative.growth.slots import Slots
 from jaxdec.speculative.growth.stochastic_beam import StochasticBeam, stochastic_beam
 from jaxdec.speculative.growth.threshold import ThresholdGrowth, threshold
+from jaxdec.speculative.growth.weighed import Weighed, budgeted, largest, selected
 
 __all__ = [
     "BestFirst",
@@ -24,13 +25,17 @@ __all__ = [
     "Slots",
     "StochasticBeam",
     "ThresholdGrowth",
+    "Weighed",
     "best_first",
+    "budgeted",
     "chain",
     "fixed",
     "greedy_siblings",
     "grow",
     "independent",
+    "largest",
     "own_noise",
+    "selected",
     "stochastic_beam",
     "threshold",
     "without_earlier_siblings",

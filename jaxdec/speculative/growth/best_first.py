@@ -27,7 +27,7 @@ class BestFirst(Weighed):
         own, tokens = jax.lax.top_k(laws.estimate, self.siblings)
         flat = lambda x: x.reshape(batch, -1)
         value = flat(frontier.value[..., None] + own)
-        parents = jnp.repeat(jnp.arange(self.width), self.siblings)
+        parents = jnp.repeat(jnp.arange(self.width, dtype=jnp.int32), self.siblings)
         parents = jnp.broadcast_to(parents, value.shape)
         mask = frontier.mask[:, parents[0]] & (value > -jnp.inf)
         value = jnp.where(mask, value, -jnp.inf)
@@ -40,6 +40,8 @@ class BestFirst(Weighed):
 
 def best_first(nodes: int, depth: int, *, width: int = 8, siblings: int = 8) -> BestFirst:
     """The `nodes` likeliest paths among those that a beam search met: the dynamic tree of EAGLE-2.
+
+        v(x_1 ... x_d) = q(x_1) q(x_2 | x_1) ... q(x_d | x_{<d}),   the N nodes of the largest v
 
     At each depth the `width` likeliest nodes are expanded, `siblings` children each; at the end the best of all are
     kept. Nodes are chosen, not drawn, so their law is one-hot. With a verifier that shares its noise, likely means

@@ -7,6 +7,8 @@ from jaxdec.speculative.tree import RankTree
 def chain(length: int) -> Fixed:
     """A single path of `length` draws.
 
+        x_d ~ q(. | x_{<d}),   d = 1, ..., `length`
+
     Raises:
       ValueError: if `length < 1`.
 

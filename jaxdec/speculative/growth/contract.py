@@ -167,7 +167,7 @@ class Growth(Part, abc.ABC):
     def expanded(self, params: Params, depth: jax.Array, children: Children) -> jax.Array:
         """int32 `[B, F]`, which of the children form the next frontier."""
         batch = children.tokens.shape[0]
-        return jnp.broadcast_to(jnp.arange(self.frontier), (batch, self.frontier))
+        return jnp.broadcast_to(jnp.arange(self.frontier, dtype=jnp.int32), (batch, self.frontier))
 
     def finish(self, params: Params, tree: DraftTree, value: jax.Array) -> DraftTree:
         """The tree to propose, from all D C nodes that were drawn, level by level, and their values `[B, D C]`."""

@@ -44,7 +44,7 @@ def grow(
     zeros = jnp.zeros(none.shape, jnp.float32)
     pending = jnp.broadcast_to(rows.pending[:, None], none.shape)
     frontier = Frontier(pending, none, first, none - 1, zeros, zeros)
-    temperature = jnp.ones((batch,)) if warp.temperature is None else warp.temperature
+    temperature = jnp.ones((batch,), jnp.float32) if warp.temperature is None else warp.temperature
     temperature = jnp.broadcast_to(temperature, (batch,))[:, None, None]
     history = rows.history
     if history is not None:
@@ -70,6 +70,7 @@ def grow(
             value=take(children.value),
             path=take(children.path),
         )
+        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, frontier)
         if history is not None:
             counts = jnp.take_along_axis(history.generated, after.parents[..., None], axis=1)
             counts += jax.nn.one_hot(after.tokens, counts.shape[-1], dtype=counts.dtype)
@@ -79,7 +80,7 @@ def grow(
         return (carry, after, history), out
 
     state = carry, frontier, history
-    (carry, _, _), levels = jax.lax.scan(level, state, jnp.arange(growth.depth))
+    (carry, _, _), levels = jax.lax.scan(level, state, jnp.arange(growth.depth, dtype=jnp.int32))
     flat = lambda x: x.swapaxes(0, 1).reshape(batch, -1, *x.shape[3:])
     tokens, parents, mask, q, value = jax.tree.map(flat, levels)
     # A node whose parent is no node is none either, and hangs off the pending token.

@@ -40,7 +40,7 @@ class Independent(Growth):
         # A chain that agrees with an earlier one so far hangs off that one: `same` is [B, F, F].
         siblings = frontier.parents[:, :, None] == frontier.parents[:, None, :]
         same = siblings & (frontier.tokens[:, :, None] == frontier.tokens[:, None, :])
-        parents = jnp.where(depth == 0, 0, jnp.argmax(same, axis=-1))
+        parents = jnp.where(depth == 0, 0, jnp.argmax(same, axis=-1).astype(jnp.int32))
         law = laws.at(parents)
         noise = own_noise(context, depth, size)
         tokens = jnp.argmax(law + noise, axis=-1).astype(jnp.int32)
@@ -51,6 +51,8 @@ class Independent(Growth):
 
 def independent(chains: int, length: int) -> Independent:
     """Chains that are drawn independently of one another, with replacement; equal beginnings are scored once.
+
+        x_d^(c) ~ q(. | x_{<d}^(c)),   d = 1, ..., `length`,   c = 1, ..., k
 
     A node whose earlier sibling carries the same token has no children: they hang off that sibling.
 

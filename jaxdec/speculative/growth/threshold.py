@@ -39,7 +39,7 @@ class ThresholdGrowth(Weighed):
         mask = frontier.mask[..., None] & (slot >= self.least) & (own > -jnp.inf)
         mask = jnp.cumprod(mask, axis=-1).astype(bool)
         flat = lambda x: x.reshape(batch, -1)
-        parents = jnp.repeat(jnp.arange(self.width), self.siblings)
+        parents = jnp.repeat(jnp.arange(self.width, dtype=jnp.int32), self.siblings)
         parents = jnp.broadcast_to(parents, (batch, self.drawn))
         tokens, mask = flat(tokens).astype(jnp.int32), flat(mask)
         value = jnp.where(mask, flat(frontier.value[..., None] + own), -jnp.inf)

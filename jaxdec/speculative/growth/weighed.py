@@ -63,7 +63,7 @@ def selected(tree: DraftTree, index: jax.Array) -> DraftTree:
     """The nodes `index [B, N]`, parents before children, with their parents among them."""
     take = lambda x: jnp.take_along_axis(x, index, axis=1)
     above = take(tree.parents)
-    parents = jnp.argmax(above[:, :, None] == index[:, None, :], axis=-1)
+    parents = jnp.argmax(above[:, :, None] == index[:, None, :], axis=-1).astype(jnp.int32)
     mask = take(tree.mask)
     parents = jnp.where(mask & (above >= 0), parents, -1)
     q = None if tree.q is None else jnp.take_along_axis(tree.q, index[..., None], axis=1)

@@ -59,6 +59,7 @@ class BlockVerification(RatioVerifier):
     """Block verification: accepts the longest prefix that passes as a whole; see `block_law`.
 
     Exactness: distribution-identical; at temperature 0 the same tokens as plain decoding.
+    Source: 2403.10444.
     """
 
     chains_only: bool = True

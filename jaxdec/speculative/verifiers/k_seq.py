@@ -68,6 +68,7 @@ class KSeq(RatioVerifier):
     """K-SEQ on trees whose siblings were drawn independently from one law, such as chains; see `kseq_law`.
 
     Exactness: distribution-identical; at temperature 0 the same tokens as plain decoding.
+    Source: 2310.15141.
     """
 
     needs_independence: bool = True

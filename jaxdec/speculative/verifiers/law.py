@@ -117,6 +117,10 @@ def randomness(tree: DraftTree, context: Context) -> tuple[jax.Array, jax.Array]
 def _laws(tree: DraftTree, log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Target and draft probabilities; a chosen draft has a one-hot law, one that the target drew the target's."""
     p = jnp.exp(log_probs)
-    q = jax.nn.one_hot(tree.tokens, p.shape[-1]) if tree.q is None else jnp.exp(tree.q)
+    q = (
+        jax.nn.one_hot(tree.tokens, p.shape[-1], dtype=p.dtype)
+        if tree.q is None
+        else jnp.exp(tree.q)
+    )
     # Equal bit for bit, so that the test of such a draft cannot fail by rounding.
     return p, jnp.concatenate([p[:, : tree.target_drawn], q[:, tree.target_drawn :]], axis=1)

@@ -60,6 +60,7 @@ class RecursiveRejection(RatioVerifier):
     A chain is judged as by `TokenRatio`.
 
     Exactness: distribution-identical; at temperature 0 the same tokens as plain decoding.
+    Source: 2305.09781, 2402.14160; 2502.18779 and 2411.05289 for greedy siblings.
     """
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:

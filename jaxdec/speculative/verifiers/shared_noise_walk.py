@@ -30,6 +30,7 @@ class SharedNoiseWalk(Verifier):
     drafter that draws with the same noise agrees more often.
 
     Exactness: token-identical at every temperature.
+    Source: Gumbel noise shared with the drafter, 2408.07978 (drafter-invariant speculative decoding); trees are ours.
     """
 
     exactness: Exactness = Exactness.TOKEN_IDENTICAL

@@ -9,7 +9,12 @@ from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.cases import CASES, NEVER, OFF, VOCAB, Case, Kind, pair
 from jaxdec.testing.battery.check import ALL, LAW, LOOPS, PARTS, check
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
-from jaxdec.testing.battery.identity import check_broken_model, check_identity, twin
+from jaxdec.testing.battery.identity import (
+    check_broken_model,
+    check_identity,
+    compare_with_twin,
+    twin,
+)
 from jaxdec.testing.battery.law import FALSE_POSITIVE_RATE, check_law
 from jaxdec.testing.battery.progress import check_bounded
 from jaxdec.testing.battery.record import check_full_cache, check_record
@@ -22,7 +27,7 @@ from jaxdec.testing.battery.rows import (
     check_stream,
 )
 from jaxdec.testing.battery.stops import check_stops
-from jaxdec.testing.battery.subject import Counted, Factory, Row, Run, Subject, compare
+from jaxdec.testing.battery.subject import Counted, Factory, Row, Run, Subject, built, compare
 
 __all__ = [
     "ALL",
@@ -44,6 +49,7 @@ __all__ = [
     "Row",
     "Run",
     "Subject",
+    "built",
     "check",
     "check_alone",
     "check_bounded",
@@ -62,6 +68,7 @@ __all__ = [
     "check_stops",
     "check_stream",
     "compare",
+    "compare_with_twin",
     "pair",
     "twin",
 ]

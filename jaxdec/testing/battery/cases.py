@@ -178,7 +178,8 @@ def order(cases: list[Case], capacity: int) -> Order:
             table[i] = places(case, RANKS)[:capacity]
         else:
             table[i, : sizes[i]] = places(case, sizes[i])
-    return Order(*(jnp.asarray(x, jnp.int32) for x in (table, lengths, sizes)))
+    whole = lambda x: jnp.asarray(x, jnp.int32)
+    return Order(whole(table), whole(lengths), whole(sizes))
 
 
 def arrays(cases: list[Case], width: int = WIDTH, padding: int = 0) -> dict[str, Any]:

@@ -6,15 +6,19 @@ import jax
 import numpy as np
 
 from jaxdec import decoding, generation
-from jaxdec.testing.battery.cases import CASES, FILLERS
+from jaxdec.testing.battery.cases import CASES, FILLERS, Kind
 from jaxdec.testing.battery.progress import Watch
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import Subject, compare, rows_of
+from jaxdec.testing.battery.subject import COUNTS, Subject, compare, rows_of
+
+OWN_COUNTS = tuple(name for name in COUNTS if name not in ("target_rows", "draft_forwards"))
+"""Of a row alone: a forward may be as wide, and drafts as many, as a neighbour needs (`adaptive`)."""
 
 
 def check_neighbours(subject: Subject) -> None:
     """A row is the same with other neighbours, at another place of the batch and with other padding."""
     keys = subject.keys
+    counts = COUNTS if subject.kind is Kind.CANVAS else OWN_COUNTS
     for parity, filler in enumerate(FILLERS):
         cases, order = [], np.roll(np.arange(len(CASES))[::-1], parity)
         for place in order:
@@ -22,7 +26,7 @@ def check_neighbours(subject: Subject) -> None:
         widest = max(len(case.prompt) for case in cases)
         run = subject.run(cases, keys=keys[order], width=widest, padding=5)
         for case in CASES[parity::2]:
-            compare(subject.free[case.name], run[case.name], "with other neighbours")
+            compare(subject.free[case.name], run[case.name], "with other neighbours", counts)
 
 
 def check_chunked(subject: Subject) -> None:
@@ -76,4 +80,4 @@ def check_alone(subject: Subject) -> None:
         state = decoding.init(subject.decoder, subject.params, request)
         state, record = decoding.run(subject.decoder, subject.params, state, key)
         alone = rows_of(generation.result(state, record), [case])
-        compare(subject.free[case.name], alone[case.name], "alone")
+        compare(subject.free[case.name], alone[case.name], "alone", OWN_COUNTS)

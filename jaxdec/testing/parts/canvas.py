@@ -80,7 +80,7 @@ def check_span_rule(rule: schedules.SpanRule, sees: Callable[[int, int], bool]) 
     number, last = (np.asarray(x) for x in rule.numbers(jnp.asarray(units)))
     for (a, i), (b, j) in itertools.product(enumerate(units.tolist()), repeat=2):
         found = number[b] <= number[a] <= last[b]
-        assert found == sees(i, j), f"{rule}: unit {i} sees unit {j}: {found}"
+        assert found == sees(int(i), int(j)), f"{rule}: unit {i} sees unit {j}: {found}"
 
 
 def transformer() -> tuple[Model, Any]:

@@ -123,7 +123,8 @@ def check_orders() -> None:
     for b in range(3):
         places[b, : size[b]] = rng.permutation(size[b])
     places[:, :][np.arange(12) >= size[:, None]] = 99  # padding, which nobody may read
-    order = Order(*(jnp.asarray(x, jnp.int32) for x in (places, visible, size)))
+    given = [jnp.asarray(x, jnp.int32) for x in (places, visible, size)]
+    order = Order(given[0], given[1], given[2])
     ranks = np.broadcast_to(np.arange(15), (3, 15))
     want = np.stack([places[b][np.minimum(ranks[b], size[b] - 1)] for b in range(3)])
     np.testing.assert_array_equal(order.at(jnp.asarray(ranks)), want, "places of ranks")

@@ -1,4 +1,4 @@
-"""Rows can take the past of others: the state of every drafter moves with them."""
+"""States: rows can take the past of others, and a step keeps the types of all that it carries."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import pytest
 
 import jaxdec
 from jaxdec import any_subset, drafters, growth
+from jaxdec.decoding import take_rows
 from jaxdec.model import Heads
 from jaxdec.speculative import Drafter, RankTree
 from jaxdec.testing import oracles
@@ -68,35 +69,85 @@ def test_every_drafter_is_here():
     assert set(makers(any_subset)) == set(IN_ORDER)
 
 
-def moved(state):
-    """The state in which each row has the past of the row that `SOURCE` names; settings are those of all rows."""
-    taken = {
-        name: jax.tree.map(lambda x: x[SOURCE], getattr(state, name))
-        for name in ("rows", "cache", "draft")
-    }
-    return dataclasses.replace(state, **taken)
+def asked(decoder, in_order, penalty=None):
+    """A request for a decoder."""
+    lengths, order = LENGTHS, None
+    if in_order:
+        visible = np.zeros((3, 24), bool)
+        visible[:, [0, 3, 4]] = True
+        lengths, order = np.full(3, 3), any_subset.lattice(visible)
+    return jaxdec.prepare(
+        decoder,
+        BOTH,
+        PROMPT,
+        lengths=lengths,
+        max_new_tokens=20,
+        temperature=0.9,
+        frequency_penalty=penalty,
+        order=order,
+    )
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, *IN_ORDER])
 def test_the_state_moves_with_its_rows(name):
     decoder = jaxdec.speculative(MODEL, drafter={**CAUSAL, **IN_ORDER}[name]())
-    order = None
-    if name in IN_ORDER:
-        visible = np.zeros((3, 24), bool)
-        visible[:, [0, 3, 4]] = True
-        order = any_subset.lattice(visible)
-    lengths = LENGTHS if order is None else np.full(3, 3)
-    request = jaxdec.prepare(
-        decoder, BOTH, PROMPT, lengths=lengths, max_new_tokens=20, temperature=0.9, order=order
-    )
+    request = asked(decoder, name in IN_ORDER)
     keys, step = jax.random.split(jax.random.key(1), 3), jax.jit(decoder.step)
     state = jaxdec.decoding.init(decoder, BOTH, request)
     for array in jax.tree.leaves(state.draft):
         assert array.shape[0] == 3
     for _ in range(2):
         state, _ = step(BOTH, state, keys)
-    after = moved(state)
+    after = take_rows(state, SOURCE)
     for _ in range(2):
         state, info = step(BOTH, state, keys)
         after, same = step(BOTH, after, keys[SOURCE])
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[SOURCE], y), info, same)
+
+
+GROWTHS = {
+    "independent": growth.independent(2, 2),
+    "stochastic_beam": growth.stochastic_beam(2, 2),
+    "threshold": growth.threshold(5, 2, width=2, siblings=2),
+    "best_first": growth.best_first(5, 2, width=2, siblings=3),
+    "greedy_siblings": growth.greedy_siblings(RankTree.branching((2, 1))),
+}
+CHAIN = drafters.model(MODEL, length=2)
+RULES = ("TokenRatio", "BlockVerification", "RecursiveRejection", "KSeq", "TypicalAcceptance")
+DECODERS = {
+    **{
+        name: lambda make=make: jaxdec.speculative(MODEL, drafter=make())
+        for name, make in {**CAUSAL, **IN_ORDER}.items()
+    },
+    **{
+        name: lambda rule=rule: jaxdec.speculative(
+            MODEL, drafter=drafters.model(MODEL, growth=rule)
+        )
+        for name, rule in GROWTHS.items()
+    },
+    **{
+        name: lambda name=name: jaxdec.speculative(
+            MODEL, drafter=CHAIN, verifier=getattr(jaxdec.verifiers, name)()
+        )
+        for name in RULES
+    },
+    "adaptive": lambda: jaxdec.adaptive(
+        lambda n: jaxdec.speculative(MODEL, drafter=drafters.model(MODEL, length=n)), (1, 2)
+    ),
+    "parallel": lambda: any_subset.parallel_sampling(MODEL, width=3),
+}
+
+
+@pytest.mark.parametrize("penalty", [None, 0.3])
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_step_keeps_the_types_of_its_state(name, penalty):
+    """In 64-bit mode too, where plain integers are wider than what the loop carries; nothing is compiled."""
+    decoder = DECODERS[name]()
+    with jax.enable_x64(True):
+        request = asked(decoder, name in IN_ORDER or name == "parallel", penalty)
+        keys = jax.random.split(jax.random.key(1), 3)
+        state = jax.eval_shape(decoder.init, BOTH, request)
+        after, info = jax.eval_shape(decoder.step, BOTH, state, keys)
+    typed = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert typed(after) == typed(state)
+    assert not [x.dtype for x in jax.tree.leaves(info) if x.dtype in ("int64", "float64")]

@@ -1,0 +1,115 @@
+"""Families of drafters, and the verifiers that judge what they draft: a method is one with one."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from jaxdec.catalogue.method import Method, Parts, Sample
+from jaxdec.decoding import Decoder
+from jaxdec.model import Model, Params
+from jaxdec.speculative import Drafter, Verifier, speculative, verifiers
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A verifier, as a row.
+
+    Attributes:
+      make: builds it.
+      title: what the title of a method says of it.
+      paper: where it comes from, if not from the drafters' own papers.
+    """
+
+    make: Callable[[], Verifier]
+    title: str
+    paper: str = ""
+
+
+RULES = {
+    "walk": Rule(verifiers.SharedNoiseWalk, "shared-noise walk"),
+    "token": Rule(verifiers.TokenRatio, "token ratio rule", "2211.17192"),
+    "block": Rule(verifiers.BlockVerification, "block verification", "2403.10444"),
+    "recursive": Rule(verifiers.RecursiveRejection, "recursive rejection", "2402.14160"),
+    "kseq": Rule(verifiers.KSeq, "K-SEQ", "2310.15141"),
+    "typical": Rule(verifiers.TypicalAcceptance, "typical acceptance", "2401.10774"),
+}
+VERIFIERS: dict[str, Callable[[], Verifier]] = {name: rule.make for name, rule in RULES.items()}
+TREES = ("walk", "recursive")
+"""Verifiers that judge trees of any drafter."""
+
+SampleDrafter = Callable[[Model, Model], Drafter | tuple[Drafter, Mapping[str, Params]]]
+"""Builds a drafter, and the params of its parts, for the battery: see `jaxdec.testing.check`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Drafters that go with several verifiers.
+
+    Attributes:
+      name: of the methods; with another verifier than the walk, followed by a dash and the verifier.
+      title: what drafts.
+      paper: where that comes from.
+      drafter: builds the drafter; raises `ValueError` for parts that are missing or impossible.
+      verifiers: names in `RULES`.
+      draft: the checkpoint that drafts unless another is named; empty if none does.
+      tests: see `Method`.
+      benchmarks: of the walk, and of the others.
+      sample: builds the drafter that the battery tests; the family's own, of `Parts.small`, if not given.
+      variants: of the method with the walk; see `Method`.
+    """
+
+    name: str
+    title: str
+    paper: str
+    drafter: Callable[[Parts], Drafter]
+    verifiers: tuple[str, ...]
+    draft: str = ""
+    tests: str = "tests/conformance/test_methods.py"
+    benchmarks: tuple[str, str] = ("speculation", "speculation")
+    sample: SampleDrafter | None = None
+    variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)
+
+    def rows(self) -> list[Method]:
+        """One method a verifier."""
+        return [self._row(verifier) for verifier in self.verifiers]
+
+    def _row(self, verifier: str) -> Method:
+        rule = RULES[verifier]
+        papers = self.paper
+        if rule.paper not in papers:
+            papers = f"{papers}, {rule.paper}".strip(", ")
+        walk = verifier == "walk"
+
+        def make(parts: Parts) -> Decoder:
+            return speculative(parts.target, drafter=self.drafter(parts), verifier=rule.make())
+
+        def sample(target: Model, draft: Model) -> tuple[Decoder, Mapping[str, Params]]:
+            if self.sample is None:
+                return make(Parts.small(target, draft)), {}
+            made = self.sample(target, draft)
+            drafter, params = made if isinstance(made, tuple) else (made, {})
+            return speculative(target, drafter=drafter, verifier=rule.make()), params
+
+        return Method(
+            name=self.name if walk else f"{self.name}-{verifier}",
+            title=f"{self.title}, {rule.title}",
+            paper=papers,
+            exactness=rule.make().exactness,
+            make=make,
+            tests=self.tests,
+            benchmark=self.benchmarks[0 if walk else 1],
+            draft=self.draft,
+            sample=sample,
+            variants=self.variants if walk else {},
+        )
+
+
+def draft_model(parts: Parts) -> Model:
+    """The small model of the parts.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    if not isinstance(parts.draft, Model):
+        got = "none" if parts.draft is None else "draft heads"
+        raise ValueError(f"drafting with a model needs a draft model, got {got}")
+    return parts.draft

@@ -1,0 +1,96 @@
+"""Speculation without a second model: from the prompt, from tables, from the target's own answers."""
+
+from collections.abc import Callable
+
+from jaxdec.catalogue.method import Parts
+from jaxdec.catalogue.speculation.family import TREES, Family
+from jaxdec.speculative import Drafter, drafters
+
+
+def _table(make: Callable[..., Drafter], depth: str = "depth") -> Callable[[Parts], Drafter]:
+    """Drafts trees without a model; sizes that are not given are the drafter's own."""
+
+    def drafter(parts: Parts) -> Drafter:
+        given = {depth: parts.length, "nodes": parts.nodes}
+        return make(parts.target, **{k: size for k, size in given.items() if size is not None})
+
+    return drafter
+
+
+def _length(parts: Parts) -> dict[str, int]:
+    return {} if parts.length is None else {"length": parts.length}
+
+
+FAMILIES = [
+    Family(
+        "lookup",
+        "prompt lookup",
+        "2205.10350",
+        lambda parts: drafters.prompt_lookup(**_length(parts)),
+        ("walk", "token", "block"),
+        benchmarks=("pair", "tokens_per_forward"),
+    ),
+    Family(
+        "lookup-tree",
+        "prompt lookup with several continuations at once",
+        "2205.10350",
+        _table(lambda target, **sizes: drafters.lookup_tree(**sizes), depth="length"),
+        TREES,
+        tests="tests/speculative/test_lookup.py",
+    ),
+    Family(
+        "input-copy",
+        "input-guided aggressive decoding (IAD): a copy of the input",
+        "2205.10350",
+        lambda parts: drafters.input_copy(**_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_lookup.py",
+    ),
+    Family(
+        "recycling",
+        "Token Recycling: what the target predicted after each token",
+        "2408.08696",
+        _table(drafters.token_recycling),
+        TREES,
+        tests="tests/speculative/test_recycling.py",
+        sample=lambda target, draft: drafters.token_recycling(
+            target, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)
+        ),
+    ),
+    Family(
+        "trigrams",
+        "ADED: the likeliest paths of trigrams that adapt to the text",
+        "2407.12021",
+        _table(drafters.trigram_tree),
+        TREES,
+        tests="tests/speculative/test_trigrams.py",
+        sample=lambda target, draft: drafters.trigram_tree(
+            target, depth=3, nodes=7, slots=3, buckets=64
+        ),
+    ),
+    Family(
+        "jacobi",
+        "Jacobi decoding: the target's answers to wrong guesses are the next guesses",
+        "2305.10427",
+        lambda parts: drafters.jacobi(parts.target, **_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_jacobi.py",
+    ),
+    Family(
+        "sjd",
+        "speculative Jacobi decoding: guesses drawn from the target's last laws",
+        "2410.01699",
+        lambda parts: drafters.speculative_jacobi(parts.target, **_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_jacobi.py",
+    ),
+    Family(
+        "lookahead",
+        "Lookahead: n-grams of Jacobi iterations on later positions",
+        "2402.02057",
+        lambda parts: drafters.lookahead(parts.target),
+        TREES,
+        tests="tests/speculative/test_lookahead.py",
+        sample=lambda target, draft: drafters.lookahead(target, ngram=3, columns=3, guesses=2),
+    ),
+]

@@ -1,0 +1,103 @@
+"""Speculation with what was trained for it: heads and layers on the target, masked models."""
+
+from collections.abc import Mapping
+
+from jaxdec.catalogue.method import Parts
+from jaxdec.catalogue.speculation.family import TREES, Family, SampleDrafter, draft_model
+from jaxdec.model import Heads, Model, Params
+from jaxdec.speculative import Drafter, Growth, drafters, growth
+from jaxdec.speculative.drafters import diffuspec
+
+
+def _heads(parts: Parts) -> Drafter:
+    if not isinstance(parts.draft, Heads):
+        got = "none" if parts.draft is None else "a model"
+        raise ValueError(f"drafting with heads needs heads on the target, got {got}")
+    return drafters.heads(parts.draft, growth=_likeliest(parts, parts.draft.heads))
+
+
+def _eagle(parts: Parts) -> Drafter:
+    return drafters.eagle(draft_model(parts), growth=_likeliest(parts, 8))
+
+
+def _likeliest(parts: Parts, length: int) -> Growth:
+    """The likeliest paths of at most `length` levels."""
+    depth = length if parts.length is None else min(parts.length, length)
+    nodes = 64 if parts.nodes is None else parts.nodes
+    return growth.best_first(nodes, depth, siblings=min(8, parts.target.vocab_size))
+
+
+def _canvas(parts: Parts) -> Drafter:
+    length = 16 if parts.length is None else parts.length
+    shortest = min(4, length)
+    return diffuspec(draft_model(parts), length=length, shortest=shortest, block=parts.block)
+
+
+def _sample_heads(reads_path: bool) -> SampleDrafter:
+    def sample(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
+        from jaxdec.testing.heads import oracle_heads
+
+        heads, params = oracle_heads(target.vocab_size, 3, reads_path=reads_path)
+        rule = growth.best_first(7, 3, width=2, siblings=3)
+        return drafters.heads(heads, growth=rule), {"draft": params}
+
+    return sample
+
+
+def _sample_eagle(target: Model, draft: Model) -> Drafter:
+    from jaxdec.testing.heads import featured
+
+    return drafters.eagle(featured(draft), growth=growth.best_first(9, 3, width=3, siblings=3))
+
+
+def _sample_canvas(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
+    from jaxdec.testing import oracles
+
+    model, params = oracles.hash_oracle(target.vocab_size - 1, seed=5)
+    drafter = diffuspec(oracles.canvas(model), length=4, shortest=2, candidates=2, beams=2)
+    return drafter, {"draft": params}
+
+
+FAMILIES = [
+    Family(
+        "medusa",
+        "Medusa: heads on the target",
+        "2401.10774",
+        _heads,
+        (*TREES, "typical"),
+        draft="code-medusa",
+        tests="tests/speculative/test_head_drafters.py",
+        sample=_sample_heads(reads_path=False),
+    ),
+    Family(
+        "hydra",
+        "Hydra: heads on the target that read the path",
+        "2402.05109",
+        _heads,
+        (*TREES, "typical"),
+        draft="code-hydra",
+        tests="tests/speculative/test_head_drafters.py",
+        sample=_sample_heads(reads_path=True),
+    ),
+    Family(
+        "eagle",
+        "EAGLE: a layer that extrapolates the target's features",
+        "2401.15077, 2406.16858",
+        _eagle,
+        TREES,
+        draft="code-eagle",
+        tests="tests/speculative/test_head_drafters.py",
+        sample=_sample_eagle,
+    ),
+    Family(
+        "diffuspec",
+        "speculation with a masked model as the drafter",
+        "2510.02358",
+        _canvas,
+        ("walk",),
+        draft="code-block",
+        tests="tests/diffusion/test_diffuspec.py",
+        benchmarks=("diffusion", ""),
+        sample=_sample_canvas,
+    ),
+]

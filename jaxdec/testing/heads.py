@@ -1,0 +1,63 @@
+"""Draft heads and layers over oracles, whose hidden states are their logits.
+
+Legend: D width of the hidden states, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdec.cache import Cache
+from jaxdec.model import Heads, Inputs, Model, Output, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class _HeadLaw:
+    """The target's law turned by the depth, and moved by what a table says of the path, or of its last token."""
+
+    reads_path: bool
+
+    def __call__(self, params: Params, hidden: jax.Array, path: jax.Array) -> jax.Array:
+        depth = path.shape[-1]
+        read = path if self.reads_path else jnp.full_like(path, depth)
+        weights = np.array([31, 7, 13, 3, 17, 5, 11, 2])[:depth]
+        index = (read * weights).sum(-1) % params.shape[0]
+        return 0.5 * jnp.roll(jnp.maximum(hidden, -20.0), depth, axis=-1) + params[index]
+
+
+def oracle_heads(
+    vocab_size: int, heads: int, *, reads_path: bool = True, seed: int = 0
+) -> tuple[Heads, jax.Array]:
+    """Draft heads on an oracle, wrong as often as not; and their params.
+
+    Args:
+      vocab_size: V, which is D as well.
+      heads: K, at most 8.
+      reads_path: whether a head reads the tokens drafted before it (Hydra), or its depth alone (Medusa).
+      seed: of the table.
+    """
+    table = np.random.default_rng(seed).normal(size=(61, vocab_size))
+    return Heads(_HeadLaw(reads_path), heads, vocab_size, vocab_size), jnp.asarray(
+        table, jnp.float32
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Featured:
+    """A forward whose law is that of an oracle, shifted by the features: those predicted are laws as well."""
+
+    model: Model
+
+    def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
+        output = self.model.forward(params, inputs, cache)
+        assert inputs.features is not None
+        logits = 0.8 * output.logits + 0.2 * jnp.maximum(inputs.features, -20.0)
+        return dataclasses.replace(output, logits=logits, hidden=logits)
+
+
+def featured(model: Model) -> Model:
+    """An oracle as the draft layer of EAGLE: it reads the target's states beside the tokens."""
+    return dataclasses.replace(model, forward=_Featured(model))

@@ -1,0 +1,93 @@
+"""Every method of the catalogue is assembled from checkpoints, whatever it decodes."""
+
+import functools
+
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxdec
+from jaxdec import any_subset, catalogue, diffusion
+from jaxdec.catalogue.assembly import assemble
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
+from jaxdec.model import from_nnx
+from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
+
+V, WIDTH = 9, 8
+CONFIG = TransformerConfig(
+    vocab_size=V, width=WIDTH, layers=1, heads=2, kv_heads=1, head_dim=4, hidden=12
+)
+
+
+@functools.cache
+def checkpoint(fills=None):
+    model, params = from_nnx(Transformer(CONFIG, rngs=nnx.Rngs(0)))
+    if fills is not None:
+        model = (any_subset.two_stream if fills == "subsets" else diffusion.canvas_model)(
+            model, V - 1
+        )
+    block = 8 if fills == "blocks" else None
+    return Checkpoint(
+        f"tiny {fills}", model, params, CONFIG, {}, fills, None if fills is None else V - 1, block
+    )
+
+
+def heads(kind, width=WIDTH):
+    config = CONFIG if kind == "eagle" else HeadsConfig(V, width, 3)
+    drafting, params = build_heads(kind, config)
+    return HeadsCheckpoint(kind, kind, drafting, params, config, "tiny None", {})
+
+
+def load(name):
+    kind = name.removeprefix("code-")
+    if kind in ("medusa", "hydra", "eagle"):
+        return heads(kind)
+    return checkpoint({"block": "blocks", "infill-draft": "subsets"}.get(kind))
+
+
+def target_of(method):
+    return checkpoint("subsets" if method.infills else "canvas" if method.denoises else None)
+
+
+@pytest.mark.parametrize("name", catalogue.METHODS)
+def test_every_method(name):
+    method = catalogue.METHODS[name]
+    decoder, params = assemble(method, target_of(method), length=3, nodes=32, load=load)
+    assert decoder.exactness is method.exactness
+    assert params.keys() == ({"target", "draft"} if method.draft else {"target"})
+    order = None
+    if method.infills:
+        visible = np.arange(8) < 3
+        order = any_subset.lattice(visible[None])
+    jaxdec.prepare(decoder, params, np.ones((1, 3), int), max_new_tokens=5, order=order)
+
+
+def test_a_target_of_blocks_is_decoded_in_its_blocks():
+    decoder, _ = assemble(catalogue.METHODS["threshold"], checkpoint("blocks"))
+    assert decoder.causal and decoder.schedule == diffusion.schedules.blocks(8, from_start=True)
+    assert decoder.refresh == catalogue.REFRESH_RULES["block"]()
+    smaller, _ = assemble(
+        catalogue.METHODS["threshold"], checkpoint("blocks"), block=4, refresh="none"
+    )
+    assert smaller.schedule == diffusion.schedules.blocks(4, from_start=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "fills", "options", "message"),
+    [
+        ("lookup", None, dict(draft="code-draft"), "takes no draft 'code-draft'"),
+        ("threshold", "canvas", dict(draft="code-draft"), "takes no draft 'code-draft'"),
+        ("lookup", None, dict(block=8), "decodes no canvas"),
+        ("draft", None, dict(refresh="dual"), "decodes no canvas"),
+        ("threshold", "subsets", {}, "not canvases"),
+        ("threshold", None, {}, "causal"),
+        ("threshold", "blocks", dict(block=9), "block is 9; .* up to 8"),
+        ("fused", None, {}, "causal"),
+        ("medusa", None, dict(load=lambda _: heads("medusa", 5)), "width 5, .* has 8"),
+        ("medusa", None, dict(load=lambda _: checkpoint()), "got a model"),
+        ("draft", None, dict(load=lambda _: heads("medusa")), "got draft heads"),
+    ],
+)
+def test_refusals(name, fills, options, message):
+    with pytest.raises(ValueError, match=message):
+        assemble(catalogue.METHODS[name], checkpoint(fills), **{"load": load, **options})

@@ -1,0 +1,80 @@
+"""Every method of the catalogue passes the battery that its declaration implies."""
+
+import pytest
+
+import jaxdec
+from jaxdec import any_subset, catalogue
+from jaxdec.decoding import Exactness
+from jaxdec.testing import battery
+
+SAMPLES = {
+    name: (method, sample)
+    for method in catalogue.METHODS.values()
+    for name, sample in method.samples.items()
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_parts_hold(name, quick_compilation):
+    method, sample = SAMPLES[name]
+    report = battery.check(sample, orders=method.infills, checks=battery.PARTS)
+    assert report.exactness == method.exactness.value
+
+
+def first_of_each_loop():
+    """One method for each class of decoder: loops are shared by all methods of a class."""
+    model, _ = battery.pair()
+    found = {}
+    for name, (method, sample) in SAMPLES.items():
+        decoder, _ = battery.built(sample, model)
+        found.setdefault((type(decoder), method.infills), name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("name", first_of_each_loop())
+def test_the_loops_hold(name, quick_compilation):
+    method, sample = SAMPLES[name]
+    battery.check(sample, orders=method.infills, checks=battery.LOOPS)
+
+
+DRAWN = [
+    name
+    for name, (method, _) in SAMPLES.items()
+    if method.exactness is Exactness.DISTRIBUTION_IDENTICAL
+]
+ONE_OF_EACH_VERIFIER = {
+    "draft-token",
+    "draft-block",
+    "rsd-c-recursive",
+    "spectr-kseq",
+    "assd-ngram-token",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ONE_OF_EACH_VERIFIER else pytest.mark.slow)
+        for name in DRAWN
+    ],
+)
+def test_the_laws_hold(name):
+    method, sample = SAMPLES[name]
+    battery.check(sample, orders=method.infills, checks=battery.LAW)
+
+
+@pytest.mark.parametrize("orders", [False, True])
+def test_plain_decoding_has_the_law_of_the_model(orders):
+    """What is token-identical to plain decoding has its law; plain decoding itself must show it."""
+    plain = lambda target, draft: jaxdec.autoregressive(target)
+    battery.check_law(battery.Subject(plain, orders))
+
+
+def test_parallel_sampling_of_one_token_a_forward_is_plain_decoding(quick_compilation):
+    subject = battery.Subject(
+        lambda target, draft: any_subset.parallel_sampling(target, width=1), orders=True
+    )
+    for case in battery.CASES:
+        battery.compare_with_twin(
+            battery.twin(case, True), subject.free[case.name], "as plain decoding"
+        )
