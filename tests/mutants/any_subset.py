@@ -22,8 +22,8 @@ MUTANTS = [
     Mutant(
         "density lacks the first gap",
         f"{HERE}/density.py",
-        "(ranks + 1 >= order.visible[:, None])",
-        "(ranks + 1 > order.visible[:, None])",
+        "ranks = order.visible[:, None] + jnp.arange(masked)",
+        "ranks = order.visible[:, None] + 1 + jnp.arange(masked)",
         "the first gap has no term",
     ),
     Mutant(

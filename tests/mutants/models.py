@@ -87,8 +87,8 @@ MUTANTS = [
     Mutant(
         "attention not normalised over parts",
         ATTENTION,
-        "total += weights.sum(-1, keepdims=True)",
-        "total = weights.sum(-1, keepdims=True)",
+        "total = sum(w.sum(-1, keepdims=True) for w in weights)",
+        "total = weights[-1].sum(-1, keepdims=True)",
         "the weights of cached keys are left out of the sum",
     ),
 ]

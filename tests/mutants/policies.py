@@ -37,8 +37,8 @@ MUTANTS = [
     Mutant(
         "cosine one step late",
         f"{UNMASK}/quota.py",
-        "done = (step + 1) / steps",
-        "done = step / steps",
+        "done = (step + 1).astype(jnp.float32) / steps",
+        "done = step.astype(jnp.float32) / steps",
         "a step commits what the one before should have",
     ),
     Mutant(
@@ -87,8 +87,8 @@ MUTANTS = [
     Mutant(
         "saber forgets",
         f"{UNMASK}/saber.py",
-        "total + jnp.where(reveal, score, 0).sum(-1), count + reveal.sum(-1)",
-        "jnp.where(reveal, score, 0).sum(-1), reveal.sum(-1)",
+        "total + jnp.where(reveal, score, 0).sum(-1),\n            count + reveal",
+        "jnp.where(reveal, score, 0).sum(-1),\n            reveal",
         "the mean is that of the last step",
     ),
     Mutant(

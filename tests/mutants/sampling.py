@@ -8,16 +8,16 @@ FILTERS = "jaxdec/sampling/filters"
 MUTANTS = [
     Mutant(
         "top-p before top-k",
-        WARP,
-        '    "top_k": top_k,\n    "top_p": top_p,\n',
-        '    "top_p": top_p,\n    "top_k": top_k,\n',
+        f"{FILTERS}/__init__.py",
+        "FILTERS = (TOP_K, TOP_P, ",
+        "FILTERS = (TOP_P, TOP_K, ",
         "top-p reads the law before top-k",
     ),
     Mutant(
         "typical before min-p",
-        WARP,
-        '    "min_p": min_p,\n    "typical": typical,\n',
-        '    "typical": typical,\n    "min_p": min_p,\n',
+        f"{FILTERS}/__init__.py",
+        "MIN_P, TYPICAL, ",
+        "TYPICAL, MIN_P, ",
         "two filters in the wrong order",
     ),
     Mutant(

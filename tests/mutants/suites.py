@@ -16,7 +16,7 @@ from jaxdec import any_subset, diffusion, drafters, growth, verifiers
 from jaxdec.diffusion import denoise, refresh, schedules, unmask
 from jaxdec.model import Heads
 from jaxdec.speculative import RankTree
-from jaxdec.testing import battery, parts
+from jaxdec.testing import battery, check_model, parts
 from jaxdec.testing.parts import canvas, models
 
 jax.config.update(
@@ -117,9 +117,10 @@ def caches() -> Iterator[Check]:
 def model_wrappers() -> Iterator[Check]:
     """The transformer, and what makes other models of it."""
     model, params = models.transformer()
-    yield "spans", partial(parts.check_spans, model, params)
+    yield "model", partial(check_model, model, params)
+    yield "reach", partial(parts.check_reach, model, params)
     short, weights = models.transformer(layers=1, window=4)
-    yield "window", partial(parts.check_spans, short, weights, reach=4)
+    yield "window", partial(parts.check_reach, short, weights, 4)
     mask = models.MASK
     for make, own in ((any_subset.two_stream, False), (any_subset.masked_rows, True)):
         asked = partial(parts.check_any_subset_model, make(model, mask), params, model, mask)
@@ -127,7 +128,7 @@ def model_wrappers() -> Iterator[Check]:
     base = diffusion.canvas_model(model, mask)
     causal = diffusion.next_token(base)
     yield "next token", partial(parts.check_next_token, causal, params, model, mask)
-    yield "next token, spans", partial(parts.check_spans, causal, params)
+    yield "next token, as a model", partial(check_model, causal, params)
 
 
 def autoregressive() -> Iterator[Check]:

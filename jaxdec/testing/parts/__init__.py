@@ -23,7 +23,7 @@ from jaxdec.testing.parts.controls import (
 )
 from jaxdec.testing.parts.growth import check_growth
 from jaxdec.testing.parts.infilling import check_infill, check_lattice, check_perfect_infill
-from jaxdec.testing.parts.models import check_any_subset_model, check_next_token, check_spans
+from jaxdec.testing.parts.models import check_any_subset_model, check_next_token, check_reach
 from jaxdec.testing.parts.noise import check_noise
 from jaxdec.testing.parts.policies import (
     check_ancestral,
@@ -55,6 +55,7 @@ __all__ = [
     "check_perfect_drafts",
     "check_perfect_infill",
     "check_policy",
+    "check_reach",
     "check_reductions",
     "check_refresh",
     "check_refresh_sets",
@@ -62,7 +63,6 @@ __all__ = [
     "check_remasked",
     "check_schedule",
     "check_schedules",
-    "check_spans",
     "check_stop",
     "check_typical_acceptance",
     "check_verifier",
