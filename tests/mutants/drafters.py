@@ -6,11 +6,12 @@ HERE = "jaxdec/speculative/drafters"
 
 MUTANTS = [
     Mutant(
-        "draft cache holds the pending token",
+        "draft cache one token behind",
         f"{HERE}/model.py",
         "known = rows.length - 1 - state.length",
         "known = rows.length - 2 - state.length",
         "the drafter's cache falls behind",
+        equivalent="the window has room for two committed tokens, so that one stored a step later is read from there",
     ),
     Mutant(
         "draft positions one late",

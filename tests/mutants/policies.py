@@ -54,6 +54,7 @@ MUTANTS = [
         "jnp.max(jnp.where(fits, places + 1, 1), axis=-1)",
         "jnp.maximum(fits.sum(-1), 1)",
         "positions that fit are counted rather than their last",
+        equivalent="(n + 1)(1 - c_n) never falls as n grows, so that the positions that fit have no gaps between them",
     ),
     Mutant(
         "dynamic threshold needs one more",

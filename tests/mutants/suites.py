@@ -141,7 +141,7 @@ RULES = {
     "fixed": growth.fixed(RankTree.of((-1, -1, 0, 0, 1, 2, 2, -1))),
     "greedy siblings": growth.greedy_siblings(RankTree.branching((3, 2))),
     "independent": growth.independent(3, 3),
-    "beam": growth.stochastic_beam(3, 3),
+    "beam": growth.stochastic_beam(2, 3),
     "threshold": growth.threshold(9, 3, width=3, siblings=3, least=0.1),
     "best first": growth.best_first(7, 3, width=3, siblings=3),
 }
@@ -190,13 +190,13 @@ PERFECT = {
         "sequence",
         2.85,
     ),
-    "input copy": (lambda m: drafters.input_copy(length=4, max_ngram=3), "copy", 3),
+    "input copy": (lambda m: drafters.input_copy(length=3, max_ngram=3), "copy", 3),
     "recycling": (
         lambda m: drafters.token_recycling(m, depth=3, nodes=8, rates=(0.5, 0.2, 0.1)),
         "sequence",
         2.5,
     ),
-    "trigrams": (lambda m: drafters.trigram_tree(m, depth=3, nodes=7, slots=3), "sequence", 2.5),
+    "trigrams": (lambda m: drafters.trigram_tree(m, depth=3, nodes=7, slots=3), "count", 3.07),
     "jacobi": (lambda m: drafters.jacobi(m, length=4), "sequence", 2.85),
     "sjd": (lambda m: drafters.speculative_jacobi(m, length=4), "sequence", 2.85),
     "lookahead": (lambda m: drafters.lookahead(m, ngram=3, columns=3, guesses=2), "sequence", 2.5),
@@ -222,7 +222,7 @@ def drafting() -> Iterator[Check]:
         yield f"drafts of {name}", partial(parts.check_drafts, with_drafter(PERFECT[name][0]))
     kept = lambda m: drafters.trimmed(drafters.model(m, length=3), (0, 1, 3))
     yield "drafts of trimmed", partial(parts.check_drafts, with_drafter(kept), allowed=(0, 1, 3))
-    yield from CHAIN
+    yield from TREE
 
 
 def any_subsets() -> Iterator[Check]:
@@ -231,9 +231,7 @@ def any_subsets() -> Iterator[Check]:
     yield "infill", parts.check_infill
     yield (
         "perfect fused",
-        partial(
-            parts.check_perfect_infill, lambda m: any_subset.fused(m, width=3, outcomes=2), 2.5
-        ),
+        partial(parts.check_perfect_infill, lambda m: any_subset.fused(m, width=3), 3.1),
     )
     yield (
         "perfect parallel sampling",
@@ -241,6 +239,9 @@ def any_subsets() -> Iterator[Check]:
             parts.check_perfect_infill, lambda m: any_subset.parallel_sampling(m, width=3), 2.75
         ),
     )
+    bigrams = lambda m: any_subset.assd(m, width=3, draft="ngram")
+    yield "perfect bigrams", partial(parts.check_perfect_infill, bigrams, 2.2, range(5))
+    yield "drafts of bigrams", partial(parts.check_drafts, bigrams, in_order=True)
     yield from ASSD
     yield from FUSED
     ngram = lambda target, draft: any_subset.assd(target, width=3, draft="ngram")
@@ -255,6 +256,7 @@ def canvases() -> Iterator[Check]:
     for name, (rule, *sets) in canvas.SETS.items():
         yield f"refresh {name}, positions", partial(parts.check_refresh_sets, rule, *sets)
     yield "masks", parts.check_masks
+    yield "noise of steps", parts.check_noise_of_steps
     yield "remasked", parts.check_remasked
     yield "groups", parts.check_group_state
     yield "reductions", parts.check_reductions

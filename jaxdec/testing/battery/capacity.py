@@ -67,17 +67,23 @@ def check_cache(subject: Subject) -> None:
     state, _ = decoding.run(
         subject.counted, subject.params, state, subject.keys, 8 * request.capacity
     )
-    held = _cache(state)
-    if held is None:
-        return
+    held, draft = _caches(state)
+    if held is not None:
+        width = subject.decoder.width
+        _check_held(state.rows, held, 1 if subject.exactness in EXACT else width)
+        if draft is not None:
+            _check_held(state.rows, draft, width)
+
+
+def _check_held(state_rows: Any, held: Any, behind: int) -> None:
+    """A cache of an oracle, up to `behind` tokens behind the rows."""
     keys = held.read(0)
     stored, spans, places = (
         np.asarray(x) for x in (keys.keys[:, 0, :, 0], keys.key_spans, keys.positions)
     )
-    rows: Any = jax.device_get(state.rows)
+    rows: Any = jax.device_get(state_rows)
     for b, case in enumerate(CASES):
         length, count = int(rows.length[b]), int(held.length[b])
-        behind = subject.decoder.width if subject.exactness not in EXACT else 1
         if not max(length - behind, 0) <= count <= length - 1:
             raise Difference("cached tokens", row=case.name, expected=length - 1, got=count)
         ranks = np.arange(count)
@@ -100,9 +106,10 @@ def check_cache(subject: Subject) -> None:
             raise Difference("slots past the text are seen by nobody", row=case.name)
 
 
-def _cache(state: Any) -> Any:
-    """The target's cache in a state, or in the state of what it wraps; None without one of this kind."""
+def _caches(state: Any) -> tuple[Any, Any]:
+    """The caches of the target and of a draft model in a state, or in the state of what it wraps; None for others."""
     while not hasattr(state, "cache") and hasattr(state, "inner"):
         state = state.inner
-    held = getattr(state, "cache", None)
-    return held if hasattr(held, "read") else None
+    found = (getattr(state, name, None) for name in ("cache", "draft"))
+    target, draft = (held if hasattr(held, "read") else None for held in found)
+    return target, draft

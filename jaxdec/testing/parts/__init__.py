@@ -8,6 +8,7 @@ from jaxdec.testing.parts.cache import check_cache
 from jaxdec.testing.parts.canvas import (
     check_group_state,
     check_masks,
+    check_noise_of_steps,
     check_reductions,
     check_refresh,
     check_refresh_sets,
@@ -51,6 +52,7 @@ __all__ = [
     "check_masks",
     "check_next_token",
     "check_noise",
+    "check_noise_of_steps",
     "check_orders",
     "check_perfect_drafts",
     "check_perfect_infill",

@@ -14,6 +14,7 @@ from jaxdec.diffusion import canvas_model, denoise, refresh, schedules, unmask
 from jaxdec.diffusion.schedules import Schedule
 from jaxdec.model import Model, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.testing import oracles
 
 VOCAB = 8
@@ -248,6 +249,23 @@ def check_masks() -> None:
         assert (np.asarray(hot.tokens) < VOCAB).all(), "a mask is written"
 
 
+def check_noise_of_steps() -> None:
+    """A policy that looks at drawn tokens gets new ones in every step; for all others a position has one draw."""
+    model, table = oracles.hash_oracle(VOCAB)
+    params = {"target": jnp.zeros_like(table)}  # every token is as likely: the noise alone decides
+    keys = row_keys(jax.random.key(7), len(PROMPTS))
+    for score, by_step in (("token_prob", True), ("max_prob", False)):
+        result = _decode(denoise(model, unmask=unmask.quota(score)), params, temperature=1.0)
+        places = jnp.broadcast_to(jnp.arange(result.tokens.shape[1]), result.tokens.shape)
+        at = (places, jnp.maximum(result.steps, 0)) if by_step else (places,)
+        drawn = np.asarray(gumbel(key_at(keys, Purpose.TOKEN, *at), VOCAB).argmax(-1))
+        for row, (start, budget) in enumerate(zip(LENGTHS, BUDGET, strict=True)):
+            own = slice(start, start + budget)
+            np.testing.assert_array_equal(
+                np.asarray(result.tokens)[row, own], drawn[row, own], f"{score}, row {row}"
+            )
+
+
 def check_group_state() -> None:
     """A group knows nothing of the one before it: counters, and what a policy remembers, begin anew."""
     model, params = transformer()
@@ -287,12 +305,16 @@ def check_remasked(made: tuple[Model, Any] | None = None) -> None:
         minimum=4,
     )
     state = decoding.init(decoder, params, request)
-    state, _ = decoding.run(decoder, params, state, jax.random.key(7), 500)
+    for state, _ in decoding.stream(decoder, params, state, jax.random.key(7)):  # noqa: B020
+        canvas, length = state.canvas, np.asarray(state.rows.length)
+        masked, groups = np.asarray(canvas.masked), np.asarray(canvas.groups)
+        for row in np.flatnonzero(masked.any(1)).tolist():
+            emitted = groups[row, LENGTHS[row] : length[row]]
+            active = groups[row, masked[row]].min()
+            assert (emitted < active).all(), f"row {row}: a group is emitted before it is finished"
     for row in range(3):
         end = LENGTHS[row] + BUDGET[row]
-        emitted, canvas = (
-            np.asarray(x)[row, :end] for x in (state.rows.tokens, state.canvas.tokens)
-        )
-        np.testing.assert_array_equal(emitted, canvas, f"row {row}: emitted, and on the canvas")
+        emitted, held = (np.asarray(x)[row, :end] for x in (state.rows.tokens, state.canvas.tokens))
+        np.testing.assert_array_equal(emitted, held, f"row {row}: emitted, and on the canvas")
         prompt = PROMPTS[row, : LENGTHS[row]]
         np.testing.assert_array_equal(emitted[: LENGTHS[row]], prompt, f"the prompt of row {row}")

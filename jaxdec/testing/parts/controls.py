@@ -10,12 +10,15 @@ import numpy as np
 
 from jaxdec import decoding, generation
 from jaxdec.cache import KVEntries, LayerEntries
-from jaxdec.model import Model, Output
+from jaxdec.model import Model, Order, Output
 from jaxdec.sampling import row_keys
 from jaxdec.speculative import Speculative, adaptive, drafters, speculative
 from jaxdec.testing import oracles
 
 Kind = Literal["self", "sequence", "copy", "count"]
+ROWS = 200
+"""Rows whose drafts are looked at: two in full, all for how often their tokens come."""
+
 PERIOD = (0, 1, 2, 0, 2, 1)
 """Of the sequence that repeats: what follows a token depends on the one before it too."""
 
@@ -47,7 +50,7 @@ def perfect_target(kind: Kind) -> tuple[Model, dict[str, Any], np.ndarray]:
 
     self      a hash oracle, and a draft model that is the target
     sequence  a text of period 6: for those who look up what followed, or guess by position
-    copy      a text that repeats its prompt but for one token: for those who copy
+    copy      a text that repeats its prompt, with one token put in between: for those who copy
     count     a text that counts up: for those who read what the target predicts
     """
     if kind == "self":
@@ -55,10 +58,9 @@ def perfect_target(kind: Kind) -> tuple[Model, dict[str, Any], np.ndarray]:
         prompts = np.array([[1, 2, 3, 4, 1], [5, 6, 5, 0, 0]])
         return model, {"target": params, "draft": params}, prompts
     if kind == "copy":
-        text = [*range(12), *range(12)]
-        text[12 + 5] = 15
-        model, params = sequence_oracle(text, 16)
-        return model, {"target": params}, np.array([text[:12]] * 2)
+        text = [*range(20), *range(13), 31, *range(13, 20)]
+        model, params = sequence_oracle(text, 32)
+        return model, {"target": params}, np.array([text[:20]] * 2)
     if kind == "count":
         text = [*range(5)] * 12
         model, params = sequence_oracle(text, 5)
@@ -84,7 +86,7 @@ def check_perfect_drafts(
     made = make(model)
     decoder, more = made if isinstance(made, tuple) else (made, {})
     params = {**params, **more}
-    budget = 12 if kind == "copy" else budget
+    budget = 21 if kind == "copy" else budget
     temperature = np.array([0.0, 0.8])
     result = generation.generate(
         decoder,
@@ -111,6 +113,7 @@ def check_drafts(
     *,
     allowed: Sequence[int] | None = None,
     from_text: bool = False,
+    in_order: bool = False,
     steps: int = 6,
 ) -> None:
     """What a drafter proposes is a tree, whose nodes have the laws that they may state; or what the text holds.
@@ -119,6 +122,7 @@ def check_drafts(
       make: `model -> Speculative`, or `(Speculative, params)`, from a hash oracle that also drafts.
       allowed: tokens that may be proposed; all if not given.
       from_text: whether each path, from the pending token on, must stand in the row's own text.
+      in_order: for drafters that need an order of generation; the one from left to right is given.
       steps: of decoding, each of whose proposals is looked at.
     """
     model, target = oracles.hash_oracle(5, scale=2.0)
@@ -128,10 +132,20 @@ def check_drafts(
     assert isinstance(decoder, Speculative)
     params = {"target": target, "draft": oracles.blend(target, other, 0.5), **more}
     prompts = np.array([[1, 2, 1, 2, 3, 1, 2], [4, 4, 0, 1, 0, 1, 0]])
+    prompts = np.concatenate([prompts, np.repeat(prompts[:1], ROWS - 2, axis=0)])
+    temperature = np.where(np.arange(ROWS) == 1, 0.0, 0.6)
+    lengths, size = jnp.full(ROWS, prompts.shape[1]), prompts.shape[1] + 60
+    places = jnp.broadcast_to(jnp.arange(size), (ROWS, size))
     request = generation.prepare(
-        decoder, params, prompts, max_new_tokens=60, eos=(), temperature=np.array([0.6, 0.0])
+        decoder,
+        params,
+        prompts,
+        max_new_tokens=60,
+        eos=(),
+        temperature=temperature,
+        order=Order(places, lengths, jnp.full(ROWS, size)) if in_order else None,
     )
-    keys = row_keys(jax.random.key(1), 2)
+    keys = row_keys(jax.random.key(1), ROWS)
     state = decoding.init(decoder, params, request)
     propose = jax.jit(
         lambda state: decoder.drafter.propose(
@@ -147,6 +161,8 @@ def check_drafts(
             where = f"step {number}, row {row}"
             _check_tree(tree, row, text, decoder.drafter.independent, where)
             _check_paths(tree, row, text, allowed, from_text, where)
+        if tree.q is not None:
+            _check_drawn(tree, f"step {number}")
         state = step(state)
 
 
@@ -162,6 +178,18 @@ def _check_tree(tree, row: int, text: list[int], independent: bool, where: str) 
             stated = np.exp(tree.q[row, node])
             assert abs(stated.sum() - 1) < 1e-4, f"{where}: node {node} states no law"
             assert stated[token] > 0, f"{where}: node {node} cannot have been drawn from its law"
+
+
+def _check_drawn(tree, where: str) -> None:
+    """Over all rows, each token comes as often as the stated laws say: within 5 standard deviations."""
+    stated = np.exp(np.asarray(tree.q, np.float64))
+    drawn = np.eye(stated.shape[-1])[tree.tokens]
+    for node in range(tree.tokens.shape[1]):
+        real = tree.mask[:, node]
+        excess = (drawn - stated)[real, node].sum(0)
+        sigma = np.sqrt((stated * (1 - stated))[real, node].sum(0)) + 1e-2
+        worst = np.abs(excess / sigma).max()
+        assert worst < 5, f"{where}: node {node} is not drawn from its law, by {worst:.1f} sigma"
 
 
 def _check_paths(tree, row, text, allowed, from_text, where) -> None:

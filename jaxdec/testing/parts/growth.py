@@ -9,8 +9,9 @@ from jaxdec.decoding import Rows
 from jaxdec.generation import prepare
 from jaxdec.sampling import Purpose, gumbel, key_at, row_keys
 from jaxdec.speculative import Context, grow
-from jaxdec.speculative.growth import BestFirst, Growth, ThresholdGrowth
+from jaxdec.speculative.growth import BestFirst, Growth, StochasticBeam, ThresholdGrowth
 from jaxdec.testing.oracles import hash_oracle
+from jaxdec.testing.statistics import g_test
 
 V = 4
 
@@ -69,6 +70,8 @@ def check_growth(rule: Growth, draws: int = 4000) -> None:
             _check_drawn(tree)
         if temperature and rule.independent and rule.nodes > rule.depth:
             _check_independent(tree)
+        if temperature and isinstance(rule, StochasticBeam):
+            _check_beam(rule, tree, logits)
         if temperature and isinstance(rule, BestFirst):
             _check_best(rule, paths[0], logits)
         if temperature and isinstance(rule, ThresholdGrowth):
@@ -131,6 +134,23 @@ def _check_independent(tree) -> None:
     assert abs(equal - expected) < 0.05, (
         f"siblings are equal in {equal} of the rows, not {expected}"
     )
+
+
+def _check_beam(rule: StochasticBeam, tree, logits: np.ndarray) -> None:
+    """The first path of the last level, whose perturbed value is the largest of all paths, is a draw from their law."""
+    node = (rule.depth - 1) * rule.width
+    counts = np.zeros((V,) * rule.depth)
+    for row in range(len(tree.tokens)):
+        path = [node]
+        while tree.parents[row, path[-1]] >= 0:
+            path.append(int(tree.parents[row, path[-1]]))
+        counts[tuple(tree.tokens[row, path[::-1]])] += 1
+    expected = np.zeros_like(counts)
+    for text in np.ndindex(counts.shape):
+        laws = [_law(logits, list(text[:i]), 1.0)[token] for i, token in enumerate(text)]
+        expected[text] = np.prod(laws)
+    probability = g_test(counts.reshape(-1), expected.reshape(-1))
+    assert probability > 1e-6, f"the best path of the beam is no draw: p = {probability:.1e}"
 
 
 def _check_best(rule: BestFirst, paths: dict[int, list[int]], logits: np.ndarray) -> None:

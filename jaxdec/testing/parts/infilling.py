@@ -1,7 +1,7 @@
 """Gaps: the lattice order, results by position, and densities, against loops; and drafts that must be accepted."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -91,27 +91,33 @@ def check_infill() -> None:
         assert found == known, f"row {row}: {sorted(found)} are known, not {sorted(known)}"
 
 
-def check_perfect_infill(make: Callable[[Model], Any], tokens_a_step: float) -> None:
+def check_perfect_infill(
+    make: Callable[[Model], Any], tokens_a_step: float, period: Sequence[int] = PERIOD
+) -> None:
     """On a text that is known by position, drafts that the target makes for itself are right.
 
     Args:
       make: `model -> decoder` over a model that answers queries.
       tokens_a_step: on average at least, the first step included.
+      period: what the text repeats; of a length that divides 30.
     """
-    text = list(PERIOD) * 5
-    model, params = sequence_oracle(text, 3)
+    text = list(period) * (30 // len(period))
+    model, params = sequence_oracle(text, max(period) + 1)
     model = dataclasses.replace(model, any_subset=True)
-    visible = np.arange(30)[None] % 7 == 0
-    gaps = int((~visible).sum())
+    visible = np.arange(30) % np.array([[7], [5], [4]]) == 0
+    gaps = (~visible).sum(1)
     result = jaxdec.infill(
         make(model),
         {"target": params},
-        np.array([text]),
+        np.array([text] * 3),
         visible,
         rng=jax.random.key(0),
         temperature=0.0,
     )
-    np.testing.assert_array_equal(np.asarray(result.tokens)[0], text)
-    steps = int(np.asarray(result.steps).max()) + 1
-    rate = gaps / steps
-    assert rate >= tokens_a_step - 1e-9, f"{rate:.2f} tokens a step, not {tokens_a_step}"
+    np.testing.assert_array_equal(result.tokens, [text] * 3)
+    for row, steps in enumerate(np.asarray(result.steps).max(1) + 1):
+        rate = gaps[row] / steps
+        assert rate >= tokens_a_step - 1e-9, f"{rate:.2f} tokens a step, not {tokens_a_step}"
+        # Each step but the last commits a token more than it accepts.
+        accepted = int(result.stats.accepted[row]) + steps - 1
+        assert accepted <= gaps[row], f"row {row}: drafts past its end are accepted"
