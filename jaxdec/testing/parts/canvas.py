@@ -254,15 +254,15 @@ def check_noise_of_steps() -> None:
     model, table = oracles.hash_oracle(VOCAB)
     params = {"target": jnp.zeros_like(table)}  # every token is as likely: the noise alone decides
     keys = row_keys(jax.random.key(7), len(PROMPTS))
-    for score, by_step in (("token_prob", True), ("max_prob", False)):
-        result = _decode(denoise(model, unmask=unmask.quota(score)), params, temperature=1.0)
+    for policy, by_step in ((unmask.quota("token_prob"), True), (unmask.quota("max_prob"), False)):
+        result = _decode(denoise(model, unmask=policy), params, temperature=1.0)
         places = jnp.broadcast_to(jnp.arange(result.tokens.shape[1]), result.tokens.shape)
         at = (places, jnp.maximum(result.steps, 0)) if by_step else (places,)
         drawn = np.asarray(gumbel(key_at(keys, Purpose.TOKEN, *at), VOCAB).argmax(-1))
         for row, (start, budget) in enumerate(zip(LENGTHS, BUDGET, strict=True)):
             own = slice(start, start + budget)
             np.testing.assert_array_equal(
-                np.asarray(result.tokens)[row, own], drawn[row, own], f"{score}, row {row}"
+                np.asarray(result.tokens)[row, own], drawn[row, own], f"{policy}, row {row}"
             )
 
 
@@ -282,6 +282,14 @@ def check_group_state() -> None:
             wanted += [first + i for i, n in enumerate(sizes) for _ in range(n)]
             first += parts
         assert steps.tolist() == wanted, f"row {row}: steps {steps.tolist()}, not {wanted}"
+    saber = denoise(model, schedule=blocks, unmask=unmask.saber())
+    result = _decode(saber, params, minimum=1, temperature=0.0)
+    for row, (start, budget) in enumerate(zip(LENGTHS, BUDGET, strict=True)):
+        steps = np.asarray(result.steps)[row, start : start + budget]
+        for block in range(0, budget, 8):
+            own = steps[block : block + 8]
+            first = int((own == own.min()).sum())
+            assert first == 1, f"row {row}: {first} positions at once, with no past to compare with"
 
 
 def check_remasked(made: tuple[Model, Any] | None = None) -> None:
