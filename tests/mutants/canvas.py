@@ -139,6 +139,7 @@ MUTANTS = [
         "jnp.where(state.rows.running[:, None], computed.slots, -1)",
         "computed.slots",
         "the cache of a row that has ended changes",
+        equivalent="nothing of a row that has ended is read again",
     ),
     Mutant(
         "dual refreshes nothing",
