@@ -24,7 +24,9 @@ from jaxdec.decoding import (
     check_decoder,
     check_length,
     check_model,
+    check_parts,
     integers,
+    part_names,
     target_params,
 )
 from jaxdec.decoding.checks import POSITIONS
@@ -88,6 +90,7 @@ def prepare(
         hypotheses=_hypotheses(hypotheses),
         cache=cache,
     )
+    check_parts(params, part_names(decoder))
     check_model("target", model, target_params(params))
     if hypotheses > 1:
         repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
