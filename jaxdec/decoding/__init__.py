@@ -1,6 +1,6 @@
 """The algorithm contract: decoders and their parts, the one loop that runs them, and what becomes of tokens."""
 
-from jaxdec.decoding.checks import check_decoder, check_length, check_model, integers
+from jaxdec.decoding.checks import check_decoder, check_length, check_serves, integers
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
 from jaxdec.decoding.loop import init, run, stream
 from jaxdec.decoding.moving import by_row, take_rows
@@ -31,8 +31,8 @@ __all__ = [
     "by_row",
     "check_decoder",
     "check_length",
-    "check_model",
     "check_parts",
+    "check_serves",
     "init",
     "integers",
     "part_names",

@@ -55,6 +55,10 @@ def generate(
       **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a prompt: `temperature`, `top_k`, `top_p`, ...; and
         those that the decoder declares.
 
+    Returns:
+      Prompts and what was generated. At temperature 0 `log_probs` are all 0: the law that a greedy token is drawn from
+      is certain of it. `raw_log_probs` are the model's own.
+
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
     """

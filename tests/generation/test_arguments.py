@@ -80,8 +80,8 @@ def test_integers(argument, value):
         (dict(decoder=jaxdec.Autoregressive), "must be a decoder"),
         (dict(decoder=jaxdec.autoregressive(PARAMS)), "target of Autoregressive must be a jaxdec.Model"),
         (dict(params=PROMPT), "by part name, with 'target'; got ndarray: pass {'target': params}"),
-        (dict(params={"target": None}), "the target cannot read its parameters"),
-        (dict(params={"target": {"weights": TABLE}}), "the target cannot read its parameters"),
+        (dict(params={"target": None}), "the model cannot read its parameters"),
+        (dict(params={"target": {"weights": TABLE}}), "the model cannot read its parameters"),
     ],
 )  # fmt: skip
 def test_what_is_refused(options, message):
