@@ -87,13 +87,13 @@ def check_decoder(decoder: Any) -> None:
         )
 
 
-def check_model(name: str, model: Any, params: Params, request: Request | None = None) -> None:
+def check_serves(name: str, model: Any, params: Params, request: Request | None = None) -> None:
     """Raises `ValueError` unless a model reads its parameters, has the vocabulary that it states and serves a request.
 
     Nothing is computed: the shape of the logits is inferred, once for each model and shapes of parameters.
 
     Args:
-      name: of the part, for the message: "target", "draft".
+      name: what it is called in a message: "model" for the target, "draft model".
       model: what should be a `Model`.
       params: its own parameters.
       request: what it shall decode; None to leave that unchecked.
@@ -105,30 +105,32 @@ def check_model(name: str, model: Any, params: Params, request: Request | None =
     """
     if not isinstance(model, Model):
         raise ValueError(f"the {name} must be a jaxdec.Model, got {type(model).__name__}")
+    if request is not None:
+        _check_request(name, model, request)
     leaves, structure = jax.tree.flatten(params)
     _check_logits(name, model, structure, tuple(map(_shape_of, leaves)))
-    if request is None:
-        return
+
+
+def _check_request(name: str, model: Model, request: Request) -> None:
     if request.order is None and not model.causal:
         raise ValueError(
-            f"the {name} fills gaps and predicts no next token, which the request needs"
+            f"the {name} fills gaps or canvases and predicts no next token, but the request is causal"
         )
     if request.order is not None and not model.any_subset:
-        raise ValueError(f"the {name} {model.purpose}, and cannot fill the order of the request")
-    check_length(name, model, request.lengths, request.settings.max_new_tokens)
+        raise ValueError(f"the {name} {model.purpose}, but the request fills an order of its own")
+    check_length(name, model, request)
 
 
-def check_length(name: str, model: Model, lengths: Any, budget: Any) -> None:
-    """Raises `ValueError` if a row `lengths [B]` that asks for `budget [B]` more is longer than the model allows."""
-    longest = model.max_length
+def check_length(name: str, model: Model, request: Request) -> None:
+    """Raises `ValueError` if a row of the request may become longer than the model's `max_length`."""
+    longest, lengths, budget = model.max_length, request.lengths, request.settings.max_new_tokens
     if longest is None or is_traced((lengths, budget)):
         return
     whole = np.asarray(lengths) + np.asarray(budget)
     if whole.max() > longest:
         row = int(np.argmax(whole))
-        of = "model" if name == "target" else name
         raise ValueError(
-            f"prompt {row} has {lengths[row]} tokens and asks for {budget[row]} more; the {of}'s "
+            f"prompt {row} has {lengths[row]} tokens and asks for {budget[row]} more; the {name}'s "
             f"capacity is {longest}"
         )
 

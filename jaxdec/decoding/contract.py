@@ -1,18 +1,25 @@
-"""The algorithm contract: decoders, the one loop that runs them, and what happens to committed tokens.
+"""The algorithm contract: what a decoder is.
 
     Decoder: init(params, request)      -> state
              step(params, state, rng)   -> (state, info)
     run(decoder, params, state, rng)    one `lax.while_loop`, jitted once, state donated
     stream(decoder, params, state, rng) the same step from Python
 
-A state holds what the next step reads; an info says what a step did. A row that has ended takes part in every step as a
-no-op, so that no row ever waits for, or is changed by, another.
+`params` are parameters by part, `{"target": ..., "draft": ...}` (`jaxdec.decoding.part`), never one model's alone.
 
-Legend: B rows, P prompt width, L buffer width, W tokens that a step commits at most, V vocabulary.
+A state holds what the next step reads; an info says what a step did. A row that has ended takes part in every step as a
+no-op, so that no row ever waits for another.
+
+A row takes `steps_per_token` steps a token of its buffer at most, then it ends with `Status.STALLED`: no decoder hangs.
+
+Several hypotheses of a prompt stand in adjacent rows. A step that lets rows take the past of others of their prompt
+calls `take_rows` on its own state before it commits, and says so in `Info.source`; the loop moves the record alike.
+Once all rows of a prompt have ended they stay, so that a prompt does not depend on how long its neighbours run.
+
+Legend: B rows, W tokens that a step commits at most.
 """
 
 import enum
-from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 import jax
@@ -50,7 +57,7 @@ class DecoderState(Protocol):
 
     @property
     def rows(self) -> Rows:
-        """The rows."""
+        """The rows: a node of the state itself, so that the loop can end one."""
         ...
 
 
@@ -75,8 +82,10 @@ class Decoder(Protocol[State]):
         """The target."""
         ...
 
-    # Two more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside those
-    # of `Warp`; and `fills_canvas`, whether it fills a canvas of masks, so that its model need not predict next tokens.
+    # Four more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
+    # those of `Warp`; `parts`, its `Part`s, which may have parameters beside the target's; `fills_canvas`, whether it
+    # fills a canvas of masks, so that its model need not predict next tokens; and `steps_per_token`, the most steps
+    # that it ever needs for a token, 1 if not given.
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""
@@ -89,8 +98,3 @@ class Decoder(Protocol[State]):
     def step(self, params: Params, state: State, rng: jax.Array) -> tuple[State, Info]:
         """Takes one step of every row; `rng` is one key a row, `[B]`."""
         ...
-
-
-def target_params(params: Params) -> Params:
-    """The target's parameters: `params["target"]` where parts are named, else `params` itself."""
-    return params["target"] if isinstance(params, Mapping) and "target" in params else params

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.any_subset import lattice, log_prob
-from jaxdec.decoding import Decoder, target_params
+from jaxdec.decoding import Decoder, integers, target_params
 from jaxdec.generation.infill import infill
 from jaxdec.generation.prepare import bucket
 from jaxdec.model import Params
+from jaxdec.sampling import as_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def choose_length(
     suffix: jax.Array | np.ndarray,
     lengths: Sequence[int],
     *,
-    rng: jax.Array,
+    rng: jax.Array | int,
     prefix_tokens: int = 256,
     suffix_tokens: int = 64,
     **knobs: Any,
@@ -58,11 +59,11 @@ def choose_length(
 
     Args:
       decoder: over a model that answers queries, as for `infill`.
-      params: its parameters, or a dict with a part for each model.
+      params: parameters by part name: `{"target": ...}`, and those of further parts.
       prefix: int `[P]`, tokens before the gap, at least 1; only the last `prefix_tokens` are read.
       suffix: int `[S]`, tokens after the gap, at least 1; only the first `suffix_tokens` are read.
       lengths: candidates, different integers of at least 1. The first of the best is chosen.
-      rng: one key.
+      rng: one key or integer seed.
       prefix_tokens: bound on the prefix; the shipped models were trained with prefixes of up to 256.
       suffix_tokens: bound on the suffix.
       **knobs: settings of `jaxdec.sampling.Warp` for the fills.
@@ -73,9 +74,10 @@ def choose_length(
     Exactness: the choice is the argmax over candidates of the very terms that sequential decoding from left to right
     would draw from.
     """
-    lengths = tuple(int(length) for length in lengths)
+    lengths = tuple(integers("lengths", list(lengths), [(None,)]).tolist())
     if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
         raise ValueError(f"lengths must be different integers of at least 1, got {lengths}")
+    rng = as_key(rng)
     if rng.shape != ():
         raise ValueError(f"rng must be one key, got shape {rng.shape}")
     before = _checked("prefix", prefix, prefix_tokens)[-prefix_tokens:]

@@ -38,7 +38,7 @@ def generate(
 
     Args:
       decoder: such as `jaxdec.autoregressive(model)`.
-      params: the target's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
+      params: parameters by part name: `{"target": ...}`, and those of further parts (`"draft"`).
       prompt: int `[B, P]`, right-padded.
       rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
       max_new_tokens: an integer, or one a row `[B]`.
@@ -54,6 +54,10 @@ def generate(
         or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
       **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a prompt: `temperature`, `top_k`, `top_p`, ...; and
         those that the decoder declares.
+
+    Returns:
+      Prompts and what was generated. At temperature 0 `log_probs` are all 0: the law that a greedy token is drawn from
+      is certain of it. `raw_log_probs` are the model's own.
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.

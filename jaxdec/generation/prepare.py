@@ -23,8 +23,10 @@ from jaxdec.decoding import (
     by_row,
     check_decoder,
     check_length,
-    check_model,
+    check_parts,
+    check_serves,
     integers,
+    part_names,
     target_params,
 )
 from jaxdec.decoding.checks import POSITIONS
@@ -66,7 +68,6 @@ def prepare(
     batch, width = prompt.shape
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
     _check_purpose(decoder, order)
-    check_length("target", model, lengths, budget)
     settings = Settings(
         max_new_tokens=budget,
         stops=Stops.create(model.eos if eos is None else eos, stop, model.vocab_size),
@@ -88,7 +89,9 @@ def prepare(
         hypotheses=_hypotheses(hypotheses),
         cache=cache,
     )
-    check_model("target", model, target_params(params))
+    check_length("model", model, request)
+    check_parts(params, part_names(decoder))
+    check_serves("model", model, target_params(params))
     if hypotheses > 1:
         repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
         request = by_row(request, repeat, lambda stops: stops)

@@ -28,8 +28,8 @@ DECODERS = {
 }
 
 
-def pair(seed=0, weight=0.35):
-    """As the battery's own, of recurrent oracles."""
+def pair(seed=2, weight=0.35):
+    """As the battery's own, of recurrent oracles; of a seed with which rows end in every way that it asks for."""
     model, target = oracles.recurrent_oracle(battery.VOCAB, seed=seed, scale=1.5)
     _, other = oracles.recurrent_oracle(battery.VOCAB, seed=seed + 1, scale=1.5)
     return model, {"target": target, "draft": oracles.blend(target, other, weight)}

@@ -116,15 +116,16 @@ class Resampled:
             self.inner.init(params, request), jnp.zeros_like(jnp.asarray(request.lengths))
         )
 
-    def source(self, state, rng):
-        """Every second time the row itself."""
-        batch, beams = len(state.step), state.rows.hypotheses
-        row = jnp.arange(batch, dtype=jnp.int32)
-        draw = uniform(key_at(rng, Purpose.ORDER, state.step))
+    def source(self, step, running, beams, rng):
+        """Every second time the row itself, and always once all rows of its prompt have ended."""
+        row = jnp.arange(len(step), dtype=jnp.int32)
+        draw = uniform(key_at(rng, Purpose.ORDER, step))
         other = row // beams * beams + jnp.floor(draw * 2 * beams).astype(jnp.int32)
-        return jnp.where(draw * 2 < 1, other, row)
+        runs = jnp.repeat(running.reshape(-1, beams).any(1), beams)
+        return jnp.where((draw * 2 < 1) & runs, other, row)
 
     def step(self, params, state, rng):
-        source = self.source(state, rng)
+        rows = state.rows
+        source = self.source(state.step, rows.running, rows.hypotheses, rng)
         inner, info = self.inner.step(params, take_rows(state.inner, source), rng)
         return ResampledState(inner, state.step + 1), dataclasses.replace(info, source=source)

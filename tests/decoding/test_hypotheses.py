@@ -1,6 +1,5 @@
 """Several hypotheses a prompt: keys, rows that take the past of others, and the records that go with them."""
 
-import dataclasses
 import functools
 
 import jax
@@ -150,13 +149,12 @@ def rows_by_hand(decoder, request, keys):
     texts = [[] for _ in range(batch)]
     totals = np.zeros((batch, 3), int)
     step = jax.jit(decoder.step)
-    source_of = jax.jit(Resampled(decoder).source)
-    whole = Resampled(decoder).init(PARAMS, request)
+    source_of = jax.jit(Resampled(decoder).source, static_argnums=2)
     moved, number = 0, 0
     while any(bool(state.rows.running.any()) for state in states):
-        source = np.asarray(
-            source_of(dataclasses.replace(whole, step=jnp.full(batch, number)), keys)
-        ).tolist()
+        running = jnp.concatenate([state.rows.running for state in states])
+        step_of = jnp.full(batch, number)
+        source = np.asarray(source_of(step_of, running, request.hypotheses, keys)).tolist()
         moved += sum(texts[b] != texts[s] for b, s in enumerate(source))
         states, texts = [states[s] for s in source], [list(texts[s]) for s in source]
         totals = totals[source]

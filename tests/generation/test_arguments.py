@@ -79,9 +79,9 @@ def test_integers(argument, value):
         (dict(decoder=PARAMS, params=PLAIN), "must be a decoder, .* got dict"),
         (dict(decoder=jaxdec.Autoregressive), "must be a decoder"),
         (dict(decoder=jaxdec.autoregressive(PARAMS)), "target of Autoregressive must be a jaxdec.Model"),
-        (dict(params=PROMPT), "the target"),
-        (dict(params=None), "the target cannot read its parameters"),
-        (dict(params={"target": {"weights": TABLE}}), "the target cannot read its parameters"),
+        (dict(params=PROMPT), "by part name, with 'target'; got ndarray: pass {'target': params}"),
+        (dict(params={"target": None}), "the model cannot read its parameters"),
+        (dict(params={"target": {"weights": TABLE}}), "the model cannot read its parameters"),
     ],
 )  # fmt: skip
 def test_what_is_refused(options, message):

@@ -171,7 +171,7 @@ def test_refusals():
         jaxdec.drafters.heads(medusa, growth=growth.chain(4))
     for kind in KINDS:
         decoder, params = drafting(kind)
-        with pytest.raises(ValueError, match="needs parameters named 'draft'"):
+        with pytest.raises(ValueError, match="with 'target', 'draft'; got dict with 'target'"):
             jaxdec.prepare(decoder, {"target": params["target"]}, PROMPT)
     other, _ = build_heads("medusa", HeadsConfig(V + 1, WIDTH, 3))
     decoder = jaxdec.speculative(target()[0], drafter=jaxdec.drafters.heads(other))

@@ -7,7 +7,6 @@ from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
 from jaxdec.speculative.drafters.input_copy import Anchor, InputCopy, find_unique, input_copy
 from jaxdec.speculative.drafters.jacobi import Jacobi, JacobiWindow, jacobi
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.drafters.lookahead import Grid, Lookahead, Pool, lookahead
 from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree, merge_chains
 from jaxdec.speculative.drafters.model import ModelDrafter, TokenWindow, model
@@ -57,7 +56,6 @@ __all__ = [
     "TokenWindow",
     "TrigramTree",
     "Trigrams",
-    "check_length",
     "check_ngrams",
     "diffuspec",
     "eagle",

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows
+from jaxdec.decoding import Request, Rows, check_length, check_serves
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -63,7 +62,8 @@ class DiffuSpec(CausalDrafter):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for a request with an order or too long for the model, or missing parameters."""
         super().check(request, params)
-        check_length(self.model, request)
+        check_serves("draft model", self.model, self.own(params))
+        check_length("draft model", self.model, request)
 
     def init(self, params: Params, request: Request, output: Output) -> DraftLength:
         """As many drafts as there can be."""

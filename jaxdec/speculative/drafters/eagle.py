@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows
+from jaxdec.decoding import Request, Rows, check_length
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import likeliest
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.growth import Frontier, Growth, Slots, grow
 from jaxdec.speculative.tree import DraftTree
 
@@ -79,7 +78,7 @@ class EagleDrafter(Grown, CausalDrafter):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for a request with an order or too long for the network, or missing parameters."""
         super().check(request, params)
-        check_length(self.model, request)
+        check_length("draft model", self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Pairs:
         """A cache of the prompts' pairs but for the last, which holds the pending token.

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, prefill
+from jaxdec.decoding import Request, Rows, check_serves, prefill
 from jaxdec.model import Inputs, Model, Output, Params, score
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
-from jaxdec.speculative.drafters.length import check_length
 from jaxdec.speculative.growth import Frontier, Growth, Slots, chain, grow
 from jaxdec.speculative.tree import DraftTree
 
@@ -69,15 +68,7 @@ class ModelDrafter(Grown):
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for missing parameters, or a model that cannot read the request or predict its tokens."""
         super().check(request, params)
-        if request.order is not None and not self.model.any_subset:
-            raise ValueError(
-                f"the draft model {self.model.purpose}, but the request fills an order of its own"
-            )
-        if request.order is None and not self.model.causal:
-            raise ValueError(
-                "the draft model fills gaps or canvases and predicts no next token, but the request is causal"
-            )
-        check_length(self.model, request)
+        check_serves("draft model", self.model, self.own(params).source, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Any:
         """A cache that holds the prompts but for their last tokens."""

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from jaxdec.decoding import Exactness
+from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.cases import pair
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
 from jaxdec.testing.battery.identity import check_broken_model, check_identity
 from jaxdec.testing.battery.law import check_law
+from jaxdec.testing.battery.progress import check_bounded
 from jaxdec.testing.battery.record import check_full_cache, check_record
 from jaxdec.testing.battery.report import Outcome, Report
 from jaxdec.testing.battery.rows import (
@@ -31,6 +33,9 @@ PARTS: tuple[Check, ...] = (
     check_keys,
     check_broken_model,
     check_full_cache,
+    check_capacity,
+    check_cache,
+    check_bounded,
     check_compiled_once,
 )
 """What every part of a decoder can break; one program serves them all."""
