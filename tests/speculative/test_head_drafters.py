@@ -59,7 +59,9 @@ def rows_of(result):
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_are_those_of_plain_decoding(kind, temperature):
-    plain = decode(jaxdec.autoregressive(target()[0]), target()[1], temperature=temperature)
+    plain = decode(
+        jaxdec.autoregressive(target()[0]), {"target": target()[1]}, temperature=temperature
+    )
     result = decode(*drafting(kind), temperature=temperature)
     assert rows_of(result) == rows_of(plain)
     assert int(result.stats.accepted.sum()) > 0

@@ -85,7 +85,7 @@ def test_it_reads_its_own_weights_and_the_hidden_states():
 
 def test_parameters_under_no_name_are_refused():
     model, params = battery.pair()
-    with pytest.raises(ValueError, match="with 'target', 'judge'; got dict with"):
+    with pytest.raises(ValueError, match="with 'target', 'draft', 'judge'; got dict with"):
         decode(judged(model, model), params)
 
 
