@@ -18,7 +18,7 @@ REFRESH_RULES = {
 }
 
 
-def _denoising(
+def denoising(
     name: str,
     title: str,
     paper: str,
@@ -28,6 +28,19 @@ def _denoising(
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     **options,
 ) -> Method:
+    """A row: a policy, with the parts that go with it.
+
+    Args:
+      name: see `Method`; so the next two.
+      title: what it does.
+      paper: where it comes from.
+      policy: builds the policy.
+      exactness: see `Method`.
+      branches: of the method's own, see `denoise`.
+      variants: further policies that the battery tests.
+      **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
+    """
+
     def make(parts: Parts) -> Decoder:
         sub_blocks = parts.refresh == "sub-block"
         if parts.causal and parts.block is None:
@@ -71,87 +84,87 @@ def _denoising(
 
 
 ROWS = [
-    _denoising(
+    denoising(
         "left-to-right",
         "canvas decoding, one token a forward from left to right",
         "",
         policies.left_to_right,
         Exactness.TOKEN_IDENTICAL,
     ),
-    _denoising(
+    denoising(
         "first-hitting",
         "canvas decoding, one token a forward in a random order",
         "2409.02908",
         policies.first_hitting,
         Exactness.APPROXIMATE,
     ),
-    _denoising(
+    denoising(
         "ancestral",
         "canvas decoding, each mask by its own coin",
         "2406.07524",
         policies.ancestral,
         Exactness.APPROXIMATE,
     ),
-    _denoising(
+    denoising(
         "llada",
         "canvas decoding, a quota of the most probable tokens",
         "2502.09992",
         lambda: policies.quota("max_prob"),
         variants={"by margins": lambda: policies.quota("margin", steps=4, spread="cosine")},
     ),
-    _denoising(
+    denoising(
         "dream",
         "canvas decoding, a quota of the tokens of least entropy",
         "2508.15487",
         lambda: policies.quota("entropy", spread="linear_time", position_temperature=0.0),
         variants={"jittered": lambda: policies.quota("entropy", position_temperature=0.3)},
     ),
-    _denoising(
+    denoising(
         "threshold",
         "canvas decoding, all tokens above a probability",
         "2505.22618",
         policies.threshold,
     ),
-    _denoising(
+    denoising(
         "factor",
         "canvas decoding, as many tokens as their worst probability allows",
         "2505.22618",
         policies.factor,
     ),
-    _denoising(
+    denoising(
         "dynamic-threshold",
         "canvas decoding, a threshold or a quota",
         "2510.06303",
         lambda: policies.dynamic_threshold(by="max_prob"),
     ),
-    _denoising(
+    denoising(
         "entropy-bound",
         "canvas decoding, the surest tokens within a budget of entropy",
         "2510.06303",
         policies.entropy_bound,
     ),
-    _denoising(
+    denoising(
         "credit",
         "threshold decoding with credit for tokens that stay probable",
         "2510.06133",
         policies.threshold,
         fuse=credit,
     ),
-    _denoising(
+    denoising(
         "prophet",
         "one token a forward until the rest is sure enough to be committed at once",
         "2508.19982",
         lambda: policies.quota("max_prob"),
         stop=prophet,
     ),
-    _denoising(
+    denoising(
         "saber",
         "canvas decoding, adaptive acceleration with backtracking",
         "2510.18165",
         policies.saber,
         remask=backtracking,
     ),
-    _denoising(
+    denoising(
         "freedave",
         "one token a forward, the next steps guessed and verified along",
         "2510.00294",

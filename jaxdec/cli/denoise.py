@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("the prompt is empty (0 bytes); at least 1 byte is needed")
     method = loading.denoising(arguments.method)
     target = loading.load(arguments.target)
-    params = target.params
+    params = {"target": target.params}
     decoder = _decoder(arguments, method, target)
     banned = np.arange(target.model.vocab_size) >= 256  # only bytes are filled in
     banned[list(target.model.eos)] = False

@@ -1,6 +1,6 @@
 """Oracles, exact enumeration and the conformance battery: public, for anybody who writes a drafter or a decoder."""
 
-from jaxdec.testing import battery, enumeration, oracles
+from jaxdec.testing import battery, enumeration, oracles, parts
 from jaxdec.testing.battery import Report, check
 from jaxdec.testing.model_checks import check_model
 from jaxdec.testing.statistics import g_test
@@ -15,5 +15,6 @@ __all__ = [
     "enumeration",
     "g_test",
     "oracles",
+    "parts",
     "python_twin",
 ]

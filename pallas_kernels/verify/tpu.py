@@ -16,7 +16,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels.noise import gumbel, key_words
 from pallas_kernels.verify.reference import Walked
-from pallas_kernels.verify.tpu_row import LANES, SUBLANES, Row, block_shape, copy_row, pick, total
+from pallas_kernels.verify.tpu_remainder import Remainder
+from pallas_kernels.verify.tpu_row import LANES, SUBLANES, Row, block_shape, copy_row
 
 
 def walk(logits, tokens, parents, mask, keys, temperature, banned, noise, *, depth: int) -> Walked:
@@ -195,61 +196,19 @@ def _ratio_kernel(
     path, count, next_token, log_probs, raw_log_probs = found
     at, left, *other, semaphore = scratch
     row = Row(at, bias, vocab_size, temperature[0, 0, 0])
+    rest = Remainder(row, left, other[0] if drawn else None)
     nodes = tokens.shape[2]
-
-    def target(law):
-        """Starts `left` with the target's law."""
-        best = jax.lax.cond(
-            row.greedy,
-            lambda: row.argmax(lambda *block: row.logits(*block)[1])[0, 0],
-            lambda: -1,
-        )
-
-        def store(_, here, tokens):
-            p = jnp.exp(row.log_probs(here, tokens, law))
-            p = jnp.where(row.greedy, jnp.where(tokens == best, 1.0, 0.0), p)
-            left[:, here] = jnp.where(law.broken, jnp.nan, p)
-            return _
-
-        row.blocks(store, 0)
 
     def passes(node):
         """Tests a node; if it fails, its law is taken from what is left."""
-        token = tokens[0, 0, node]
         threshold = uniforms[0, 0, node]
         if drawn:
             copy_row(laws[1](node), other[0], semaphore)
-            threshold *= jnp.exp(pick(other[0], token))
-        passed = jnp.where(threshold < pick(left, token), 1, 0)[0, 0]
-
-        def rest(here, index):
-            lost = jnp.exp(other[0][:, here]) if drawn else jnp.where(index == token, 1.0, 0.0)
-            return jnp.where(index < vocab_size, jnp.maximum(left[:, here] - lost, 0.0), 0.0)
-
-        @pl.when(passed == 0)
-        def reject():
-            sums = row.blocks(lambda sums, *block: sums + rest(*block), row.full(0.0))
-            whole = total(sums)
-            divisor = jnp.where(whole > 0, whole, 1.0)
-
-            def store(_, here, index):
-                left[:, here] = jnp.where(whole > 0, rest(here, index) / divisor, left[:, here])
-                return _
-
-            row.blocks(store, 0)
-
-        return passed
+        return rest.test(tokens[0, 0, node], threshold)
 
     def close(law):
         """Draws the token that ends the walk from what is left."""
-
-        def perturbed(here, index):
-            words = keys[0, 0, 0], keys[0, 0, 1]
-            noise = gumbel(*words, index.astype(jnp.uint32), vocab_size)
-            inside = jnp.where(index < vocab_size, left[:, here], 0.0)
-            return jnp.log(inside) + noise
-
-        token = jnp.where(law.broken, 0, row.argmax(perturbed))[0, 0]
+        token = rest.draw(law, keys[0, 0, 0], keys[0, 0, 1])
         next_token[0, 0, 0] = token
         return token
 
@@ -258,7 +217,7 @@ def _ratio_kernel(
         path[0, 0, level] = scored
         copy_row(laws[0](scored), at, semaphore)
         law = row.law()
-        target(law)
+        rest.begin(law)
 
         def child(node):
             return (mask[0, 0, node] != 0) & (parents[0, 0, node] + 1 == scored)

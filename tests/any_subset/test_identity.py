@@ -49,7 +49,9 @@ def requests(length=LENGTH, vocab_size=VOCAB):
 def fill(decoder, requests, params=PARAMS, **knobs):
     tokens, visible, rest = requests
     knobs = {"temperature": 0.9, **knobs}
-    return jaxdec.infill(decoder, params, tokens, visible, rng=jax.random.key(5), **rest, **knobs)
+    return jaxdec.infill(
+        decoder, {"target": params}, tokens, visible, rng=jax.random.key(5), **rest, **knobs
+    )
 
 
 def masked(requests):

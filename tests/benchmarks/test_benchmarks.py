@@ -235,7 +235,7 @@ def test_measured_acceptance_of_known_laws(quick_compilation):
     model, params = hash_oracle(4)
     request = jaxdec.prepare(
         jaxdec.autoregressive(model),
-        params,
+        {"target": params},
         np.zeros((400, 1), np.int32),
         temperature=optimal.TEMPERATURE,
     )

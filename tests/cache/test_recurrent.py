@@ -12,7 +12,6 @@ from jaxdec.diffusion import denoise
 from jaxdec.model import Inputs
 from jaxdec.speculative import RankTree
 from jaxdec.testing import battery, check, oracles
-from jaxdec.testing.battery import identity, subject
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -29,26 +28,16 @@ DECODERS = {
 }
 
 
-def pair(seed=0, weight=0.35):
-    """As the battery's own, of recurrent oracles."""
+def pair(seed=2, weight=0.35):
+    """As the battery's own, of recurrent oracles; of a seed with which rows end in every way that it asks for."""
     model, target = oracles.recurrent_oracle(battery.VOCAB, seed=seed, scale=1.5)
     _, other = oracles.recurrent_oracle(battery.VOCAB, seed=seed + 1, scale=1.5)
     return model, {"target": target, "draft": oracles.blend(target, other, weight)}
 
 
-@pytest.fixture
-def recurrent_battery(monkeypatch):
-    """The battery over recurrent models, and what its Python twin writes with them."""
-    monkeypatch.setattr(subject, "pair", pair)
-    monkeypatch.setattr(identity, "pair", pair)
-    identity.twin.cache_clear()
-    yield
-    identity.twin.cache_clear()
-
-
 @pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS.keys())
-def test_battery(make, recurrent_battery):
-    check(make)
+def test_battery(make):
+    check(make, models=pair)
 
 
 def logits_after(tokens):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxdec.diffusion import Candidates, backtracking, credit, prophet, unmask
+from jaxdec.testing.parts import policy_twins as twins
+from jaxdec.testing.parts.policy_twins import ROWS, Board, places_of, scored
 from pallas_kernels.unmask import statistics
-from tests.diffusion import policy_twins as twins
-from tests.diffusion.policy_twins import ROWS, Board, places_of, scored
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -10,9 +10,9 @@ import pytest
 
 from jaxdec.diffusion import Candidates, unmask
 from jaxdec.sampling.noise import row_keys
+from jaxdec.testing.parts import policy_twins as twins
+from jaxdec.testing.parts.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of, scored
 from pallas_kernels.unmask import statistics
-from tests.diffusion import policy_twins as twins
-from tests.diffusion.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of, scored
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

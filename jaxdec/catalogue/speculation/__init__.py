@@ -3,10 +3,10 @@
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue.method import Method
 from jaxdec.catalogue.speculation import draft_models, model_free, trained
-from jaxdec.catalogue.speculation.family import RULES, VERIFIERS, Family, draft_model
+from jaxdec.catalogue.speculation.family import RULES, VERIFIERS, Family, Rule, draft_model
 from jaxdec.decoding import Exactness
 
-__all__ = ["FAMILIES", "ROWS", "RULES", "VERIFIERS", "Family", "draft_model"]
+__all__ = ["FAMILIES", "ROWS", "RULES", "VERIFIERS", "Family", "Rule", "draft_model"]
 
 _FAMILIES = [*draft_models.FAMILIES, *model_free.FAMILIES, *trained.FAMILIES]
 FAMILIES = ("autoregressive", *(family.name for family in _FAMILIES))

@@ -8,22 +8,31 @@ from jaxdec.decoding import Decoder
 from jaxdec.model import Model, Params
 from jaxdec.speculative import Drafter, Verifier, speculative, verifiers
 
-VERIFIERS: dict[str, Callable[[], Verifier]] = {
-    "walk": verifiers.SharedNoiseWalk,
-    "token": verifiers.TokenRatio,
-    "block": verifiers.BlockVerification,
-    "recursive": verifiers.RecursiveRejection,
-    "kseq": verifiers.KSeq,
-    "typical": verifiers.TypicalAcceptance,
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A verifier, as a row.
+
+    Attributes:
+      make: builds it.
+      title: what the title of a method says of it.
+      paper: where it comes from, if not from the drafters' own papers.
+    """
+
+    make: Callable[[], Verifier]
+    title: str
+    paper: str = ""
+
+
+RULES = {
+    "walk": Rule(verifiers.SharedNoiseWalk, "shared-noise walk"),
+    "token": Rule(verifiers.TokenRatio, "token ratio rule", "2211.17192"),
+    "block": Rule(verifiers.BlockVerification, "block verification", "2403.10444"),
+    "recursive": Rule(verifiers.RecursiveRejection, "recursive rejection", "2402.14160"),
+    "kseq": Rule(verifiers.KSeq, "K-SEQ", "2310.15141"),
+    "typical": Rule(verifiers.TypicalAcceptance, "typical acceptance", "2401.10774"),
 }
-RULES = {  # what a title says, and the paper where it is not the family's own
-    "walk": ("shared-noise walk", ""),
-    "token": ("token ratio rule", "2211.17192"),
-    "block": ("block verification", "2403.10444"),
-    "recursive": ("recursive rejection", "2402.14160"),
-    "kseq": ("K-SEQ", "2310.15141"),
-    "typical": ("typical acceptance", "2401.10774"),
-}
+VERIFIERS: dict[str, Callable[[], Verifier]] = {name: rule.make for name, rule in RULES.items()}
 TREES = ("walk", "recursive")
 """Verifiers that judge trees of any drafter."""
 
@@ -40,7 +49,7 @@ class Family:
       title: what drafts.
       paper: where that comes from.
       drafter: builds the drafter; raises `ValueError` for parts that are missing or impossible.
-      verifiers: names in `VERIFIERS`.
+      verifiers: names in `RULES`.
       draft: the checkpoint that drafts unless another is named; empty if none does.
       tests: see `Method`.
       benchmarks: of the walk, and of the others.
@@ -64,27 +73,27 @@ class Family:
         return [self._row(verifier) for verifier in self.verifiers]
 
     def _row(self, verifier: str) -> Method:
-        rule, paper = RULES[verifier]
-        papers = self.paper if paper in self.paper else f"{self.paper}, {paper}".strip(", ")
+        rule = RULES[verifier]
+        papers = self.paper
+        if rule.paper not in papers:
+            papers = f"{papers}, {rule.paper}".strip(", ")
         walk = verifier == "walk"
 
         def make(parts: Parts) -> Decoder:
-            return speculative(
-                parts.target, drafter=self.drafter(parts), verifier=VERIFIERS[verifier]()
-            )
+            return speculative(parts.target, drafter=self.drafter(parts), verifier=rule.make())
 
         def sample(target: Model, draft: Model) -> tuple[Decoder, Mapping[str, Params]]:
             if self.sample is None:
                 return make(Parts.small(target, draft)), {}
             made = self.sample(target, draft)
             drafter, params = made if isinstance(made, tuple) else (made, {})
-            return speculative(target, drafter=drafter, verifier=VERIFIERS[verifier]()), params
+            return speculative(target, drafter=drafter, verifier=rule.make()), params
 
         return Method(
             name=self.name if walk else f"{self.name}-{verifier}",
-            title=f"{self.title}, {rule}",
+            title=f"{self.title}, {rule.title}",
             paper=papers,
-            exactness=VERIFIERS[verifier]().exactness,
+            exactness=rule.make().exactness,
             make=make,
             tests=self.tests,
             benchmark=self.benchmarks[0 if walk else 1],

@@ -5,6 +5,7 @@
 A check is a function of a `Subject`, a decoder with its runs over the rows of `CASES`; it raises a `Difference`.
 """
 
+from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.cases import CASES, NEVER, OFF, VOCAB, Case, Kind, pair
 from jaxdec.testing.battery.check import ALL, LAW, LOOPS, PARTS, check
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
@@ -15,6 +16,7 @@ from jaxdec.testing.battery.identity import (
     twin,
 )
 from jaxdec.testing.battery.law import FALSE_POSITIVE_RATE, check_law
+from jaxdec.testing.battery.progress import check_bounded
 from jaxdec.testing.battery.record import check_full_cache, check_record
 from jaxdec.testing.battery.report import Difference, Outcome, Report
 from jaxdec.testing.battery.rows import (
@@ -50,7 +52,10 @@ __all__ = [
     "built",
     "check",
     "check_alone",
+    "check_bounded",
     "check_broken_model",
+    "check_cache",
+    "check_capacity",
     "check_chunked",
     "check_compiled_once",
     "check_declaration",

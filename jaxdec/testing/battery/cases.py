@@ -127,7 +127,7 @@ CASES = (
         24,
         dict(temperature=0.7, top_k=4, top_p=0.9, min_p=0.02, typical=0.95, epsilon=0.01),
     ),
-    Case("repetition 1.5", (2, 2, 2, 2), 22, dict(temperature=0.9, repetition_penalty=1.5)),
+    Case("repetition 1.5", (2, 2, 1, 4), 22, dict(temperature=0.9, repetition_penalty=1.5)),
     Case(
         "presence 0.6, frequency 0.4",
         (1, 1),

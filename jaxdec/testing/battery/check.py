@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from jaxdec.decoding import Exactness
+from jaxdec.testing.battery.capacity import check_cache, check_capacity
+from jaxdec.testing.battery.cases import pair
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
 from jaxdec.testing.battery.identity import check_broken_model, check_identity
 from jaxdec.testing.battery.law import check_law
+from jaxdec.testing.battery.progress import check_bounded
 from jaxdec.testing.battery.record import check_full_cache, check_record
 from jaxdec.testing.battery.report import Outcome, Report
 from jaxdec.testing.battery.rows import (
@@ -16,7 +19,7 @@ from jaxdec.testing.battery.rows import (
     check_stream,
 )
 from jaxdec.testing.battery.stops import check_stops
-from jaxdec.testing.battery.subject import Factory, Subject
+from jaxdec.testing.battery.subject import Factory, Models, Subject
 
 Check = Callable[[Subject], None]
 
@@ -30,6 +33,9 @@ PARTS: tuple[Check, ...] = (
     check_keys,
     check_broken_model,
     check_full_cache,
+    check_capacity,
+    check_cache,
+    check_bounded,
     check_compiled_once,
 )
 """What every part of a decoder can break; one program serves them all."""
@@ -64,6 +70,7 @@ def check(
     make: Factory,
     *,
     orders: bool | None = None,
+    models: Models = pair,
     checks: Sequence[Check] = ALL,
     raise_: bool = True,
 ) -> Report:
@@ -77,6 +84,7 @@ def check(
         resembles the first; or `-> (Decoder, params)` for a decoder with parts whose params the battery cannot supply.
       orders: whether it fills gaps in an order (`jaxdec.infill`) rather than continues prompts; found out if not given:
         a decoder that takes prompts is tested on prompts.
+      models: gives other models than the battery's own, such as `oracles.recurrent_oracle`; see `Models`.
       checks: which properties; all that its declaration implies if not given.
       raise_: whether to raise if something fails.
 
@@ -86,7 +94,7 @@ def check(
     Raises:
       AssertionError: if a check fails, with the report as its message.
     """
-    subject = Subject(make, orders)
+    subject = Subject(make, orders, models)
     outcomes = []
     for run in checks:
         if not implied(run, subject):

@@ -9,7 +9,7 @@ from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
 from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, pair, places
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import Row, Subject, compare_floats, compare_texts
+from jaxdec.testing.battery.subject import Models, Row, Subject, compare_floats, compare_texts
 from jaxdec.testing.twin import TwinResult, python_twin
 
 
@@ -19,9 +19,9 @@ def broken(table: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def twin(case: Case, ordered: bool, finite: bool = True) -> TwinResult:
+def twin(case: Case, ordered: bool, finite: bool = True, models: Models = pair) -> TwinResult:
     """What plain decoding makes of a case, by a Python loop; a case that is overfull is decoded beyond any buffer."""
-    model, params = pair()
+    model, params = models()
     keys = row_keys(jax.random.key(7), len(CASES))
     size = RANKS if case.overfull else len(case.prompt) + case.budget
     return python_twin(
@@ -60,13 +60,13 @@ def compare_with_twin(expected: TwinResult, got: Row, what: str) -> None:
 def check_identity(subject: Subject) -> None:
     """Where plain decoding is promised, its tokens, log-probabilities and statuses: under all settings, good drafts and
     perfect ones."""
-    ordered = subject.kind is Kind.ORDERS
+    expected = functools.partial(twin, ordered=subject.kind is Kind.ORDERS, models=subject.models)
     for run, what in (
         (subject.free, "as plain decoding"),
         (subject.agreeing, "drafts by the target"),
     ):
         for case in identical(subject):
-            compare_with_twin(twin(case, ordered), run[case.name], what)
+            compare_with_twin(expected(case), run[case.name], what)
 
 
 def check_broken_model(subject: Subject) -> None:
@@ -76,5 +76,5 @@ def check_broken_model(subject: Subject) -> None:
     if not any(row.status is Status.NONFINITE for row in run.values()):
         raise Difference("no row met a law that is not finite")
     for case in identical(subject):
-        expected = twin(case, subject.kind is Kind.ORDERS, False)
+        expected = twin(case, subject.kind is Kind.ORDERS, False, subject.models)
         compare_with_twin(expected, run[case.name], "a model some of whose laws are NaN")

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdec import decoding, generation
 from jaxdec.testing.battery.cases import CASES, FILLERS, Kind
+from jaxdec.testing.battery.progress import Watch
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.subject import COUNTS, Subject, compare, rows_of
 
@@ -46,10 +47,12 @@ def check_keys(subject: Subject) -> None:
 
 
 def check_stream(subject: Subject) -> None:
-    """The stream yields what the run writes."""
+    """The stream yields what the run writes; a row that has ended stays as it is and costs nothing."""
     state = decoding.init(subject.counted, subject.params, subject.request())
     streamed: list[list[int]] = [[] for _ in CASES]
-    for _, info in decoding.stream(subject.decoder, subject.params, state, subject.keys):
+    watch = Watch(subject, state)
+    for after, info in decoding.stream(subject.decoder, subject.params, state, subject.keys):
+        watch.step(after, info)
         for row, count in enumerate(np.asarray(info.count)):
             streamed[row] += np.asarray(info.tokens)[row, :count].tolist()
     for case, tokens in zip(CASES, streamed, strict=True):
@@ -57,6 +60,7 @@ def check_stream(subject: Subject) -> None:
             raise Difference(
                 "streamed", row=case.name, expected=subject.free[case.name].new, got=tokens
             )
+    watch.finish()
 
 
 ALONE = ("greedy", "temperature 1", "temperature 0.5", "one token alone is allowed")

@@ -45,7 +45,7 @@ def stops_for(run: Run) -> Iterator[Stops]:
 def check_stops(subject: Subject) -> None:
     """EOS and stop sequences end a row at their own token, wherever in a chunk they fall; not inside the prompt."""
     seen: set[object] = set()
-    # A step of a canvas is a hundred times a token's, and knows nothing of chunks: half of the stops will do.
+    # A step of a canvas takes ten times as long, and knows nothing of chunks: half of the stops will do.
     every = 2 if subject.kind is Kind.CANVAS else 1
     for stops in list(stops_for(subject.agreeing))[::every]:
         run = subject.run(params=subject.agreeing_params, stops=stops)

@@ -23,6 +23,10 @@ The battery supplies the models and their params, `{"target": ..., "draft": ...}
 resembles the first. Decoders that draft with no model ignore it.
 """
 
+Models = Callable[[], tuple[Model, dict[str, Params]]]
+"""Gives a model of `VOCAB` tokens and params for it (`target`) and for one that resembles it (`draft`), tables of laws
+`[rows, V]`, as `pair` does."""
+
 NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]])
 """End-of-sequence tokens and stop sequences that never come; checks put theirs in place of as many of these."""
 
@@ -108,15 +112,16 @@ class Subject:
 
     Attributes:
       make: builds it.
+      models: gives the model and the params that it is built from.
       decoder: it.
       kind: what it is asked for.
       params: of its parts, among them `target` and a `draft` that resembles it.
       counted: the decoder that runs; it counts its traces.
     """
 
-    def __init__(self, make: Factory, orders: bool | None = None):
-        self.make = make
-        self.model, params = pair()
+    def __init__(self, make: Factory, orders: bool | None = None, models: Models = pair):
+        self.make, self.models = make, models
+        self.model, params = models()
         self.decoder, more = built(make, self.model)
         self.params = {**params, **more}
         self.counted = Counted(self.decoder)

@@ -191,12 +191,12 @@ class Board:
         self.allowed[NOTHING + 1 :, :4] = True
         self.committed = np.zeros_like(self.allowed)
         self.opened = self.allowed.sum(1)
-        self.past = [[] for _ in range(ROWS)]
+        self.past: list[list[float]] = [[] for _ in range(ROWS)]
         self.places = np.arange(self.width) + self.rng.integers(0, 9, (ROWS, 1))
         self.step = 0
 
-    def look(self):
-        """Fresh logits for all positions: the candidates, and the rows for the twins."""
+    def look(self, sure=False):
+        """Fresh logits for all positions: the candidates, and the rows for the twins; or such as are certain."""
         logits = self.rng.normal(scale=2, size=(ROWS, self.width, self.vocab))
         certain = self.rng.random(self.width) < 0.5
         logits[CERTAIN, certain, 1:] = -np.inf
@@ -205,6 +205,9 @@ class Board:
         logits[..., -1] = -np.inf
         logits[GAPS, 1::3] = np.nan
         logits[NO_NUMBERS] = np.nan
+        if sure:
+            logits[..., 1:] = -np.inf
+            logits[..., 0] = 0.0
         logits = logits.astype(np.float32)
         with np.errstate(invalid="ignore"):
             law = np.apply_along_axis(normalised, -1, logits.astype(float))
@@ -214,8 +217,8 @@ class Board:
         # Equal positions draw equal tokens, so that token_prob ties as well.
         pick = self.rng.integers(0, 3, (ROWS, self.width))
         pick[EQUAL], pick[PAIRS, 1::2] = pick[EQUAL, :1], pick[PAIRS, : self.width - 1 : 2]
-        tokens = np.take_along_axis(np.argsort(-law, axis=-1), pick[..., None], -1)[..., 0]
-        tokens = jnp.asarray(tokens, jnp.int32)
+        drawn = np.take_along_axis(np.argsort(-law, axis=-1), pick[..., None], -1)[..., 0]
+        tokens = jnp.asarray(drawn, jnp.int32)
         steps = jnp.full((ROWS,), self.step, jnp.int32)
         seen = Candidates(
             own=statistics(jax.nn.log_softmax(jnp.asarray(logits)), tokens),

@@ -1,0 +1,141 @@
+"""Faults of drafters. The output stays exact; what suffers is what is accepted."""
+
+from tests.mutants.mutant import Mutant
+
+HERE = "jaxdec/speculative/drafters"
+
+MUTANTS = [
+    Mutant(
+        "draft cache holds the pending token",
+        f"{HERE}/model.py",
+        "known = rows.length - 1 - state.length",
+        "known = rows.length - 2 - state.length",
+        "the drafter's cache falls behind",
+    ),
+    Mutant(
+        "draft positions one late",
+        f"{HERE}/model.py",
+        "ranks = (cache.length[:, None] + depth)",
+        "ranks = (cache.length[:, None] + 1 + depth)",
+        "the drafter reads its text one place late",
+    ),
+    Mutant(
+        "draft cache takes rejected drafts",
+        f"{HERE}/model.py",
+        "here &= fed.tokens == jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1)",
+        "here &= fed.tokens >= 0",
+        "the drafter's cache holds what was not committed",
+    ),
+    Mutant(
+        "lookup one token late",
+        f"{HERE}/prompt_lookup.py",
+        "jnp.pad(at + 1, missing)",
+        "jnp.pad(at + 2, missing)",
+        "what is proposed begins a token after the match",
+    ),
+    Mutant(
+        "lookup by recency alone",
+        f"{HERE}/prompt_lookup.py",
+        "longest * size + ends",
+        "ends",
+        "the most recent match is taken, however short",
+    ),
+    Mutant(
+        "lookup matches its own end",
+        f"{HERE}/prompt_lookup.py",
+        "(ends < length - 1)",
+        "(ends < length)",
+        "the end of the row matches itself, and nothing follows it",
+    ),
+    Mutant(
+        "lookup past the text",
+        f"{HERE}/prompt_lookup.py",
+        "mask=inside & found)",
+        "mask=jnp.ones_like(inside) & found)",
+        "padding behind the text is proposed",
+    ),
+    Mutant(
+        "lookup tree shares too much",
+        f"{HERE}/lookup_tree.py",
+        "shared = jnp.cumprod(both.astype(jnp.int32), axis=-1)",
+        "shared = both.astype(jnp.int32)",
+        "chains are merged wherever they hold the same token",
+    ),
+    Mutant(
+        "copy does not move on",
+        f"{HERE}/input_copy.py",
+        "place = anchor.place + count",
+        "place = anchor.place + 1",
+        "the place in the input moves one token a step",
+    ),
+    Mutant(
+        "copy holds on",
+        f"{HERE}/input_copy.py",
+        "anchor.held & copied & (place",
+        "anchor.held & (place",
+        "a place in the input is kept after a mismatch",
+    ),
+    Mutant(
+        "recycling learns nothing",
+        f"{HERE}/token_recycling.py",
+        "at = jnp.where(last_of_each(keys, mask), keys, size)",
+        "at = jnp.where(last_of_each(keys, mask), keys, size) * 0 + size",
+        "the table of successors stays that of the prompt",
+    ),
+    Mutant(
+        "recycling ranks all alike",
+        f"{HERE}/token_recycling.py",
+        "state.tokens[row, before, ranks[level]]",
+        "state.tokens[row, before, 0 * ranks[level]]",
+        "siblings all hold the first successor",
+    ),
+    Mutant(
+        "jacobi window one off",
+        f"{HERE}/jacobi.py",
+        "at = (rows.length - length)[:, None] + jnp.arange(size)",
+        "at = (rows.length - length - 1)[:, None] + jnp.arange(size)",
+        "guesses are those of the position before",
+    ),
+    Mutant(
+        "jacobi claims its guesses are drawn",
+        f"{HERE}/jacobi.py",
+        "q=self.stated(law, known, tokens)",
+        "q=law",
+        "guesses of which nothing is known are said to be drawn from a law",
+    ),
+    Mutant(
+        "lookahead grid does not move",
+        f"{HERE}/lookahead.py",
+        "(rows.length - length - 1)[:, None] + jnp.arange(self.columns)",
+        "(0 * length)[:, None] + jnp.arange(self.columns)",
+        "the grid does not move by what was committed",
+    ),
+    Mutant(
+        "lookahead collects nothing",
+        f"{HERE}/lookahead.py",
+        "real = jnp.ones((len(grid), self.columns), bool)",
+        "real = jnp.zeros((len(grid), self.columns), bool)",
+        "the pool stays that of the prompt",
+    ),
+    Mutant(
+        "trigrams learn the wrong pair",
+        f"{HERE}/trigram_tree.py",
+        "pairs = jnp.stack([jnp.concatenate([before, last], axis=1), scored], axis=-1)",
+        "pairs = jnp.stack([scored, jnp.concatenate([before, last], axis=1)], axis=-1)",
+        "the two tokens before are swapped",
+    ),
+    Mutant(
+        "heads read another state",
+        f"{HERE}/heads.py",
+        "place = jnp.maximum(taken - 1, 0)[:, None]",
+        "place = jnp.maximum(taken - 2, 0)[:, None]",
+        "heads read the state before the one that gave the pending token",
+    ),
+    Mutant(
+        "trimmed drafts keep their mass",
+        f"{HERE}/trimmed.py",
+        "jnp.where(kept, output.logits, -jnp.inf)",
+        "output.logits",
+        "tokens that are not kept are proposed",
+    ),
+]

@@ -1,0 +1,150 @@
+"""Faults of the speculative loop, of draft trees and of their growth."""
+
+from tests.mutants.mutant import Mutant
+
+LOOP, TREE = "jaxdec/speculative/loop.py", "jaxdec/speculative/tree.py"
+GROWTH = "jaxdec/speculative/growth"
+
+MUTANTS = [
+    Mutant(
+        "drafts stand one place late",
+        LOOP,
+        "tree.lineage().sum(-1) - 1).astype(jnp.int32)",
+        "tree.lineage().sum(-1)).astype(jnp.int32)",
+        "scored tokens have the positions after their own",
+    ),
+    Mutant(
+        "pending token counted twice",
+        LOOP,
+        "history.along(tokens, tree.lineage().at[:, :, 0].set(False))",
+        "history.along(tokens, tree.lineage())",
+        "the penalties count the pending token again",
+    ),
+    Mutant(
+        "drafts do not count",
+        LOOP,
+        "history.along(tokens, tree.lineage().at[:, :, 0].set(False))",
+        "history.along(tokens, jnp.zeros_like(tree.lineage()))",
+        "the penalties do not see the drafts before a token",
+    ),
+    Mutant(
+        "drafts that do not exist are seen",
+        LOOP,
+        "visibility.tree(tree.rooted, start, tree.scored)",
+        "visibility.tree(tree.rooted, start)",
+        "the keys of drafts that do not exist are not hidden",
+        equivalent="such a draft has no existing child, so that nothing sees it whose law is read",
+    ),
+    Mutant(
+        "ended rows count drafts",
+        LOOP,
+        "counted = lambda value: jnp.where(state.rows.running, value, 0)",
+        "counted = lambda value: value",
+        "the counts of a row go on after its end",
+    ),
+    Mutant(
+        "steps after the step",
+        LOOP,
+        "state.rows.rounds[:, None], result.chunk.shape",
+        "rows.rounds[:, None], result.chunk.shape",
+        "a token is said to be chosen in the step after its own",
+    ),
+    Mutant(
+        "noise of depth 0",
+        LOOP,
+        "rows.length[:, None] + depths)",
+        "rows.length[:, None] + 0 * depths)",
+        "all tokens of a step are drawn with the noise of the first",
+    ),
+    Mutant(
+        "parents one off",
+        TREE,
+        "jnp.concatenate([root, self.parents + 1], axis=1)",
+        "jnp.concatenate([root, jnp.maximum(self.parents, 0)], axis=1)",
+        "scored tokens hang off the one before their parent",
+    ),
+    Mutant(
+        "siblings claim one law",
+        f"{GROWTH}/siblings.py",
+        "drawn) > 0",
+        "drawn) > 2",
+        "the law of a sibling still holds those drawn before it",
+    ),
+    Mutant(
+        "siblings of other nodes removed",
+        f"{GROWTH}/siblings.py",
+        "earlier = (parents[:, :, None] == parents[:, None, :]) & jnp.tri",
+        "earlier = (parents[:, :, None] >= parents[:, None, :]) & jnp.tri",
+        "the law of a node lacks tokens that were drawn below another one",
+    ),
+    Mutant(
+        "greedy rows claim soft laws",
+        f"{GROWTH}/siblings.py",
+        "jnp.where(greedy | ~jnp.isfinite(left)",
+        "jnp.where(~jnp.isfinite(left)",
+        "chosen nodes are said to be drawn",
+    ),
+    Mutant(
+        "chains share their noise",
+        f"{GROWTH}/siblings.py",
+        "deep * jnp.arange(1, slots)",
+        "0 * jnp.arange(1, slots)",
+        "independent chains are equal",
+    ),
+    Mutant(
+        "best first keeps the worst",
+        f"{GROWTH}/best_first.py",
+        "largest(value, self.nodes)",
+        "largest(jnp.where(value > -jnp.inf, -value, value), self.nodes)",
+        "the least likely nodes are kept",
+    ),
+    Mutant(
+        "best first by the last token",
+        f"{GROWTH}/best_first.py",
+        "flat(frontier.value[..., None] + own)",
+        "flat(0 * frontier.value[..., None] + own)",
+        "nodes are ranked by their own probability, not by that of their path",
+    ),
+    Mutant(
+        "threshold after the draw",
+        f"{GROWTH}/threshold.py",
+        "(jnp.cumsum(mass, axis=-1) - mass)",
+        "jnp.cumsum(mass, axis=-1)",
+        "whether a node exists depends on its own token",
+    ),
+    Mutant(
+        "greedy siblings with all tokens",
+        f"{GROWTH}/greedy_siblings.py",
+        "rest = jnp.where(likeliest.any(2), -jnp.inf, law)",
+        "rest = law",
+        "the first sibling is drawn from the whole law",
+    ),
+    Mutant(
+        "beam ranks by the path",
+        f"{GROWTH}/stochastic_beam.py",
+        "value = jnp.where(perturbed == top, parent, value)",
+        "value = perturbed",
+        "children are perturbed without regard to the value of their parent",
+    ),
+    Mutant(
+        "history of another chain",
+        f"{GROWTH}/grow.py",
+        "counts += jax.nn.one_hot(after.tokens",
+        "counts += 0 * jax.nn.one_hot(after.tokens",
+        "a drafter's penalties do not see its drafts",
+    ),
+    Mutant(
+        "parents of another level",
+        f"{GROWTH}/grow.py",
+        "nodes=depth * growth.drawn + chosen,",
+        "nodes=depth * growth.frontier + chosen,",
+        "nodes hang off others of the level above",
+    ),
+    Mutant(
+        "adaptive length from the wrong counts",
+        "jaxdec/speculative/adaptive.py",
+        "tested = accepted + (info.accepted < info.proposed)",
+        "tested = accepted",
+        "the estimate of the acceptance never falls",
+    ),
+]
