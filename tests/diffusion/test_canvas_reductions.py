@@ -305,7 +305,10 @@ def test_values_of_knobs_make_no_other_decoder():
         (lambda m: unmask.threshold(by="luck"), "'luck'"),
         (lambda m: refresh.dual(0), "at least 1 step, got 0"),
         (lambda m: diffusion.next_token(m), "only a canvas model"),
-        (lambda m: diffusion.canvas_model(m, 99), "99 is outside"),
+        (
+            lambda m: diffusion.canvas_model(dataclasses.replace(m, any_subset=False), 99),
+            "99 is outside",
+        ),
     ],
 )
 def test_parts_that_do_not_fit(make, message):
