@@ -92,7 +92,8 @@ def run(
 
     The packages must not have been imported in this process.
     """
-    import jax  # noqa: F401  once, for all children
+    import chex  # noqa: F401  once, for all children
+    import flax.nnx  # noqa: F401
 
     waiting, running = list(tasks)[::-1], {}
     with tempfile.TemporaryDirectory() as folder:

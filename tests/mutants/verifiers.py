@@ -48,6 +48,7 @@ MUTANTS = [
         "jnp.concatenate([p[:, : tree.",
         "jnp.concatenate([0.5 * p[:, : tree.",
         "the law of a draft of the target itself is not the target's",
+        equivalent="the test of such a draft passes for certain all the same, and what it leaves is not read",
     ),
     Mutant(
         "token rule always accepts",

@@ -175,14 +175,16 @@ def _context(batch: int, plain: bool) -> Context:
 
 def _check_sampler(verifier: RatioVerifier, plain: bool, draws: int = 40_000) -> None:
     """The verifier's draws on one tree have the law that it states."""
-    rng = np.random.default_rng(4)
     parents = [-1, 0, 1] if verifier.chains_only else [-1, -1, 0]
-    tokens = [0, 2, 1] if verifier.chains_only else [0, 1, 2]
     depth = 3 if verifier.chains_only else 2
-    p = rng.dirichlet(np.ones(V), 4)
-    q = rng.dirichlet(np.ones(V), 3)
-    if not verifier.chains_only:
-        q[1] = q[0]  # of siblings that were drawn independently
+    tokens = [0, 1, 2]
+    # No test passes, or fails, for certain, so that two that share a uniform are seen.
+    p = np.array([[0.3, 0.5, 0.2], [0.5, 0.2, 0.3], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7]])
+    q = np.array([[0.6, 0.3, 0.1], [0.001, 0.749, 0.25], [0.2, 0.2, 0.6]])
+    if verifier.chains_only:
+        q[1] = [0.3, 0.5, 0.2]
+    if verifier.needs_independence:
+        q[1] = q[0]
     each = lambda x: jnp.broadcast_to(jnp.asarray(x), (draws, *np.shape(x)))
     mask = np.ones(3, bool)
     log = lambda x: np.log(x).astype(np.float32)
