@@ -118,3 +118,10 @@ def test_all_parts_with_weights_are_named():
         jaxdec.prepare(canvas, {"target": TABLE}, PROMPT)
     assert decoding.part_names(PLAIN) == () and decoding.part_names(DRAFTED) == ("draft",)
     assert decoding.part_names(GAPS) == ("target",)  # it asks the target itself
+
+
+def test_one_model_takes_its_own_parameters():
+    tokens, order = jax.numpy.asarray(PROMPT), any_subset.lattice(VISIBLE)
+    assert any_subset.log_prob(MODEL, TABLE, tokens, order).shape == PROMPT.shape
+    with pytest.raises(ValueError, match="the model cannot read its parameters"):
+        any_subset.log_prob(MODEL, {"target": TABLE}, tokens, order)
