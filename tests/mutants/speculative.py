@@ -83,6 +83,7 @@ MUTANTS = [
         "jnp.where(greedy | ~jnp.isfinite(left)",
         "jnp.where(~jnp.isfinite(left)",
         "chosen nodes are said to be drawn",
+        equivalent="the law of such a row is one-hot, and without its token nothing is left, which gives a one-hot law",
     ),
     Mutant(
         "chains share their noise",

@@ -151,8 +151,24 @@ def check_verifier(verifier: RatioVerifier, seeds: int = 2) -> None:
         same = random_conditional(V, 4, 5)
         accepted = tree_round(verifier, same, chain(same, 3))[1]
         assert abs(accepted - 3) < 1e-9, f"draft = target: {accepted} of 3 drafts are accepted"
+    _check_missing(verifier)
     for plain in (True, False):
         _check_sampler(verifier, plain)
+
+
+def _check_missing(verifier: RatioVerifier) -> None:
+    """A draft that does not exist is never accepted, and takes nothing from the law that closes above it."""
+    parents = np.array([-1, 0, 1] if verifier.chains_only else [-1, -1, 0])
+    rng = np.random.default_rng(6)
+    p, q = (jnp.asarray(rng.dirichlet(np.ones(V), (1, n)), jnp.float32) for n in (4, 3))
+    mask = jnp.asarray([[True, True, False]])
+    tree = DraftTree(jnp.asarray([[0, 1, 2]]), jnp.asarray(parents[None]), mask, None, depth=3)
+    law = verifier.law(p, q, tree)
+    assert law.passing[0, 2] == 0, "a draft that does not exist may be accepted"
+    above = parents[2] + 1
+    np.testing.assert_allclose(
+        law.closing[0, above], p[0, above], atol=1e-6, err_msg="what closes above a missing draft"
+    )
 
 
 def _context(batch: int, plain: bool) -> Context:
