@@ -18,6 +18,59 @@ if jax.__version_info__ < (0, 11):
         f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     )
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1", ..., or nothing
+if WORKER and hasattr(
+    os, "sched_setaffinity"
+):  # a core each: XLA starts a thread for every core that it sees
+    CORES = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {CORES[int(WORKER[2:]) % len(CORES)]})
+
+SMOKE = (
+    "tests/test_imports.py",
+    "tests/test_public.py",
+    "tests/test_text.py",
+    "tests/test_visibility.py",
+    "tests/conformance/test_assembly.py",
+    *(
+        f"tests/conformance/test_methods.py::test_the_parts_hold[{name}]"
+        for name in ("autoregressive", "draft", "draft-token", "sequoia", "lookup", "medusa")
+    ),
+    *(
+        f"tests/conformance/test_methods.py::test_the_parts_hold[{name}]"
+        for name in ("eagle", "fused", "threshold", "freedave")
+    ),
+)
+"""Where the tests that run under a second interpreter as well begin: a minute, and some of everything."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.startswith(SMOKE):
+            item.add_marker(pytest.mark.smoke)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two processes for the whole suite; one for tests that are named, which start the sooner."""
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    config.option.dist = "no"
+    return 0
+
+
+def pytest_configure(config):
+    """Programs are kept between runs, by the version of jax: the second run takes half of the time of the first."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        kept = str(config.cache.mkdir(f"jax-{jax.__version__}"))
+        for name, value in (
+            ("JAX_COMPILATION_CACHE_DIR", kept),
+            ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", 0.0),
+            ("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", -1),
+        ):
+            os.environ[name] = str(value)  # for the processes that tests start
+            jax.config.update(name.lower(), value)
+
+
 MAPPINGS = Path("/proc/self/maps")
 """Each compiled kernel maps memory of its own; Linux allows a process 65,530 mappings, and LLVM aborts beyond."""
 

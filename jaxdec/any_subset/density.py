@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding import check_serves
 from jaxdec.model import Model, Order, Params, prompt_inputs, score
 from jaxdec.sampling import Warp, is_traced
 
@@ -24,7 +25,7 @@ def log_prob(
 
     Args:
       model: answers queries.
-      params: its parameters.
+      params: its own parameters, not a mapping by part name.
       tokens: int32 `[B, L]` by position, all filled.
       order: of generation; `any_subset.lattice(visible)` or `any_subset.fixed_order(ranks, visible)`.
       warp: the law's settings, validated; the model's own law if not given. Penalties are not supported.
@@ -32,8 +33,12 @@ def log_prob(
     Returns:
       float32 `[B, L]` by position; 0 at visible positions and past the end. The sum over a row is the joint's.
 
+    Raises:
+      ValueError: before anything is traced, if the model cannot read its parameters.
+
     Exactness: the very terms that sequential decoding in this order draws from.
     """
+    check_serves("model", model, params)
     width = tokens.shape[1]
     masked = width
     if not is_traced((order.size, order.visible)):

@@ -9,6 +9,7 @@ import numpy as np
 
 import jaxdec
 from jaxdec import catalogue, text
+from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import loading, options
 from jaxdec.cli.decode import Decoded, live, whole
@@ -28,6 +29,7 @@ from jaxdec.cli.display import (
 )
 from jaxdec.decoding import DecoderState, Request
 from jaxdec.diffusion import Denoise, DenoiseState
+from jaxdec.model import Params
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -42,8 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("the prompt is empty (0 bytes); at least 1 byte is needed")
     method = loading.denoising(arguments.method)
     target = loading.load(arguments.target)
-    params = target.params
-    decoder = _decoder(arguments, method, target)
+    decoder, params = _decoder(arguments, method, target)
     banned = np.arange(target.model.vocab_size) >= 256  # only bytes are filled in
     banned[list(target.model.eos)] = False
     request = jaxdec.prepare(
@@ -138,36 +139,24 @@ def _prompt(arguments: argparse.Namespace) -> bytes:
 
 def _decoder(
     arguments: argparse.Namespace, method: catalogue.Method, target: Checkpoint
-) -> Denoise:
-    if target.fills == "subsets":
-        raise ValueError(
-            f"checkpoint {target.name!r} was trained to fill gaps between known text (`jaxdec infill`), not canvases"
-        )
+) -> tuple[Denoise, Params]:
     if arguments.cache not in (None, *catalogue.REFRESH_RULES):
         raise ValueError(
             f"there is no cache {arguments.cache!r}, only {', '.join(catalogue.REFRESH_RULES)}"
         )
-    blocks, block = target.fills == "blocks", arguments.block
-    if blocks and target.block_size is not None:
-        block = block or target.block_size
-        if block > target.block_size:
-            raise ValueError(
-                f"--block is {block}; the model was trained on blocks of up to {target.block_size}"
-            )
-    parts = catalogue.Parts(
-        target.model,
+    decoder, params = assemble(
+        method,
+        target,
         length=arguments.branches,
-        block=block,
-        causal=blocks,
-        refresh=arguments.cache or ("block" if blocks else "none"),
+        block=arguments.block,
+        refresh=arguments.cache,
     )
-    decoder = method.make(parts)
     assert isinstance(decoder, Denoise)
     if arguments.branches not in (None, decoder.branches):
         raise ValueError(
             f"--branches is {arguments.branches}; method {arguments.method!r} has {decoder.branches}"
         )
-    return decoder
+    return decoder, params
 
 
 def _knobs(arguments: argparse.Namespace, decoder: Denoise) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def _choose(
             with waiting(f"choosing the length of gap {gap + 1}"):
                 choices[gap] = jaxdec.choose_length(
                     jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
-                    target.params,
+                    {"target": target.params},
                     *gapped.around(gap),
                     lengths,
                     rng=jax.random.fold_in(rng, gap),

@@ -1,10 +1,10 @@
 """The algorithm contract: decoders and their parts, the one loop that runs them, and what becomes of tokens."""
 
 from jaxdec.decoding.checks import check_decoder, check_length, check_serves, integers
-from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State, target_params
+from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
 from jaxdec.decoding.loop import init, run, stream
 from jaxdec.decoding.moving import by_row, take_rows
-from jaxdec.decoding.part import TARGET, Part, Scored
+from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, target_params
 from jaxdec.decoding.prefill import prefill, read_prompts
 from jaxdec.decoding.record import Info, Record, Stats
 from jaxdec.decoding.request import Knob, Request, Settings
@@ -31,9 +31,11 @@ __all__ = [
     "by_row",
     "check_decoder",
     "check_length",
+    "check_parts",
     "check_serves",
     "init",
     "integers",
+    "part_names",
     "prefill",
     "read_prompts",
     "run",

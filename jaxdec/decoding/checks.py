@@ -136,8 +136,9 @@ def check_length(name: str, model: Model, request: Request) -> None:
 
 
 def _shape_of(leaf: Any) -> tuple[tuple[int, ...], Any]:
-    shape = getattr(leaf, "shape", None)
-    return (np.shape(leaf), np.asarray(leaf).dtype) if shape is None else (shape, leaf.dtype)
+    if isinstance(leaf, jax.Array):
+        return leaf.shape, leaf.dtype
+    return np.shape(leaf), jax.dtypes.canonicalize_dtype(np.result_type(leaf))
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,6 +5,8 @@
     run(decoder, params, state, rng)    one `lax.while_loop`, jitted once, state donated
     stream(decoder, params, state, rng) the same step from Python
 
+`params` are parameters by part, `{"target": ..., "draft": ...}` (`jaxdec.decoding.part`), never one model's alone.
+
 A state holds what the next step reads; an info says what a step did. A row that has ended takes part in every step as a
 no-op, so that no row ever waits for another.
 
@@ -18,7 +20,6 @@ Legend: B rows, W tokens that a step commits at most.
 """
 
 import enum
-from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 import jax
@@ -81,9 +82,10 @@ class Decoder(Protocol[State]):
         """The target."""
         ...
 
-    # Three more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
-    # those of `Warp`; `fills_canvas`, whether it fills a canvas of masks, so that its model need not predict next
-    # tokens; and `steps_per_token`, the most steps that it ever needs for a token, 1 if not given.
+    # Four more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
+    # those of `Warp`; `parts`, its `Part`s, which may have parameters beside the target's; `fills_canvas`, whether it
+    # fills a canvas of masks, so that its model need not predict next tokens; and `steps_per_token`, the most steps
+    # that it ever needs for a token, 1 if not given.
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""
@@ -96,8 +98,3 @@ class Decoder(Protocol[State]):
     def step(self, params: Params, state: State, rng: jax.Array) -> tuple[State, Info]:
         """Takes one step of every row; `rng` is one key a row, `[B]`."""
         ...
-
-
-def target_params(params: Params) -> Params:
-    """The target's parameters: `params["target"]` where parts are named, else `params` itself."""
-    return params["target"] if isinstance(params, Mapping) and "target" in params else params

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdec.decoding.checks import integers
 from jaxdec.decoding.contract import Decoder, State
+from jaxdec.decoding.part import check_parts, part_names
 from jaxdec.decoding.record import Info, Record
 from jaxdec.decoding.request import Request
 from jaxdec.decoding.stops import Status
@@ -89,7 +90,7 @@ def run(
 
     Args:
       decoder: the algorithm; static.
-      params: its parameters.
+      params: parameters by part name, `{"target": ...}`.
       state: where to start; donated, so it must not be used again.
       rng: one key or integer seed, or one key a prompt, or one a row `[B]`. A state continued with the same rng
         continues the same draws.
@@ -98,7 +99,11 @@ def run(
 
     Returns:
       `(state, record)`. Rows that still run after `max_steps` keep the status `RUNNING`; run again to continue.
+
+    Raises:
+      ValueError: for parameters that are not by part name, or an impossible `max_steps`.
     """
+    check_parts(params, part_names(decoder))
     if record is None:
         record = _start(state.rows)
     most = np.iinfo(np.int32).max
@@ -115,6 +120,7 @@ def stream(
 
     Each yielded state is given away to the next step: read it before asking for the next item, do not keep it.
     """
+    check_parts(params, part_names(decoder))
     keys = row_keys(rng, state.rows.status.shape[0], state.rows.hypotheses)
     while bool(state.rows.running.any()):
         state, info = _step(decoder, params, state, keys)
@@ -122,5 +128,6 @@ def stream(
 
 
 def init(decoder: Decoder[State], params: Params, request: Request) -> State:
-    """`decoder.init`, jitted."""
+    """`decoder.init`, jitted. Raises `ValueError` for parameters that are not by part name."""
+    check_parts(params, part_names(decoder))
     return _init(decoder, params, request)

@@ -10,16 +10,57 @@ Legend: B rows, T scored tokens, W positions of a group, D width, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 
-from jaxdec.decoding.contract import target_params
 from jaxdec.decoding.request import Knob, Request
 from jaxdec.model import Params
 
 TARGET = "target"
 """The name of the target's parameters; a part that asks the target itself has it too."""
+
+
+def check_parts(params: Params, names: Iterable[str]) -> None:
+    """Raises `ValueError` unless parameters are a mapping with the target's and those of each of some parts.
+
+    Args:
+      params: parameters by part name.
+      names: of the parts that are needed beside the target.
+    """
+    needed = list(dict.fromkeys((TARGET, *names)))
+    named = isinstance(params, Mapping)
+    if named and all(name in params for name in needed):
+        return
+    got = type(params).__name__
+    if named:
+        keys = [repr(key) for key in params]
+        got += (
+            f" with {', '.join(keys[:4])}" + ", ..." * (len(keys) > 4) if keys else " with nothing"
+        )
+    message = (
+        f"params must be a mapping by part name, with {', '.join(map(repr, needed))}; got {got}"
+    )
+    if not (named and TARGET in params):
+        others = "".join(f", {name!r}: ..." for name in needed[1:])
+        message += f": pass {{{TARGET!r}: params{others}}}"
+    raise ValueError(message)
+
+
+def target_params(params: Params) -> Params:
+    """The target's parameters, `params["target"]`.
+
+    Raises:
+      ValueError: if `params` is no mapping by part name.
+    """
+    check_parts(params, ())
+    return params[TARGET]
+
+
+def part_names(decoder: Any) -> tuple[str, ...]:
+    """The names of the parts of a decoder that have weights, those beside the target."""
+    return tuple(name for part in getattr(decoder, "parts", ()) for name in part.names)
 
 
 class Part:
@@ -33,29 +74,23 @@ class Part:
     name: str = ""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names in `params` of all that it reads: its own, and those of parts within it."""
+        return (self.name,) if self.name else ()
+
+    @property
     def knobs(self) -> dict[str, Knob]:
         """The traced settings that the part takes, by name; none unless a subclass says otherwise."""
         return {}
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for a request or parameters that the part cannot serve."""
-        if self.name in ("", TARGET):
-            return
-        if not isinstance(params, Mapping):
-            raise ValueError(
-                f"{type(self).__name__} needs parameters by part: a mapping with {TARGET!r} and {self.name!r}, "
-                f"got {type(params).__name__}"
-            )
-        if self.name not in params:
-            raise ValueError(
-                f"{type(self).__name__} needs parameters named {self.name!r}; params has {sorted(params)}"
-            )
+        if self.names:
+            check_parts(params, self.names)
 
     def own(self, params: Params) -> Params | None:
         """The part's own parameters, `params[name]`; None for a part without weights."""
-        if not self.name:
-            return None
-        return target_params(params) if self.name == TARGET else params[self.name]
+        return params[self.name] if self.name else None
 
 
 @jax.tree_util.register_dataclass

@@ -59,7 +59,7 @@ def choose_length(
 
     Args:
       decoder: over a model that answers queries, as for `infill`.
-      params: its parameters, or a dict with a part for each model.
+      params: parameters by part name: `{"target": ...}`, and those of further parts.
       prefix: int `[P]`, tokens before the gap, at least 1; only the last `prefix_tokens` are read.
       suffix: int `[S]`, tokens after the gap, at least 1; only the first `suffix_tokens` are read.
       lengths: candidates, different integers of at least 1. The first of the best is chosen.

@@ -38,7 +38,7 @@ def generate(
 
     Args:
       decoder: such as `jaxdec.autoregressive(model)`.
-      params: the target's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
+      params: parameters by part name: `{"target": ...}`, and those of further parts (`"draft"`).
       prompt: int `[B, P]`, right-padded.
       rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
       max_new_tokens: an integer, or one a row `[B]`.

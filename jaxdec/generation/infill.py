@@ -118,7 +118,7 @@ def infill(
 
     Args:
       decoder: over a model that answers queries, such as `any_subset.assd(model)`, or `autoregressive(model)`.
-      params: the model's parameters, or a dict with a part for each model (`"target"`, `"draft"`).
+      params: parameters by part name: `{"target": ...}`, and those of further parts (`"draft"`).
       tokens: int `[B, L]`; what stands at masked positions is not read.
       visible: bool `[B, L]`; each row has at least one visible and one masked position.
       rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.

@@ -23,8 +23,10 @@ from jaxdec.decoding import (
     by_row,
     check_decoder,
     check_length,
+    check_parts,
     check_serves,
     integers,
+    part_names,
     target_params,
 )
 from jaxdec.decoding.checks import POSITIONS
@@ -88,6 +90,7 @@ def prepare(
         cache=cache,
     )
     check_length("model", model, request)
+    check_parts(params, part_names(decoder))
     check_serves("model", model, target_params(params))
     if hypotheses > 1:
         repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)

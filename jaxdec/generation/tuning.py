@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxdec.autoregressive import autoregressive
-from jaxdec.decoding import Decoder
+from jaxdec.decoding import Decoder, check_parts, part_names
 from jaxdec.generation.generate import generate
 from jaxdec.generation.infill import infill
 from jaxdec.generation.result import Result
@@ -105,7 +105,7 @@ def auto_infill(
 
     Args:
       decoders: by name, such as `{"sequential": autoregressive(model), "assd": any_subset.assd(model)}`.
-      params: parameters of all their parts.
+      params: parameters of all their parts, by part name.
       tokens: int `[B, L]`, sequences like those to come; the choice holds for this B.
       visible: bool `[B, L]`.
       rng: as in `infill`.
@@ -119,6 +119,8 @@ def auto_infill(
     """
     if not decoders:
         raise ValueError("there is no decoder to choose from")
+    for decoder in decoders.values():
+        check_parts(params, part_names(decoder))
 
     def decode(decoder: Decoder) -> tuple[int, int]:
         result = infill(decoder, params, tokens, visible, rng=rng, **infill_kwargs)
@@ -158,7 +160,7 @@ def auto_draft_length(
     Args:
       model: the target.
       drafter_of: the drafter for a length, such as `lambda g: jaxdec.drafters.model(draft, length=g)`.
-      params: parameters of the target and the drafter.
+      params: parameters of the target and the drafter, by part name.
       prompt: int `[B, P]`, prompts like those to come; the choice holds for this B.
       rng: as in `generate`.
       lengths: the lengths to try, each at least 1; 0 is always tried.
@@ -184,6 +186,7 @@ def auto_draft_length(
     decoders: dict[Any, Decoder] = {0: autoregressive(model)}
     for length in lengths:
         decoders[length] = speculative(model, drafter=drafter_of(length), verifier=verifier)
+        check_parts(params, part_names(decoders[length]))
 
     def decode(decoder: Decoder) -> tuple[int, int]:
         result: Result = generate(

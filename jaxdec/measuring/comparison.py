@@ -24,7 +24,7 @@ def decoding(
     Args:
       name: of the method.
       decoder: the algorithm.
-      params: its parameters.
+      params: parameters by part name, `{"target": ...}`.
       requests: groups of prompts that are decoded one after another.
       keys: row keys of each.
 

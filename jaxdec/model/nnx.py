@@ -7,12 +7,13 @@ such as two loads of a checkpoint, share all compiled programs. So whatever chan
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Self
-
-from flax import nnx
+from typing import TYPE_CHECKING, Any, Self
 
 from jaxdec.cache.contract import Cache
 from jaxdec.model.contract import Heads, Inputs, Model, Output, Params
+
+if TYPE_CHECKING:  # where it is called: who brings no module of Flax need not wait for it
+    from flax import nnx
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +25,22 @@ class _Call:
       identity: what it compares by.
     """
 
-    graphdef: nnx.GraphDef = dataclasses.field(compare=False)
+    graphdef: "nnx.GraphDef" = dataclasses.field(compare=False)
     identity: Any
 
     @classmethod
     def of(cls, module: Any, **more: Any) -> tuple[Self, Params]:
         """The call, and the state as a nested dict."""
+        from flax import nnx
+
         graphdef, state = nnx.split(module)
         config = getattr(module, "config", None)
         identity = graphdef if config is None else (type(module), config)
         return cls(graphdef, identity, **more), nnx.to_pure_dict(state)
 
     def __call__(self, params: Params, *arguments: Any, **named: Any) -> Any:
+        from flax import nnx
+
         return nnx.merge(self.graphdef, params)(*arguments, **named)
 
 

@@ -55,7 +55,7 @@ def init_sharded(decoder: Decoder[State], params: Params, request: Request, mesh
 
     Args:
       decoder: the algorithm; static.
-      params: its parameters; replicated.
+      params: parameters by part name, `{"target": ...}`; replicated.
       request: from `jaxdec.prepare`.
       mesh: from `data_mesh`.
 
@@ -63,8 +63,9 @@ def init_sharded(decoder: Decoder[State], params: Params, request: Request, mesh
       A state whose rows lie on the devices that `run_sharded` will step them on.
 
     Raises:
-      ValueError: if the rows do not divide over the devices.
+      ValueError: for parameters that are not by part name, or if the rows do not divide over the devices.
     """
+    decoding.check_parts(params, decoding.part_names(decoder))
     _check_rows(request, request.lengths.shape[0], request.hypotheses, mesh)
     return _init(decoder, mesh, replicate(params, mesh), _place(request, mesh))
 
@@ -82,7 +83,7 @@ def run_sharded(
 
     Args:
       decoder: the algorithm; static.
-      params: its parameters; replicated.
+      params: parameters by part name, `{"target": ...}`; replicated.
       state: from `init_sharded`, or any state; donated, so it must not be used again.
       rng: one key or integer seed, or one key a row `[B]`; the same draws as in the unsharded run.
       mesh: from `data_mesh`.
@@ -93,8 +94,10 @@ def run_sharded(
       `(state, record)`, sharded like the state that came in.
 
     Raises:
-      ValueError: if the rows do not divide over the devices, or a leaf of the state has no row axis.
+      ValueError: for parameters that are not by part name, or if the rows do not divide over the devices, or a leaf of
+        the state has no row axis.
     """
+    decoding.check_parts(params, decoding.part_names(decoder))
     batch = state.rows.length.shape[0]
     hypotheses = state.rows.hypotheses
     _check_rows(state, batch, hypotheses, mesh)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Info, Knob, Request, Rows
+from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows
 from jaxdec.model import Model, Params
 from jaxdec.speculative.loop import Speculative, SpeculativeState
 
@@ -52,6 +52,11 @@ class Adaptive:
     def width(self) -> int:
         """W, of the longest draft."""
         return self.decoders[-1].width
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Drafter and verifier, of the longest draft."""
+        return self.decoders[-1].parts
 
     @property
     def knobs(self) -> dict[str, Knob]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from jaxdec.decoding import Info
+from jaxdec.decoding import Info, check_parts, part_names
 from jaxdec.model import Params
 from jaxdec.sampling import row_keys
 from jaxdec.speculative.contract import Verdict
@@ -50,12 +50,16 @@ def explain(
 
     Args:
       decoder: from `speculative`.
-      params: of the target and the drafter.
+      params: of the target and the drafter, by part name.
       state: before the step, first from `jaxdec.decoding.init`; not donated.
       rng: one key, or one a row `[B]`; as in `run`.
 
     Returns:
       The state after the step, the same as `decoder.step` gives, and what happened.
+
+    Raises:
+      ValueError: for parameters that are not by part name.
     """
+    check_parts(params, part_names(decoder))
     keys = row_keys(rng, state.rows.status.shape[0])
     return _jitted(decoder, params, state, keys)

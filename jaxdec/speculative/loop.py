@@ -14,6 +14,7 @@ from jaxdec.decoding import (
     Exactness,
     Info,
     Knob,
+    Part,
     Request,
     Rows,
     Scored,
@@ -64,6 +65,11 @@ class Speculative:
     def width(self) -> int:
         """Tokens that a step commits at most: a whole path and the token after it."""
         return self.drafter.depth + 1
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Drafter and verifier."""
+        return self.drafter, self.verifier
 
     @property
     def knobs(self) -> dict[str, Knob]:

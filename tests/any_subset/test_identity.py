@@ -49,7 +49,9 @@ def requests(length=LENGTH, vocab_size=VOCAB):
 def fill(decoder, requests, params=PARAMS, **knobs):
     tokens, visible, rest = requests
     knobs = {"temperature": 0.9, **knobs}
-    return jaxdec.infill(decoder, params, tokens, visible, rng=jax.random.key(5), **rest, **knobs)
+    return jaxdec.infill(
+        decoder, {"target": params}, tokens, visible, rng=jax.random.key(5), **rest, **knobs
+    )
 
 
 def masked(requests):
@@ -139,10 +141,10 @@ def test_masked_positions_alone_are_asked_about(sequential):
     visible[0, 3:6] = visible[1, 20:25] = False
     tokens, order = jnp.asarray(sequential.tokens[:2]), any_subset.lattice(visible)
     terms = any_subset.log_prob(model, PARAMS, tokens, order)
-    assert asked == [8]  # five in one row
+    assert asked == [2, 8]  # the check of the parameters, then five in one row
     np.testing.assert_array_equal(np.asarray(terms) != 0, ~visible)
     traced = jax.jit(lambda order: any_subset.log_prob(model, PARAMS, tokens, order))(order)
-    assert asked == [8, LENGTH]
+    assert asked == [2, 8, LENGTH]
     np.testing.assert_allclose(terms, traced, rtol=1e-6)
 
 

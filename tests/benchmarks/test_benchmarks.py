@@ -24,6 +24,7 @@ from jaxdec.diffusion import canvas_model
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative.tree import RankTree
+from jaxdec.testing import oracles
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 from tests.benchmarks import humaneval_files
@@ -235,7 +236,7 @@ def test_measured_acceptance_of_known_laws(quick_compilation):
     model, params = hash_oracle(4)
     request = jaxdec.prepare(
         jaxdec.autoregressive(model),
-        params,
+        {"target": params},
         np.zeros((400, 1), np.int32),
         temperature=optimal.TEMPERATURE,
     )
@@ -393,7 +394,7 @@ def test_caches_of_canvases(results):
 
 def test_every_cache_has_its_reference():
     target = SimpleNamespace(
-        model=canvas_model(hash_oracle(text.VOCAB_SIZE)[0], text.MASK),
+        model=oracles.canvas(hash_oracle(text.VOCAB_SIZE)[0], mask_token=text.MASK),
         params=None,
         fills="blocks",
         block_size=8,

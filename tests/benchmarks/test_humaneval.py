@@ -195,7 +195,7 @@ def test_bits_are_those_of_sequential_filling(problems, oracle):
     rows = batch(some, 4)
     filled = jaxdec.infill(
         jaxdec.autoregressive(model),
-        params,
+        {"target": params},
         rows.tokens,
         rows.visible,
         sizes=rows.sizes,

@@ -56,7 +56,7 @@ def test_tokens_are_those_of_generate(report, models):
     banned[text.EOS] = False
     wanted = library.generate(
         decoder,
-        target.params,
+        {"target": target.params},
         text.encode(PROMPT_TEXT),
         rng=jax.random.key(3),
         max_new_tokens=TOKENS,

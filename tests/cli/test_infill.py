@@ -49,7 +49,7 @@ def expected(models, content, lengths, *, context=240, seed=0, temperature=0.8):
     tokens, visible, sizes = canvas.batch(rows)
     filled = library.infill(
         library.autoregressive(target.model),
-        target.params,
+        {"target": target.params},
         tokens,
         visible,
         sizes=sizes,
@@ -142,7 +142,7 @@ def test_chosen_lengths(fill, models, tmp_path):
     target = checkpoints.load(models / "infill")
     choice = library.choose_length(
         library.autoregressive(target.model),
-        target.params,
+        {"target": target.params},
         [text.BOS, *b"a = "],
         [*b" + \n", text.EOS],
         (2, 4, 5),

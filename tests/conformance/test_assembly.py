@@ -64,7 +64,9 @@ def test_every_method(name):
 
 def test_a_target_of_blocks_is_decoded_in_its_blocks():
     decoder, _ = assemble(catalogue.METHODS["threshold"], checkpoint("blocks"))
-    assert decoder.causal and decoder.schedule == diffusion.schedules.blocks(8, from_start=True)
+    assert decoder.spans.one_way and decoder.schedule == diffusion.schedules.blocks(
+        8, from_start=True
+    )
     assert decoder.refresh == catalogue.REFRESH_RULES["block"]()
     smaller, _ = assemble(
         catalogue.METHODS["threshold"], checkpoint("blocks"), block=4, refresh="none"

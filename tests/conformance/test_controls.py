@@ -144,6 +144,39 @@ class Undeclared(Speculative):
     exactness = None
 
 
+class Unequal(Speculative):
+    """Is compiled anew for every decoder of the same parts."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+@dataclasses.dataclass(frozen=True)
+class OneKey(Speculative):
+    """Draws by a key of its own."""
+
+    def step(self, params, state, rng):
+        return super().step(params, state, jax.random.split(jax.random.key(0), rng.shape[0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class HealedLaws(Speculative):
+    """Decodes on where the model's law is not finite."""
+
+    def step(self, params, state, rng):
+        return super().step(jax.tree.map(jnp.nan_to_num, params), state, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardsOfEndedRows(Speculative):
+    """Counts forwards of rows that have ended."""
+
+    def step(self, params, state, rng):
+        after, info = super().step(params, state, rng)
+        forwards = jnp.ones_like(info.target_forwards)
+        return after, dataclasses.replace(info, target_forwards=forwards)
+
+
 def verified_by(verifier, drafter=ModelDrafter, length=3):
     return lambda target, draft: Speculative(target, drafter(draft, growth.chain(length)), verifier)
 
@@ -165,6 +198,10 @@ FAULTS = {
     "a rejected draft stays in the cache": (battery.check_identity, stepped_by(StaleDraftInCache)),
     "stops inside a chunk are missed": (battery.check_stops, stepped_by(LateStops)),
     "keys depend on the batch": (battery.check_alone, stepped_by(KeysOfTheBatch)),
+    "unequal decoders of equal parts": (battery.check_compiled_once, stepped_by(Unequal)),
+    "a key of its own": (battery.check_keys, stepped_by(OneKey)),
+    "laws that are not finite are healed": (battery.check_broken_model, stepped_by(HealedLaws)),
+    "forwards of ended rows are counted": (battery.check_record, stepped_by(ForwardsOfEndedRows)),
     "no declaration": (battery.check_declaration, stepped_by(Undeclared)),
 }
 

@@ -62,7 +62,7 @@ def drafter_rows():
         "the last token again",
         "",
         lambda parts: Repeat(parts.length or 4),
-        ("walk", "token", "recursive"),
+        ("walk", "token"),
     )
     return family.rows()
 

@@ -18,7 +18,7 @@ POLICY = unmask.threshold(0.3)
 def run(setting, rule, *, branches=1, policy=POLICY, **options):
     model, params = transformer()
     decoder = denoise(model, unmask=policy, refresh=rule, branches=branches, **setting)
-    return decode(decoder, params, **{"temperature": 0.9, **options})
+    return decode(decoder, {"target": params}, **{"temperature": 0.9, **options})
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_branches_change_nothing_but_the_number_of_forwards(setting, rule, tempe
 def test_branches_reproduce_every_policy(options):
     model, params = oracle(True)
     static, branched = (
-        decode(denoise(model, branches=n, **FULL, **options), params, temperature=0.7)
+        decode(denoise(model, branches=n, **FULL, **options), {"target": params}, temperature=0.7)
         for n in (1, 4)
     )
     same(static, branched)
@@ -110,7 +110,7 @@ def test_next_token_speculates():
     """A canvas model as a causal target: trees, caches and all."""
     model, params = transformer()
     causal = diffusion.next_token(model)
-    plain = decode(jaxdec.autoregressive(causal), params, temperature=0.8)
+    plain = decode(jaxdec.autoregressive(causal), {"target": params}, temperature=0.8)
     drafter = jaxdec.drafters.prompt_lookup(length=4)
-    fast = decode(jaxdec.speculative(causal, drafter=drafter), params, temperature=0.8)
+    fast = decode(jaxdec.speculative(causal, drafter=drafter), {"target": params}, temperature=0.8)
     same(plain, fast, steps=False)

@@ -57,12 +57,17 @@ def draws(policy, count=100_000, **knobs) -> np.ndarray:
     batch = 20_000
     for chunk in range(count // batch):
         request = generation.prepare(
-            decoder, params, np.ones((batch, 1), int), max_new_tokens=SIZE, eos=(), **knobs
+            decoder,
+            {"target": params},
+            np.ones((batch, 1), int),
+            max_new_tokens=SIZE,
+            eos=(),
+            **knobs,
         )
         # A hundred thousand rows of four tokens: cut the buckets to the bone.
         request = dataclasses.replace(request, prompt=request.prompt[:, :1], capacity=SIZE + 1)
-        state = decoding.init(decoder, params, request)
-        state, _ = decoding.run(decoder, params, state, jax.random.key(chunk))
+        state = decoding.init(decoder, {"target": params}, request)
+        state, _ = decoding.run(decoder, {"target": params}, state, jax.random.key(chunk))
         np.add.at(counts, tuple(np.asarray(state.rows.tokens)[:, 1:].T), 1)
     return counts
 
@@ -92,11 +97,11 @@ def test_first_hitting_is_sequential_along_its_own_order():
             rng=jax.random.key(row),
             temperature=1.0,
         )
-        found = decode(denoise(model, unmask=unmask.first_hitting()), params, **options)
+        found = decode(denoise(model, unmask=unmask.first_hitting()), {"target": params}, **options)
         order = np.asarray(found.steps)[0, 3:15]
         assert sorted(order.tolist()) == list(range(12))
         again = denoise(model, unmask=unmask.threshold(0.1), schedule=schedules.partition(order))
-        assert texts(decode(again, params, **options)) == texts(found)
+        assert texts(decode(again, {"target": params}, **options)) == texts(found)
 
 
 def test_orders_are_uniform_and_rows_have_their_own():
@@ -104,7 +109,7 @@ def test_orders_are_uniform_and_rows_have_their_own():
     rows = 6000
     found = decode(
         denoise(model, unmask=unmask.first_hitting()),
-        params,
+        {"target": params},
         prompt=np.ones((rows, 1), int),
         lengths=None,
         max_new_tokens=3,

@@ -32,8 +32,8 @@ SAMPLED = dict(temperature=0.9)
 @pytest.mark.parametrize("canvas", [False, True], ids=["queries", "masks"])
 def test_left_to_right_is_sequential_decoding(canvas):
     model, params = oracle(canvas)
-    plain = decode(jaxdec.autoregressive(oracle()[0]), params, **SAMPLED)
-    found = decode(denoise(model, unmask=unmask.left_to_right()), params, **SAMPLED)
+    plain = decode(jaxdec.autoregressive(oracle()[0]), {"target": params}, **SAMPLED)
+    found = decode(denoise(model, unmask=unmask.left_to_right()), {"target": params}, **SAMPLED)
     assert texts(found) == texts(plain) and found.status == plain.status
     assert forwards(found) == BUDGET.tolist()
     starts = np.concatenate([np.arange(n) for n in BUDGET])
@@ -50,7 +50,7 @@ def test_left_to_right_fills_any_subset_as_sequential_decoding_does():
     visible[:, 0] = True
     tokens = np.random.default_rng(2).integers(0, VOCAB, (3, 20))
     fill = lambda decoder: jaxdec.infill(
-        decoder, params, tokens, visible, rng=jax.random.key(0), temperature=1.0
+        decoder, {"target": params}, tokens, visible, rng=jax.random.key(0), temperature=1.0
     )
     one, two = (
         fill(jaxdec.autoregressive(model)),
@@ -63,7 +63,7 @@ def test_left_to_right_fills_any_subset_as_sequential_decoding_does():
 
 def test_blocks_of_one_are_sequential_decoding_under_every_policy():
     model, params = oracle(True)
-    plain = decode(jaxdec.autoregressive(oracle()[0]), params, **SAMPLED)
+    plain = decode(jaxdec.autoregressive(oracle()[0]), {"target": params}, **SAMPLED)
     for policy in (
         unmask.threshold(0.2),
         unmask.first_hitting(),
@@ -72,7 +72,10 @@ def test_blocks_of_one_are_sequential_decoding_under_every_policy():
     ):
         steps = {"steps": 1} if "steps" in policy.knobs else {}
         found = decode(
-            denoise(model, unmask=policy, schedule=schedules.blocks(1)), params, **SAMPLED, **steps
+            denoise(model, unmask=policy, schedule=schedules.blocks(1)),
+            {"target": params},
+            **SAMPLED,
+            **steps,
         )
         assert texts(found) == texts(plain)
         assert forwards(found) == BUDGET.tolist()
@@ -89,26 +92,31 @@ def test_blocks_of_one_are_autoregressive_decoding_of_the_same_weights():
     plain = jaxdec.autoregressive(diffusion.next_token(model))
     for temperature in (0.0, 1.0):
         same(
-            decode(decoder, params, temperature=temperature),
-            decode(plain, params, temperature=temperature),
+            decode(decoder, {"target": params}, temperature=temperature),
+            decode(plain, {"target": params}, temperature=temperature),
         )
 
 
 def test_one_large_block_is_the_whole_canvas():
     model, params = transformer()
-    whole = decode(denoise(model), params, **SAMPLED, threshold=0.3)
-    one = decode(denoise(model, schedule=schedules.blocks(64)), params, **SAMPLED, threshold=0.3)
+    whole = decode(denoise(model), {"target": params}, **SAMPLED, threshold=0.3)
+    one = decode(
+        denoise(model, schedule=schedules.blocks(64)), {"target": params}, **SAMPLED, threshold=0.3
+    )
     same(whole, one)
     assert max(forwards(whole)) < max(BUDGET)
 
 
 def test_a_threshold_of_one_is_one_token_a_step():
     model, params = transformer()
-    found = decode(denoise(model, unmask=unmask.threshold(1.0)), params, **SAMPLED)
-    same(found, decode(denoise(model, unmask=unmask.quota("max_prob")), params, **SAMPLED))
+    found = decode(denoise(model, unmask=unmask.threshold(1.0)), {"target": params}, **SAMPLED)
+    same(
+        found,
+        decode(denoise(model, unmask=unmask.quota("max_prob")), {"target": params}, **SAMPLED),
+    )
     assert forwards(found) == BUDGET.tolist()
     dynamic = unmask.dynamic_threshold(1.0, by="max_prob")
-    same(found, decode(denoise(model, unmask=dynamic), params, **SAMPLED))
+    same(found, decode(denoise(model, unmask=dynamic), {"target": params}, **SAMPLED))
 
 
 @pytest.mark.parametrize("spread", ["even", "linear_time", "cosine"])
@@ -116,34 +124,36 @@ def test_a_quota_takes_its_steps(spread):
     model, params = oracle()
     decoder = denoise(model, unmask=unmask.quota("random", spread=spread))
     for steps in (1, 5):
-        assert forwards(decode(decoder, params, steps=steps)) == [steps] * 3
-    assert forwards(decode(decoder, params, steps=[0, 4, 100])) == [24, 4, 30]
+        assert forwards(decode(decoder, {"target": params}, steps=steps)) == [steps] * 3
+    assert forwards(decode(decoder, {"target": params}, steps=[0, 4, 100])) == [24, 4, 30]
 
 
 def test_prophet_at_its_limits():
     model, params = oracle()
     policy, stop = unmask.quota("margin"), diffusion.prophet()
-    plain = decode(denoise(model, unmask=policy), params, **SAMPLED)
+    plain = decode(denoise(model, unmask=policy), {"target": params}, **SAMPLED)
     early = denoise(model, unmask=policy, stop=stop)
     limits = lambda x: {name: x for name in stop.knobs}
-    same(plain, decode(early, params, **SAMPLED, **limits(np.inf)))
-    assert forwards(decode(early, params, **SAMPLED, **limits(-np.inf))) == [1, 1, 1]
+    same(plain, decode(early, {"target": params}, **SAMPLED, **limits(np.inf)))
+    assert forwards(decode(early, {"target": params}, **SAMPLED, **limits(-np.inf))) == [1, 1, 1]
 
 
 def test_credit_without_weight_changes_nothing():
     model, params = oracle()
-    plain = decode(denoise(model), params, threshold=0.6, **SAMPLED)
+    plain = decode(denoise(model), {"target": params}, threshold=0.6, **SAMPLED)
     credited = denoise(model, fuse=diffusion.credit())
-    same(plain, decode(credited, params, threshold=0.6, credit_alpha=0.0, **SAMPLED))
-    assert texts(decode(credited, params, threshold=0.6, **SAMPLED)) != texts(plain)
+    same(plain, decode(credited, {"target": params}, threshold=0.6, credit_alpha=0.0, **SAMPLED))
+    assert texts(decode(credited, {"target": params}, threshold=0.6, **SAMPLED)) != texts(plain)
 
 
 def test_guidance():
     for model, params in (transformer(), oracle()):
-        plain = decode(denoise(model), params, threshold=0.5, **SAMPLED)
+        plain = decode(denoise(model), {"target": params}, threshold=0.5, **SAMPLED)
         guided = denoise(model, guided=True)
-        same(plain, decode(guided, params, threshold=0.5, **SAMPLED, guidance=0.0))
-        assert texts(decode(guided, params, threshold=0.5, **SAMPLED, guidance=2.0)) != texts(plain)
+        same(plain, decode(guided, {"target": params}, threshold=0.5, **SAMPLED, guidance=0.0))
+        assert texts(
+            decode(guided, {"target": params}, threshold=0.5, **SAMPLED, guidance=2.0)
+        ) != texts(plain)
 
 
 def test_guidance_with_a_cache():
@@ -151,15 +161,17 @@ def test_guidance_with_a_cache():
     options = dict(threshold=0.4, guidance=1.5, **SAMPLED)
     blocks = dict(schedule=schedules.blocks(8, from_start=True), attention="causal", guided=True)
     same(
-        decode(denoise(model, **blocks), params, **options),
-        decode(denoise(model, **blocks, refresh=refresh.block()), params, **options),
+        decode(denoise(model, **blocks), {"target": params}, **options),
+        decode(denoise(model, **blocks, refresh=refresh.block()), {"target": params}, **options),
     )
 
 
 def test_groups_are_committed_in_order():
     model, params = oracle()
     table = np.random.default_rng(4).permutation(np.arange(30) // 3)
-    found = decode(denoise(model, schedule=schedules.partition(table)), params, threshold=0.4)
+    found = decode(
+        denoise(model, schedule=schedules.partition(table)), {"target": params}, threshold=0.4
+    )
     for row, (start, count) in enumerate(zip(LENGTHS, BUDGET, strict=True)):
         steps = np.asarray(found.steps)[row, start : start + count]
         ends = [steps[table[:count] == g].max(initial=-1) for g in range(10)]
@@ -169,10 +181,10 @@ def test_groups_are_committed_in_order():
 
 def test_a_row_ends_at_the_first_stop_of_its_prefix():
     model, params = oracle()
-    free = decode(denoise(model), params, threshold=0.3, temperature=0.0)
+    free = decode(denoise(model), {"target": params}, threshold=0.3, temperature=0.0)
     text = texts(free)[0]
     eos = text[LENGTHS[0] + 4]
-    ended = decode(denoise(model), params, threshold=0.3, temperature=0.0, eos=[eos])
+    ended = decode(denoise(model), {"target": params}, threshold=0.3, temperature=0.0, eos=[eos])
     end = text.index(eos, LENGTHS[0]) + 1
     assert texts(ended)[0] == text[:end] and ended.status[0] is Status.EOS
     assert not np.asarray(ended.tokens)[0, end:].any()
@@ -181,9 +193,11 @@ def test_a_row_ends_at_the_first_stop_of_its_prefix():
 
 def test_backtracking_takes_tokens_back_and_still_ends():
     model, params = transformer()
-    plain = decode(denoise(model, unmask=unmask.saber(3)), params, **SAMPLED)
+    plain = decode(denoise(model, unmask=unmask.saber(3)), {"target": params}, **SAMPLED)
     found = decode(
-        denoise(model, unmask=unmask.saber(3), remask=diffusion.backtracking(3)), params, **SAMPLED
+        denoise(model, unmask=unmask.saber(3), remask=diffusion.backtracking(3)),
+        {"target": params},
+        **SAMPLED,
     )
     assert found.status == [Status.LENGTH] * 3
     assert texts(found) != texts(plain)
@@ -208,7 +222,7 @@ def test_a_token_taken_back_is_drawn_with_fresh_noise():
         np.asarray(
             decode(
                 denoise(model, unmask=unmask.left_to_right(), remask=FirstAgain(back)),
-                params,
+                {"target": params},
                 prompt=np.ones((rows, 1), int),
                 lengths=None,
                 max_new_tokens=3,
@@ -291,7 +305,10 @@ def test_values_of_knobs_make_no_other_decoder():
         (lambda m: unmask.threshold(by="luck"), "'luck'"),
         (lambda m: refresh.dual(0), "at least 1 step, got 0"),
         (lambda m: diffusion.next_token(m), "only a canvas model"),
-        (lambda m: diffusion.canvas_model(m, 99), "99 is outside"),
+        (
+            lambda m: diffusion.canvas_model(dataclasses.replace(m, any_subset=False), 99),
+            "99 is outside",
+        ),
     ],
 )
 def test_parts_that_do_not_fit(make, message):
@@ -302,24 +319,24 @@ def test_parts_that_do_not_fit(make, message):
 def test_requests_that_cannot_be_served():
     model, params = oracle()
     with pytest.raises(ValueError, match="16 positions, a row asks for 30"):
-        decode(denoise(model, schedule=schedules.raster(4, 4)), params)
+        decode(denoise(model, schedule=schedules.raster(4, 4)), {"target": params})
     with pytest.raises(ValueError, match="refresh_period must lie in"):
-        decode(denoise(model, refresh=refresh.dual()), params, refresh_period=0)
+        decode(denoise(model, refresh=refresh.dual()), {"target": params}, refresh_period=0)
     with pytest.raises(ValueError, match="threshold must be one value or 3"):
-        decode(denoise(model), params, threshold=[0.1, 0.2])
+        decode(denoise(model), {"target": params}, threshold=[0.1, 0.2])
     with pytest.raises(ValueError, match="steps must be an integer"):
-        decode(denoise(model, unmask=unmask.quota()), params, steps=0.5)
+        decode(denoise(model, unmask=unmask.quota()), {"target": params}, steps=0.5)
     with pytest.raises(ValueError, match=r"no setting 'factor'.* own are threshold"):
-        decode(denoise(model), params, factor=1.0)
+        decode(denoise(model), {"target": params}, factor=1.0)
     with pytest.raises(ValueError, match=r"jaxdec\.denoise, or .* diffusion\.next_token"):
-        decode(jaxdec.autoregressive(oracle(True)[0]), params)
+        decode(jaxdec.autoregressive(oracle(True)[0]), {"target": params})
 
 
 def test_a_model_without_a_law_ends_its_row():
     model, params = oracle()
     broken = jnp.where(jnp.arange(params.shape[0])[:, None] % 5 > 0, jnp.nan, params)
     for policy in (unmask.threshold(0.5), unmask.entropy_bound(1.0), unmask.factor(1.0)):
-        found = decode(denoise(model, unmask=policy), broken)
+        found = decode(denoise(model, unmask=policy), {"target": broken})
         assert Status.NONFINITE in found.status
         for row, length in enumerate(np.asarray(found.lengths)):
             assert np.isfinite(np.asarray(found.log_probs)[row, :length]).all()

@@ -110,7 +110,7 @@ def check_combination(combination):
     counted = battery.Counted(decoder)
     keys = row_keys(jax.random.key(7), 3)
     temperature = np.array([0.0, 0.7, 1.0])
-    whole = decode(counted, params, rng=keys, temperature=temperature)
+    whole = decode(counted, {"target": params}, rng=keys, temperature=temperature)
     assert whole.status == [Status.LENGTH] * 3
     assert np.asarray(whole.lengths).tolist() == (LENGTHS + BUDGET).tolist()
     for row in range(3):
@@ -119,7 +119,7 @@ def check_combination(combination):
         others = np.arange(3) != row
         alone = decode(
             counted,
-            params,
+            {"target": params},
             prompt=turn(np.where(others[:, None], 3, PROMPTS)),
             lengths=turn(np.where(others, 2, LENGTHS)),
             max_new_tokens=turn(np.where(others, 0, BUDGET)),

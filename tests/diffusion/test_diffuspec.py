@@ -154,5 +154,5 @@ def test_a_causal_drafter_and_missing_parts():
     with pytest.raises(ValueError, match="canvas model"):
         diffuspec(target)
     decoder = jaxdec.speculative(target, drafter=diffuspec(draft))
-    with pytest.raises(ValueError, match="needs parameters named 'draft'"):
+    with pytest.raises(ValueError, match="with 'target', 'draft'; got dict with 'target'"):
         decode(decoder, {"target": params["target"]})

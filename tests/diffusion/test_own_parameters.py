@@ -73,7 +73,7 @@ def test_a_policy_sees_the_hidden_states_of_its_positions(setting):
 
 def test_a_policy_without_its_parameters():
     model, params = transformer()
-    with pytest.raises(ValueError, match=r"LinearHead needs parameters named 'head'; .*'target'"):
+    with pytest.raises(ValueError, match=r"with 'target', 'head'; got dict with 'target'"):
         decode(denoise(model, unmask=LinearHead()), {"target": params})
 
 

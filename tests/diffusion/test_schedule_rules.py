@@ -222,7 +222,7 @@ def test_a_position_may_be_fed_an_embedding():
     fed = denoise(model, schedule=schedule, **options)
     given = {"target": params, "latents": table}
     same(decode(plain, given, threshold=0.3), decode(fed, given, threshold=0.3))
-    with pytest.raises(ValueError, match=r"Latents needs parameters named 'latents'; .*'target'"):
+    with pytest.raises(ValueError, match=r"with 'target', 'latents'; got dict with 'target'"):
         decode(fed, {"target": params})
 
 

@@ -79,8 +79,8 @@ def test_integers(argument, value):
         (dict(decoder=PARAMS, params=PLAIN), "must be a decoder, .* got dict"),
         (dict(decoder=jaxdec.Autoregressive), "must be a decoder"),
         (dict(decoder=jaxdec.autoregressive(PARAMS)), "target of Autoregressive must be a jaxdec.Model"),
-        (dict(params=PROMPT), "the model"),
-        (dict(params=None), "the model cannot read its parameters"),
+        (dict(params=PROMPT), "by part name, with 'target'; got ndarray: pass {'target': params}"),
+        (dict(params={"target": None}), "the model cannot read its parameters"),
         (dict(params={"target": {"weights": TABLE}}), "the model cannot read its parameters"),
     ],
 )  # fmt: skip

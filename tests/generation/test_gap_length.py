@@ -20,7 +20,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def choose(lengths=(1, 2, 4), prefix=PREFIX, suffix=SUFFIX, decoder=None, params=TABLE, **options):
     decoder = decoder or jaxdec.any_subset.fused(MODEL, width=2)
     return jaxdec.choose_length(
-        decoder, params, prefix, suffix, lengths, **{"rng": RNG, "temperature": 0.8, **options}
+        decoder,
+        {"target": params},
+        prefix,
+        suffix,
+        lengths,
+        **{"rng": RNG, "temperature": 0.8, **options},
     )
 
 
@@ -30,7 +35,7 @@ def fill(length, prefix=PREFIX, suffix=SUFFIX):
     visible = np.ones(row.shape, bool)
     visible[0, len(prefix) : len(prefix) + length] = False
     plain = jaxdec.autoregressive(MODEL)
-    filled = jaxdec.infill(plain, TABLE, row, visible, rng=RNG[None], temperature=0.8)
+    filled = jaxdec.infill(plain, {"target": TABLE}, row, visible, rng=RNG[None], temperature=0.8)
     return np.asarray(filled.tokens)[0, len(prefix) : len(prefix) + length]
 
 

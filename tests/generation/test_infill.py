@@ -20,7 +20,7 @@ DECODER = jaxdec.autoregressive(MODEL)
 
 def fill(decoder=DECODER, tokens=TOKENS, visible=VISIBLE, **options):
     options = {"sizes": SIZES, "rng": jax.random.key(0), **options}
-    return jaxdec.infill(decoder, PARAMS, tokens, visible, **options)
+    return jaxdec.infill(decoder, {"target": PARAMS}, tokens, visible, **options)
 
 
 def test_results_lie_by_position():
@@ -98,4 +98,4 @@ def test_drafters_that_need_gaps_refuse_prompts():
         any_subset.parallel_sampling(MODEL),
     ):
         with pytest.raises(ValueError, match=r"use jaxdec\.infill"):
-            jaxdec.generate(decoder, PARAMS, TOKENS, rng=jax.random.key(0))
+            jaxdec.generate(decoder, {"target": PARAMS}, TOKENS, rng=jax.random.key(0))

@@ -152,10 +152,16 @@ def test_infilling_decoders_are_chosen_alike(monkeypatch):
 
         monkeypatch.setattr(tuning, "infill", infill)
         choice = jaxdec.auto_infill(
-            decoders, TARGET, tokens, visible, rng=jax.random.key(0), clock=clock, temperature=0.9
+            decoders,
+            {"target": TARGET},
+            tokens,
+            visible,
+            rng=jax.random.key(0),
+            clock=clock,
+            temperature=0.9,
         )
         assert choice.name == name and choice.decoder == decoders[name]
         assert choice.seconds_per_token["sequential"] == pytest.approx(1 / 8)
         assert choice.tokens_per_forward["sequential"] == 1.0
     with pytest.raises(ValueError, match="no decoder to choose from"):
-        jaxdec.auto_infill({}, TARGET, tokens, visible, rng=jax.random.key(0))
+        jaxdec.auto_infill({}, {"target": TARGET}, tokens, visible, rng=jax.random.key(0))

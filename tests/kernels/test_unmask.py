@@ -236,10 +236,10 @@ def test_canvases_are_decoded_alike(decode):
         banned=banned,
     )
     with pallas_kernels.use("reference"):
-        wanted = jaxdec.generate(decoder, params, **options)
+        wanted = jaxdec.generate(decoder, {"target": params}, **options)
     quick = pltpu.InterpretParams(out_of_bounds_reads="raise", uninitialized_memory="nan")
     with pallas_kernels.use("tpu"), pltpu.force_tpu_interpret_mode(quick):
-        found = jaxdec.generate(decoder, params, **options)
+        found = jaxdec.generate(decoder, {"target": params}, **options)
     np.testing.assert_array_equal(found.tokens, wanted.tokens)
     np.testing.assert_array_equal(found.steps, wanted.steps)
     np.testing.assert_allclose(found.log_probs, wanted.log_probs, rtol=1e-5, atol=1e-5)

@@ -173,7 +173,12 @@ def test_canvas_decoders_write_the_same_tokens(name):
     )
     prompt = np.arange(15).reshape(3, 5) % 11
     decode = lambda: jaxdec.generate(
-        decoder, params, prompt, rng=jax.random.key(0), lengths=[5, 1, 3], max_new_tokens=[8, 3, 6]
+        decoder,
+        {"target": params},
+        prompt,
+        rng=jax.random.key(0),
+        lengths=[5, 1, 3],
+        max_new_tokens=[8, 3, 6],
     )
     with pallas_kernels.use("reference"):
         wanted = decode()

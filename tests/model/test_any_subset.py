@@ -35,7 +35,7 @@ SIZES = np.array([LENGTH, 15, 9])
 
 def fill(decoder, **knobs):
     knobs = {"temperature": 1.0, "rng": jax.random.key(1), "sizes": SIZES, **knobs}
-    return jaxdec.infill(decoder, PARAMS, TOKENS, VISIBLE, **knobs)
+    return jaxdec.infill(decoder, {"target": PARAMS}, TOKENS, VISIBLE, **knobs)
 
 
 @pytest.fixture(scope="module", params=BACK_ENDS)
@@ -134,7 +134,7 @@ def test_refusals(model):
     with pytest.raises(ValueError, match=r"predicts no next token; use jaxdec\.infill"):
         jaxdec.generate(
             jaxdec.autoregressive(model),
-            PARAMS,
+            {"target": PARAMS},
             TOKENS[:1],
             rng=jax.random.key(0),
             max_new_tokens=4,

@@ -62,7 +62,6 @@ class ShallowDrafter(Drafter):
 
     def propose(self, params, state, context):
         rows, tokens = context.rows, [context.rows.pending]
-        params = params.get("target", params)
         for depth in range(self.depth):
             inputs = Inputs.causal(jnp.stack(tokens, axis=1), rows.length - 1)
             logits = self.model(params, inputs, context.cache).logits[:, -1]

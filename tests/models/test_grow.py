@@ -55,7 +55,7 @@ def test_the_same_tokens_through_generate():
         small, big = (
             jaxdec.generate(
                 jaxdec.autoregressive(m),
-                p,
+                {"target": p},
                 TOKENS,
                 rng=rng,
                 max_new_tokens=20,

@@ -153,7 +153,11 @@ def test_a_loaded_model_decodes(tmp_path):
     assert (model.vocab_size, model.max_length, model.eos) == (13, 64, (3,))
     prompt = jnp.asarray([[1, 2, 4]])
     result = jaxdec.generate(
-        jaxdec.autoregressive(model), params, prompt, rng=jax.random.key(0), max_new_tokens=5
+        jaxdec.autoregressive(model),
+        {"target": params},
+        prompt,
+        rng=jax.random.key(0),
+        max_new_tokens=5,
     )
     assert 4 <= int(result.lengths[0]) <= 8
 

@@ -65,7 +65,8 @@ def transformer(width, layers, heads, head_dim=None):
 
 def infilling():
     """Filling gaps, as `causal` continues prompts."""
-    raw, params = transformer(256, layers=2, heads=4)
+    raw, target_params = transformer(256, layers=2, heads=4)
+    params = {"target": target_params}
     decoder = any_subset.fused(any_subset.two_stream(raw, 259), width=4, nodes=6, outcomes=4)
     tokens = np.ones((BATCH, 48), np.int32)
     visible = np.broadcast_to(np.arange(48) % 3 == 0, tokens.shape)
@@ -90,7 +91,8 @@ def causal():
 
 def plain():
     """Plain decoding: 64 rows of 1,064 slots, a gigabyte of keys and values."""
-    raw, params = transformer(256, layers=2, heads=16, head_dim=128)
+    raw, target_params = transformer(256, layers=2, heads=16, head_dim=128)
+    params = {"target": target_params}
     decoder = jaxdec.autoregressive(raw)
     prompt = np.ones((64, 16), np.int32)
     request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=1000)
@@ -123,7 +125,8 @@ def rereads():
 
 def canvas():
     """Denoising in blocks with a cache whose wide steps stand in a conditional."""
-    raw, params = transformer(256, layers=2, heads=4)
+    raw, target_params = transformer(256, layers=2, heads=4)
+    params = {"target": target_params}
     decoder = jaxdec.denoise(
         diffusion.canvas_model(raw, 259),
         schedule=diffusion.schedules.blocks(8),

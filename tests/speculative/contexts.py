@@ -23,7 +23,9 @@ def request(texts, vocab_size, **options):
     prompt = np.zeros((len(texts), lengths.max()), int)
     for row, text in zip(prompt, texts, strict=True):
         row[: len(text)] = text
-    return jaxdec.prepare(jaxdec.autoregressive(model), params, prompt, lengths=lengths, **options)
+    return jaxdec.prepare(
+        jaxdec.autoregressive(model), {"target": params}, prompt, lengths=lengths, **options
+    )
 
 
 def context(texts, vocab_size, depth, *, noise=None, prompts=None, **options):

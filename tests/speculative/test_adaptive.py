@@ -55,7 +55,7 @@ def test_settled_drafts_do_not_count_as_accepted():
     tokens = np.tile(np.arange(24) % 8, (2, 1))
     visible = tokens % 4 == 0
     result = jaxdec.infill(
-        decoder, TARGET * 4, tokens, visible, rng=jax.random.key(0), temperature=1.0
+        decoder, {"target": TARGET * 4}, tokens, visible, rng=jax.random.key(0), temperature=1.0
     )
     # Peaked laws that change with every token: independent drafts hardly ever agree with them.
     rounds = np.asarray(result.stats.target_forwards) // 2
@@ -68,8 +68,8 @@ def test_drafters_without_a_model_change_their_length(make):
         lambda k: jaxdec.speculative(MODEL, drafter=make(length=k)), (1, 4), draft_cost=0.0
     )
     options = dict(rng=jax.random.key(0), max_new_tokens=32, temperature=0.9)
-    plain = jaxdec.generate(jaxdec.autoregressive(MODEL), TARGET, PROMPT, **options)
-    result = jaxdec.generate(decoder, TARGET, PROMPT, **options)
+    plain = jaxdec.generate(jaxdec.autoregressive(MODEL), {"target": TARGET}, PROMPT, **options)
+    result = jaxdec.generate(decoder, {"target": TARGET}, PROMPT, **options)
     np.testing.assert_array_equal(plain.tokens, result.tokens)
     assert (np.asarray(result.stats.proposed) > 0).all()
 
@@ -77,7 +77,9 @@ def test_drafters_without_a_model_change_their_length(make):
 def test_a_window_of_guesses_cannot_change_its_length():
     drafting = lambda k: jaxdec.speculative(MODEL, drafter=jaxdec.drafters.jacobi(MODEL, length=k))
     with pytest.raises(ValueError, match="the window holds 4 guesses, the drafter makes 1"):
-        jaxdec.generate(jaxdec.adaptive(drafting, (1, 4)), TARGET, PROMPT, rng=jax.random.key(0))
+        jaxdec.generate(
+            jaxdec.adaptive(drafting, (1, 4)), {"target": TARGET}, PROMPT, rng=jax.random.key(0)
+        )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ DECODER = jaxdec.autoregressive(MODEL)
 def context(batch, temperature=1.0, shares_noise=False, seed=0, depth=4):
     """The first step of rows that differ in their keys alone."""
     prompt = np.ones((batch, 2), int)
-    request = prepare(DECODER, PARAMS, prompt, max_new_tokens=8, temperature=temperature)
+    request = prepare(
+        DECODER, {"target": PARAMS}, prompt, max_new_tokens=8, temperature=temperature
+    )
     rows, settings = Rows.start(request, V), request.settings
     keys = row_keys(jax.random.key(seed), batch)
     places = key_at(keys, Purpose.DRAFT, rows.rounds[:, None], jnp.arange(depth + 1))

@@ -59,7 +59,9 @@ def rows_of(result):
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_are_those_of_plain_decoding(kind, temperature):
-    plain = decode(jaxdec.autoregressive(target()[0]), target()[1], temperature=temperature)
+    plain = decode(
+        jaxdec.autoregressive(target()[0]), {"target": target()[1]}, temperature=temperature
+    )
     result = decode(*drafting(kind), temperature=temperature)
     assert rows_of(result) == rows_of(plain)
     assert int(result.stats.accepted.sum()) > 0
@@ -171,7 +173,7 @@ def test_refusals():
         jaxdec.drafters.heads(medusa, growth=growth.chain(4))
     for kind in KINDS:
         decoder, params = drafting(kind)
-        with pytest.raises(ValueError, match="needs parameters named 'draft'"):
+        with pytest.raises(ValueError, match="with 'target', 'draft'; got dict with 'target'"):
             jaxdec.prepare(decoder, {"target": params["target"]}, PROMPT)
     other, _ = build_heads("medusa", HeadsConfig(V + 1, WIDTH, 3))
     decoder = jaxdec.speculative(target()[0], drafter=jaxdec.drafters.heads(other))

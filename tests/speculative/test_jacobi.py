@@ -42,7 +42,12 @@ def test_forwards_are_those_of_a_twin():
         forwards += 1
     decoder = jaxdec.speculative(MODEL, drafter=drafters.jacobi(MODEL, length=M))
     result = jaxdec.generate(
-        decoder, PARAMS, [prompt], rng=jax.random.key(0), max_new_tokens=budget, temperature=0.0
+        decoder,
+        {"target": PARAMS},
+        [prompt],
+        rng=jax.random.key(0),
+        max_new_tokens=budget,
+        temperature=0.0,
     )
     assert (
         np.asarray(result.tokens)[0, : len(prompt) + budget].tolist()
@@ -108,7 +113,12 @@ def test_guesses_by_laws_that_do_not_change_all_stand(verifier):
     drafter = drafters.speculative_jacobi(model, length=M)
     decoder = jaxdec.speculative(model, drafter=drafter, verifier=verifier)
     result = jaxdec.generate(
-        decoder, PARAMS, [[1, 2]] * 4, rng=jax.random.key(0), max_new_tokens=32, temperature=1.0
+        decoder,
+        {"target": PARAMS},
+        [[1, 2]] * 4,
+        rng=jax.random.key(0),
+        max_new_tokens=32,
+        temperature=1.0,
     )
     # At worst one token by a window that knows nothing, then three guesses and a token by laws that are known.
     assert int(result.stats.target_forwards.max()) <= 16

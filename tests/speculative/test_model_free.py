@@ -37,7 +37,7 @@ def decode(name, rows=(0, 1, 2), budgets=(24, 24, 24)):
     rows = np.array(rows)
     options = dict(lengths=LENGTHS[rows], max_new_tokens=budgets, temperature=0.7, eos=())
     prompt = PROMPT[rows, : LENGTHS[rows].max()]
-    return jaxdec.generate(decoder, PARAMS, prompt, rng=KEYS[rows], **options)
+    return jaxdec.generate(decoder, {"target": PARAMS}, prompt, rng=KEYS[rows], **options)
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
@@ -74,14 +74,14 @@ def test_an_order_is_refused(name):
     decoder = jaxdec.speculative(MODEL, drafter=DRAFTERS[name](MODEL))
     visible = np.broadcast_to(np.arange(7) % 2 == 0, PROMPT.shape)
     with pytest.raises(ValueError, match="drafts left to right"):
-        jaxdec.infill(decoder, PARAMS, PROMPT, visible, rng=jax.random.key(0))
+        jaxdec.infill(decoder, {"target": PARAMS}, PROMPT, visible, rng=jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", ["recycling", "trigrams", "jacobi", "lookahead"])
 def test_a_target_of_another_vocabulary_is_refused(name):
     decoder = jaxdec.speculative(MODEL, drafter=DRAFTERS[name](hash_oracle(V + 1)[0]))
     with pytest.raises(ValueError, match="a vocabulary of 6, the target has one of 5"):
-        jaxdec.generate(decoder, PARAMS, PROMPT, rng=jax.random.key(0))
+        jaxdec.generate(decoder, {"target": PARAMS}, PROMPT, rng=jax.random.key(0))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class _Featured:
 
 
 SHAPE = growth.fixed(RankTree.branching((2, 1)))
-CANVAS = oracles.canvas(dataclasses.replace(MODEL, vocab_size=V - 1))
+CANVAS = oracles.canvas(MODEL, mask_token=V - 1)
 HEADS = Heads(lambda params, hidden, path: hidden + path.sum(-1, keepdims=True) % 3, 2, V, V)
 CAUSAL = {
     "model": lambda: drafters.model(MODEL, growth=SHAPE),

@@ -41,6 +41,11 @@ class Grown(Drafter):
         return GrownParams(super().own(params), self.growth.own(params))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Its own, and the rule's."""
+        return (*super().names, *self.growth.names)
+
+    @property
     def knobs(self) -> dict[str, Knob]:
         """Those of the rule."""
         return self.growth.knobs

@@ -7,9 +7,10 @@ import numpy as np
 
 from jaxdec import decoding, generation
 from jaxdec.testing.battery.cases import CASES, FILLERS, Kind
+from jaxdec.testing.battery.identity import identical
 from jaxdec.testing.battery.progress import Watch
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import COUNTS, Subject, compare, rows_of
+from jaxdec.testing.battery.subject import COUNTS, Subject, compare, compare_texts, rows_of
 
 OWN_COUNTS = tuple(name for name in COUNTS if name not in ("target_rows", "draft_forwards"))
 """Of a row alone: a forward may be as wide, and drafts as many, as a neighbour needs (`adaptive`)."""
@@ -37,13 +38,17 @@ def check_chunked(subject: Subject) -> None:
 
 
 def check_keys(subject: Subject) -> None:
-    """Other keys give other samples; greedy rows are the same."""
+    """Other keys give other samples; greedy rows are the same where plain decoding is promised."""
     other = subject.run(keys=jax.random.split(jax.random.key(11), len(CASES)))
     drawn = [c for c in CASES if c.plain and not c.greedy and c.budget >= 12 and len(c.knobs) < 2]
     drawn = [c for c in drawn if "banned" not in c.knobs]
     for case in drawn:
         if other[case.name].text == subject.free[case.name].text:
             raise Difference("two keys give two samples", row=case.name, got=other[case.name].new)
+    for case in identical(subject):
+        if case.greedy:
+            free = subject.free[case.name]
+            compare_texts(free.text, free.status, other[case.name], "greedy, by other keys")
 
 
 def check_stream(subject: Subject) -> None:
