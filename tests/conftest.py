@@ -18,13 +18,6 @@ if jax.__version_info__ < (0, 11):
         f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     )
 
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1", ..., or nothing
-if WORKER and hasattr(
-    os, "sched_setaffinity"
-):  # a core each: XLA starts a thread for every core that it sees
-    CORES = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {CORES[int(WORKER[2:]) % len(CORES)]})
-
 SMOKE = (
     "tests/test_imports.py",
     "tests/test_public.py",
