@@ -64,7 +64,7 @@ WITH_MODELS = {
     "top_p large": (["--top-p", "1.5"], ("top_p", "1.5", "(0, 1]")),
     "top_k": (["--top-k", "-3"], ("top_k", "-3", ">= 0")),
     "min_p": (["--min-p", "2"], ("min_p", "2", "[0, 1]")),
-    "max new tokens": (["--max-new-tokens", "-1"], ("-1", "at least 0")),
+    "max new tokens": (["--max-new-tokens", "-1"], ("-1", "must lie in [0,")),
     "empty stop": (["--stop", ""], "stop sequence 0 is empty"),
     "banned token": (["--ban", "260"], ("260", "vocabulary")),
     "bias": (["--logit-bias", "a=b"], "a=b"),
