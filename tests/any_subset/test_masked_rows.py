@@ -42,7 +42,8 @@ def test_the_joint_asks_for_masked_positions_alone():
     visible[0, 10:21], visible[1, 50:] = False, False
     order = any_subset.lattice(visible, [60, 55])
     found = any_subset.log_prob(model, PARAMS["target"], jnp.asarray(tokens), order)
-    assert shapes == [(2 * 16, 60)]  # eleven queries in a bucket, not sixty
+    # Eleven queries in a bucket, not sixty; the check of the model before may have traced a forward of two.
+    assert shapes[-1] == max(shapes) == (2 * 16, 60)
     # One term by hand: the last masked position given all others.
     row = np.where(np.arange(60) == 20, MASK, tokens[0])
     spans = jaxdec.visibility.full(jnp.arange(60)[None])
