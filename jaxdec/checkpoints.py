@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with a configuration, weights and a card.
+"""Checkpoints: a folder of Hugging Face files, or one of this package with a configuration, weights and a card.
 
     <name>/config.json    sizes of the transformer, end-of-sequence tokens, what a model that fills masks fills, or
                           what kind of draft heads it is and their sizes; facts of the training run
@@ -11,7 +11,7 @@ The shipped ones are found beside the packages, in a source tree and in an insta
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from jaxdec import files
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
-from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
+from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads, huggingface
 from jaxdec.models.heads import KINDS
 
 FILLS = ("subsets", "canvas", "blocks")
@@ -45,6 +45,9 @@ class Checkpoint:
       fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
       mask_token: of such a model, else None.
       block_size: the largest block that a model of blocks was trained on, else None.
+      tokenizer: from text to tokens and back (`jaxdec.text`).
+      defaults: settings of `jaxdec.generate` that the checkpoint proposes.
+      architecture: of public checkpoints, its name; None for this package's own.
     """
 
     name: str
@@ -55,6 +58,13 @@ class Checkpoint:
     fills: str | None = None
     mask_token: int | None = None
     block_size: int | None = None
+    tokenizer: Any = None
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    architecture: str | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpacks as `model, params, tokenizer, defaults`."""
+        return iter((self.model, self.params, self.tokenizer, self.defaults))
 
     @property
     def size(self) -> int:
@@ -123,16 +133,21 @@ def load_any(name: str | Path) -> Checkpoint | HeadsCheckpoint:
     return load_heads(name) if "heads" in _read(name)[1] else load(name)
 
 
-def load(name: str | Path) -> Checkpoint:
-    """Loads a checkpoint.
+def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpoint:
+    """Loads a checkpoint: `model, params, tokenizer, defaults = load(name)`.
 
     Args:
-      name: a shipped checkpoint's name, or the path of a folder.
+      name: a shipped checkpoint's name; the path of a folder, of this package's own or as Hugging Face tools write it
+        (`jaxdec.models.huggingface`); or a hub's `owner/name`, where `huggingface_hub` is installed.
+      dtype: of parameters and caches; if not given, that of the checkpoint for public ones, float32 for this package's
+        own. Logits and noise are float32 in any case.
 
     Raises:
-      ValueError: if there is no such checkpoint, or it is damaged.
+      ValueError: if there is no such checkpoint, it is damaged, or its architecture is not supported.
     """
     path, held = _read(name)
+    if _public(held):
+        return _load_public(path, dtype)
     if "heads" in held:
         raise ValueError(
             f"checkpoint {str(name)!r} holds draft heads ({held['heads']}), not a model of its own"
@@ -142,8 +157,10 @@ def load(name: str | Path) -> Checkpoint:
         if not 0 <= token < config.vocab_size:
             raise _damaged(name, f"token {token} is outside its vocabulary of {config.vocab_size}")
     abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-    model, shapes = from_nnx(abstract, eos=held["eos"])
+    model, shapes = from_nnx(abstract, eos=held["eos"], dtype=dtype)
     params = _restore(name, path, shapes, held["dtype"])
+    if dtype is not None:
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
     fills, mask_token = held.get("fills"), held.get("mask_token")
     if fills is not None:
         model = (two_stream if fills == "subsets" else canvas_model)(model, mask_token)
@@ -156,6 +173,24 @@ def load(name: str | Path) -> Checkpoint:
         fills=fills,
         mask_token=mask_token,
         block_size=held.get("block_size"),
+    )
+
+
+def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
+    """Loads a folder of Hugging Face files."""
+    loaded = huggingface.load(path, dtype)
+    fills = loaded.fills
+    return Checkpoint(
+        path.name,
+        loaded.model,
+        loaded.params,
+        loaded.config,
+        {"config": loaded.fields},
+        fills=None if fills is None else fills.kind,
+        mask_token=None if fills is None else fills.mask_token,
+        block_size=None if fills is None else fills.block_size,
+        defaults=loaded.defaults,
+        architecture=loaded.architecture,
     )
 
 
@@ -186,6 +221,8 @@ def _read(name: str | Path) -> tuple[Path, Any]:
     path = Path(name)
     if not (path / "config.json").is_file():
         path = folder() / str(name)
+    if not (path / "config.json").is_file() and huggingface.is_hub_id(str(name)):
+        path = huggingface.from_hub(str(name))
     if not (path / "config.json").is_file():
         raise ValueError(
             f"no checkpoint {str(name)!r}: it is neither a folder with a config.json nor one of the "
@@ -197,17 +234,19 @@ def _read(name: str | Path) -> tuple[Path, Any]:
         held = None
     if not isinstance(held, dict):
         raise _damaged(name, "its config.json is not a JSON object")
-    if "model" not in held and {"model_type", "architectures"} & {*held}:
-        raise ValueError(
-            f"{str(name)!r} is a Hugging Face checkpoint (model_type {held.get('model_type')!r}), which "
-            f"`jaxdec.models.load_llama` loads if it is a Llama or Mistral; `jaxdec.load` takes checkpoints of jaxdec"
-        )
+    if _public(held):
+        return path, held
     _check(name, held)
     try:
         files.check_sums(path)
     except ValueError as error:
         raise _damaged(name, str(error)) from None
     return path, held
+
+
+def _public(held: Mapping[str, Any]) -> bool:
+    """Whether a configuration is one of Hugging Face files."""
+    return "model" not in held and bool({"model_type", "architectures"} & {*held})
 
 
 def _damaged(name: str | Path, reason: str) -> ValueError:
