@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with a configuration, weights and a card.
+"""Checkpoints: a folder of Hugging Face files, or one of this package with a configuration, weights and a card.
 
     <name>/config.json    sizes of the transformer, end-of-sequence tokens, what a model that fills masks fills, or
                           what kind of draft heads it is and their sizes; facts of the training run
@@ -11,7 +11,7 @@ The shipped ones are found beside the packages, in a source tree and in an insta
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +21,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from jaxdec import files
+from jaxdec import checkpoint_folder, files
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
-from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
-from jaxdec.models.heads import KINDS
-
-FILLS = ("subsets", "canvas", "blocks")
+from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads, huggingface
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +42,9 @@ class Checkpoint:
       fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
       mask_token: of such a model, else None.
       block_size: the largest block that a model of blocks was trained on, else None.
+      tokenizer: from text to tokens and back (`jaxdec.text`).
+      defaults: settings of `jaxdec.generate` that the checkpoint proposes.
+      architecture: of public checkpoints, its name; None for this package's own.
     """
 
     name: str
@@ -55,6 +55,13 @@ class Checkpoint:
     fills: str | None = None
     mask_token: int | None = None
     block_size: int | None = None
+    tokenizer: Any = None
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    architecture: str | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpacks as `model, params, tokenizer, defaults`."""
+        return iter((self.model, self.params, self.tokenizer, self.defaults))
 
     @property
     def size(self) -> int:
@@ -99,18 +106,6 @@ def _size(params: Params) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def folder() -> Path:
-    """Where the shipped checkpoints lie: inside the installed package, or at the root of a source tree."""
-    package = Path(__file__).parent
-    inside = package / "checkpoints"
-    return inside if inside.is_dir() else package.parent / "checkpoints"
-
-
-def available() -> list[str]:
-    """Names of the shipped checkpoints, of models and of draft heads."""
-    return sorted(path.parent.name for path in folder().glob("*/config.json"))
-
-
 def load_any(name: str | Path) -> Checkpoint | HeadsCheckpoint:
     """Loads a checkpoint of either kind.
 
@@ -120,30 +115,39 @@ def load_any(name: str | Path) -> Checkpoint | HeadsCheckpoint:
     Raises:
       ValueError: if there is no such checkpoint, or it is damaged.
     """
-    return load_heads(name) if "heads" in _read(name)[1] else load(name)
+    return load_heads(name) if "heads" in checkpoint_folder.read(name)[1] else load(name)
 
 
-def load(name: str | Path) -> Checkpoint:
-    """Loads a checkpoint.
+def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpoint:
+    """Loads a checkpoint: `model, params, tokenizer, defaults = load(name)`.
 
     Args:
-      name: a shipped checkpoint's name, or the path of a folder.
+      name: a shipped checkpoint's name; the path of a folder, of this package's own or as Hugging Face tools write it
+        (`jaxdec.models.huggingface`); or a hub's `owner/name`, where `huggingface_hub` is installed.
+      dtype: of parameters and caches; if not given, that of the checkpoint for public ones, float32 for this package's
+        own. Logits and noise are float32 in any case.
 
     Raises:
-      ValueError: if there is no such checkpoint, or it is damaged.
+      ValueError: if there is no such checkpoint, it is damaged, or its architecture is not supported.
     """
-    path, held = _read(name)
+    path, held = checkpoint_folder.read(name)
+    if checkpoint_folder.is_public(held):
+        return _load_public(path, dtype)
     if "heads" in held:
         raise ValueError(
             f"checkpoint {str(name)!r} holds draft heads ({held['heads']}), not a model of its own"
         )
-    config = _sizes(name, TransformerConfig, held["model"])
+    config = checkpoint_folder.sizes(name, TransformerConfig, held["model"])
     for token in [*held["eos"], *([held["mask_token"]] if "fills" in held else [])]:
         if not 0 <= token < config.vocab_size:
-            raise _damaged(name, f"token {token} is outside its vocabulary of {config.vocab_size}")
+            raise checkpoint_folder.damaged(
+                name, f"token {token} is outside its vocabulary of {config.vocab_size}"
+            )
     abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-    model, shapes = from_nnx(abstract, eos=held["eos"])
+    model, shapes = from_nnx(abstract, eos=held["eos"], dtype=dtype)
     params = _restore(name, path, shapes, held["dtype"])
+    if dtype is not None:
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
     fills, mask_token = held.get("fills"), held.get("mask_token")
     if fills is not None:
         model = (two_stream if fills == "subsets" else canvas_model)(model, mask_token)
@@ -159,6 +163,24 @@ def load(name: str | Path) -> Checkpoint:
     )
 
 
+def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
+    """Loads a folder of Hugging Face files."""
+    loaded = huggingface.load(path, dtype)
+    fills = loaded.fills
+    return Checkpoint(
+        path.name,
+        loaded.model,
+        loaded.params,
+        loaded.config,
+        {"config": loaded.fields},
+        fills=None if fills is None else fills.kind,
+        mask_token=None if fills is None else fills.mask_token,
+        block_size=None if fills is None else fills.block_size,
+        defaults=loaded.defaults,
+        architecture=loaded.architecture,
+    )
+
+
 def load_heads(name: str | Path) -> HeadsCheckpoint:
     """Loads the checkpoint of draft heads.
 
@@ -168,11 +190,11 @@ def load_heads(name: str | Path) -> HeadsCheckpoint:
     Raises:
       ValueError: if there is no such checkpoint, it is damaged, or it holds a model.
     """
-    path, held = _read(name)
+    path, held = checkpoint_folder.read(name)
     if "heads" not in held:
         raise ValueError(f"checkpoint {str(name)!r} holds a model, not draft heads")
     kind = held["heads"]
-    config: HeadsConfig | TransformerConfig = _sizes(
+    config: HeadsConfig | TransformerConfig = checkpoint_folder.sizes(
         name, TransformerConfig if kind == "eagle" else HeadsConfig, held["model"]
     )
     heads, shapes = build_heads(kind, config, abstract=True)
@@ -181,80 +203,14 @@ def load_heads(name: str | Path) -> HeadsCheckpoint:
     return HeadsCheckpoint(path.name, kind, heads, params, config, target, facts)
 
 
-def _read(name: str | Path) -> tuple[Path, Any]:
-    """The folder of a checkpoint, by its path or the name of a shipped one, and its configuration."""
-    path = Path(name)
-    if not (path / "config.json").is_file():
-        path = folder() / str(name)
-    if not (path / "config.json").is_file():
-        raise ValueError(
-            f"no checkpoint {str(name)!r}: it is neither a folder with a config.json nor one of the "
-            f"shipped ones ({', '.join(available()) or 'none'})"
-        )
-    try:
-        held = json.loads((path / "config.json").read_bytes())
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise _damaged(name, "its config.json is not a JSON object")
-    if "model" not in held and {"model_type", "architectures"} & {*held}:
-        raise ValueError(
-            f"{str(name)!r} is a Hugging Face checkpoint (model_type {held.get('model_type')!r}), which "
-            f"`jaxdec.models.load_llama` loads if it is a Llama or Mistral; `jaxdec.load` takes checkpoints of jaxdec"
-        )
-    _check(name, held)
-    try:
-        files.check_sums(path)
-    except ValueError as error:
-        raise _damaged(name, str(error)) from None
-    return path, held
-
-
-def _damaged(name: str | Path, reason: str) -> ValueError:
-    return ValueError(f"checkpoint {str(name)!r} is damaged: {reason}")
-
-
-def _check(name: str | Path, held: Any) -> None:
-    """Refuses a configuration with fields that are missing or of another kind; sizes are left to `_sizes`."""
-    number = lambda value: isinstance(value, int) and not isinstance(value, bool)
-    rules: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
-        # field: (whether it must be there, what it must fulfil, in words)
-        "model": (True, lambda x: isinstance(x, dict), "a dict of sizes"),
-        "dtype": (True, lambda x: isinstance(x, str), "the name of a type"),
-        "facts": (True, lambda x: isinstance(x, dict), "a dict"),
-        "heads": (False, lambda x: x in list(KINDS), f"one of {', '.join(KINDS)}"),
-        "target": ("heads" in held, lambda x: isinstance(x, str), "the name of a checkpoint"),
-        "eos": (True, lambda x: isinstance(x, list) and all(map(number, x)), "a list of tokens"),
-        "fills": (False, lambda x: x in FILLS, f"one of {', '.join(FILLS)}"),
-        "mask_token": ("fills" in held, number, "a token"),
-        "block_size": (False, lambda x: number(x) and x > 0, "an integer of at least 1"),
-    }
-    for field, (needed, fulfilled, words) in rules.items():
-        if field not in held and needed:
-            raise _damaged(name, f"its config.json has no {field!r}")
-        if field in held and not fulfilled(held[field]):
-            raise _damaged(name, f"{field} of its config.json is {held[field]!r}, must be {words}")
-
-
-def _sizes(name: str | Path, kind: type, held: Any) -> Any:
-    """The sizes that a configuration holds."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    required = {n for n, field in fields.items() if field.default is dataclasses.MISSING}
-    if not isinstance(held, dict) or not required <= held.keys() <= fields.keys():
-        given = sorted(held) if isinstance(held, dict) else held
-        raise _damaged(name, f"the sizes of its config.json are {given}, not {sorted(fields)}")
-    try:
-        return kind(**held)
-    except (TypeError, ValueError) as error:
-        raise _damaged(name, f"the sizes of its config.json: {error}") from None
-
-
 def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Params:
     """The weights of a checkpoint as float32 on the default device, like any fresh array."""
     try:
         dtype = jnp.dtype(stored)
     except TypeError:
-        raise _damaged(name, f"the dtype of its config.json is {stored!r}") from None
+        raise checkpoint_folder.damaged(
+            name, f"the dtype of its config.json is {stored!r}"
+        ) from None
     # The device is named, since orbax else looks for the one that wrote the weights.
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=device), shapes)
@@ -262,7 +218,9 @@ def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Param
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore((path / "weights").absolute(), like)
     except Exception as error:  # of many kinds, and several lines that speak of orbax
-        raise _damaged(name, "its weights are not those of the sizes in config.json") from error
+        raise checkpoint_folder.damaged(
+            name, "its weights are not those of the sizes in config.json"
+        ) from error
     # Orbax's arrays are committed to a device. Programs would be compiled once for them and once for what they return
     # together with arrays that are not; and they could not be mixed with arrays on several devices.
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float32), params)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdec import checkpoints, files, text
+from jaxdec import checkpoint_folder, checkpoints, files, text
 from jaxdec.models import HeadsConfig, TransformerConfig
 from jaxdec.models.heads import build_heads
 from jaxdec.training.trainer import build
@@ -65,8 +65,8 @@ def test_a_flipped_bit_anywhere_is_seen(saved, tmp_path):
 
 
 def test_the_shipped_checkpoints_have_hashes_of_all_their_files():
-    for name in checkpoints.available():
-        path = checkpoints.folder() / name
+    for name in checkpoint_folder.available():
+        path = checkpoint_folder.folder() / name
         files.check_sums(path)
         held = {line.split("  ")[1] for line in (path / files.SUMS).read_text().splitlines()}
         there = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}
@@ -119,11 +119,12 @@ def test_an_edited_configuration_is_taken_with_its_new_hash(copy):
     assert checkpoints.load(copy).model.eos == (1, 2)
 
 
-def test_a_hugging_face_folder_is_called_that(tmp_path):
+def test_a_hugging_face_folder_is_read_as_one(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 8}))
-    for load in (checkpoints.load, checkpoints.load_any, checkpoints.load_heads):
+    for load in (checkpoints.load, checkpoints.load_any):
         said = message(tmp_path, load)
-        assert "Hugging Face" in said and "load_llama" in said and "damaged" not in said
+        assert "config.json: the configuration has no" in said and "damaged" not in said
+    assert "not draft heads" in message(tmp_path, checkpoints.load_heads)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

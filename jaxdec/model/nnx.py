@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from jaxdec.cache.contract import Cache
 from jaxdec.model.contract import Heads, Inputs, Model, Output, Params
 
@@ -65,14 +67,16 @@ class NnxForward(_Call):
 
 @dataclasses.dataclass(frozen=True)
 class NnxCache:
-    """The `init_cache` of an NNX module, comparable by its arguments."""
+    """The `init_cache` of an NNX module, comparable by its arguments; `dtype` of the cache if it is not the default."""
 
     function: Callable[..., Any]
     config: Any
+    dtype: Any = None
 
     def __call__(self, batch: int, capacity: int) -> Any:
         """An empty cache."""
-        return self.function(self.config, batch, capacity)
+        more = {} if self.dtype is None else {"dtype": self.dtype}
+        return self.function(self.config, batch, capacity, **more)
 
 
 def heads_from_nnx(module: Any) -> tuple[Heads, Params]:
@@ -95,6 +99,7 @@ def from_nnx(
     vocab_size: int | None = None,
     max_length: int | None = None,
     init_cache: Callable[[int, int], Any] | None = None,
+    dtype: Any = None,
 ) -> tuple[Model, Params]:
     """Splits an NNX module that meets the model contract into a `Model` and its parameters.
 
@@ -107,6 +112,7 @@ def from_nnx(
       vocab_size: V.
       max_length: the longest sequence.
       init_cache: `(batch, capacity) -> cache`.
+      dtype: of the cache, for a module whose `init_cache` takes one; its default if not given.
 
     Returns:
       `(model, params)`; the parameters are a nested dict of arrays, and decoders see pure functions of it, never
@@ -119,7 +125,9 @@ def from_nnx(
     config, kind = getattr(module, "config", None), type(module).__name__
     vocab_size = getattr(config, "vocab_size", None) if vocab_size is None else vocab_size
     if init_cache is None and config is not None and hasattr(module, "init_cache"):
-        init_cache = NnxCache(type(module).init_cache, config)
+        init_cache = NnxCache(
+            type(module).init_cache, config, None if dtype is None else np.dtype(dtype)
+        )
     missing = {"vocab_size": vocab_size, "init_cache": init_cache}
     lacking = [name for name, value in missing.items() if value is None]
     if lacking:

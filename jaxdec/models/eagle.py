@@ -16,7 +16,9 @@ from flax import nnx
 
 from jaxdec.cache import Cache, KVEntries
 from jaxdec.model import Inputs, Output
-from jaxdec.models.transformer import Block, Transformer, TransformerConfig, committed
+from jaxdec.models.config import TransformerConfig
+from jaxdec.models.layers import committed
+from jaxdec.models.transformer import Block, Transformer
 from pallas_kernels.span_attention import Keys
 
 

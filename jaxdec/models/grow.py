@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdec.model import Params, from_nnx
-from jaxdec.models.transformer import Transformer, TransformerConfig
+from jaxdec.models.config import TransformerConfig
+from jaxdec.models.transformer import Transformer
 
 
 def grow(
@@ -33,7 +34,8 @@ def grow(
       `(config, params)` of the grown model.
 
     Raises:
-      ValueError: if `layers` or `hidden` is smaller than the model's own, or `params` is not of `config`.
+      ValueError: if `layers` or `hidden` is smaller than the model's own, `params` is not of `config`, or its layers
+        are not like those of a Llama.
     """
     hidden = config.hidden if hidden is None else hidden
     for name, size, own in [("layers", layers, config.layers), ("hidden", hidden, config.hidden)]:
@@ -41,6 +43,8 @@ def grow(
             raise ValueError(f"{name} must be at least the model's own {own}, got {size}")
     if len(params["layers"]) != config.layers:
         raise ValueError(f"params has {len(params['layers'])} layers, config has {config.layers}")
+    if config.mixture or config.layer_kinds or config.placement != "pre" or not config.gated:
+        raise ValueError("only a model whose layers are all like those of a Llama is grown")
     grown = dataclasses.replace(config, layers=layers, hidden=hidden)
     fresh = from_nnx(Transformer(grown, rngs=nnx.Rngs(0)))[1]["layers"]
     fresh = jax.tree.map(lambda x: x.astype(params["norm"]["scale"].dtype), fresh)

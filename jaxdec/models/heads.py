@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdec.model import Heads, Model, Params, from_nnx, heads_from_nnx
+from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
-from jaxdec.models.transformer import TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxdec.cache import KVCache, KVEntries, LayerEntries
 from jaxdec.model import Output
-from jaxdec.models.transformer import committed
+from jaxdec.models.layers import committed
 from pallas_kernels.span_attention import Keys, span_attention
 
 

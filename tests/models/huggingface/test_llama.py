@@ -1,6 +1,7 @@
 """Llama weights by their Hugging Face names, against a Llama written out in NumPy."""
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -11,16 +12,9 @@ import pytest
 from flax import nnx
 
 import jaxdec
-from jaxdec.models import (
-    Transformer,
-    TransformerConfig,
-    from_llama,
-    hf_config,
-    llama_config,
-    load_llama,
-    save_llama,
-    to_llama,
-)
+from jaxdec.models import Transformer, TransformerConfig, huggingface
+from jaxdec.models.huggingface import from_tensors, to_tensors
+from jaxdec.models.layers import Rotary, Scaling
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -41,7 +35,12 @@ HF = {
     "rope_scaling": None,
     "eos_token_id": 3,
 }
-CONFIG = llama_config(HF)
+LLAMA = huggingface.named("llama")
+CONFIG = LLAMA.config(HF)
+
+
+def config_of(fields):
+    return huggingface.of_fields(fields).config(fields)
 
 
 def random_tensors(config, seed=0):
@@ -138,18 +137,18 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_equal_those_of_a_llama_written_out(tmp_path, kind):
     hf = {**HF, **KINDS[kind]}
-    tensors = random_tensors(llama_config(hf))
+    tensors = random_tensors(config_of(hf))
     write(tmp_path, hf, tensors, files=2)
-    model, params = load_llama(tmp_path)
+    loaded = huggingface.load(tmp_path)
     tokens = np.array([5, 1, 12, 0, 7, 7, 2])
     inputs = jaxdec.Inputs.causal(jnp.asarray(tokens)[None])
-    logits = jax.jit(model.forward)(params, inputs, None).logits
+    logits = jax.jit(loaded.model.forward)(loaded.params, inputs, None).logits
     np.testing.assert_allclose(logits[0], numpy_llama(tensors, hf, tokens), rtol=2e-4, atol=2e-4)
 
 
 def test_a_loaded_model_decodes(tmp_path):
     write(tmp_path, HF, random_tensors(CONFIG))
-    model, params = load_llama(tmp_path)
+    model, params, _, _ = jaxdec.load(tmp_path)
     assert (model.vocab_size, model.max_length, model.eos) == (13, 64, (3,))
     prompt = jnp.asarray([[1, 2, 4]])
     result = jaxdec.generate(
@@ -165,7 +164,7 @@ def test_a_loaded_model_decodes(tmp_path):
 def test_parameters_are_float32_unless_asked_otherwise():
     tensors = {name: jnp.asarray(x, jnp.bfloat16) for name, x in random_tensors(CONFIG).items()}
     for dtype in (jnp.float32, jnp.bfloat16):
-        params = from_llama(tensors, CONFIG, dtype)
+        params = from_tensors(LLAMA, tensors, CONFIG, dtype)
         assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
 
 
@@ -173,14 +172,13 @@ def test_parameters_are_float32_unless_asked_otherwise():
 def test_round_trip(changes):
     config = dataclasses.replace(CONFIG, **changes)
     tensors = random_tensors(config)
-    params = from_llama(tensors, config)
-    back, fields = to_llama(params, config, eos=[3])
+    params = from_tensors(LLAMA, tensors, config)
+    kind = "mistral" if config.window else "llama"
+    back = to_tensors(huggingface.named(kind), params, config)
     assert back.keys() == tensors.keys()
     for name, x in tensors.items():
         np.testing.assert_array_equal(back[name], x, err_msg=name)
-    assert llama_config(fields) == config
-    assert fields["model_type"] == ("mistral" if config.window else "llama")
-    assert fields["eos_token_id"] == [3]
+    assert config_of(huggingface.checked_fields(kind, config)) == config
     abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     _, shapes = jaxdec.from_nnx(abstract)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
@@ -190,8 +188,13 @@ def test_a_shipped_model_goes_out_and_comes_back_with_its_window(tmp_path):
     """Past its window a model that forgot it gives other logits."""
     held = jaxdec.load("code-draft")
     tokens = jnp.asarray(np.random.default_rng(0).integers(97, 123, (1, 300)))
-    save_llama(tmp_path / "out", held.params, held.config, eos=held.model.eos)
-    model, params = load_llama(tmp_path / "out")
+    with pytest.raises(ValueError, match="llama cannot store window 256"):
+        huggingface.save(tmp_path / "out", held.params, held.config)
+    save = functools.partial(
+        huggingface.save, tmp_path / "out", held.params, held.config, "mistral", eos=held.model.eos
+    )
+    save()
+    model, params, _, _ = jaxdec.load(tmp_path / "out")
     assert (model.eos, model.max_length) == (held.model.eos, held.model.max_length)
     logits = [
         jax.jit(m.forward)(p, jaxdec.Inputs.causal(tokens), None).logits
@@ -201,7 +204,7 @@ def test_a_shipped_model_goes_out_and_comes_back_with_its_window(tmp_path):
     fields = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (fields["model_type"], fields["sliding_window"]) == ("mistral", held.config.window)
     with pytest.raises(ValueError, match="not an empty folder"):
-        save_llama(tmp_path / "out", held.params, held.config)
+        save()
 
 
 def test_a_tied_file_may_hold_the_head_too():
@@ -209,7 +212,9 @@ def test_a_tied_file_may_hold_the_head_too():
     tensors = random_tensors(config)
     stored = {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"]}
     jax.tree.map(
-        np.testing.assert_array_equal, from_llama(stored, config), from_llama(tensors, config)
+        np.testing.assert_array_equal,
+        from_tensors(LLAMA, stored, config),
+        from_tensors(LLAMA, tensors, config),
     )
 
 
@@ -217,7 +222,9 @@ def test_rotary_frequencies_in_the_file_are_left_out():
     tensors = random_tensors(CONFIG)
     stored = {**tensors, "model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(2)}
     jax.tree.map(
-        np.testing.assert_array_equal, from_llama(stored, CONFIG), from_llama(tensors, CONFIG)
+        np.testing.assert_array_equal,
+        from_tensors(LLAMA, stored, CONFIG),
+        from_tensors(LLAMA, tensors, CONFIG),
     )
 
 
@@ -226,13 +233,16 @@ def test_tensors_that_do_not_fit_are_named():
     name = "model.layers.1.self_attn.k_proj.weight"
     missing = {k: v for k, v in tensors.items() if k != name}
     with pytest.raises(ValueError, match=f"{name}' is missing"):
-        from_llama(missing, CONFIG)
+        from_tensors(LLAMA, missing, CONFIG)
     with pytest.raises(ValueError, match=r"'model\.layers\.2\.mlp\.up_proj\.weight' is unknown"):
-        from_llama({**tensors, "model.layers.2.mlp.up_proj.weight": np.zeros((20, 16))}, CONFIG)
+        from_tensors(
+            LLAMA, {**tensors, "model.layers.2.mlp.up_proj.weight": np.zeros((20, 16))}, CONFIG
+        )
     with pytest.raises(ValueError, match=rf"{name}' has shape \[16, 8\], expected \[8, 16\]"):
-        from_llama({**tensors, name: tensors[name].T}, CONFIG)
+        from_tensors(LLAMA, {**tensors, name: tensors[name].T}, CONFIG)
     with pytest.raises(ValueError, match=r"'model.layers.2\.\S+' is missing"):
-        to_llama(from_llama(tensors, CONFIG), dataclasses.replace(CONFIG, layers=3))
+        params = from_tensors(LLAMA, tensors, CONFIG)
+        to_tensors(LLAMA, params, dataclasses.replace(CONFIG, layers=3))
 
 
 THETAS = [
@@ -272,7 +282,7 @@ def test_configuration():
         "num_attention_heads": 2,
         "intermediate_size": 20,
     }
-    assert llama_config(short) == TransformerConfig(
+    assert config_of(short) == TransformerConfig(
         vocab_size=13,
         width=16,
         layers=1,
@@ -285,52 +295,81 @@ def test_configuration():
         tied=False,
     )
     for theta, fields in THETAS:
-        assert llama_config({**short, **fields}).rope_theta == theta, fields
-    mistral = llama_config({**short, "model_type": "mistral", "num_attention_heads": 8})
+        assert config_of({**short, **fields}).rope_theta == theta, fields
+    mistral = config_of({**short, "model_type": "mistral", "num_attention_heads": 8})
     assert (mistral.window, mistral.kv_heads, mistral.max_length) == (4096, 8, 131072)
-    assert llama_config(hf_config(mistral)) == mistral
-    assert llama_config({**HF, "head_dim": 6}).head_dim == 6
+    assert config_of(huggingface.checked_fields("mistral", mistral)) == mistral
+    assert config_of({**HF, "head_dim": 6}).head_dim == 6
+
+
+SCALINGS = {
+    "linear": ({"factor": 2.0}, Scaling("linear", 2.0)),
+    "llama3": (
+        {
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+        Scaling("llama3", 8.0, 32, low=1.0, high=4.0),
+    ),
+    "yarn": (
+        {"factor": 4.0, "beta_fast": 16, "original_max_position_embeddings": 32},
+        Scaling("yarn", 4.0, 32, fast=16),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_scaled_frequencies_are_read_in_both_spellings_and_written_back(kind):
+    given, expected = SCALINGS[kind]
+    rope = {"rope_theta": 500.0, "partial_rotary_factor": 0.5, **given}
+    spellings = [
+        {"rope_parameters": {"rope_type": kind, **rope}},
+        {"rope_scaling": {"type": kind, **given}, "partial_rotary_factor": 0.5},
+    ]
+    for fields in spellings:
+        config = config_of({**HF, **fields})
+        assert config.kind(1).rotary == Rotary(500.0, 2, expected)
+        assert config_of(huggingface.checked_fields("llama", config)) == config
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
+        ("rope_scaling", {"rope_type": "dynamic", "factor": 8.0}),
         ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
-        ("rope_parameters", {"type": "yarn", "factor": 8.0}),
+        ("rope_parameters", {"rope_type": "yarn", "factor": 8.0, "mscale": 0.7}),
         ("rope_parameters", {"full_attention": {"rope_theta": 1e6}}),
-        ("rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
-        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"type": "linear", "factor": 0.5}),
         ("rope_scaling", {"factor": 2.0}),
-        ("partial_rotary_factor", 0.5),
-        ("attention_bias", True),
-        ("mlp_bias", True),
+        ("head_dim", 5),
         ("hidden_act", "gelu"),
-        ("model_type", "qwen2"),
+        ("model_type", "mamba"),
         ("hidden_size", None),
         ("sliding_window", 512),
         ("layer_types", ["full_attention", "sliding_attention"]),
     ],
 )
 def test_unsupported_configurations(field, value):
-    with pytest.raises(ValueError, match=field):
-        llama_config({**HF, field: value})
+    with pytest.raises(ValueError, match="rotary|rope" if "rope" in field else field):
+        config_of({**HF, field: value})
 
 
 def test_a_window_needs_a_type_that_has_one():
     fields = {name: value for name, value in HF.items() if name != "model_type"}
-    assert llama_config(fields) == CONFIG
+    assert config_of(fields) == CONFIG
     with pytest.raises(ValueError, match=r"model_type is missing.* sliding_window, got 512"):
-        llama_config({**fields, "sliding_window": 512})
-    assert llama_config({**HF, "model_type": "mistral", "sliding_window": 512}).window == 512
+        config_of({**fields, "sliding_window": 512})
+    assert config_of({**HF, "model_type": "mistral", "sliding_window": 512}).window == 512
 
 
 def test_a_folder_without_the_files(tmp_path):
     with pytest.raises(ValueError, match=r"must hold a config\.json"):
-        load_llama(tmp_path)
+        huggingface.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(HF))
     with pytest.raises(ValueError, match="safetensors"):
-        load_llama(tmp_path)
+        huggingface.load(tmp_path)
     for content, message in [
         ("[", "JSON object"),
         (json.dumps({**HF, "eos_token_id": "3"}), "'3'"),
@@ -338,4 +377,4 @@ def test_a_folder_without_the_files(tmp_path):
         write(tmp_path, HF, random_tensors(CONFIG))
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(ValueError, match=message):
-            load_llama(tmp_path)
+            huggingface.load(tmp_path)

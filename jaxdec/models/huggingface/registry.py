@@ -1,0 +1,45 @@
+"""Which architecture reads a configuration."""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdec.models.huggingface.contract import Architecture
+
+FILES = ("llama", "mistral")
+"""The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
+
+
+def architectures() -> dict[str, Architecture]:
+    """All architectures by name."""
+    package = __name__.rpartition(".")[0]
+    return {name: importlib.import_module(f"{package}.{name}").ARCHITECTURE for name in FILES}
+
+
+def named(name: str) -> Architecture:
+    """The architecture of a name.
+
+    Raises:
+      ValueError: if there is none; the message names the nearest.
+    """
+    known = architectures()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or sorted(known)
+        raise ValueError(f"there is no architecture {name!r}; there are {', '.join(near)}")
+    return known[name]
+
+
+def of_fields(fields: Mapping[str, Any]) -> Architecture:
+    """The architecture that a `config.json` asks for; one that names no type is taken for a Llama.
+
+    Raises:
+      ValueError: if none reads its type.
+    """
+    kind = fields.get("model_type", "llama")
+    known = architectures().values()
+    for architecture in known:
+        if kind in architecture.model_types:
+            return architecture
+    types = sorted(kind for architecture in known for kind in architecture.model_types)
+    raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")

@@ -1,0 +1,74 @@
+"""Grouped-query attention over spans.
+
+Legend: B rows, T new tokens, D width.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import jax
+from flax import nnx
+
+from jaxdec.cache import Cache, LayerEntries
+from jaxdec.model import Inputs
+from jaxdec.models.layers.linear import linear
+from jaxdec.models.layers.norm import Norm
+from pallas_kernels.span_attention import Keys, span_attention
+
+if TYPE_CHECKING:
+    from jaxdec.models.config import LayerKind, TransformerConfig
+
+
+def committed(cache: Cache | None, layer: int) -> tuple[Keys, ...]:
+    """What one layer's attention reads of a cache; nothing without one."""
+    return () if cache is None else (cache.read(layer),)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention of one layer: rotary positions, norms of queries and keys, a window, as configured."""
+
+    def __init__(
+        self, config: "TransformerConfig", kind: "LayerKind | None" = None, *, rngs: nnx.Rngs
+    ):
+        inner, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.config, self.kind = config, config.kind(0) if kind is None else kind
+        bias = config.attention_bias
+        self.q_proj = linear(config.width, inner, rngs, bias=bias)
+        self.k_proj = linear(config.width, keys, rngs, bias=bias)
+        self.v_proj = linear(config.width, keys, rngs, bias=bias)
+        scale = 1 / math.sqrt(2 * config.layers)
+        self.o_proj = linear(inner, config.width, rngs, scale, bias=config.output_bias)
+        if config.qk_norm:
+            whole = config.qk_norm == "whole"
+            self.q_norm = Norm(config, inner if whole else config.head_dim, rngs=rngs)
+            self.k_norm = Norm(config, keys if whole else config.head_dim, rngs=rngs)
+
+    def __call__(self, x: jax.Array, inputs: Inputs, *earlier: Keys):
+        """Maps `x [B, T, D]`, the states of new tokens, to `(output [B, T, D], entries)`."""
+        config, positions = self.config, inputs.positions
+
+        def heads(y, norm=None):
+            if norm is not None and config.qk_norm == "whole":
+                y = norm(y)
+            y = y.reshape(*y.shape[:2], -1, config.head_dim)
+            if norm is not None and config.qk_norm == "head":
+                y = norm(y)
+            return y.swapaxes(1, 2)
+
+        q_norm, k_norm = (self.q_norm, self.k_norm) if config.qk_norm else (None, None)
+        queries, keys = heads(self.q_proj(x), q_norm), heads(self.k_proj(x), k_norm)
+        if self.kind.rotary is not None:
+            queries, keys = self.kind.rotary(queries, positions), self.kind.rotary(keys, positions)
+        entries = LayerEntries(keys, heads(self.v_proj(x)))
+        new = Keys(entries.keys, entries.values, inputs.key_spans, positions)
+        mixed, _ = span_attention(
+            queries,
+            inputs.query_spans,
+            *earlier,
+            new,
+            positions=positions,
+            window=self.kind.window,
+            scale=config.attention_scale,
+        )
+        mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
+        return self.o_proj(mixed), entries
