@@ -7,7 +7,19 @@ from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
 
-FILES = ("llama", "mistral")
+FILES = (
+    "a2d",
+    "bd3lm",
+    "dream",
+    "fast_dllm",
+    "llada",
+    "llada2",
+    "llada_moe",
+    "llama",
+    "mdlm",
+    "mistral",
+    "sdar",
+)
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 
 
@@ -39,7 +51,7 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
     kind = fields.get("model_type", "llama")
     known = architectures().values()
     for architecture in known:
-        if kind in architecture.model_types:
+        if kind in architecture.model_types and architecture.reads(fields):
             return architecture
-    types = sorted(kind for architecture in known for kind in architecture.model_types)
+    types = sorted({kind for architecture in known for kind in architecture.model_types})
     raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")
