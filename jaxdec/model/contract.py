@@ -55,6 +55,9 @@ class Inputs:
       key_spans: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
       queries: what is asked instead of the token after each new token; None for causal models.
       features: `[B, T, D]`, a target's hidden states that go with the tokens, for drafters that read those; else None.
+      before: int32 `[B, T]`, the new token at the position before that of each, by its index; -1 where it is not among
+        them. Models that read the row before (`Model.reads_before`) need it unless the tokens stand in order: None
+        says that it is the one before, where positions are consecutive.
     """
 
     tokens: jax.Array
@@ -63,6 +66,7 @@ class Inputs:
     key_spans: jax.Array
     queries: Queries | None = None
     features: jax.Array | None = None
+    before: jax.Array | None = None
 
     @classmethod
     def causal(
@@ -127,6 +131,8 @@ class Model:
       mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
         predicts the token at the place of each row. None for other models.
       whole_rows: whether each query costs the forward of a whole row (`masked_rows`), and tokens cost nothing.
+      reads_before: whether the law at a place is read off the row at the position before it (`shifted`), which then has
+        to be among the new tokens; laws without it are NaN.
 
     Raises:
       ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
@@ -141,6 +147,7 @@ class Model:
     causal: bool = True
     mask_token: int | None = None
     whole_rows: bool = False
+    reads_before: bool = False
 
     def __post_init__(self):
         try:

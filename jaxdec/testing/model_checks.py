@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
-from jaxdec.model import Inputs, Model, Order, Params, score
+from jaxdec.model import Inputs, Model, Order, Params, score, unshifted
 
 BATCH, LENGTH = 3, 12
 TREE = np.array([-1, 0, 0, 1, 1, 2, -1])
@@ -102,6 +102,7 @@ def check_model(model: Model, params: Params, *, seed: int = 0, tolerance: float
     Raises:
       AssertionError: naming the property, the first place where it fails, and what to look at.
     """
+    model = unshifted(model)  # single tokens have no row before them
     size = model.vocab_size - (model.mask_token is not None)
     length = LENGTH if model.max_length is None else min(LENGTH, model.max_length)
     tokens = np.random.default_rng(seed).integers(0, size, (BATCH, length))

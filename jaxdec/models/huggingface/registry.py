@@ -7,7 +7,25 @@ from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
 
-FILES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3", "gpt2", "olmoe")
+FILES = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "gemma3",
+    "gpt2",
+    "olmoe",
+    "llada",
+    "llada_moe",
+    "llada2",
+    "dream",
+    "sdar",
+    "fast_dllm",
+    "a2d",
+    "mdlm",
+    "bd3lm",
+)
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 
 
@@ -39,9 +57,9 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
     kind = fields.get("model_type", "llama")
     known = architectures().values()
     for architecture in known:
-        if kind in architecture.model_types:
+        if kind in architecture.model_types and architecture.reads(fields):
             return architecture
-    types = sorted(kind for architecture in known for kind in architecture.model_types)
+    types = sorted({kind for architecture in known for kind in architecture.model_types})
     raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")
 
 

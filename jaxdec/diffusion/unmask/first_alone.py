@@ -1,0 +1,106 @@
+"""The first position of a block by itself, then a policy."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.decoding import Exactness, Knob, Request
+from jaxdec.diffusion.candidates import Candidates
+from jaxdec.diffusion.contract import Knobs, Unmask
+from jaxdec.model import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstAlone(Unmask):
+    """See `first_alone`.
+
+    Attributes:
+      policy: for all other positions.
+      block: positions of a block.
+    """
+
+    policy: Unmask
+    block: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The policy's."""
+        return self.policy.name
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """The policy's."""
+        return self.policy.knobs
+
+    @property
+    def value_dependent(self) -> bool:
+        """As the policy."""
+        return self.policy.value_dependent
+
+    @property
+    def exactness(self) -> Exactness:
+        """That of the policy where it stays what it is with one more position chosen; else heuristic."""
+        exact = self.policy.exactness
+        return exact if exact is Exactness.TOKEN_IDENTICAL else Exactness.HEURISTIC
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a request or parameters that the policy cannot serve."""
+        self.policy.check(request, params)
+
+    def init(self, params: Params, batch: int, window: int) -> Any:
+        """The policy's state."""
+        return self.policy.init(params, batch, window)
+
+    def choose(
+        self, params: Params, seen: Candidates, state: Any, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
+        """The first position of a block, if it is open; else what the policy says."""
+        first = self._first(seen) & seen.allowed
+        reveal, after = self.policy.choose(params, self._rest(seen), state, knobs)
+        alone = first.any(-1)
+        keep = lambda old, new: jnp.where(alone.reshape(-1, *(1,) * (new.ndim - 1)), old, new)
+        return jnp.where(alone[:, None], first, reveal), jax.tree.map(keep, state, after)
+
+    def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """The policy's, after the step of the first position."""
+        rest = self._rest(seen)
+        return self.policy.patience(params, rest, knobs) + seen.step - rest.step
+
+    def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+        """The first position of a block, then as the policy guesses."""
+        score, count = self.policy.ahead(params, self._rest(seen), knobs)
+        first = self._first(seen) & seen.allowed
+        return jnp.where(first, jnp.inf, score), jnp.where(first.any(-1), 1, count)
+
+    def _first(self, seen: Candidates) -> jax.Array:
+        return seen.places % self.block == 0
+
+    def _rest(self, seen: Candidates) -> Candidates:
+        """The group as it is for the policy: it began after the step that committed the first position."""
+        before = (self._first(seen) & seen.committed).any(-1).astype(jnp.int32)
+        return dataclasses.replace(seen, step=seen.step - before, opened=seen.opened - before)
+
+
+def first_alone(policy: Unmask, block: int) -> FirstAlone:
+    """The first position of each block is committed by itself, before a policy chooses among the others.
+
+        commit i  if  i mod b = 0  and i is open;   else as the policy
+
+    For shifted models of blocks: the law of that position is the causal one after the finished block before, and all
+    others are to see what it gives. The forward is the one that computes the finished block, so it costs no step more.
+
+    Args:
+      policy: for all other positions, which are a group of their own to it.
+      block: b, with blocks counted from the start of the sequence (`schedules.blocks(..., from_start=True)`).
+
+    Raises:
+      ValueError: for a block below 1.
+
+    Exactness: heuristic, but with a policy that is token-identical. Source: Fast-dLLM v2 2509.26328, with the
+    request's temperature for that position too.
+    """
+    if block < 1:
+        raise ValueError(f"blocks need at least 1 position, got {block}")
+    return FirstAlone(policy, block)
