@@ -33,7 +33,17 @@ from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp, is_traced
 
-ARGUMENTS = ("max_new_tokens", "lengths", "eos", "stop", "order", "hypotheses", "cache", "rng")
+ARGUMENTS = (
+    "max_new_tokens",
+    "lengths",
+    "eos",
+    "stop",
+    "order",
+    "hypotheses",
+    "most_new_tokens",
+    "cache",
+    "rng",
+)
 """What `generate` takes beside knobs, for the message about one that it does not know."""
 
 
