@@ -1,5 +1,6 @@
 """Several hypotheses a prompt: keys, rows that take the past of others, and the records that go with them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -144,7 +145,8 @@ def test_beam_search_on_the_contract(beams):
 def rows_by_hand(decoder, request, keys):
     """The same as `run(Resampled(decoder))`, each row a batch of its own that Python moves."""
     batch = len(keys)
-    of_row = lambda b: decoding.by_row(request, lambda x: x[b : b + 1], lambda stops: stops)
+    alone = dataclasses.replace(request, hypotheses=1)
+    of_row = lambda b: decoding.by_row(alone, lambda x: x[b : b + 1], lambda stops: stops)
     states = [decoding.init(decoder, PARAMS, of_row(b)) for b in range(batch)]
     texts = [[] for _ in range(batch)]
     totals = np.zeros((batch, 3), int)
