@@ -40,7 +40,7 @@ def read_prompts(model: Model, params: Params, request: Request) -> tuple[Any, O
     )
 
 
-def by_prompt(tree: Tree, hypotheses: int) -> Tree:
+def by_prompt(tree: Any, hypotheses: int) -> Any:
     """The first row of each prompt: of a request, or of arrays `[B, ...]`."""
     if hypotheses == 1:
         return tree

@@ -93,13 +93,13 @@ def _checked_array(
             f"{name}: got shape {given.shape}, must have {dims[0]} dimensions, or {dims[1]}, {batch} rows first"
         )
     if not known:
-        filled = jnp.maximum(given, NONE).astype(jnp.int32)
-        return jnp.broadcast_to(filled, (batch, *given.shape[given.ndim - dims[0] :]))
+        own_shape = given.shape[given.ndim - dims[0] :]
+        return jnp.broadcast_to(jnp.maximum(given, NONE).astype(jnp.int32), (batch, *own_shape))
     for token in given.reshape(-1).tolist():
         _check_token(name, token, vocab_size, holes=True)
     if not holes and given.shape[-1] and ((given[..., :-1] < 0) & (given[..., 1:] >= 0)).any():
         raise ValueError(f"{name}: got {NONE} before a token, must be behind all tokens of a word")
-    filled = given.astype(np.int32)
+    filled: Any = given.astype(np.int32)
     if not filled.shape[-1]:  # every sequence is empty
         filled = np.full((*filled.shape[:-1], 1), NONE, np.int32)
     return np.broadcast_to(filled, (batch, *filled.shape[given.ndim - dims[0] :]))

@@ -23,12 +23,14 @@ class TwinResult:
       tokens: prompt and new tokens.
       log_probs: of the new tokens, under the warped law.
       raw_log_probs: of the new tokens, under the model's own law.
+      raw_laws: the model's own law `[V]` of each of them.
       status: why it ended.
     """
 
     tokens: list[int]
     log_probs: list[float]
     raw_log_probs: list[float]
+    raw_laws: list[np.ndarray]
     status: Status
 
 
@@ -87,6 +89,7 @@ def python_twin(
     read = {"ends": eos, **{name: knobs.pop(name) for name in NAMES if name in knobs}}
     warp = Warp(**knobs, banned=banned).validate(1, size)
     tokens, log_probs, raw_log_probs = list(map(int, prompt)), [], []
+    raw_laws: list[np.ndarray] = []
     start = len(tokens)
     order = None
     if places is not None:
@@ -111,6 +114,7 @@ def python_twin(
         tokens.append(token)
         log_probs.append(float(law[token]))
         raw_log_probs.append(float(raw[token]))
+        raw_laws.append(raw)
         new = tokens[start:]
         if token in eos:
             status = Status.EOS
@@ -118,4 +122,4 @@ def python_twin(
             status = Status.STOP_SEQUENCE
         elif len(new) >= max_new_tokens:
             status = Status.LENGTH
-    return TwinResult(tokens, log_probs, raw_log_probs, status)
+    return TwinResult(tokens, log_probs, raw_log_probs, raw_laws, status)
