@@ -91,6 +91,7 @@ class Request:
       capacity: tokens a row can hold, static.
       longest: a bound on the tokens of every row at its end, static; 0 for `capacity`.
       hypotheses: H, rows of each prompt, static; hypothesis h of prompt p is row p H + h.
+      top_log_probs: K, how many of the most probable tokens are recorded beside each token; static.
       cache: from the empty cache of a model to the one that is used, such as one that rounds; static, compared by
         value. None for the models' own.
     """
@@ -102,6 +103,7 @@ class Request:
     capacity: int = dataclasses.field(default=0, metadata={"static": True})
     longest: int = dataclasses.field(default=0, metadata={"static": True})
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
+    top_log_probs: int = dataclasses.field(default=0, metadata={"static": True})
     cache: Callable[[Any], Cache] | None = dataclasses.field(
         default=None, metadata={"static": True}
     )

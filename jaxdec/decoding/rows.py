@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdec.decoding.request import Request, Settings
 from jaxdec.decoding.stops import Status
 from jaxdec.model import Order
-from jaxdec.sampling import History
+from jaxdec.sampling import History, TextBefore
 
 
 @jax.tree_util.register_dataclass
@@ -28,9 +28,10 @@ class Rows:
       prompt_length: int32 `[B]`.
       rounds: int32 `[B]`, the steps that the row took part in.
       status: int32 `[B]`, a `Status`.
-      history: counts for the penalties, or None if no penalty is set.
+      counts: of tokens, for the penalties, or None if no penalty is set.
       order: of generation; tokens, lengths and everything else here count in ranks. None for causal decoding.
       hypotheses: H, adjacent rows that share a prompt; static.
+      top_log_probs: K, how many of the most probable tokens are recorded beside each token; static.
     """
 
     tokens: jax.Array
@@ -38,9 +39,10 @@ class Rows:
     prompt_length: jax.Array
     rounds: jax.Array
     status: jax.Array
-    history: History | None
+    counts: History | None
     order: Order | None = None
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
+    top_log_probs: int = dataclasses.field(default=0, metadata={"static": True})
 
     @classmethod
     def start(cls, request: Request, vocab_size: int) -> "Rows":
@@ -49,24 +51,34 @@ class Rows:
         inside = jnp.arange(width) < request.lengths[:, None]
         tokens = jnp.where(inside, request.prompt, 0)
         zero = jnp.zeros((batch,), jnp.int32)
-        history = None
-        if request.settings.warp.needs_history:
-            history = History.start(request.prompt, request.lengths, vocab_size)
+        counts = None
+        if request.settings.warp.needs_counts:
+            counts = History.start(request.prompt, request.lengths, vocab_size)
         return cls(
             tokens=jnp.pad(tokens, ((0, 0), (0, request.capacity - width))),
             length=request.lengths,
             prompt_length=request.lengths,
             rounds=zero,
             status=jnp.where(request.settings.max_new_tokens > 0, zero, int(Status.LENGTH)),
-            history=history,
+            counts=counts,
             order=request.order,
             hypotheses=request.hypotheses,
+            top_log_probs=request.top_log_probs,
         )
 
     @property
     def running(self) -> jax.Array:
         """bool `[B]`."""
         return self.status == Status.RUNNING
+
+    @property
+    def history(self) -> History:
+        """What the logits pipeline reads of the past of each row's next token."""
+        text = TextBefore.of(self.tokens, self.length, self.prompt_length)
+        counts = self.counts
+        if counts is None:
+            return History(text=text)
+        return dataclasses.replace(counts, text=text)
 
     @property
     def pending(self) -> jax.Array:
@@ -108,15 +120,15 @@ class Rows:
         ends = self._ends(settings, chunk, valid)
         taken = jnp.minimum(offered, ends.cut)
         length = self.length + taken
-        history = self.history
-        if history is not None:
-            history = history.add(chunk, jnp.arange(chunk.shape[1]) < taken[:, None])
+        counts = self.counts
+        if counts is not None:
+            counts = counts.add(chunk, jnp.arange(chunk.shape[1]) < taken[:, None])
         rows = dataclasses.replace(
             self,
             tokens=place_chunk(self.tokens, chunk, self.length, taken),
             length=length,
             rounds=self.rounds + self.running,
-            history=history,
+            counts=counts,
         )
         # The order of the tests is the order of precedence among causes that fall on one token.
         causes = [

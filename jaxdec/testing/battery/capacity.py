@@ -43,7 +43,7 @@ def check_capacity(subject: Subject) -> None:
     plain = _plain(subject.kind is Kind.ORDERS, subject.models)
     for params in (subject.params, subject.agreeing_params):
         for name, row in subject.run(OVERFULL, params=params).items():
-            sound(row)
+            sound(row, subject.kind)
             if row.status is not Status.CACHE_FULL:
                 raise Difference("a full row", row=name, expected="CACHE_FULL", got=row.status.name)
             if not least <= row.length <= request.capacity:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from jaxdec.decoding import Status
-from jaxdec.testing.battery.cases import CASES, NEVER, Kind
+from jaxdec.testing.battery.cases import CASES, NEVER, Case, Kind
+from jaxdec.testing.battery.identity import compare_with_twin, identical, twin
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.subject import Row, Run, Subject, compare_texts
 
@@ -60,3 +63,39 @@ def check_stops(subject: Subject) -> None:
         for needed in (status, (status, "at the last token")):
             if needed not in seen:
                 raise Difference(f"no row ended so: {needed}")
+
+
+END = 1
+"""The token that ends rows in `check_early_ends`."""
+
+
+def fewest(case: Case) -> int:
+    """The least new tokens that `check_early_ends` asks of a case: none, some, as many as there may be."""
+    return (0, 3, 8, 99)[CASES.index(case) % 4]
+
+
+def check_early_ends(subject: Subject) -> None:
+    """No row ends by an EOS token before it has `min_new_tokens`, in the middle of a step either; then each may."""
+    least = np.array([fewest(case) for case in CASES])
+    run = subject.run(
+        params=subject.agreeing_params,
+        stops=([END], [[NEVER], [NEVER] * 2, [NEVER] * 3]),
+        min_new_tokens=least,
+    )
+    ends = 0
+    for case in CASES:
+        row = run[case.name]
+        given = case.settings["forced_prefix"]
+        for i, token in enumerate(row.new):
+            if token == END and i < fewest(case) and END not in given[i : i + 1]:
+                raise Difference(
+                    f"no end before {fewest(case)} tokens", row=case.name, position=i, got=row.new
+                )
+            if token == END and i + 1 < len(row.new):
+                raise Difference("a row ends by its EOS token", row=case.name, got=row.new)
+        ends += row.status is Status.EOS and fewest(case) > 0
+    if not ends:
+        raise Difference("no row ended after the tokens that it had to have")
+    for case in identical(subject):
+        wanted = twin(case, subject.kind is Kind.ORDERS, True, subject.models, END, fewest(case))
+        compare_with_twin(wanted, run[case.name], "with a least number of tokens")

@@ -13,7 +13,18 @@ from jaxdec import decoding, generation
 from jaxdec.decoding import Decoder, Exactness, Stats, Status
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.cases import CASES, NEVER, WIDTH, Case, Kind, arrays, order, pair
+from jaxdec.testing.battery.cases import (
+    CASES,
+    NEVER,
+    READ_LEFT,
+    TOP,
+    WIDTH,
+    Case,
+    Kind,
+    arrays,
+    order,
+    pair,
+)
 from jaxdec.testing.battery.report import Difference
 
 Factory = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
@@ -63,6 +74,8 @@ class Row:
       raw_log_probs: float `[L]`.
       drafted: bool `[L]`.
       steps: int `[L]`.
+      top_tokens: int `[L, K]`.
+      top_log_probs: float `[L, K]`.
       counts: by name of `Stats`.
     """
 
@@ -74,6 +87,8 @@ class Row:
     raw_log_probs: np.ndarray
     drafted: np.ndarray
     steps: np.ndarray
+    top_tokens: np.ndarray
+    top_log_probs: np.ndarray
     counts: dict[str, int]
 
     @property
@@ -101,6 +116,8 @@ def rows_of(result: generation.Result, cases: Sequence[Case]) -> Run:
             length=int(host.lengths[i]),
             status=Status(int(host.codes[i])),
             counts={name: int(getattr(host.stats, name)[i]) for name in COUNTS},
+            top_tokens=host.top.tokens[i],
+            top_log_probs=host.top.log_probs[i],
             **{name: getattr(host, name)[i] for name in per_row},
         )
         for i, case in enumerate(cases)
@@ -155,6 +172,8 @@ class Subject:
         """A checked request; cases that are overfull ask for more than its buffers hold."""
         eos, sequences = stops
         given = {**arrays(list(cases), width, padding), **self._own_knobs(cases), **more}
+        if self.kind is not Kind.PROMPTS:
+            given.update(dict.fromkeys(READ_LEFT))
         if self.kind is Kind.ORDERS:
             lengths, budgets = given["lengths"], given["max_new_tokens"]
             given["order"] = order(
@@ -167,6 +186,7 @@ class Subject:
             params,
             eos=eos,
             stop=sequences,
+            top_log_probs=TOP,
             **{k: v for k, v in given.items() if v is not None},
         )
         budgets = jnp.asarray([99 if c.overfull else c.budget for c in cases], jnp.int32)
@@ -269,6 +289,14 @@ def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) 
                 raise Difference(
                     f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
                 )
+    for i in range(got.length):
+        if (expected.top_tokens[i] != got.top_tokens[i]).any() or not np.allclose(
+            expected.top_log_probs[i], got.top_log_probs[i], atol=1e-5
+        ):
+            wanted, found = expected.top_log_probs[i], got.top_log_probs[i]
+            raise Difference(
+                f"{what}: most probable tokens", row=name, position=i, expected=wanted, got=found
+            )
     for field in counts:
         wanted, found = expected.counts[field], got.counts[field]
         if wanted != found:
