@@ -21,12 +21,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from jaxdec import files
+from jaxdec import files, text
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.models.heads import KINDS
+from jaxdec.text import Tokenizer
 
 FILLS = ("subsets", "canvas", "blocks")
 
@@ -45,6 +46,7 @@ class Checkpoint:
       fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
       mask_token: of such a model, else None.
       block_size: the largest block that a model of blocks was trained on, else None.
+      tokenizer: the folder's own, else that of bytes; None for a vocabulary that cannot hold every byte.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Checkpoint:
     fills: str | None = None
     mask_token: int | None = None
     block_size: int | None = None
+    tokenizer: Tokenizer | None = None
 
     @property
     def size(self) -> int:
@@ -156,6 +159,7 @@ def load(name: str | Path) -> Checkpoint:
         fills=fills,
         mask_token=mask_token,
         block_size=held.get("block_size"),
+        tokenizer=text.load(path) or (text.BYTES if config.vocab_size >= 256 else None),
     )
 
 

@@ -12,6 +12,7 @@ from jaxdec.generation.prepare import prepare
 from jaxdec.generation.result import Result, result
 from jaxdec.model import Order, Params
 from jaxdec.sampling import row_keys
+from jaxdec.text import Tokenizer
 
 
 def generate(
@@ -24,6 +25,8 @@ def generate(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    stop_strings: Any = (),
+    tokenizer: Tokenizer | None = None,
     order: Order | None = None,
     hypotheses: int = 1,
     most_new_tokens: int | None = None,
@@ -45,6 +48,9 @@ def generate(
       lengths: int `[B]`, the tokens in each prompt; all P if not given.
       eos: tokens that end a row; the model's own if not given, `()` for none.
       stop: sequences of tokens that end a row once the generated text holds them.
+      stop_strings: strings that end a row once the generated text holds them, in whatever tokens: one, several, or a
+        list of them a prompt. The token that completes one is kept; `generated_texts` cuts the text at the string.
+      tokenizer: that of the model, for `stop_strings`; `jaxdec.text.BYTES` for the shipped checkpoints.
       order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
         `jaxdec.infill` takes and returns positions.
       hypotheses: H, rows of each prompt. The result has `B H` of them, hypothesis h of prompt p at row `p H + h`;
@@ -70,6 +76,8 @@ def generate(
         lengths=lengths,
         eos=eos,
         stop=stop,
+        stop_strings=stop_strings,
+        tokenizer=tokenizer,
         order=order,
         hypotheses=hypotheses,
         most_new_tokens=most_new_tokens,

@@ -32,8 +32,11 @@ from jaxdec.decoding import (
 from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp, is_traced
+from jaxdec.text import StopTable, Tokenizer, stop_table
 
-ARGUMENTS = ("max_new_tokens", "lengths", "eos", "stop", "order", "hypotheses", "cache", "rng")
+ARGUMENTS = (
+    "max_new_tokens", "lengths", "eos", "stop", "stop_strings", "tokenizer", "order", "hypotheses", "cache", "rng",
+)  # fmt: skip
 """What `generate` takes beside knobs, for the message about one that it does not know."""
 
 
@@ -51,6 +54,8 @@ def prepare(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    stop_strings: Any = (),
+    tokenizer: Tokenizer | None = None,
     order: Order | None = None,
     hypotheses: int = 1,
     most_new_tokens: int | None = None,
@@ -68,9 +73,16 @@ def prepare(
     batch, width = prompt.shape
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
     _check_purpose(decoder, order)
+    strings = _strings(stop_strings, tokenizer, batch, model.vocab_size)
     settings = Settings(
         max_new_tokens=budget,
-        stops=Stops.create(model.eos if eos is None else eos, stop, model.vocab_size),
+        stops=Stops.create(
+            model.eos if eos is None else eos,
+            stop,
+            model.vocab_size,
+            None if strings is None else strings.table,
+        ),
+        stop_state=None if strings is None else strings.start,
         **_knobs(decoder, knobs, batch),
     )
     padded = bucket(width)
@@ -148,6 +160,19 @@ def _budget(max_new_tokens: Any, most: int | None, batch: int) -> tuple[Any, int
     if traced:
         return jnp.broadcast_to(jnp.clip(budget, 0, limit), (batch,)), limit
     return np.broadcast_to(budget, (batch,)), int(budget.max()) if most is None else limit
+
+
+def _strings(
+    stop_strings: Any, tokenizer: Tokenizer | None, batch: int, vocab_size: int
+) -> StopTable | None:
+    """What rows follow to find their stop strings; None if there are none."""
+    if isinstance(stop_strings, list | tuple) and not stop_strings:
+        return None
+    if tokenizer is None:
+        raise ValueError(
+            "stop_strings needs the model's tokenizer: give tokenizer=, such as jaxdec.text.BYTES"
+        )
+    return stop_table(tokenizer, stop_strings, batch, vocab_size)
 
 
 def _check_purpose(decoder: Decoder, order: Order | None) -> None:

@@ -13,7 +13,17 @@ from jaxdec import decoding, generation
 from jaxdec.decoding import Decoder, Exactness, Stats, Status
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.cases import CASES, NEVER, WIDTH, Case, Kind, arrays, order, pair
+from jaxdec.testing.battery.cases import (
+    CASES,
+    NEVER,
+    WIDTH,
+    Case,
+    Kind,
+    Letters,
+    arrays,
+    order,
+    pair,
+)
 from jaxdec.testing.battery.report import Difference
 
 Factory = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
@@ -27,8 +37,9 @@ Models = Callable[[], tuple[Model, dict[str, Params]]]
 """Gives a model of `VOCAB` tokens and params for it (`target`) and for one that resembles it (`draft`), tables of laws
 `[rows, V]`, as `pair` does."""
 
-NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]])
-"""End-of-sequence tokens and stop sequences that never come; checks put theirs in place of as many of these."""
+NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]], ["~"])
+"""End-of-sequence tokens, stop sequences and stop strings that never come; checks put theirs in place of as many of
+these, strings as they like."""
 
 COUNTS = tuple(field.name for field in dataclasses.fields(Stats))
 
@@ -146,14 +157,14 @@ class Subject:
         self,
         cases: Sequence[Case] = CASES,
         *,
-        stops: tuple[Any, Any] = NO_STOPS,
+        stops: tuple[Any, Any, Any] = NO_STOPS,
         params: Params = None,
         width: int = WIDTH,
         padding: int = 0,
         **more: Any,
     ) -> decoding.Request:
         """A checked request; cases that are overfull ask for more than its buffers hold."""
-        eos, sequences = stops
+        eos, sequences, strings = stops
         given = {**arrays(list(cases), width, padding), **self._own_knobs(cases), **more}
         if self.kind is Kind.ORDERS:
             lengths, budgets = given["lengths"], given["max_new_tokens"]
@@ -167,6 +178,8 @@ class Subject:
             params,
             eos=eos,
             stop=sequences,
+            stop_strings=strings,
+            tokenizer=Letters(),
             **{k: v for k, v in given.items() if v is not None},
         )
         budgets = jnp.asarray([99 if c.overfull else c.budget for c in cases], jnp.int32)
