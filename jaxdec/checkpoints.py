@@ -11,6 +11,7 @@ The shipped ones are found beside the packages, in a source tree and in an insta
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +22,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from jaxdec import checkpoint_folder, files
+from jaxdec import checkpoint_folder, files, text
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads, huggingface
+from jaxdec.text import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Checkpoint:
       fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
       mask_token: of such a model, else None.
       block_size: the largest block that a model of blocks was trained on, else None.
-      tokenizer: from text to tokens and back (`jaxdec.text`).
+      tokenizer: from text to tokens and back: the folder's own; for this package's models without one, that of bytes;
+        None where there is none.
       defaults: settings of `jaxdec.generate` that the checkpoint proposes.
       architecture: of public checkpoints, its name; None for this package's own.
     """
@@ -55,7 +58,7 @@ class Checkpoint:
     fills: str | None = None
     mask_token: int | None = None
     block_size: int | None = None
-    tokenizer: Any = None
+    tokenizer: Tokenizer | None = None
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
     architecture: str | None = None
 
@@ -160,6 +163,7 @@ def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpo
         fills=fills,
         mask_token=mask_token,
         block_size=held.get("block_size"),
+        tokenizer=text.load(path) or (text.BYTES if config.vocab_size >= 256 else None),
     )
 
 
@@ -176,9 +180,19 @@ def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
         fills=None if fills is None else fills.kind,
         mask_token=None if fills is None else fills.mask_token,
         block_size=None if fills is None else fills.block_size,
+        tokenizer=_tokenizer(path),
         defaults=loaded.defaults,
         architecture=loaded.architecture,
     )
+
+
+def _tokenizer(path: Path) -> Tokenizer | None:
+    """The tokenizer of a folder; a model whose tokenizer cannot be read is of use with tokens still."""
+    try:
+        return text.load(path)
+    except ValueError as error:
+        warnings.warn(f"loaded without a tokenizer: {error}", stacklevel=4)
+        return None
 
 
 def load_heads(name: str | Path) -> HeadsCheckpoint:

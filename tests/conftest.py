@@ -21,7 +21,7 @@ if jax.__version_info__ < (0, 11):
 SMOKE = (
     "tests/test_imports.py",
     "tests/test_public.py",
-    "tests/test_text.py",
+    "tests/text/test_bytes.py",
     "tests/test_visibility.py",
     "tests/conformance/test_assembly.py",
     *(

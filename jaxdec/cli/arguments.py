@@ -105,14 +105,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
         help="add X to the logit of a token; repeatable",
     )
     options.add_seed(parser)
-    add(
-        "--stop",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="end after this text; repeatable",
-    )
-    add("--bos", action="store_true", help="the prompt starts a file; it may then be empty")
+    options.add_text(parser)
     options.add_output(parser)
 
 
@@ -124,7 +117,7 @@ def infill(parser: argparse.ArgumentParser) -> None:
         "--marker",
         default="FILL",
         metavar="WORD",
-        help="gaps are marked <WORD:n>, n bytes, and <WORD>, of a length to be chosen (default FILL)",
+        help="gaps are marked <WORD:n>, n tokens, and <WORD>, of a length to be chosen (default FILL)",
     )
     add(
         "--lengths",
@@ -146,7 +139,7 @@ def infill(parser: argparse.ArgumentParser) -> None:
         type=options.integer(1),
         default=CONTEXT,
         metavar="N",
-        help=f"bytes that are read on each side of a gap (default {CONTEXT})",
+        help=f"tokens that are read on each side of a gap (default {CONTEXT})",
     )
     options.add_temperature(parser)
     options.add_seed(parser)
@@ -174,7 +167,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         "--block",
         type=options.integer(1),
         metavar="N",
-        help="bytes of a block (default: what a model of blocks was trained for, else the whole canvas)",
+        help="tokens of a block (default: what a model of blocks was trained for, else the whole canvas)",
     )
     add(
         "--cache",
@@ -188,7 +181,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="canvases that freedave scores in a forward (default 4)",
     )
-    add("--max-new-tokens", type=int, default=128, metavar="N", help="bytes at most (default 128)")
+    add("--max-new-tokens", type=int, default=128, metavar="N", help="tokens at most (default 128)")
     options.add_temperature(parser)
     add(
         "--set",
@@ -198,7 +191,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         help="a knob of the method or the cache, such as threshold=0.8; repeatable",
     )
     options.add_seed(parser)
-    add("--bos", action="store_true", help="the prompt starts a file; it may then be empty")
+    options.add_text(parser)
     add(
         "--show",
         action="store_true",
@@ -292,7 +285,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         infill,
     ),
     "denoise": (
-        "Continues a prompt by canvas decoding, several bytes a forward in any order; shown as the canvas fills.",
+        "Continues a prompt by canvas decoding, several tokens a forward in any order; shown as the canvas fills.",
         denoise,
     ),
     "bench": (

@@ -70,12 +70,14 @@ class Settings:
       max_new_tokens: int32 `[B]`.
       stops: what ends a row.
       knobs: `[B]` each, those that the decoder itself declares (`Knob`).
+      stop_state: int32 `[B]`, where each row begins in the automaton of its stop strings; None if there are none.
     """
 
     warp: Warp
     max_new_tokens: jax.Array
     stops: Stops
     knobs: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    stop_state: Any = None
 
 
 @jax.tree_util.register_dataclass

@@ -12,6 +12,7 @@ from jaxdec.generation.prepare import prepare
 from jaxdec.generation.result import Result, result
 from jaxdec.model import Order, Params
 from jaxdec.sampling import row_keys
+from jaxdec.text import Tokenizer
 
 
 def generate(
@@ -24,6 +25,8 @@ def generate(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    stop_strings: Any = (),
+    tokenizer: Tokenizer | None = None,
     order: Order | None = None,
     hypotheses: int = 1,
     top_log_probs: int = 0,
@@ -47,6 +50,9 @@ def generate(
       lengths: int `[B]`, the tokens in each prompt; all P if not given.
       eos: tokens that end a row; the model's own if not given, `()` for none.
       stop: sequences of tokens that end a row once the generated text holds them.
+      stop_strings: strings that end a row once the generated text holds them, in whatever tokens: one, several, or a
+        list of them a prompt. The token that completes one is kept; `generated_texts` cuts the text at the string.
+      tokenizer: that of the model, for `stop_strings`; `jaxdec.text.BYTES` for the shipped checkpoints.
       order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
         `jaxdec.infill` takes and returns positions.
       hypotheses: H, rows of each prompt, which is read once for all of them. The result has `B H` rows, hypothesis h
@@ -75,6 +81,8 @@ def generate(
         lengths=lengths,
         eos=eos,
         stop=stop,
+        stop_strings=stop_strings,
+        tokenizer=tokenizer,
         order=order,
         hypotheses=hypotheses,
         top_log_probs=top_log_probs,

@@ -128,8 +128,9 @@ def infill(
       sizes: int `[B]`, positions of each row; all L if not given.
       ranks: int `[B, L]`, an order of the caller's own, visible positions first; the lattice order (masked positions
         from left to right) if not given.
-      **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...; and `eos`, `stop`, `cache`,
-        `hypotheses`, `top_log_probs` as in `generate`.
+      **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...; and `eos`, `stop`,
+        `stop_strings`, `tokenizer`, `cache`, `hypotheses`, `top_log_probs` as in `generate`; stops are looked for by
+        rank.
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.

@@ -32,12 +32,15 @@ from jaxdec.decoding import (
 from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp, is_traced
+from jaxdec.text import StopTable, Tokenizer, stop_table
 
 ARGUMENTS = (
     "max_new_tokens",
     "lengths",
     "eos",
     "stop",
+    "stop_strings",
+    "tokenizer",
     "order",
     "hypotheses",
     "top_log_probs",
@@ -62,6 +65,8 @@ def prepare(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    stop_strings: Any = (),
+    tokenizer: Tokenizer | None = None,
     order: Order | None = None,
     hypotheses: int = 1,
     top_log_probs: int = 0,
@@ -80,12 +85,23 @@ def prepare(
     batch, width = prompt.shape
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
     _check_purpose(decoder, order)
-    stops = Stops.create(model.eos if eos is None else eos, stop, model.vocab_size)
+    strings = _strings(stop_strings, tokenizer, batch, model.vocab_size)
+    stops = Stops.create(
+        model.eos if eos is None else eos,
+        stop,
+        model.vocab_size,
+        None if strings is None else strings.table,
+    )
     if knobs.get("min_new_tokens") is not None:
         knobs.setdefault("ends", stops.eos)
     if order is not None or getattr(decoder, "fills_canvas", False):
         _check_neighbours(knobs)
-    settings = Settings(max_new_tokens=budget, stops=stops, **_knobs(decoder, knobs, batch))
+    settings = Settings(
+        max_new_tokens=budget,
+        stops=stops,
+        stop_state=None if strings is None else strings.start,
+        **_knobs(decoder, knobs, batch),
+    )
     padded = bucket(width)
     # The slack lets a step write its whole chunk at the last committed token.
     capacity = padded + bucket(most) + bucket(decoder.width, 8)
@@ -162,6 +178,19 @@ def _budget(max_new_tokens: Any, most: int | None, batch: int) -> tuple[Any, int
     if traced:
         return jnp.broadcast_to(jnp.clip(budget, 0, limit), (batch,)), limit
     return np.broadcast_to(budget, (batch,)), int(budget.max()) if most is None else limit
+
+
+def _strings(
+    stop_strings: Any, tokenizer: Tokenizer | None, batch: int, vocab_size: int
+) -> StopTable | None:
+    """What rows follow to find their stop strings; None if there are none."""
+    if isinstance(stop_strings, list | tuple) and not stop_strings:
+        return None
+    if tokenizer is None:
+        raise ValueError(
+            "stop_strings needs the model's tokenizer: give tokenizer=, such as jaxdec.text.BYTES"
+        )
+    return stop_table(tokenizer, stop_strings, batch, vocab_size)
 
 
 def _check_purpose(decoder: Decoder, order: Order | None) -> None:

@@ -65,7 +65,7 @@ WITH_MODELS = {
     "top_k": (["--top-k", "-3"], ("top_k", "-3", ">= 0")),
     "min_p": (["--min-p", "2"], ("min_p", "2", "[0, 1]")),
     "max new tokens": (["--max-new-tokens", "-1"], ("-1", "must lie in [0,")),
-    "empty stop": (["--stop", ""], "stop sequence 0 is empty"),
+    "empty stop": (["--stop", ""], "stop string 0 is empty"),
     "banned token": (["--ban", "260"], ("260", "vocabulary")),
     "bias": (["--logit-bias", "a=b"], "a=b"),
     "bias token": (["--logit-bias", "300=1"], ("300", "260")),

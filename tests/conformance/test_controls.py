@@ -118,6 +118,15 @@ class LateStops(Speculative):
 
 
 @dataclasses.dataclass(frozen=True)
+class StringsOfAChunk(Speculative):
+    """Looks for stop strings inside of each chunk alone."""
+
+    def step(self, params, state, rng):
+        rows = dataclasses.replace(state.rows, stop_state=state.settings.stop_state)
+        return super().step(params, dataclasses.replace(state, rows=rows), rng)
+
+
+@dataclasses.dataclass(frozen=True)
 class OtherWarp(Speculative):
     """Leaves the truncating filters of the warp out of drafting and verification."""
 
@@ -197,6 +206,7 @@ FAULTS = {
     "advance by the batch minimum": (battery.check_neighbours, verified_by(BatchMinimum())),
     "a rejected draft stays in the cache": (battery.check_identity, stepped_by(StaleDraftInCache)),
     "stops inside a chunk are missed": (battery.check_stops, stepped_by(LateStops)),
+    "stop strings across chunks are missed": (battery.check_stops, stepped_by(StringsOfAChunk)),
     "keys depend on the batch": (battery.check_alone, stepped_by(KeysOfTheBatch)),
     "unequal decoders of equal parts": (battery.check_compiled_once, stepped_by(Unequal)),
     "a key of its own": (battery.check_keys, stepped_by(OneKey)),

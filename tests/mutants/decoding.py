@@ -50,6 +50,27 @@ MUTANTS = [
         "a stop sequence that spans two steps is compared with the wrong tokens",
     ),
     Mutant(
+        "stop string after the chunk",
+        ROWS,
+        "None if states is None else _at(states, taken)",
+        "None if states is None else states[:, -1]",
+        "tokens of a chunk that were not committed count for stop strings",
+    ),
+    Mutant(
+        "stop string one token early",
+        ROWS,
+        "stopped |= states[:, 1:] == 0",
+        "stopped |= states[:, :-1] == 0",
+        "a stop string ends the row one token after it is complete",
+    ),
+    Mutant(
+        "stop strings of another row",
+        STOPS,
+        "self.strings[state, tokens]",
+        "self.strings[state[:1], tokens]",
+        "all rows follow the stop strings of the first",
+    ),
+    Mutant(
         "cache full one step late",
         ROWS,
         "room - taken < chunk.shape[1]",

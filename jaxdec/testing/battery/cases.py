@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdec.model import Model, Order
 from jaxdec.testing import oracles
+from jaxdec.text import PieceTokenizer
 
 
 class Kind(enum.Enum):
@@ -27,6 +28,9 @@ class Kind(enum.Enum):
 VOCAB = 7
 NEVER = VOCAB - 1
 """A token that no row may emit: as an end-of-sequence token, or in a stop sequence, it stops nothing."""
+
+PIECES = (b"a", b"b", b"ab", b"ba", b"", b"aab", b"~")
+"""What each token says: most texts can be said in several ways."""
 
 WIDTH = 32
 """Tokens of the longest prompt, and of the largest budget that is asked for: a bucket of `generate`."""
@@ -59,6 +63,25 @@ READ_LEFT = ("no_repeat_ngram", "bad_words")
 
 TOP = 2
 """Most probable tokens that are recorded of every law."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Letters(PieceTokenizer):
+    """The vocabulary of the battery, as far as stop strings ask for it."""
+
+    vocab_size: int = VOCAB
+    eos: tuple[int, ...] = ()
+    mask_token: int | None = None
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """What each token says."""
+        return PIECES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from jaxdec.testing.battery.cases import (
     WIDTH,
     Case,
     Kind,
+    Letters,
     arrays,
     order,
     pair,
@@ -38,8 +39,9 @@ Models = Callable[[], tuple[Model, dict[str, Params]]]
 """Gives a model of `VOCAB` tokens and params for it (`target`) and for one that resembles it (`draft`), tables of laws
 `[rows, V]`, as `pair` does."""
 
-NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]])
-"""End-of-sequence tokens and stop sequences that never come; checks put theirs in place of as many of these."""
+NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]], ["~"])
+"""End-of-sequence tokens, stop sequences and stop strings that never come; checks put theirs in place of as many of
+these, strings as they like."""
 
 COUNTS = tuple(field.name for field in dataclasses.fields(Stats))
 
@@ -163,14 +165,14 @@ class Subject:
         self,
         cases: Sequence[Case] = CASES,
         *,
-        stops: tuple[Any, Any] = NO_STOPS,
+        stops: tuple[Any, Any, Any] = NO_STOPS,
         params: Params = None,
         width: int = WIDTH,
         padding: int = 0,
         **more: Any,
     ) -> decoding.Request:
         """A checked request; cases that are overfull ask for more than its buffers hold."""
-        eos, sequences = stops
+        eos, sequences, strings = stops
         given = {**arrays(list(cases), width, padding), **self._own_knobs(cases), **more}
         if self.kind is not Kind.PROMPTS:
             given.update(dict.fromkeys(READ_LEFT))
@@ -186,6 +188,8 @@ class Subject:
             params,
             eos=eos,
             stop=sequences,
+            stop_strings=strings,
+            tokenizer=Letters(),
             top_log_probs=TOP,
             **{k: v for k, v in given.items() if v is not None},
         )
