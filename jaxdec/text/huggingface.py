@@ -61,7 +61,8 @@ class HuggingFaceTokenizer(PieceTokenizer):
         self.mask_token = self._mask()
         pad = self._role("pad")
         self.pad = 0 if pad is None else pad
-        self._spell = spelling(json.loads(library.to_str())["decoder"])
+        decoder = library.decoder
+        self._spell = spelling(None if decoder is None else json.loads(decoder.__getstate__()))
 
     def _role(self, role: str) -> int | None:
         return self._words.get(self._names[role])
