@@ -30,6 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
     for row, prompt in enumerate(prompts):
         if not prompt and not arguments.bos:
             raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
+    if arguments.top_log_probs and not arguments.json:
+        raise ValueError("--top-log-probs is printed with --json only")
     target = loading.load(arguments.target)
     decoder, params = assemble(
         method,
@@ -46,10 +48,13 @@ def run(arguments: argparse.Namespace) -> None:
         np.asarray(tokens),
         max_new_tokens=arguments.max_new_tokens,
         lengths=lengths,
+        hypotheses=arguments.n,
+        top_log_probs=arguments.top_log_probs,
         stop=[text.to_ids(options.argument_bytes(stop)) for stop in arguments.stop],
         **_knobs(arguments, target),
     )
     rng = jax.random.key(arguments.seed)
+    prompts = [prompt for prompt in prompts for _ in range(arguments.n)]
     if arguments.json:
         decoded = whole(decoder, params, request, rng, waiting)
         print(json.dumps(_report(method, prompts, decoded)))
@@ -116,7 +121,7 @@ def _token(token: int, size: int) -> int:
 
 
 def _report(method: Method, prompts: list[bytes], decoded: Decoded) -> dict[str, object]:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "prompt": prompt.decode("utf-8", "replace"),
             "text": text.decode(tokens),
@@ -134,6 +139,8 @@ def _report(method: Method, prompts: list[bytes], decoded: Decoded) -> dict[str,
             strict=True,
         )
     ]
+    for row, top in zip(rows, decoded.top or (), strict=decoded.top is not None):
+        row["top_log_probs"] = top
     return {
         "method": method.name,
         "exactness": method.exactness.value,
