@@ -1,5 +1,7 @@
 """Hypotheses that share a prefill, against prompts of their own."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -22,7 +24,9 @@ def check_hypotheses(decoder: Decoder) -> None:
     """
     _, params = pair()
     prompts, lengths = np.array([[1, 2, 3, 4], [5, 0, 0, 0], [2, 2, 5, 0]]), np.array([4, 1, 3])
-    options = dict(max_new_tokens=10, temperature=np.array([1.0, 0.8, 0.0]), no_repeat_ngram=4)
+    options: dict[str, Any] = dict(
+        max_new_tokens=10, temperature=np.array([1.0, 0.8, 0.0]), no_repeat_ngram=4
+    )
     keys = row_keys(jax.random.key(1), len(prompts) * HYPOTHESES, HYPOTHESES)
     shared = generation.generate(
         decoder, params, prompts, lengths=lengths, rng=keys, hypotheses=HYPOTHESES, **options
