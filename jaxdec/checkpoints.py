@@ -11,7 +11,6 @@ The shipped ones are found beside the packages, in a source tree and in an insta
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -44,8 +43,7 @@ class Checkpoint:
       fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
       mask_token: of such a model, else None.
       block_size: the largest block that a model of blocks was trained on, else None.
-      tokenizer: from text to tokens and back: the folder's own; for this package's models without one, that of bytes;
-        None where there is none.
+      tokenizer: the folder's own, else that of bytes; None for a vocabulary that cannot hold every byte.
       defaults: settings of `jaxdec.generate` that the checkpoint proposes.
       architecture: of public checkpoints, its name; None for this package's own.
     """
@@ -163,7 +161,7 @@ def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpo
         fills=fills,
         mask_token=mask_token,
         block_size=held.get("block_size"),
-        tokenizer=text.load(path) or (text.BYTES if config.vocab_size >= 256 else None),
+        tokenizer=_tokenizer(path) or (text.BYTES if config.vocab_size >= 256 else None),
     )
 
 
@@ -171,6 +169,7 @@ def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
     """Loads a folder of Hugging Face files."""
     loaded = huggingface.load(path, dtype)
     fills = loaded.fills
+    bytewise = loaded.config.vocab_size == text.VOCAB_SIZE  # exported by this package
     return Checkpoint(
         path.name,
         loaded.model,
@@ -180,19 +179,18 @@ def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
         fills=None if fills is None else fills.kind,
         mask_token=None if fills is None else fills.mask_token,
         block_size=None if fills is None else fills.block_size,
-        tokenizer=_tokenizer(path),
+        tokenizer=_tokenizer(path) or (text.BYTES if bytewise else None),
         defaults=loaded.defaults,
         architecture=loaded.architecture,
     )
 
 
 def _tokenizer(path: Path) -> Tokenizer | None:
-    """The tokenizer of a folder; a model whose tokenizer cannot be read is of use with tokens still."""
+    """That of a folder. One that cannot be read says why when it is used: weights are loaded without it."""
     try:
         return text.load(path)
     except ValueError as error:
-        warnings.warn(f"loaded without a tokenizer: {error}", stacklevel=4)
-        return None
+        return text.unreadable(str(error))
 
 
 def load_heads(name: str | Path) -> HeadsCheckpoint:

@@ -22,6 +22,8 @@ KNOBS: dict[str, tuple[type, str]] = {
     "repetition_penalty": (float, "divide the logits of tokens seen before"),
     "presence_penalty": (float, "subtract from the logits of tokens generated before"),
     "frequency_penalty": (float, "subtract as often as a token was generated"),
+    "no_repeat_ngram": (int, "let no X tokens in a row come twice, the prompt's included"),
+    "min_new_tokens": (int, "let no end-of-text token come before as many tokens"),
 }
 RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
 MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
@@ -94,6 +96,13 @@ def generate(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-new-tokens", type=int, default=128, metavar="N", help="tokens a prompt (default 128)"
     )
+    add(
+        "--n",
+        type=options.integer(1, options.MOST_SAMPLES),
+        default=1,
+        metavar="N",
+        help="samples of each prompt, which is read once (default 1)",
+    )
     options.add_temperature(parser)
     for name, (kind, what) in KNOBS.items():
         add("--" + name.replace("_", "-"), type=kind, metavar="X", help=what)
@@ -107,6 +116,13 @@ def generate(parser: argparse.ArgumentParser) -> None:
     options.add_seed(parser)
     options.add_text(parser)
     options.add_output(parser)
+    add(
+        "--top-log-probs",
+        type=options.integer(0),
+        default=0,
+        metavar="K",
+        help="with --json: the K most probable tokens of the model's own law at each place",
+    )
 
 
 def infill(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     method = loading.continuing(arguments.method, arguments.verifier)
     prompts = [options.text_bytes(prompt) for prompt in arguments.prompt]
+    if arguments.top_log_probs and not arguments.json:
+        raise ValueError("--top-log-probs is printed with --json only")
     target = loading.load(arguments.target)
     tokenizer, stops = loading.tokenizer(target), options.stop_strings(arguments)
     tokens, lengths = loading.encoded(tokenizer, prompts, chat=arguments.chat, bos=arguments.bos)
@@ -44,11 +46,15 @@ def run(arguments: argparse.Namespace) -> None:
         tokens,
         max_new_tokens=arguments.max_new_tokens,
         lengths=lengths,
+        hypotheses=arguments.n,
+        top_log_probs=arguments.top_log_probs,
         stop_strings=stops,
         tokenizer=tokenizer,
         **_knobs(arguments, target),
     )
     rng = jax.random.key(arguments.seed)
+    prompts = [prompt for prompt in prompts for _ in range(arguments.n)]
+    tokens, lengths = (np.repeat(x, arguments.n, axis=0) for x in (tokens, lengths))
     if arguments.json:
         decoded = whole(decoder, params, request, rng, waiting)
         print(json.dumps(_report(method, prompts, decoded, tokenizer, stops)))
@@ -128,7 +134,7 @@ def _report(
         stream = tokenizer.stream(begins=False, stop_strings=stops, keep_stop=True)
         return stream.add(tokens) + stream.end()
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "prompt": prompt.decode("utf-8", "replace"),
             "text": said(tokens),
@@ -146,6 +152,8 @@ def _report(
             strict=True,
         )
     ]
+    for row, top in zip(rows, decoded.top or (), strict=decoded.top is not None):
+        row["top_log_probs"] = top
     return {
         "method": method.name,
         "exactness": method.exactness.value,

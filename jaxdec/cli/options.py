@@ -9,6 +9,7 @@ from pathlib import Path
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
 MOST_NODES = 256  # of a draft tree
+MOST_SAMPLES = 1024  # of a prompt
 LONGEST_GAP = 1024  # that a length is chosen from
 
 

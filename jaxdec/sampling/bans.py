@@ -46,12 +46,12 @@ def repeated(text: TextBefore, size: jax.Array, vocab_size: int) -> jax.Array:
     def compare(distance, state):
         own, ahead = state
         wanted = text.back(distance[None])
-        known, enough = wanted != NONE, distance >= size - 1
+        enough = distance >= size - 1
         before = jnp.roll(text.tokens, distance + 1, axis=1)
         before = before.reshape(len(before), *(1,) * (ndim - 1), -1)
-        same = known & (before == wanted) & (places > distance)
-        own &= same | enough
-        ahead &= (known & (text.back(drafts + 1 + distance) == wanted)) | enough
+        own &= ((before == wanted) & (places > distance)) | enough
+        # A window that ends in a draft runs out of tokens before the text does: nothing equals nothing too late.
+        ahead &= (text.back(drafts + 1 + distance) == wanted) | enough
         return own, ahead
 
     own, ahead = jax.lax.fori_loop(jnp.int32(0), jnp.max(size) - 1, compare, state)

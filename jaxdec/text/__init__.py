@@ -16,7 +16,7 @@ from jaxdec.text.bytes import (
     encode_batch,
     to_ids,
 )
-from jaxdec.text.contract import PieceTokenizer, Tokenizer
+from jaxdec.text.contract import PieceTokenizer, Tokenizer, unreadable
 from jaxdec.text.huggingface import HuggingFaceTokenizer, load
 from jaxdec.text.stop_strings import StopTable, stop_table, strings_by_row
 from jaxdec.text.streaming import TextStream, find_stop
@@ -42,4 +42,5 @@ __all__ = [
     "stop_table",
     "strings_by_row",
     "to_ids",
+    "unreadable",
 ]

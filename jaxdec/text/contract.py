@@ -7,7 +7,7 @@ Legend: B texts, P tokens of the longest, V vocabulary.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +93,23 @@ class Tokenizer(Protocol):
     def chat(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt of a conversation, to be encoded with `bos=False`."""
         ...
+
+
+class _Unreadable:
+    """Raises why there is no tokenizer, whatever is asked of it."""
+
+    def __init__(self, reason: str):
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python asks of any object
+            raise AttributeError(name)
+        raise ValueError(self._reason)
+
+
+def unreadable(reason: str) -> Tokenizer:
+    """In place of a tokenizer that cannot be read: any use of it raises a `ValueError` that says why."""
+    return cast(Tokenizer, _Unreadable(reason))
 
 
 class PieceTokenizer:

@@ -182,4 +182,32 @@ MUTANTS = [
         "request.lengths, key_spans",
         "the last token of a prompt is stored, and stored again when it is scored",
     ),
+    Mutant(
+        "prompts count as generated",
+        ROWS,
+        "TextBefore.of(self.tokens, self.length, self.prompt_length)",
+        "TextBefore.of(self.tokens, self.length, 0 * self.prompt_length)",
+        "an end is legal before as many tokens were generated as there shall be",
+    ),
+    Mutant(
+        "hypotheses of other prompts",
+        "jaxdec/decoding/prefill.py",
+        "jnp.repeat(jnp.arange(prompts, dtype=jnp.int32), hypotheses)",
+        "jnp.tile(jnp.arange(prompts, dtype=jnp.int32), hypotheses)",
+        "a row reads the cache of another prompt",
+    ),
+    Mutant(
+        "the last of several prompts",
+        "jaxdec/decoding/prefill.py",
+        "lambda x: x[::hypotheses]",
+        "lambda x: x[: len(x) // hypotheses]",
+        "other rows than one of each prompt are read",
+    ),
+    Mutant(
+        "most probable tokens of no law",
+        "jaxdec/sampling/top.py",
+        "values - totals",
+        "values",
+        "what is reported are logits",
+    ),
 ]

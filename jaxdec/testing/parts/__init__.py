@@ -24,6 +24,7 @@ from jaxdec.testing.parts.controls import (
     perfect_target,
 )
 from jaxdec.testing.parts.growth import check_growth
+from jaxdec.testing.parts.hypotheses import check_hypotheses
 from jaxdec.testing.parts.infilling import check_infill, check_lattice, check_perfect_infill
 from jaxdec.testing.parts.models import check_any_subset_model, check_next_token, check_reach
 from jaxdec.testing.parts.noise import check_noise
@@ -49,6 +50,7 @@ __all__ = [
     "check_group_state",
     "check_growth",
     "check_history",
+    "check_hypotheses",
     "check_infill",
     "check_lattice",
     "check_masks",
