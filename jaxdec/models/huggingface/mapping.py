@@ -69,8 +69,8 @@ def _plan(architecture: Architecture, config: Any, held: Tensors) -> _Plan:
     leaves, tree = jax.tree_util.tree_flatten_with_path(from_nnx(architecture.abstract(config))[1])
     paths = [_path(path) for path, _ in leaves]
     pieces = [_pieces(architecture.stored(path, config)) for path in paths]
-    prefix = architecture.prefix
-    if not any(name.startswith(prefix) for name in held.names()):
+    prefix, names = architecture.prefix, held.names()
+    if names and not any(name.startswith(prefix) for name in names):
         bare = lambda piece: dataclasses.replace(piece, name=piece.name.removeprefix(prefix))
         pieces = [(tuple(map(bare, parts)), stacked) for parts, stacked in pieces]
     return _Plan(tree, paths, [leaf.shape for _, leaf in leaves], pieces)
@@ -101,6 +101,16 @@ def _expected(piece: Stored, shape: tuple[int, ...], extents: Mapping[str, int])
     if piece.part is not None:
         full[piece.axis] = extents[piece.name]
     return full
+
+
+def stored_shapes(architecture: Architecture, config: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that a checkpoint of some configuration holds."""
+    plan = _plan(architecture, config, InMemory({}))
+    extents, shapes = _extents(plan), {}
+    for (pieces, stacked), shape in zip(plan.pieces, plan.shapes, strict=True):
+        for piece in pieces:
+            shapes[piece.name] = tuple(_expected(piece, shape[1:] if stacked else shape, extents))
+    return shapes
 
 
 def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) -> None:

@@ -129,10 +129,12 @@ def _files(folder: File) -> list[File]:
     index = folder / INDEX
     if index.is_file():
         try:
-            named = {*json.loads(index.read_bytes())["weight_map"].values()}
+            named = {*map(str, json.loads(index.read_bytes())["weight_map"].values())}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{index} has no weight_map") from None
         for name in sorted(named):
+            if not name or File(name).name != name:
+                raise ValueError(f"{index} names {name!r}, which is no file of its folder")
             if not (folder / name).is_file():
                 raise ValueError(f"{folder / name}, which {INDEX} names, is missing")
         return [folder / name for name in sorted(named)]
