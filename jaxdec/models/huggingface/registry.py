@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
 
-FILES = ("llama", "mistral")
+FILES = ("bert", "llama", "mistral", "xlnet")
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 
 
