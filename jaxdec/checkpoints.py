@@ -11,7 +11,7 @@ The shipped ones are found beside the packages, in a source tree and in an insta
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +21,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from jaxdec import files
+from jaxdec import checkpoint_folder, files
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads, huggingface
-from jaxdec.models.heads import KINDS
-
-FILLS = ("subsets", "canvas", "blocks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,18 +106,6 @@ def _size(params: Params) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def folder() -> Path:
-    """Where the shipped checkpoints lie: inside the installed package, or at the root of a source tree."""
-    package = Path(__file__).parent
-    inside = package / "checkpoints"
-    return inside if inside.is_dir() else package.parent / "checkpoints"
-
-
-def available() -> list[str]:
-    """Names of the shipped checkpoints, of models and of draft heads."""
-    return sorted(path.parent.name for path in folder().glob("*/config.json"))
-
-
 def load_any(name: str | Path) -> Checkpoint | HeadsCheckpoint:
     """Loads a checkpoint of either kind.
 
@@ -130,7 +115,7 @@ def load_any(name: str | Path) -> Checkpoint | HeadsCheckpoint:
     Raises:
       ValueError: if there is no such checkpoint, or it is damaged.
     """
-    return load_heads(name) if "heads" in _read(name)[1] else load(name)
+    return load_heads(name) if "heads" in checkpoint_folder.read(name)[1] else load(name)
 
 
 def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpoint:
@@ -145,17 +130,19 @@ def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpo
     Raises:
       ValueError: if there is no such checkpoint, it is damaged, or its architecture is not supported.
     """
-    path, held = _read(name)
-    if _public(held):
+    path, held = checkpoint_folder.read(name)
+    if checkpoint_folder.is_public(held):
         return _load_public(path, dtype)
     if "heads" in held:
         raise ValueError(
             f"checkpoint {str(name)!r} holds draft heads ({held['heads']}), not a model of its own"
         )
-    config = _sizes(name, TransformerConfig, held["model"])
+    config = checkpoint_folder.sizes(name, TransformerConfig, held["model"])
     for token in [*held["eos"], *([held["mask_token"]] if "fills" in held else [])]:
         if not 0 <= token < config.vocab_size:
-            raise _damaged(name, f"token {token} is outside its vocabulary of {config.vocab_size}")
+            raise checkpoint_folder.damaged(
+                name, f"token {token} is outside its vocabulary of {config.vocab_size}"
+            )
     abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     model, shapes = from_nnx(abstract, eos=held["eos"], dtype=dtype)
     params = _restore(name, path, shapes, held["dtype"])
@@ -203,11 +190,11 @@ def load_heads(name: str | Path) -> HeadsCheckpoint:
     Raises:
       ValueError: if there is no such checkpoint, it is damaged, or it holds a model.
     """
-    path, held = _read(name)
+    path, held = checkpoint_folder.read(name)
     if "heads" not in held:
         raise ValueError(f"checkpoint {str(name)!r} holds a model, not draft heads")
     kind = held["heads"]
-    config: HeadsConfig | TransformerConfig = _sizes(
+    config: HeadsConfig | TransformerConfig = checkpoint_folder.sizes(
         name, TransformerConfig if kind == "eagle" else HeadsConfig, held["model"]
     )
     heads, shapes = build_heads(kind, config, abstract=True)
@@ -216,84 +203,14 @@ def load_heads(name: str | Path) -> HeadsCheckpoint:
     return HeadsCheckpoint(path.name, kind, heads, params, config, target, facts)
 
 
-def _read(name: str | Path) -> tuple[Path, Any]:
-    """The folder of a checkpoint, by its path or the name of a shipped one, and its configuration."""
-    path = Path(name)
-    if not (path / "config.json").is_file():
-        path = folder() / str(name)
-    if not (path / "config.json").is_file() and huggingface.is_hub_id(str(name)):
-        path = huggingface.from_hub(str(name))
-    if not (path / "config.json").is_file():
-        raise ValueError(
-            f"no checkpoint {str(name)!r}: it is neither a folder with a config.json nor one of the "
-            f"shipped ones ({', '.join(available()) or 'none'})"
-        )
-    try:
-        held = json.loads((path / "config.json").read_bytes())
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise _damaged(name, "its config.json is not a JSON object")
-    if _public(held):
-        return path, held
-    _check(name, held)
-    try:
-        files.check_sums(path)
-    except ValueError as error:
-        raise _damaged(name, str(error)) from None
-    return path, held
-
-
-def _public(held: Mapping[str, Any]) -> bool:
-    """Whether a configuration is one of Hugging Face files."""
-    return "model" not in held and bool({"model_type", "architectures"} & {*held})
-
-
-def _damaged(name: str | Path, reason: str) -> ValueError:
-    return ValueError(f"checkpoint {str(name)!r} is damaged: {reason}")
-
-
-def _check(name: str | Path, held: Any) -> None:
-    """Refuses a configuration with fields that are missing or of another kind; sizes are left to `_sizes`."""
-    number = lambda value: isinstance(value, int) and not isinstance(value, bool)
-    rules: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
-        # field: (whether it must be there, what it must fulfil, in words)
-        "model": (True, lambda x: isinstance(x, dict), "a dict of sizes"),
-        "dtype": (True, lambda x: isinstance(x, str), "the name of a type"),
-        "facts": (True, lambda x: isinstance(x, dict), "a dict"),
-        "heads": (False, lambda x: x in list(KINDS), f"one of {', '.join(KINDS)}"),
-        "target": ("heads" in held, lambda x: isinstance(x, str), "the name of a checkpoint"),
-        "eos": (True, lambda x: isinstance(x, list) and all(map(number, x)), "a list of tokens"),
-        "fills": (False, lambda x: x in FILLS, f"one of {', '.join(FILLS)}"),
-        "mask_token": ("fills" in held, number, "a token"),
-        "block_size": (False, lambda x: number(x) and x > 0, "an integer of at least 1"),
-    }
-    for field, (needed, fulfilled, words) in rules.items():
-        if field not in held and needed:
-            raise _damaged(name, f"its config.json has no {field!r}")
-        if field in held and not fulfilled(held[field]):
-            raise _damaged(name, f"{field} of its config.json is {held[field]!r}, must be {words}")
-
-
-def _sizes(name: str | Path, kind: type, held: Any) -> Any:
-    """The sizes that a configuration holds."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    required = {n for n, field in fields.items() if field.default is dataclasses.MISSING}
-    if not isinstance(held, dict) or not required <= held.keys() <= fields.keys():
-        given = sorted(held) if isinstance(held, dict) else held
-        raise _damaged(name, f"the sizes of its config.json are {given}, not {sorted(fields)}")
-    try:
-        return kind(**held)
-    except (TypeError, ValueError) as error:
-        raise _damaged(name, f"the sizes of its config.json: {error}") from None
-
-
 def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Params:
     """The weights of a checkpoint as float32 on the default device, like any fresh array."""
     try:
         dtype = jnp.dtype(stored)
     except TypeError:
-        raise _damaged(name, f"the dtype of its config.json is {stored!r}") from None
+        raise checkpoint_folder.damaged(
+            name, f"the dtype of its config.json is {stored!r}"
+        ) from None
     # The device is named, since orbax else looks for the one that wrote the weights.
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=device), shapes)
@@ -301,7 +218,9 @@ def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Param
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore((path / "weights").absolute(), like)
     except Exception as error:  # of many kinds, and several lines that speak of orbax
-        raise _damaged(name, "its weights are not those of the sizes in config.json") from error
+        raise checkpoint_folder.damaged(
+            name, "its weights are not those of the sizes in config.json"
+        ) from error
     # Orbax's arrays are committed to a device. Programs would be compiled once for them and once for what they return
     # together with arrays that are not; and they could not be mixed with arrays on several devices.
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float32), params)

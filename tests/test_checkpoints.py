@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdec import checkpoints, files, text
+from jaxdec import checkpoint_folder, checkpoints, files, text
 from jaxdec.models import HeadsConfig, TransformerConfig
 from jaxdec.models.heads import build_heads
 from jaxdec.training.trainer import build
@@ -65,8 +65,8 @@ def test_a_flipped_bit_anywhere_is_seen(saved, tmp_path):
 
 
 def test_the_shipped_checkpoints_have_hashes_of_all_their_files():
-    for name in checkpoints.available():
-        path = checkpoints.folder() / name
+    for name in checkpoint_folder.available():
+        path = checkpoint_folder.folder() / name
         files.check_sums(path)
         held = {line.split("  ")[1] for line in (path / files.SUMS).read_text().splitlines()}
         there = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxdec
-from jaxdec import catalogue, checkpoints
+from jaxdec import catalogue, checkpoint_folder, checkpoints
 from jaxdec.cli.display import output
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -60,7 +60,7 @@ def _list(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]
 def checkpoint_rows() -> list[tuple[str, str, str, str]]:
     """The shipped checkpoints; one that cannot be loaded says why."""
     rows = []
-    for name in checkpoints.available():
+    for name in checkpoint_folder.available():
         try:
             checkpoint = checkpoints.load_any(name)
         except ValueError as error:

@@ -129,11 +129,11 @@ class TransformerConfig:
             raise ValueError(f"{len(self.layer_kinds)} layer_kinds for {self.layers} layers")
         turned = [kind.rotary for kind in map(self.kind, range(self.layers)) if kind.rotary]
         for width in {rotary.width or self.head_dim for rotary in turned}:
-            if width % 2 or not 2 <= width <= self.head_dim:
-                name = "head_dim" if width == self.head_dim else "rotary_width"
-                raise ValueError(
-                    f"{name} must be even for rotary positions, and no more than head_dim {self.head_dim}, got {width}"
-                )
+            name = "head_dim" if width == self.head_dim else "rotary_width"
+            if width % 2:
+                raise ValueError(f"{name} must be even for rotary positions, got {width}")
+            if not 2 <= width <= self.head_dim:
+                raise ValueError(f"{name} must be 2 to head_dim {self.head_dim}, got {width}")
 
     def kind(self, layer: int) -> LayerKind:
         """Window and rotary of a layer."""
