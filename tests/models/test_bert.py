@@ -115,7 +115,7 @@ def test_any_subset_by_rows_of_masks():
     np.testing.assert_allclose(sequential.raw_log_probs[0, 1], expected, atol=1e-4)
 
 
-def test_a_checkpoint_may_hold_what_other_tasks_need():
+def test_a_checkpoint_may_hold_what_other_tasks_need_and_older_names():
     architecture = named("bert")
     assert architecture.config(architecture.fields(CONFIG)) == CONFIG
     tensors = to_tensors(architecture, PARAMS, CONFIG)
@@ -126,10 +126,30 @@ def test_a_checkpoint_may_hold_what_other_tasks_need():
         "cls.predictions.decoder.weight": tensors["bert.embeddings.word_embeddings.weight"],
         "cls.predictions.decoder.bias": tensors["cls.predictions.bias"],
     }
-    back = from_tensors(architecture, tensors | more, CONFIG)
-    jax.tree.map(np.testing.assert_array_equal, back, PARAMS)
-    assert architecture.fills({}).mask_token == 103
-    assert architecture.fills({"mask_token_id": 0}).mask_token == 0
+    for names in (lambda name: name, older):
+        held = {names(name): x for name, x in (tensors | more).items()}
+        back = from_tensors(architecture, held, CONFIG)
+        jax.tree.map(np.testing.assert_array_equal, back, PARAMS)
+    del held["bert.embeddings.LayerNorm.gamma"]
+    with pytest.raises(ValueError, match=r"bert\.embeddings\.LayerNorm\.weight. is missing"):
+        from_tensors(architecture, held, CONFIG)
+
+
+def older(name):
+    """Names of norms in the first files."""
+    if "LayerNorm" not in name:
+        return name
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta")
+
+
+def test_the_mask_is_known_or_named():
+    fills = named("bert").fills
+    assert fills({"vocab_size": 30522}).mask_token == 103
+    assert fills({"vocab_size": 25, "mask_token_id": 0}).mask_token == 0
+    with pytest.raises(
+        ValueError, match="no mask_token_id, and 103 is that of other vocabularies than one of 25"
+    ):
+        fills({"vocab_size": 25})
 
 
 @pytest.mark.parametrize(

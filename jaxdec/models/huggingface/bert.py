@@ -17,7 +17,8 @@ from jaxdec.models.huggingface.fields import only, size
 from jaxdec.models.huggingface.names import LEAVES
 
 MASK = 103
-"""`[MASK]` of the first vocabularies; others say `mask_token_id` in their `config.json`."""
+PUBLISHED = (21128, 28996, 30522, 105879, 119547)
+"""Sizes of the first vocabularies, in all of which `[MASK]` is 103."""
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu"}
 TOP = {
     "embed_tokens": "bert.embeddings.word_embeddings",
@@ -100,8 +101,16 @@ def stored(path: Path, config: BertConfig) -> Stored:
 
 
 def fills(fields: Mapping[str, Any]) -> Fills:
-    """A canvas; the mask token is never drawn."""
-    mask = fields.get("mask_token_id")
+    """A canvas; the mask token is never drawn.
+
+    Raises:
+      ValueError: if nothing says which token is the mask.
+    """
+    mask, vocab_size = fields.get("mask_token_id"), size(fields, "vocab_size")
+    if mask is None and vocab_size not in PUBLISHED:
+        raise ValueError(
+            f"the configuration has no mask_token_id, and {MASK} is that of other vocabularies than one of {vocab_size}"
+        )
     return Fills("canvas", MASK if mask is None else int(mask))
 
 
@@ -113,6 +122,22 @@ def ignored(name: str, config: BertConfig) -> bool:
     return name in copies or name.startswith(("bert.pooler.", "cls.seq_relationship."))
 
 
+def renamed(name: str) -> str:
+    """Files that were converted first call the scale and the bias of a norm gamma and beta."""
+    for old, new in (("gamma", "weight"), ("beta", "bias")):
+        if name.endswith(f"LayerNorm.{old}"):
+            return name.removesuffix(old) + new
+    return name
+
+
 ARCHITECTURE = Architecture(
-    "bert", ("bert",), config, fields, stored, network=Bert, fills=fills, ignored=ignored
+    "bert",
+    ("bert",),
+    config,
+    fields,
+    stored,
+    network=Bert,
+    fills=fills,
+    ignored=ignored,
+    renamed=renamed,
 )
