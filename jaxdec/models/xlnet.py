@@ -271,7 +271,7 @@ class XLNet(nnx.Module):
         asked = 0 if inputs.queries is None else inputs.queries.positions.shape[1]
         x: Any = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
-            x = self.word_embedding(x)
+            x = self.word_embedding.embedding[...][x]  # in its own type, whatever the module's
         content = x.shape[1] - asked
         blank = jnp.broadcast_to(self.mask_emb[...], (x.shape[0], asked, x.shape[2]))
         x = jnp.concatenate([x[:, :content], blank.astype(x.dtype)], axis=1)

@@ -111,6 +111,21 @@ def test_queries_in_a_random_order(theirs, ours, cached):
         np.testing.assert_allclose(found[:, keep], want[:, keep], atol=1e-4)
 
 
+def test_low_precision(theirs, folder):
+    """Weights and entries of bfloat16, laws of float32; relative positions stay exact."""
+    low = huggingface.load(folder, dtype="bfloat16")
+    ranked = jnp.asarray(np.take_along_axis(TOKENS, np.asarray(ORDER.places), axis=1))
+    inputs = prompt_inputs(ranked, ORDER.size, ORDER, visible=ORDER.visible)
+    output = jax.jit(score, static_argnums=0)(low.model, low.params, inputs, None, ORDER)
+    assert output.logits.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(output.entries.layers)} == {jnp.dtype("bfloat16")}
+    assert low.model.init_cache(1, 4).read(0).keys.dtype == jnp.bfloat16
+    found, want = np.asarray(output.logits)[0, SHOWN[0] - 1 : -1], answers(theirs)[0, SHOWN[0] :]
+    keep = np.arange(VOCAB) != 6
+    gap = np.abs(found - want)[:, keep].max() / np.abs(want).max()
+    assert gap < 2e-2, gap
+
+
 def test_what_is_saved_is_what_was_read(ours, folder, tmp_path):
     from safetensors.numpy import load_file
 
