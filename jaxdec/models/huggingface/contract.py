@@ -77,6 +77,7 @@ class Architecture:
       ignored: whether a tensor of some name follows from others, and may be there or not.
       prefix: of names, which checkpoints of the network without its head lack.
       reads: whether it reads a `config.json` of one of its types, where several architectures name the same.
+      renamed: from the name that a tensor has in some older files to the one that `stored` knows.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Architecture:
     ignored: Callable[[str, Any], bool] = lambda name, config: False
     prefix: str = ""
     reads: Callable[[Mapping[str, Any]], bool] = lambda fields: True
+    renamed: Callable[[str], str] = lambda name: name
 
     def abstract(self, config: Any) -> nnx.Module:
         """The network with shapes in place of arrays."""

@@ -25,6 +25,8 @@ FILES = (
     "a2d",
     "mdlm",
     "bd3lm",
+    "xlnet",
+    "bert",
 )
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 
