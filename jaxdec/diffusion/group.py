@@ -31,6 +31,7 @@ class ActiveGroup:
       places: int32 `[B, W]`, positions.
       there: bool `[B, W]`, whether there is such a position.
       given: bool `[B, W]`, those of the prompt.
+      leading: bool `[B, W]`, those after one of another unit.
       opened: int32 `[B]`, positions that the group had to fill.
       warp: the pipeline.
       history: the text before each position, and counts of what is committed outside of the group.
@@ -41,6 +42,7 @@ class ActiveGroup:
     places: jax.Array
     there: jax.Array
     given: jax.Array
+    leading: jax.Array
     opened: jax.Array
     warp: Warp
     history: History
@@ -70,6 +72,7 @@ class ActiveGroup:
             places=self.places,
             allowed=self.there & ~group.committed,
             committed=committed,
+            leading=self.leading,
             step=step,
             opened=self.opened,
             steps=steps,
@@ -108,10 +111,12 @@ def active_group(
         history = dataclasses.replace(history, generated=jnp.zeros_like(history.generated))
         history = history.add(canvas.tokens, outside)
     masked = (there & ~group.committed).sum(1, dtype=jnp.int32)
+    own = take(canvas.units, places)
     active = ActiveGroup(
         places=places,
         there=there,
         given=there & (places < rows.prompt_length[:, None]),
+        leading=there & ((places == 0) | (own != take(canvas.units, places - 1))),
         opened=jnp.where(status.entered, masked, state.counters.opened),
         warp=state.settings.warp,
         history=history,

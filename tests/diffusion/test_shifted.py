@@ -7,7 +7,8 @@ import pytest
 
 from jaxdec import generation
 from jaxdec.diffusion import denoise, refresh, schedules, shifted, unmask
-from jaxdec.testing import oracles
+from jaxdec.testing import oracles, parts
+from jaxdec.testing.parts.shift import SHIFTED
 from tests.diffusion.canvases import (
     BUDGET,
     LENGTHS,
@@ -21,7 +22,6 @@ from tests.diffusion.canvases import (
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 HEAT = np.array([0.0, 0.8, 1.0])
-SCATTERED = schedules.partition(np.arange(30) * 7 % 30 // 4)
 FULL = dict(schedule=schedules.blocks(8))
 CAUSAL = dict(schedule=schedules.blocks(8, from_start=True), attention="causal")
 AFTER_PROMPT = dict(schedule=schedules.blocks(8), attention="causal")
@@ -41,28 +41,15 @@ def run(made, **options):
     return decode(denoise(model, **given), {"target": params}, temperature=HEAT, **knobs)
 
 
-SETTINGS = {
-    "whole": dict(),
-    "blocks, dual": dict(FULL, refresh=refresh.dual(3)),
-    "blocks, prefix": dict(FULL, refresh=refresh.prefix(), branches=2),
-    "scattered, dual": dict(schedule=SCATTERED, refresh=refresh.dual()),
-    "guided, frozen": dict(FULL, refresh=refresh.frozen(), guided=True, knobs={"guidance": 0.5}),
-    "causal, block": dict(CAUSAL, refresh=refresh.block(), unmask=unmask.left_to_right()),
-    "nested": dict(NESTED, refresh=refresh.sub_block(2), unmask=unmask.left_to_right(), branches=2),
-}
-
-
-QUICK = ("scattered, dual", "guided, frozen", "nested")
+QUICK = ("scattered, dual", "guided, frozen", "sub-blocks")
 
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS],
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHIFTED],
 )
 def test_it_decodes_like_the_model_that_predicts_in_place(name):
-    """Where all see all; and from left to right, where a block's first law has nothing of the block to see."""
-    options = SETTINGS[name]
-    same(run(oracle(True), **options), run(ahead(), **options))
+    parts.check_shifted(name)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +97,7 @@ def test_gaps_are_filled():
 
 def test_the_first_position_of_a_block_comes_first_and_alone():
     made, block = ahead(), 8
-    policy = unmask.first_alone(unmask.quota("max_prob", steps=2), block)
+    policy = unmask.first_alone(unmask.quota("max_prob", steps=2))
     result = run(made, **CAUSAL, refresh=refresh.block(), unmask=policy)
     for row, (start, size) in enumerate(zip(LENGTHS.tolist(), BUDGET.tolist(), strict=True)):
         steps = np.asarray(result.steps)[row]
@@ -128,13 +115,9 @@ def test_the_first_position_of_a_block_comes_first_and_alone():
 
 def test_the_rule_of_the_first_position_leaves_a_policy_as_it_is():
     policy = unmask.threshold(0.4)
-    first = unmask.first_alone(policy, 8)
+    first = unmask.first_alone(policy)
     assert first.knobs == policy.knobs and first.names == policy.names
-    assert (
-        unmask.first_alone(unmask.left_to_right(), 8).exactness is unmask.left_to_right().exactness
-    )
-    with pytest.raises(ValueError, match="at least 1"):
-        unmask.first_alone(policy, 0)
+    assert unmask.first_alone(unmask.left_to_right()).exactness is unmask.left_to_right().exactness
 
 
 def test_what_a_shifted_model_cannot_decode():

@@ -197,4 +197,18 @@ MUTANTS = [
         "put = lambda old, new: jnp.where(reveal[..., None], old, new)",
         "the most probable tokens are of another step than the token",
     ),
+    Mutant(
+        "the row before is not computed",
+        LOOP,
+        "fresh |= take(status.active, neighbours(state.rows, 1))",
+        "pass",
+        "a shifted model has no law for the first position of a group",
+    ),
+    Mutant(
+        "the row before is another branch's",
+        FORWARD,
+        "jnp.where(before < 0, -1, before + first)",
+        "before",
+        "a shifted model reads the laws of the first branch in all",
+    ),
 ]

@@ -103,7 +103,7 @@ def _check_tokens(loaded, twin, mask, block, ahead, first):
             refresh=refresh.block(),
         )
     if first:
-        policy = unmask.first_alone(policy, block)
+        policy = unmask.first_alone(policy)
     decoder = denoise(loaded.model, unmask=policy, **options)
     tokens = prompts(loaded.model.vocab_size, mask)
     result = generation.generate(

@@ -7,9 +7,10 @@ import pytest
 from flax import nnx
 
 from jaxdec import visibility
-from jaxdec.diffusion import canvas_model, next_token
+from jaxdec.diffusion import canvas_model, next_token, shifted
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.testing import oracles
 from jaxdec.training import noising, objectives
 from jaxdec.training.noising import Noised, Noising
 
@@ -141,3 +142,21 @@ def test_windows_that_are_too_short(tiny):
         draw(BLOCKS, length=1)
     with pytest.raises(ValueError, match="no window of 9999"):
         objectives.diffusion_bound(*tiny, STREAM, length=9999)
+
+
+def test_a_shifted_model_reads_a_block_off_the_clean_one_before_it():
+    """As it decodes: position p of a block sees what its row before sees, and a first one nothing of its block."""
+    oracle, params = oracles.hash_oracle(20, seed=1)
+    model = shifted(oracles.canvas(oracle, mask_token=19, lead=1))
+    rng, length, block = np.random.default_rng(5), 12, 4
+    tokens, first = rng.integers(0, 19, (1, length)), rng.random((1, length)) < 0.5
+    rates = np.full((1, length), 0.5, np.float32)
+    batch = Noised(tokens, first, ~first, rates, np.array([[block]]))
+    found = np.asarray(objectives.block_diffusion(model, params, batch, mask_token=19).logits)
+    found = found[0, :length]
+    for start in range(0, length, block):
+        window = np.where(first & (np.arange(length) >= start), 19, tokens)
+        places = jnp.arange(length)[None]
+        inputs = Inputs(jnp.asarray(window), places, *visibility.block_causal(places // block))
+        own = np.asarray(model(params, inputs).logits)[0, start : start + block]
+        np.testing.assert_array_equal(found[start : start + block], own, f"block from {start}")

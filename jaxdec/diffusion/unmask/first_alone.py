@@ -18,11 +18,9 @@ class FirstAlone(Unmask):
 
     Attributes:
       policy: for all other positions.
-      block: positions of a block.
     """
 
     policy: Unmask
-    block: int
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -57,7 +55,7 @@ class FirstAlone(Unmask):
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """The first position of a block, if it is open; else what the policy says."""
-        first = self._first(seen) & seen.allowed
+        first = seen.leading & seen.allowed
         reveal, after = self.policy.choose(params, self._rest(seen), state, knobs)
         alone = first.any(-1)
         keep = lambda old, new: jnp.where(alone.reshape(-1, *(1,) * (new.ndim - 1)), old, new)
@@ -71,36 +69,29 @@ class FirstAlone(Unmask):
     def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The first position of a block, then as the policy guesses."""
         score, count = self.policy.ahead(params, self._rest(seen), knobs)
-        first = self._first(seen) & seen.allowed
+        first = seen.leading & seen.allowed
         return jnp.where(first, jnp.inf, score), jnp.where(first.any(-1), 1, count)
-
-    def _first(self, seen: Candidates) -> jax.Array:
-        return seen.places % self.block == 0
 
     def _rest(self, seen: Candidates) -> Candidates:
         """The group as it is for the policy: it began after the step that committed the first position."""
-        before = (self._first(seen) & seen.committed).any(-1).astype(jnp.int32)
-        return dataclasses.replace(seen, step=seen.step - before, opened=seen.opened - before)
+        before = (seen.leading & seen.committed).sum(-1, dtype=jnp.int32)
+        return dataclasses.replace(
+            seen, step=seen.step - jnp.minimum(before, 1), opened=seen.opened - before
+        )
 
 
-def first_alone(policy: Unmask, block: int) -> FirstAlone:
+def first_alone(policy: Unmask) -> FirstAlone:
     """The first position of each block is committed by itself, before a policy chooses among the others.
 
-        commit i  if  i mod b = 0  and i is open;   else as the policy
+        commit i  if i is open and the first of its block;   else as the policy
 
     For shifted models of blocks: the law of that position is the causal one after the finished block before, and all
     others are to see what it gives. The forward is the one that computes the finished block, so it costs no step more.
 
     Args:
       policy: for all other positions, which are a group of their own to it.
-      block: b, with blocks counted from the start of the sequence (`schedules.blocks(..., from_start=True)`).
-
-    Raises:
-      ValueError: for a block below 1.
 
     Exactness: heuristic, but with a policy that is token-identical. Source: Fast-dLLM v2 2509.26328, with the
     request's temperature for that position too.
     """
-    if block < 1:
-        raise ValueError(f"blocks need at least 1 position, got {block}")
-    return FirstAlone(policy, block)
+    return FirstAlone(policy)

@@ -35,6 +35,7 @@ from jaxdec.testing.parts.policies import (
     check_remask,
     check_stop,
 )
+from jaxdec.testing.parts.shift import check_shifted
 from jaxdec.testing.parts.verifiers import check_typical_acceptance, check_verifier
 from jaxdec.testing.parts.visibility import check_orders, check_visibility
 from jaxdec.testing.parts.warp import check_history, check_warp, warp_twin
@@ -69,6 +70,7 @@ __all__ = [
     "check_remasked",
     "check_schedule",
     "check_schedules",
+    "check_shifted",
     "check_stop",
     "check_typical_acceptance",
     "check_verifier",
