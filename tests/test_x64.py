@@ -101,7 +101,11 @@ def test_states_have_the_same_types(name):
     assert found == expected
 
 
-RUN = ("autoregressive", "dynamic-tree-recursive", "assd-adaptive", "threshold dual")
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("dynamic-tree-recursive", "assd-adaptive")
+]
+RUN = ("autoregressive", "draft-token", "threshold dual", *SLOW)
 
 
 @pytest.mark.parametrize("name", RUN)

@@ -50,7 +50,6 @@ ONE_OF_EACH_VERIFIER = {
     "draft-token",
     "draft-block",
     "rsd-c-recursive",
-    "spectr-kseq",
     "assd-ngram-token",
 }
 

@@ -223,6 +223,11 @@ def pair(seed: int = 0, weight: float = 0.35) -> tuple[Model, dict[str, jax.Arra
     return model, {"target": target, "draft": oracles.blend(target, other, weight)}
 
 
+def broken(table: jax.Array) -> jax.Array:
+    """A hash oracle's parameters some of whose laws are not finite."""
+    return table.at[::23].set(np.nan)
+
+
 def places(case: Case, size: int) -> list[int]:
     """The position of each rank `[size]` of a case: a random visible set in ascending order, then the rest."""
     visible = len(case.prompt)

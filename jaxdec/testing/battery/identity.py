@@ -3,19 +3,13 @@
 import functools
 
 import jax
-import numpy as np
 
 from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, pair, places
+from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, broken, pair, places
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.subject import Models, Row, Subject, compare_floats, compare_texts
 from jaxdec.testing.twin import TwinResult, python_twin
-
-
-def broken(table: jax.Array) -> jax.Array:
-    """A hash oracle's parameters some of whose laws are not finite."""
-    return table.at[::23].set(np.nan)
 
 
 @functools.cache
@@ -105,8 +99,7 @@ def check_identity(subject: Subject) -> None:
 
 def check_broken_model(subject: Subject) -> None:
     """A row whose law is not finite ends with `NONFINITE` at that token, keeps what it had, and harms no other row."""
-    params = {**subject.params, "target": broken(subject.params["target"])}
-    run = subject.run(params=params)
+    run = subject.broken
     if not any(row.status is Status.NONFINITE for row in run.values()):
         raise Difference("no row met a law that is not finite")
     for case in identical(subject):

@@ -23,6 +23,7 @@ from jaxdec.testing.battery.cases import (
     Kind,
     Letters,
     arrays,
+    broken,
     order,
     pair,
 )
@@ -214,6 +215,20 @@ class Subject:
         **options: Any,
     ) -> Run:
         """Runs cases to their end; `chunks` are steps after which the run is left and continued."""
+        return self._rows(
+            *self._decoded(cases, params=params, keys=keys, chunks=chunks, **options), cases
+        )
+
+    def _decoded(
+        self,
+        cases: Sequence[Case] = CASES,
+        *,
+        params: Params = None,
+        keys: jax.Array | None = None,
+        chunks: Sequence[int] = (),
+        **options: Any,
+    ) -> tuple[Any, decoding.Record]:
+        """The state and the record at the end of a run."""
         params = self.params if params is None else params
         request = self.request(cases, params=params, **options)
         keys = self.keys if keys is None else keys
@@ -222,6 +237,9 @@ class Subject:
         for steps in (*chunks, 8 * request.capacity):  # a loop that makes no progress ends as well
             state, record = decoding.run(self.counted, params, state, keys, steps, record)
         assert record is not None
+        return state, record
+
+    def _rows(self, state: Any, record: decoding.Record, cases: Sequence[Case]) -> Run:
         rows = rows_of(generation.result(state, record), cases)
         for row in rows.values():
             if row.status is Status.RUNNING:
@@ -229,18 +247,31 @@ class Subject:
         return rows
 
     @functools.cached_property
+    def ended(self) -> tuple[Any, decoding.Record]:
+        """The state and the record of `free`."""
+        return self._decoded()
+
+    @functools.cached_property
     def free(self) -> Run:
         """All cases, with nothing to stop them."""
-        return self.run()
+        return self._rows(*self.ended, CASES)
 
     @functools.cached_property
     def agreeing(self) -> Run:
         """All cases, drafted for by the target itself: chunks are accepted whole."""
-        return self.run(params=self.agreeing_params)
+        same = self.agreeing_params is self.params
+        return self.free if same else self.run(params=self.agreeing_params)
 
-    @property
+    @functools.cached_property
+    def broken(self) -> Run:
+        """All cases, by a target some of whose laws are not finite."""
+        return self.run(params={**self.params, "target": broken(self.params["target"])})
+
+    @functools.cached_property
     def agreeing_params(self) -> Params:
-        """Parameters with which a draft model is the target."""
+        """Parameters with which a draft model is the target; the same object where no part has a draft model."""
+        if hasattr(self.decoder, "parts") and "draft" not in decoding.part_names(self.decoder):
+            return self.params
         like = jax.tree.map(jnp.shape, (self.params["draft"], self.params["target"]))
         return (
             {**self.params, "draft": self.params["target"]} if like[0] == like[1] else self.params
@@ -323,6 +354,6 @@ def compare_floats(
     expected: np.ndarray, got: np.ndarray, row: Row, what: str, tolerance: float = 1e-5
 ) -> None:
     """Raises a `Difference` unless values agree over the row's tokens."""
-    for i in range(row.length):
-        if not np.isclose(expected[i], got[i], rtol=tolerance, atol=tolerance):
-            raise Difference(what, row=row.case.name, position=i, expected=expected[i], got=got[i])
+    close = np.isclose(expected[: row.length], got[: row.length], rtol=tolerance, atol=tolerance)
+    for i in np.flatnonzero(~close):
+        raise Difference(what, row=row.case.name, position=int(i), expected=expected[i], got=got[i])
