@@ -71,6 +71,7 @@ class Architecture:
       network: called as `network(config, rngs=...)`.
       fills: from the fields to what a model fills; None for one that predicts next tokens.
       ignored: whether a tensor of some name follows from others, and may be there or not.
+      prefix: of names, which checkpoints of the network without its head lack.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Architecture:
     network: Callable[..., nnx.Module] = Transformer
     fills: Callable[[Mapping[str, Any]], Fills | None] = lambda fields: None
     ignored: Callable[[str, Any], bool] = lambda name, config: False
+    prefix: str = ""
 
     def abstract(self, config: Any) -> nnx.Module:
         """The network with shapes in place of arrays."""

@@ -85,6 +85,10 @@ def load(
     fields = read_json(folder / "config.json")
     architecture = of_fields(fields)
     try:
+        if fields.get("quantization_config") is not None:
+            raise ValueError(
+                "quantization_config is there, and quantised weights are not supported"
+            )
         config = architecture.config(fields)
         fills = architecture.fills(fields)
         held = _stored_type(fields) if dtype is None else jnp.dtype(dtype)

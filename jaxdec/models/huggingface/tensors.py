@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 INDEX = "model.safetensors.index.json"
+NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Types of tensors as the files call them, those that parameters may have."""
 
 
 class Tensors(Protocol):
@@ -24,12 +26,16 @@ class Tensors(Protocol):
         """Of one tensor."""
         ...
 
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        ...
+
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """One tensor, or a part of it."""
         ...
 
     def place(self, name: str) -> str:
-        """Where it stands, for messages."""
+        """Where it stands, or should stand, for messages."""
         ...
 
 
@@ -47,6 +53,10 @@ class InMemory:
         """Of one tensor."""
         return tuple(self._tensors[name].shape)
 
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        return np.dtype(self._tensors[name].dtype).name
+
     def read(self, name: str, index: tuple[slice, ...] = ()) -> Any:
         """One tensor, or a part of it."""
         return self._tensors[name][index]
@@ -57,15 +67,23 @@ class InMemory:
 
 
 class Folder:
-    """Tensors of the safetensors files of a folder, through memory maps that are held while one tensor is read.
+    """Tensors of the safetensors files of a folder, through a memory map that is opened anew every `MAPPED` bytes.
+
+    Pages of a map count as memory in use once they were read, until it is closed; and to open a file of thousands of
+    tensors takes milliseconds.
 
     Raises:
       ValueError: if there is no such file, one is missing or cut off, or weights are pickled.
     """
 
+    MAPPED = 64 * 2**20
+
     def __init__(self, folder: File):
+        self._folder = folder
         self._files: dict[str, File] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._facts: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._mapped: tuple[File, Any] | None = None
+        self._read = 0
         for file in _files(folder):
             with _open(file) as held:
                 for name in held.keys():  # noqa: SIM118, it is no dict
@@ -73,8 +91,10 @@ class Folder:
                         raise ValueError(
                             f"tensor {name!r} stands in {self._files[name]} and {file}"
                         )
+                    fact = held.get_slice(name)
+                    dtype = NAMES.get(fact.get_dtype(), fact.get_dtype())
                     self._files[name] = file
-                    self._shapes[name] = tuple(held.get_slice(name).get_shape())
+                    self._facts[name] = (tuple(fact.get_shape()), dtype)
 
     def names(self) -> list[str]:
         """All names."""
@@ -82,18 +102,26 @@ class Folder:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of one tensor."""
-        return self._shapes[name]
+        return self._facts[name][0]
+
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        return self._facts[name][1]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """One tensor, or a part of it; the map is closed again, so that its pages do not count as memory in use."""
-        with _open(self._files[name]) as held:
-            if not index or not self._shapes[name]:
-                return held.get_tensor(name)
-            return held.get_slice(name)[index]
+        """One tensor, or a part of it."""
+        file = self._files[name]
+        if self._mapped is None or self._mapped[0] != file or self._read > self.MAPPED:
+            self._mapped = None  # closed before the next one is opened
+            self._mapped, self._read = (file, _open(file)), 0
+        held = self._mapped[1]
+        x = held.get_slice(name)[index] if index and self.shape(name) else held.get_tensor(name)
+        self._read += x.nbytes
+        return x
 
     def place(self, name: str) -> str:
         """Where it stands, for messages."""
-        return f"{self._files[name]}: tensor {name!r}"
+        return f"{self._files.get(name, self._folder)}: tensor {name!r}"
 
 
 def _files(folder: File) -> list[File]:
