@@ -36,6 +36,12 @@ def size(fields: Mapping[str, Any], name: str) -> int:
     return int(fields[name])
 
 
+def head_width(fields: Mapping[str, Any]) -> int:
+    """The width of a head: `head_dim`, or what `num_attention_heads` share of `hidden_size`."""
+    shared = size(fields, "hidden_size") // size(fields, "num_attention_heads")
+    return int(fields.get("head_dim") or shared)
+
+
 def only(fields: Mapping[str, Any], **supported: Any) -> None:
     """Raises `ValueError` for a field that is there and has another value than the only supported one."""
     for name, value in supported.items():
@@ -150,11 +156,10 @@ def like_llama(fields: Mapping[str, Any], **forms: Any) -> TransformerConfig:
     Raises:
       ValueError: if a size is missing, or a field asks for what is not supported.
     """
-    width, heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
-    head_dim = int(fields.get("head_dim") or width // heads)
+    heads, head_dim = size(fields, "num_attention_heads"), head_width(fields)
     held: dict[str, Any] = {
         "vocab_size": size(fields, "vocab_size"),
-        "width": width,
+        "width": size(fields, "hidden_size"),
         "layers": size(fields, "num_hidden_layers"),
         "heads": heads,
         "kv_heads": int(fields.get("num_key_value_heads") or heads),

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
 
-FILES = ("llama", "mistral")
+FILES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3", "gpt2", "olmoe")
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 
 
