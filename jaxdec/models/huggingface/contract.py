@@ -72,6 +72,7 @@ class Architecture:
       fills: from the fields to what a model fills; None for one that predicts next tokens.
       ignored: whether a tensor of some name follows from others, and may be there or not.
       prefix: of names, which checkpoints of the network without its head lack.
+      renamed: from the name that a tensor has in some older files to the one that `stored` knows.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Architecture:
     fills: Callable[[Mapping[str, Any]], Fills | None] = lambda fields: None
     ignored: Callable[[str, Any], bool] = lambda name, config: False
     prefix: str = ""
+    renamed: Callable[[str], str] = lambda name: name
 
     def abstract(self, config: Any) -> nnx.Module:
         """The network with shapes in place of arrays."""

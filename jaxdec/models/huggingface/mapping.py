@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdec.model import Params, from_nnx
 from jaxdec.models.huggingface.contract import Architecture, Path, Stored
-from jaxdec.models.huggingface.tensors import InMemory, Tensors
+from jaxdec.models.huggingface.tensors import InMemory, Renamed, Tensors
 
 Place = Callable[[Path, np.ndarray], jax.Array]
 FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -47,6 +47,7 @@ def from_tensors(
       ValueError: naming the file and the tensor, if one is missing, unknown or has another shape.
     """
     held = InMemory(tensors) if isinstance(tensors, Mapping) else tensors
+    held = Renamed(held, architecture.renamed)
     plan = _plan(architecture, config, held)
     _check(architecture, held, config, plan)
     params: list[Any] = [None] * len(plan.paths)

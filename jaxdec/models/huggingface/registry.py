@@ -7,7 +7,9 @@ from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
 
-FILES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3", "gpt2", "olmoe")
+FILES = (
+    "bert", "llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3", "gpt2", "olmoe", "xlnet",
+)  # fmt: skip
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 
 
@@ -43,3 +45,14 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
             return architecture
     types = sorted(kind for architecture in known for kind in architecture.model_types)
     raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")
+
+
+def table() -> str:
+    """The architectures in Markdown: what their files say of themselves."""
+    package = __name__.rpartition(".")[0]
+    lines = ["| file | `model_type` | what it reads |", "| --- | --- | --- |"]
+    for name, architecture in architectures().items():
+        said = str(importlib.import_module(f"{package}.{name}").__doc__).partition("\n")[0]
+        kinds = ", ".join(f"`{kind}`" for kind in architecture.model_types)
+        lines.append(f"| `{name}` | {kinds} | {said.rstrip('.')} |")
+    return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ Needs the `hf` extra.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as File
 from typing import Any, Protocol
 
@@ -64,6 +64,29 @@ class InMemory:
     def place(self, name: str) -> str:
         """Where it stands, for messages."""
         return f"tensor {name!r}"
+
+
+class Renamed:
+    """Tensors of older files by the names that they have today."""
+
+    def __init__(self, tensors: Tensors, today: Callable[[str], str]):
+        self._tensors, self._own = tensors, {today(name): name for name in tensors.names()}
+
+    def names(self) -> list[str]:
+        """All names."""
+        return list(self._own)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one tensor."""
+        return self._tensors.shape(self._own[name])
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """One tensor, or a part of it."""
+        return self._tensors.read(self._own[name], index)
+
+    def place(self, name: str) -> str:
+        """Where it stands, for messages."""
+        return self._tensors.place(self._own[name])
 
 
 class Folder:
