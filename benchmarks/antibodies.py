@@ -94,8 +94,8 @@ DOMAINS = (
         "EVQLVESGGGLVQPGGSLRLSCAASGRTFSYNPMGWFRQAPGKGRELVAAISRTGGSTYYPDSVEGRFTISRDNAKRMVYLQMNSLRAEDTAVYYCAAAGVRAEDGRVRTLPSEYTFWGQGTQVTVSS",
     ),
 )
-FORMS = ("begun", "first residues", "third loop", "middle")
-"""What is asked for: the rest of a domain from two fifths of it or from three residues, or a masked span of it."""
+FORMS = ("begun", "first loop", "third loop", "middle")
+"""What is asked for: the rest of a domain from two fifths of it or from the first loop on, or a masked span of it."""
 
 
 def words(domain: Domain, form: str) -> list[str]:
@@ -104,8 +104,8 @@ def words(domain: Domain, form: str) -> list[str]:
     size = len(residues)
     if form == "begun":
         return tags + residues[: 2 * size // 5]
-    if form == "first residues":
-        return tags + residues[:3]
+    if form == "first loop":
+        return tags + residues[:32]
     low, high = (0.81, 0.9) if form == "third loop" else (0.4, 0.55)
     low, high = round(low * size), round(high * size)
     return [*tags, *residues[:low], "[MASK]", *residues[high:], "[SEP]"]

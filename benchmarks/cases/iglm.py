@@ -29,7 +29,7 @@ from jaxdec.generation import Result
 from jaxdec.measuring.comparison import counts, identical, new_tokens
 
 TEMPERATURES = (0.0, 1.0)
-LONG = ("begun", "first residues")
+LONG = ("begun", "first loop")
 """Prompts that a whole domain follows, for the clock."""
 CLOCKS = ("seconds", "prefill_seconds", "compile_seconds", "tokens_per_second", "wall_ratio")
 
