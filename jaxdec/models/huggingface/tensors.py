@@ -80,6 +80,10 @@ class Renamed:
         """Of one tensor."""
         return self._tensors.shape(self._own[name])
 
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        return self._tensors.dtype(self._own[name])
+
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """One tensor, or a part of it."""
         return self._tensors.read(self._own[name], index)
