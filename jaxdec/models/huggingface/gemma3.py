@@ -1,5 +1,4 @@
-"""The text models of Gemma 3: norms before and after each branch, local layers with a window and a rotary base of
-their own."""
+"""The text models of Gemma 3: norms on both sides of each branch, local layers with a window and a base of their own."""
 
 import functools
 import math

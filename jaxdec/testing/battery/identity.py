@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import numpy as np
 
 from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
