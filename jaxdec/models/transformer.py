@@ -119,11 +119,13 @@ class Transformer(nnx.Module):
         """The residual stream before the first block, `[B, T, D]`."""
         config, x = self.config, inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
-            x = self.embed_tokens(x)
+            x = self.embed_tokens.embedding[...][
+                x
+            ]  # nnx.Embed's call has the type that it was built with
             if config.embedding_scale != 1.0:
                 x = x * jnp.asarray(config.embedding_scale, x.dtype)
         if config.positions == "learned":
-            x = x + self.embed_positions(inputs.positions)
+            x = x + self.embed_positions.embedding[...][inputs.positions]
         return x
 
     def head(self, hidden: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The text models of Gemma 3: norms on both sides of each branch, local layers with a window and a base of their own."""
+"""The text models of Gemma 3: norms on both sides of each branch, local layers with their own window and base."""
 
 import functools
 import math

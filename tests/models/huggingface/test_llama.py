@@ -382,7 +382,7 @@ def test_a_share_of_the_head_may_be_turned():
     ],
 )
 def test_unsupported_configurations(field, value):
-    with pytest.raises(ValueError, match="rotary|rope" if "rope" in field else field):
+    with pytest.raises(ValueError, match="rotary|rope|scaling" if "rope" in field else field):
         config_of({**HF, field: value})
 
 
