@@ -187,7 +187,7 @@ class MDLM(nnx.Module):
         """
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
-            x = self.vocab_embed(x)
+            x = self.vocab_embed.embedding[...][x]
         level = self.sigma_map().astype(x.dtype) if self.config.conditioning else None
         entries, states = [], [x]
         for i, block in enumerate(self.blocks):

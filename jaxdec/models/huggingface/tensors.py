@@ -90,7 +90,7 @@ class Renamed:
 
     def place(self, name: str) -> str:
         """Where it stands, for messages."""
-        return self._tensors.place(self._own[name])
+        return self._tensors.place(self._own.get(name, name))
 
 
 class Folder:
