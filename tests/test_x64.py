@@ -14,6 +14,7 @@ from jaxdec.generation import prepare_infill, result
 from jaxdec.model import from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.testing import oracles
+from jaxdec.testing.battery.cases import Letters
 
 V, WIDTH = 8, 8
 CONFIG = TransformerConfig(
@@ -25,6 +26,7 @@ VISIBLE = np.arange(24).reshape(2, 12) % 3 < 1
 EVERYTHING = dict(
     temperature=0.8, top_k=6, top_p=0.9, min_p=0.01, typical=0.95, epsilon=0.01, top_h=0.9,
     repetition_penalty=1.1, presence_penalty=0.1, frequency_penalty=0.1, eos=[7], stop=[[6, 6]],
+    stop_strings=["abba", "bb"], tokenizer=Letters(),
     logit_bias=np.zeros(V), banned=np.arange(V) == 0,
     min_new_tokens=3, forced_prefix=[2, -1, 4], top_log_probs=2,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxdec import checkpoints, text
 from jaxdec.model import from_nnx
-from jaxdec.models import Transformer
+from jaxdec.models import Transformer, huggingface
 from jaxdec.training.trainer import build
 from tests.cli.conftest import TINY
 
@@ -30,13 +30,13 @@ TAIL = ["--max-new-tokens", 12, "--json", "--seed", 1]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Checkpoints with a tokenizer of their own: causal, of gaps, and one whose vocabulary holds no bytes."""
+    """Checkpoints with a tokenizer of their own: a public one, one of gaps, and one whose vocabulary holds no bytes."""
     folder, made = tmp_path_factory.mktemp("vocabularies"), byte_level()
     size = made.get_vocab_size() + 3  # models have more tokens than their tokenizers
     config = dataclasses.replace(TINY, vocab_size=size)
     params = jax.tree.map(lambda x: 3 * x, build(config, seed=0)[1])
     end, mask = made.token_to_id("<|end|>"), made.token_to_id("<|mask|>")
-    checkpoints.save(folder / "causal", config, params, eos=[end])
+    huggingface.save(folder / "causal", params, config, "llama", eos=[end])
     fills = dict(fills="subsets", mask_token=mask)
     checkpoints.save(folder / "gaps", config, params, eos=[end], **fills)
     for name in ("causal", "gaps"):

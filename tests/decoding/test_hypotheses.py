@@ -16,6 +16,7 @@ from jaxdec.decoding import Status
 from jaxdec.model import Inputs
 from jaxdec.sampling import Purpose, key_at, row_keys
 from jaxdec.testing import oracles
+from jaxdec.testing.battery.cases import Letters
 from tests.decoding.moving import Beam, Resampled
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -232,6 +233,8 @@ def test_rows_that_move_take_everything_along(name):
         frequency_penalty=0.3,
         logit_bias=np.where(np.arange(VOCAB) == 0, -3.0, 0.0),
         eos=[0],
+        stop_strings=[["babab"], ["abbaab"]],
+        tokenizer=Letters(),
         hypotheses=beams,
     )
     keys = row_keys(KEY, 6, beams)
@@ -240,6 +243,7 @@ def test_rows_that_move_take_everything_along(name):
         state = state or decoding.init(moving, PARAMS, request)
         state, record = decoding.run(moving, PARAMS, state, KEY, steps, record)
     result = jaxdec.generation.result(state, record)
+    assert Status.STOP_SEQUENCE in result.status
     states, texts, totals = rows_by_hand(decoder, request, keys)
     columns = [
         np.asarray(x)
