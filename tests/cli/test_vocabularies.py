@@ -71,14 +71,15 @@ def test_prompts_and_texts_are_those_of_the_tokenizer(rows, tokenizer):
         assert any(token > 256 for token in row["tokens"])
     assert (first["prompt"], second["prompt"]) == ("def add", "é 素")
     stop = re.search(r"[!-~]{2}", first["text"])
-    (stopped,) = rows("--prompt", "def add", "--stop-string", stop[0])
+    stopped, _ = rows("--prompt", "def add", "--prompt", "é 素", "--stop-string", stop[0])
     assert stopped["text"] == first["text"][: stop.end()] and stopped["status"] == "STOP_SEQUENCE"
     assert stopped["tokens"] == first["tokens"][: len(stopped["tokens"])]
 
 
 def test_the_template_is_put_around_a_prompt(jaxdec, rows, tokenizer, folder):
-    (plain,) = rows("--prompt", "<|begin|>def add<|end|>")  # the tokenizer begins a text as well
-    (said,) = rows("--prompt", "def add", "--chat")
+    prompts = ["--prompt", "def add", "--prompt", "é 素"]
+    named = [w if w == "--prompt" else f"<|begin|>{w}<|end|>" for w in prompts]
+    plain, said = rows(*named)[0], rows(*prompts, "--chat")[0]
     assert said["prompt"] == "def add"
     ids = tokenizer.encode("<|begin|>def add<|end|>")[0].tolist()
     assert ids[0] == ids[1], (
@@ -86,8 +87,8 @@ def test_the_template_is_put_around_a_prompt(jaxdec, rows, tokenizer, folder):
     )
     assert said["tokens"] != plain["tokens"]
     shown = ["--method", "autoregressive", "--model", folder / "causal", "--max-new-tokens", 12]
-    code, out, _ = jaxdec("generate", "--prompt", "def add", "--chat", "--seed", 1, *shown)
-    assert code == 0 and out == f"def add\n\n{said['text']}\n"
+    code, out, _ = jaxdec("generate", *prompts, "--chat", "--seed", 1, "--no-stream", *shown)
+    assert code == 0 and out.startswith(f"def add\n\n{said['text']}\né 素\n\n")
 
 
 @pytest.mark.slow

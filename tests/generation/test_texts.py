@@ -53,7 +53,7 @@ def said(tokens):
 
 @pytest.fixture(scope="module")
 def free():
-    return new(generate())
+    return new(generate(stop_strings=["~"], tokenizer=Pieces()))  # which never comes
 
 
 def test_rows_end_at_the_token_that_completes_a_string(free):
@@ -106,11 +106,10 @@ def test_gaps_end_at_strings_by_rank():
     model, table = oracles.hash_oracle(len(PIECES), seed=3)
     decoder, params = jaxdec.autoregressive(model), {"target": table}
     tokens, visible = np.ones((2, 24), int), np.arange(24) < np.array([[4], [6]])
-    options = dict(rng=1, temperature=1.3)
-    free = jaxdec.infill(decoder, params, tokens, visible, **options)
-    strings = [["ab", "ba"], ["~"]]
-    held = jaxdec.infill(
-        decoder, params, tokens, visible, stop_strings=strings, tokenizer=Pieces(), **options
+    options = dict(rng=1, temperature=1.3, tokenizer=Pieces())
+    free, held = (
+        jaxdec.infill(decoder, params, tokens, visible, stop_strings=strings, **options)
+        for strings in (["~"], [["ab", "ba"], ["~"]])
     )
     row, short = np.asarray(free.tokens)[0], np.asarray(held.known).sum(1)
     ends = [n for n in range(4, 25) if find_stop(said(row[4:n]), [b"ab", b"ba"])]
