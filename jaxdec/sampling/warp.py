@@ -53,7 +53,8 @@ class Warp:
 
     A knob of None leaves its stage out of the compiled program; any other value is traced, either
     one for all rows or one per row `[B]`. Changing a value never compiles again. The `off` value of
-    a knob is an exact identity, so that rows with and without a stage can share a batch.
+    a knob is an exact identity, so that rows with and without a stage can share a batch. Sequences of
+    tokens are read as `validate` returns them.
 
     Attributes:
       temperature: T >= 0, logits / T; 1 = off. A row with T = 0 is greedy: all mass on the
