@@ -117,7 +117,6 @@ def test_the_rule_of_the_first_position_leaves_a_policy_as_it_is():
     policy = unmask.threshold(0.4)
     first = unmask.first_alone(policy)
     assert first.knobs == policy.knobs and first.names == policy.names
-    assert unmask.first_alone(unmask.left_to_right()).exactness is unmask.left_to_right().exactness
 
 
 def test_what_a_shifted_model_cannot_decode():
