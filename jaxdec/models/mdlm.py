@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
-from jaxdec.models.layers import Rotary, committed, linear
+from jaxdec.models.layers import Rotary, committed, linear, rows
 from pallas_kernels.span_attention import Keys, span_attention
 
 LEVEL_WIDTH = 256
@@ -187,7 +187,7 @@ class MDLM(nnx.Module):
         """
         x = inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
-            x = self.vocab_embed.embedding[...][x]
+            x = rows(self.vocab_embed, x)
         level = self.sigma_map().astype(x.dtype) if self.config.conditioning else None
         entries, states = [], [x]
         for i, block in enumerate(self.blocks):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Knob, Request
+from jaxdec.decoding import Knob, Request
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, Unmask
 from jaxdec.model import Params
@@ -36,12 +36,6 @@ class FirstAlone(Unmask):
     def value_dependent(self) -> bool:
         """As the policy."""
         return self.policy.value_dependent
-
-    @property
-    def exactness(self) -> Exactness:
-        """That of the policy where it stays what it is with one more position chosen; else heuristic."""
-        exact = self.policy.exactness
-        return exact if exact is Exactness.TOKEN_IDENTICAL else Exactness.HEURISTIC
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for a request or parameters that the policy cannot serve."""
@@ -91,7 +85,6 @@ def first_alone(policy: Unmask) -> FirstAlone:
     Args:
       policy: for all other positions, which are a group of their own to it.
 
-    Exactness: heuristic, but with a policy that is token-identical. Source: Fast-dLLM v2 2509.26328, with the
-    request's temperature for that position too.
+    Exactness: heuristic. Source: Fast-dLLM v2 2509.26328, with the request's temperature for that position too.
     """
     return FirstAlone(policy)

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdec.model import from_nnx, unshifted
+import jaxdec
+from jaxdec import catalogue, visibility
+from jaxdec.diffusion import refresh, schedules, unmask
+from jaxdec.model import Inputs, from_nnx, unshifted
 from jaxdec.models import huggingface
 from jaxdec.models.mdlm import MDLM, MDLMConfig
 from jaxdec.testing import check_model
@@ -181,6 +184,46 @@ def test_every_parameter_has_a_tensor_of_its_own(name):
     assert sum(x.size for x in tensors.values()) == sum(x.size for x in jax.tree.leaves(params))
     again = huggingface.from_tensors(architecture, tensors, config)
     jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_half_precision_stays_what_it_is(name):
+    """Weights, states and entries are bfloat16, logits float32."""
+    fields = small(PUBLISHED[name][0])
+    architecture = huggingface.of_fields(fields)
+    model, shapes = from_nnx(architecture.abstract(architecture.config(fields)), dtype="bfloat16")
+    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes)
+    places = jnp.arange(4)[None]
+    inputs = Inputs(places, places, *visibility.full(places))
+
+    def forward(params):
+        return model(params, inputs, model.init_cache(1, 8))
+
+    output = jax.eval_shape(forward, params)
+    assert output.logits.dtype == jnp.float32 and output.hidden.dtype == jnp.bfloat16
+    for leaf in jax.tree.leaves(output.entries.layers):
+        assert leaf.dtype == jnp.bfloat16
+
+
+def test_a_loaded_checkpoint_says_how_it_decodes(tmp_path):
+    """`jaxdec.load` gives all that the methods of the catalogue need."""
+    fields = small(FAST) | {"bd_size": 8}
+    kind = huggingface.named("fast_dllm")
+    config = kind.config(fields)
+    _, shapes = from_nnx(kind.abstract(config))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    huggingface.save(tmp_path / "fast", params, config, "fast_dllm", fields=fields)
+    held = jaxdec.load(tmp_path / "fast")
+    assert (held.fills, held.mask_token, held.block_size) == ("blocks", 19, 8)
+    parts = catalogue.Parts(held.model, block=held.block_size, causal=True, refresh="sub-block")
+    decoder = catalogue.METHODS["fast-dllm-v2"].make(parts)
+    assert decoder == jaxdec.denoise(
+        held.model,
+        schedule=schedules.blocks(2, within=8, from_start=True),
+        attention="causal",
+        refresh=refresh.sub_block(),
+        unmask=unmask.first_alone(unmask.threshold()),
+    )
 
 
 @pytest.mark.parametrize(
