@@ -37,8 +37,22 @@ SMOKE = (
 """Where the tests that run under a second interpreter as well begin: a minute, and some of everything."""
 
 
+DEAREST = (
+    "tests/conformance/",
+    "tests/diffusion/",
+    "tests/kernels/",
+    "tests/model/",
+    "tests/cache/",
+    "tests/test_x64.py",
+    "tests/test_readme.py",
+    "tests/test_docs.py",
+)
+"""Where the whole suite begins: what takes longest, lest one process is left with it at the end."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(DEAREST))
     for item in items:
         if item.nodeid.startswith(SMOKE):
             item.add_marker(pytest.mark.smoke)
