@@ -25,10 +25,9 @@ PROMPTS = (
 
 @pytest.mark.slow
 def test_a_first_difference_is_where_two_logits_are_close():
-    target, draft = (jaxdec.load(name, "bfloat16") for name in ("code-target", "code-draft"))
-    model = target.model
+    target = jaxdec.load("code-target", "bfloat16")
+    model, params = target.model, {"target": target.params}
     assert model.init_cache(1, 8).read(0).keys.dtype == jnp.bfloat16
-    params = {"target": target.params, "draft": draft.params}
     # A token is a byte.
     prompts = [prompt.encode()[: len(prompt) - cut] for prompt in PROMPTS for cut in CUTS]
     wide = max(map(len, prompts))
@@ -40,7 +39,7 @@ def test_a_first_difference_is_where_two_logits_are_close():
     score = jax.jit(lambda params, tokens: model(params, jaxdec.Inputs.causal(tokens)).logits)
     logits = score(target.params, plain.tokens)
     assert logits.dtype == jnp.float32
-    fast = jaxdec.speculative(model, drafter=drafters.model(draft.model, length=6))
+    fast = jaxdec.speculative(model, drafter=drafters.prompt_lookup(length=6))
     other = jaxdec.generate(fast, params, padded, **settings)
     gaps, differing = [], 0
     for row, length in enumerate(lengths):

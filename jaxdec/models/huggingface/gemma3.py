@@ -92,9 +92,7 @@ def config(fields: Mapping[str, Any]) -> TransformerConfig:
 def _rotary(held: Mapping[str, Any]) -> dict[str, Rotary]:
     """Frequencies of each type of layer."""
     width, nested = head_width(held), held.get("rope_parameters") or {}
-    if nested and not all(isinstance(nested.get(kind) or {}, Mapping) for kind in THETAS):
-        raise ValueError(f"rope_parameters {nested!r} is not supported: it should have dicts")
-    if nested and not {*nested} <= {*THETAS}:
+    if not {*nested} <= {*THETAS} or not all(isinstance(x or {}, Mapping) for x in nested.values()):
         raise ValueError(
             f"rope_parameters {nested!r} is not supported: it should have a dict for {FULL} and one for {SLIDING}"
         )

@@ -94,6 +94,7 @@ UNSUPPORTED = [
     ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
     ("gemma3", {"hidden_activation": "silu"}, "hidden_activation"),
     ("gemma3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_parameters"),
+    ("gemma3", {"rope_parameters": {tiny.FULL: 3}}, "rope_parameters .* should have a dict for"),
     ("gpt2", {"activation_function": "relu"}, "activation_function 'relu'"),
     ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
