@@ -200,7 +200,8 @@ CASE = Case(
         "of tokens equal to those of plain decoding in transformers. *assisted* and *static cache* have the settings "
         "that transformers proposes; *prompt lookup* copies up to 8 tokens on both sides; *draft model* drafts 4 a "
         "step. *peak GB*: of a process of its own that loads the weights and decodes, by the small model where there "
-        "is one; *beside imports*: without what the packages take before anything is loaded. transformers uses as many threads as there are cores."
+        "is one; *beside imports*: without what the packages take before anything is loaded. transformers uses as many "
+        "threads as there are cores."
     ),
     labels=("weights", "side", "method"),
     run=run,
