@@ -1,5 +1,7 @@
 """The comparison with transformers, run as a user runs it, on tiny checkpoints."""
 
+import importlib.util
+
 import jax
 import pytest
 
@@ -10,7 +12,9 @@ from tests.benchmarks.test_benchmarks import pair
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    without = lambda name, *package: None if name == "torch" else found(name, *package)
+    monkeypatch.setattr(importlib.util, "find_spec", without)
     assert main(["run", "peers", "--quick", *pair(tmp_path)]) == 2
     assert capsys.readouterr().err == "error: the case peers needs torch (extra parity)\n"
 
