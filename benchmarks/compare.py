@@ -17,6 +17,7 @@ CLOCKS = frozenset(
         "end_to_end_ratio",
         "overhead",
         "memory",
+        "memory_beside_imports",
         "memory_of_imports",
         "predicted_ratio",
         "step_share",

@@ -156,7 +156,8 @@ class Theirs:
                 mask = torch.ones_like(row)
                 written = self.target.generate(row, attention_mask=mask, **options)
                 found.append(written[0, row.shape[1] :].numpy())
-            self.forwards[name] = self._count
+            if tokens is None:
+                self.forwards[name] = self._count
             return found
 
         return Method(f"{THEIRS}: {name}" + (" first" if tokens else ""), work)

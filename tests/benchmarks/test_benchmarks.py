@@ -157,6 +157,14 @@ def test_step_overhead_is_step_over_forward(results):
         assert row["bar"] == 1.15
 
 
+def test_parts_of_a_step_beside_the_step(results):
+    rows = results["step_parts"]["rows"]
+    assert {row["weights"] for row in rows} >= {"t", "tiny"}
+    for row in rows:
+        assert row["step_seconds"] > 0 and row["step_share"] > 0
+        assert row["part"] != "plain step" or row["step_share"] == 1
+
+
 def test_host_overhead_is_a_call_less_a_bare_forward(results):
     rows = results["host_overhead"]["rows"]
     assert [(row["batch"], row["temperature"]) for row in rows] == [
