@@ -24,13 +24,13 @@ def load(name: str) -> Checkpoint:
     return checkpoint
 
 
-def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
-    """Loads a checkpoint of a model of bytes, or of heads on one.
+def load_draft(name: str, target: Checkpoint | None = None) -> Checkpoint | HeadsCheckpoint:
+    """Loads a checkpoint of a model of bytes, or of heads on one, such as the target.
 
     Raises:
       ValueError: as `load`.
     """
-    checkpoint = checkpoints.load_any(_named(name))
+    checkpoint = checkpoints.load_any(_named(name), target)
     _check_bytes(name, checkpoint.model.vocab_size)
     return checkpoint
 

@@ -9,6 +9,7 @@ from jaxdec.model.next_token import next_token
 from jaxdec.model.nnx import from_nnx, heads_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
 from jaxdec.model.recomputed import recomputed
+from jaxdec.model.tapped import tapped
 from jaxdec.model.two_stream import two_stream
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "prompt_inputs",
     "recomputed",
     "score",
+    "tapped",
     "two_stream",
 ]

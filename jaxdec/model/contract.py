@@ -54,7 +54,8 @@ class Inputs:
       query_spans: int32 `[B, T, 2]`, the span of each token as a query.
       key_spans: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
       queries: what is asked instead of the token after each new token; None for causal models.
-      features: `[B, T, D]`, a target's hidden states that go with the tokens, for drafters that read those; else None.
+      features: `[B, T, D]`, what a drafter's network reads of a target's hidden states beside the tokens
+        (`Model.features`), or in their place; else None.
     """
 
     tokens: jax.Array
@@ -127,6 +128,10 @@ class Model:
       mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
         predicts the token at the place of each row. None for other models.
       whole_rows: whether each query costs the forward of a whole row (`masked_rows`), and tokens cost nothing.
+      taps: for a network that drafts from a target's hidden states, after which of its layers (0 is the embedding);
+        none for the last hidden states.
+      fuse: for such a network, `(params, states [B, T, W]) -> features [B, T, D]`; None where it reads the states
+        themselves.
 
     Raises:
       ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
@@ -141,6 +146,8 @@ class Model:
     causal: bool = True
     mask_token: int | None = None
     whole_rows: bool = False
+    taps: tuple[int, ...] = ()
+    fuse: Callable[..., jax.Array] | None = None
 
     def __post_init__(self):
         try:
@@ -182,6 +189,23 @@ class Model:
             if inputs.queries is not None:
                 inputs = dataclasses.replace(inputs, queries=within(inputs.queries))
         return self.forward(params, inputs, cache)
+
+    def features(self, params: Params, output: Output) -> jax.Array:
+        """What a drafter's network reads of a target's output: `Inputs.features`.
+
+            fuse([h_1; ...; h_n]),   h_i the hidden states after the i-th tapped layer
+
+        Args:
+          params: of the drafter's network.
+          output: of a target whose last layer states are those of the taps (`tapped`).
+
+        Returns:
+          `[B, T, D]`.
+        """
+        states = output.hidden
+        if self.taps:
+            states = jnp.concatenate(output.layer_states[-len(self.taps) :], axis=-1)
+        return states if self.fuse is None else self.fuse(params, states)
 
     def scored_rows(self, tokens: Any, queries: Any, size: Any) -> Any:
         """Positions that a forward computes for each row, integers or int32 `[B]` as the arguments are.

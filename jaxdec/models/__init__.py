@@ -1,13 +1,19 @@
 """Networks that meet the model contract."""
 
 from jaxdec.models.config import LayerKind, TransformerConfig
+from jaxdec.models.dflash import DFlash, DFlashConfig
 from jaxdec.models.eagle import Eagle
+from jaxdec.models.eagle3 import Eagle3, Eagle3Config
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.transformer import Transformer
 
 __all__ = [
+    "DFlash",
+    "DFlashConfig",
     "Eagle",
+    "Eagle3",
+    "Eagle3Config",
     "HeadsConfig",
     "Hydra",
     "LayerKind",
