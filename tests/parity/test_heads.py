@@ -3,6 +3,7 @@
 The twins read the very tensors that a folder holds; nothing of this package is in them.
 """
 
+import functools
 import json
 
 import jax
@@ -22,6 +23,7 @@ from jaxdec.speculative import explain
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 V, D, HEADS, KV, WIDTH, INNER, LAYERS, THETA, EPSILON = 23, 16, 4, 2, 6, 20, 9, 1000.0, 1e-5
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -48,6 +50,7 @@ SIZES = {
     "hidden_act": "silu",
 }
 PROMPT = [[3, 1, 4, 1, 5, 9, 2]]
+WHOLE = 16
 
 
 def random_arrays(shapes, seed):
@@ -77,10 +80,9 @@ def write(folder, arrays, fields):
 
 @pytest.fixture(scope="module")
 def target():
-    model, params = from_nnx(Transformer(CONFIG, rngs=nnx.Rngs(0)))
-    leaves, tree = jax.tree.flatten(params)
+    model, shapes = from_nnx(nnx.eval_shape(lambda: Transformer(CONFIG, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(7)
-    params = tree.unflatten([x + 0.3 * rng.standard_normal(x.shape).astype("f") for x in leaves])
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype), shapes)
     return Checkpoint("target", model, params, CONFIG, {})
 
 
@@ -181,11 +183,18 @@ class TorchDFlash:
         return norm(x, w["norm.weight"]) @ self.head
 
 
+@functools.cache
+def scoring(taps):
+    model = from_nnx(nnx.eval_shape(lambda: Transformer(CONFIG, rngs=nnx.Rngs(0))))[0]
+    return jax.jit(tapped(model, taps).forward)
+
+
 def states_of(target, taps, tokens):
     """Tapped states `[T, taps x D]`: what enters layer n, for a tap of n."""
-    model = tapped(target.model, taps)
-    output = jax.jit(model.forward)(target.params, Inputs.causal(jnp.asarray([tokens])))
-    return np.concatenate([np.asarray(state[0]) for state in output.layer_states], -1)
+    padded = jnp.asarray([[*tokens, *[0] * (WHOLE - len(tokens))]])
+    output = scoring(taps)(target.params, Inputs.causal(padded))
+    states = [np.asarray(state[0, : len(tokens)]) for state in output.layer_states]
+    return np.concatenate(states, -1)
 
 
 def steps(target, drafter, params):
@@ -219,9 +228,14 @@ def test_eagle3(tmp_path, target):
     tokens = PROMPT[0]
     states = states_of(target, held.config.taps, tokens)
     x, logits = twin(torch.tensor(tokens[1:]), twin.fused(states[:-1]))
-    features = held.model.fuse(held.params, jnp.asarray(states[None, :-1]))
-    inputs = Inputs.causal(jnp.asarray([tokens[1:]]), 1, features=features)
-    output = jax.jit(held.model.forward)(held.params, inputs)
+
+    @jax.jit
+    def read(params, states):
+        features = held.model.fuse(params, states[None])
+        inputs = Inputs.causal(jnp.asarray([tokens[1:]]), 1, features=features)
+        return held.model(params, inputs, None)
+
+    output = read(held.params, states[:-1])
     np.testing.assert_allclose(output.hidden[0], x.numpy(), **CLOSE)
     np.testing.assert_allclose(output.logits[0], logits.numpy(), **CLOSE)
 
@@ -255,20 +269,20 @@ def test_dflash(tmp_path, target):
         logits[:, V - 1] = float("-inf")
         assert drafts == logits[1:].argmax(-1).tolist()
 
-    features = held.model.fuse(held.params, jnp.asarray(states[None]))
-    context = Inputs.causal(jnp.asarray([text[:-1]]), features=features)
     places = jnp.arange(len(text) - 1, len(text) + 5, dtype=jnp.int32)[None]
     spans = jaxdec.visibility.block_causal(jnp.full_like(places, len(text)))
 
     @jax.jit
-    def logits_of(params):
+    def logits_of(params, states):
+        features = held.model.fuse(params, states[None])
+        context = Inputs.causal(jnp.asarray([text[:-1]]), features=features)
         entries = held.model(params, context, None).entries
         cache = held.model.init_cache(1, 64)
         index = jnp.arange(len(text) - 1, dtype=jnp.int32)[None]
         cache = cache.commit(entries, index, jnp.array([len(text) - 1]), context.key_spans)
         return held.model(params, Inputs(jnp.asarray([block]), places, *spans), cache).logits[0]
 
-    mine, theirs = np.asarray(logits_of(held.params)), logits.numpy()
+    mine, theirs = np.asarray(logits_of(held.params, states)), logits.numpy()
     np.testing.assert_allclose(mine[:, : V - 1], theirs[:, : V - 1], **CLOSE)
 
 
