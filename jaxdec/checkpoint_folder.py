@@ -58,7 +58,13 @@ def read(name: str | Path) -> tuple[Path, Any]:
 
 def is_public(held: Mapping[str, Any]) -> bool:
     """Whether a configuration is one of Hugging Face files."""
-    return "model" not in held and bool({"model_type", "architectures"} & {*held})
+    named = bool({"model_type", "architectures"} & {*held})
+    return "model" not in held and (named or is_public_heads(held))
+
+
+def is_public_heads(held: Mapping[str, Any]) -> bool:
+    """Whether it is that of draft heads in Hugging Face files."""
+    return "model" not in held and huggingface.heads_of_fields(held) is not None
 
 
 def damaged(name: str | Path, reason: str) -> ValueError:

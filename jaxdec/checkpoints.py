@@ -76,12 +76,14 @@ class HeadsCheckpoint:
 
     Attributes:
       name: the folder's name.
-      kind: `"medusa"`, `"hydra"` or `"eagle"`.
-      heads: what `jaxdec.drafters` take: `Heads`, or for EAGLE a `Model` that reads features.
-      params: float32 parameters, a nested dict.
+      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"` or `"dflash"`.
+      heads: what `jaxdec.drafters` take: `Heads`, or for the last three a `Model` that reads features.
+      params: parameters, a nested dict; float32 for this package's own. What public ones share with their target are
+        the target's arrays.
       config: sizes.
-      target: name of the checkpoint that they draft for.
+      target: name of the checkpoint that they draft for, as far as it is known.
       facts: what is known of the training run.
+      block_size: rows of the block that DFlash was trained on, else None.
     """
 
     name: str
@@ -91,6 +93,12 @@ class HeadsCheckpoint:
     config: HeadsConfig | TransformerConfig
     target: str
     facts: dict[str, Any]
+    block_size: int | None = None
+
+    @property
+    def reads(self) -> int:
+        """Width of the target's hidden states."""
+        return getattr(self.config, "reads", self.config.width)
 
     @property
     def model(self) -> Heads | Model:
@@ -107,16 +115,19 @@ def _size(params: Params) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def load_any(name: str | Path) -> Checkpoint | HeadsCheckpoint:
+def load_any(name: str | Path, target: Checkpoint | None = None) -> Checkpoint | HeadsCheckpoint:
     """Loads a checkpoint of either kind.
 
     Args:
       name: a shipped checkpoint's name, or the path of a folder.
+      target: of public draft heads; see `load_heads`.
 
     Raises:
       ValueError: if there is no such checkpoint, or it is damaged.
     """
-    return load_heads(name) if "heads" in checkpoint_folder.read(name)[1] else load(name)
+    held = checkpoint_folder.read(name)[1]
+    heads = "heads" in held or checkpoint_folder.is_public_heads(held)
+    return load_heads(name, target) if heads else load(name)
 
 
 def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpoint:
@@ -193,16 +204,30 @@ def _tokenizer(path: Path) -> Tokenizer | None:
         return text.unreadable(str(error))
 
 
-def load_heads(name: str | Path) -> HeadsCheckpoint:
+def load_heads(
+    name: str | Path,
+    target: Checkpoint | None = None,
+    dtype: jax.typing.DTypeLike | None = None,
+) -> HeadsCheckpoint:
     """Loads the checkpoint of draft heads.
 
+        target = jaxdec.load("Llama-3.1-8B-Instruct")
+        draft = checkpoints.load_heads("EAGLE3-LLaMA3.1-Instruct-8B", target)
+
     Args:
-      name: a shipped checkpoint's name, or the path of a folder.
+      name: a shipped checkpoint's name; the path of a folder, of this package's own or, for EAGLE-3, Medusa and DFlash,
+        as they are published in safetensors files; or a hub's `owner/name`.
+      target: the model that public heads draft for. EAGLE-3 and DFlash need it, for they leave to it which of its
+        layers they read, the embedding and (DFlash) the output matrix: its arrays are shared, not copied.
+      dtype: of parameters and caches; for public ones the target's if not given, float32 for all others.
 
     Raises:
-      ValueError: if there is no such checkpoint, it is damaged, or it holds a model.
+      ValueError: if there is no such checkpoint, it is damaged, it holds a model, or the target does not fit or is
+        missing.
     """
     path, held = checkpoint_folder.read(name)
+    if checkpoint_folder.is_public_heads(held):
+        return _load_public_heads(path, target, dtype)
     if "heads" not in held:
         raise ValueError(f"checkpoint {str(name)!r} holds a model, not draft heads")
     kind = held["heads"]
@@ -211,8 +236,28 @@ def load_heads(name: str | Path) -> HeadsCheckpoint:
     )
     heads, shapes = build_heads(kind, config, abstract=True)
     params = _restore(name, path, shapes, held["dtype"])
-    target, facts = held["target"], held["facts"]
-    return HeadsCheckpoint(path.name, kind, heads, params, config, target, facts)
+    if dtype is not None:
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
+    return HeadsCheckpoint(path.name, kind, heads, params, config, held["target"], held["facts"])
+
+
+def _load_public_heads(
+    path: Path, target: Checkpoint | None, dtype: jax.typing.DTypeLike | None
+) -> HeadsCheckpoint:
+    """Loads a folder of Hugging Face files."""
+    lent = None if target is None else (target.config, target.params)
+    loaded = huggingface.load_heads(path, lent, dtype)
+    named = str(loaded.fields.get("base_model_name_or_path", ""))
+    return HeadsCheckpoint(
+        path.name,
+        loaded.architecture,
+        loaded.heads,
+        loaded.params,
+        loaded.config,
+        named if target is None else target.name,
+        {"config": loaded.fields},
+        getattr(loaded.config, "block", None),
+    )
 
 
 def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Params:

@@ -1,5 +1,6 @@
 """Everything runs where JAX has 64-bit types, on the same types and with the same tokens."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,16 @@ import jaxdec
 from jaxdec import any_subset, catalogue, decoding, diffusion
 from jaxdec.generation import prepare_infill, result
 from jaxdec.model import from_nnx
-from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
+from jaxdec.models import (
+    DFlash,
+    DFlashConfig,
+    Eagle3,
+    Eagle3Config,
+    HeadsConfig,
+    Transformer,
+    TransformerConfig,
+    build_heads,
+)
 from jaxdec.testing import oracles
 from jaxdec.testing.battery.cases import Letters
 
@@ -42,9 +52,17 @@ def target():
 def draft(kind):
     """A draft model or heads, by the name of the checkpoint that drafts in practice, and parameters."""
     for heads in ("medusa", "hydra", "eagle"):
-        if heads in kind:
+        if kind == f"code-{heads}":
             return build_heads(heads, CONFIG if heads == "eagle" else HeadsConfig(V, WIDTH, 3))
     model, params = target()
+    sizes = dataclasses.asdict(CONFIG)
+    if kind == "eagle3":
+        config = Eagle3Config(**{**sizes, "layers": 1}, taps=(0, 1), draft_vocab_size=4)
+        return from_nnx(Eagle3(config, rngs=nnx.Rngs(0)))
+    if kind == "dflash":
+        config = DFlashConfig(**sizes, taps=(0, 1))
+        filler, params = from_nnx(DFlash(config, rngs=nnx.Rngs(0)))
+        return diffusion.canvas_model(filler, V - 1), params
     if "infill" in kind:
         return any_subset.two_stream(model, V - 1), params
     return diffusion.canvas_model(model, V - 1) if "block" in kind else model, params
@@ -61,8 +79,8 @@ def case(name):
         model = diffusion.canvas_model(model, V - 1)
     params = {"target": params}
     drafter = None
-    if method.draft:
-        drafter, params["draft"] = draft(method.draft)
+    if method.draft or method.heads:
+        drafter, params["draft"] = draft(method.draft or method.heads)
     # `diffuspec` drafts with a block of its model.
     canvas = dict(refresh=refresh, causal=refresh in ("block", "sub-block")) if refresh else {}
     block = 8 if refresh or method.draft == "code-block" else None

@@ -1,5 +1,6 @@
 """Decoders by the names of their methods, from checkpoints."""
 
+import functools
 from collections.abc import Callable
 
 from jaxdec import checkpoints
@@ -18,7 +19,7 @@ def assemble(
     nodes: int | None = None,
     block: int | None = None,
     refresh: str | None = None,
-    load: Callable[[str], Checkpoint | HeadsCheckpoint] = checkpoints.load_any,
+    load: Callable[[str], Checkpoint | HeadsCheckpoint] | None = None,
 ) -> tuple[Decoder, dict[str, Params]]:
     """The decoder of a method of any kind, and the parameters of its parts by name.
 
@@ -30,7 +31,7 @@ def assemble(
       nodes: see `Parts`.
       block: of a canvas, see `Parts`; the largest that the target was trained on if not given.
       refresh: of a canvas, see `Parts`; `"block"` for a target of blocks and `"none"` for others if not given.
-      load: loads a checkpoint by name.
+      load: loads a checkpoint by name; `checkpoints.load_any` for this target if not given.
 
     Returns:
       `(decoder, params)`, with params a mapping of `"target"` and, where a checkpoint drafts, `"draft"`.
@@ -45,14 +46,16 @@ def assemble(
         raise ValueError(
             f"method {method.name!r} decodes no canvas: it takes no block and no refresh rule"
         )
-    elif not method.draft:
+    elif not (method.draft or method.heads):
         parts = Parts(target.model, length=length, nodes=nodes)
     else:
+        if load is None:
+            load = functools.partial(checkpoints.load_any, target=target)
         drafter = _drafter(method, target, draft, load)
         params["draft"] = drafter.params
         size = getattr(drafter, "block_size", None)
         parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=size)
-    if draft is not None and not method.draft:
+    if draft is not None and not (method.draft or method.heads):
         raise ValueError(
             f"method {method.name!r} drafts without a checkpoint, so it takes no draft {draft!r}"
         )
@@ -65,11 +68,20 @@ def _drafter(
     draft: str | None,
     load: Callable[[str], Checkpoint | HeadsCheckpoint],
 ) -> Checkpoint | HeadsCheckpoint:
-    drafter = load(method.draft if draft is None else draft)
-    if isinstance(drafter, HeadsCheckpoint) and drafter.config.width != target.config.width:
+    if draft is None and not method.draft:
         raise ValueError(
-            f"{drafter.name!r} reads hidden states of width {drafter.config.width}, target {target.name!r} "
+            f"method {method.name!r} drafts with {method.heads} heads, and none are shipped: name some as the draft"
+        )
+    drafter = load(method.draft if draft is None else draft)
+    if isinstance(drafter, HeadsCheckpoint) and drafter.reads != target.config.width:
+        raise ValueError(
+            f"{drafter.name!r} reads hidden states of width {drafter.reads}, target {target.name!r} "
             f"has {target.config.width}"
+        )
+    if method.heads and getattr(drafter, "kind", None) != method.heads:
+        kind = getattr(drafter, "kind", "a model")
+        raise ValueError(
+            f"method {method.name!r} drafts with {method.heads} heads, {drafter.name!r} holds {kind}"
         )
     return drafter
 

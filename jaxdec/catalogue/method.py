@@ -52,6 +52,8 @@ class Method:
       tests: the test file that proves the promise, relative to the repository.
       benchmark: the name of its benchmark case, empty if it has none.
       draft: the checkpoint that drafts unless another is named; empty if none does.
+      heads: the kind of draft heads that it drafts with (`HeadsCheckpoint.kind`), of which none are shipped: they must
+        be named. Empty for all others.
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
       sample: builds what the battery tests; the method itself, of `Parts.small`, if not given.
@@ -66,6 +68,7 @@ class Method:
     tests: str
     benchmark: str
     draft: str = ""
+    heads: str = ""
     infills: bool = False
     denoises: bool = False
     sample: Sample | None = None

@@ -74,8 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {path.absolute().parent} to write {path.name} to")
     figure = None if arguments.chart is None else _figure(arguments.chart, len(chosen))
-    load = functools.cache(loading.load_draft)
     target = loading.load(arguments.target)
+    load = functools.cache(functools.partial(loading.load_draft, target=target))
     drafts = {method.name: chosen_draft(method, arguments.draft, load) for method in chosen}
     if arguments.draft is not None and arguments.draft not in drafts.values():
         raise ValueError(
@@ -186,6 +186,8 @@ def chosen_draft(
 ) -> str | None:
     """The checkpoint that drafts for a method: the named one if it is of the kind of the method's own."""
     own = method.draft
+    if method.heads and named is not None:
+        return named if getattr(load(named), "kind", None) == method.heads else None
     if not own or named is None:
         return own or None
     kinds = [

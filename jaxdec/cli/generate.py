@@ -1,6 +1,7 @@
 """Continues prompts with any method; text is written as it is made."""
 
 import argparse
+import functools
 import json
 from typing import Any
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         draft=arguments.draft,
         length=arguments.draft_length,
         nodes=arguments.nodes,
-        load=loading.load_draft,
+        load=functools.partial(loading.load_draft, target=target),
     )
     request = jaxdec.prepare(
         decoder,

@@ -24,13 +24,13 @@ def load(name: str) -> Checkpoint:
     return checkpoints.load(_named(name))
 
 
-def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
-    """Loads a checkpoint of a model, or of heads on one.
+def load_draft(name: str, target: Checkpoint | None = None) -> Checkpoint | HeadsCheckpoint:
+    """Loads a checkpoint of a model, or of heads on one, such as the target.
 
     Raises:
       ValueError: as `load`.
     """
-    return checkpoints.load_any(_named(name))
+    return checkpoints.load_any(_named(name), target)
 
 
 def _named(name: str) -> Path:

@@ -10,6 +10,7 @@ from jaxdec.model.nnx import from_nnx, heads_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
 from jaxdec.model.recomputed import recomputed
 from jaxdec.model.shifted import shifted, unshifted
+from jaxdec.model.tapped import tapped
 from jaxdec.model.two_stream import two_stream
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "recomputed",
     "score",
     "shifted",
+    "tapped",
     "two_stream",
     "unshifted",
 ]

@@ -55,7 +55,8 @@ class Inputs:
       key_spans: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
       queries: what is asked instead of the token after each new token; None for causal models. A network under
         `two_stream` finds them as its last Q new tokens too.
-      features: `[B, T, D]`, a target's hidden states that go with the tokens, for drafters that read those; else None.
+      features: `[B, T, D]`, what a drafter's network reads of a target's hidden states beside the tokens
+        (`Model.features`), or in their place; else None.
       before: int32 `[B, T]`, the new token at the position before that of each, by its index; -1 where it is not among
         them. Models that read the row before (`Model.reads_before`) need it unless the tokens stand in order: None
         says that it is the one before, where positions are consecutive.
@@ -134,6 +135,10 @@ class Model:
       whole_rows: whether each query costs the forward of a whole row (`masked_rows`), and tokens cost nothing.
       reads_before: whether the law at a place is read off the row at the position before it (`shifted`), which then has
         to be among the new tokens; laws without it are NaN.
+      taps: for a network that drafts from a target's hidden states, after which of its layers (0 is the embedding);
+        none for the last hidden states.
+      fuse: for such a network, `(params, states [B, T, W]) -> features [B, T, D]`; None where it reads the states
+        themselves.
 
     Raises:
       ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
@@ -149,6 +154,8 @@ class Model:
     mask_token: int | None = None
     whole_rows: bool = False
     reads_before: bool = False
+    taps: tuple[int, ...] = ()
+    fuse: Callable[..., jax.Array] | None = None
 
     def __post_init__(self):
         try:
@@ -190,6 +197,23 @@ class Model:
             if inputs.queries is not None:
                 inputs = dataclasses.replace(inputs, queries=within(inputs.queries))
         return self.forward(params, inputs, cache)
+
+    def features(self, params: Params, output: Output) -> jax.Array:
+        """What a drafter's network reads of a target's output: `Inputs.features`.
+
+            fuse([h_1; ...; h_n]),   h_i the hidden states after the i-th tapped layer
+
+        Args:
+          params: of the drafter's network.
+          output: of a target whose last layer states are those of the taps (`tapped`).
+
+        Returns:
+          `[B, T, D]`.
+        """
+        states = output.hidden
+        if self.taps:
+            states = jnp.concatenate(output.layer_states[-len(self.taps) :], axis=-1)
+        return states if self.fuse is None else self.fuse(params, states)
 
     def scored_rows(self, tokens: Any, queries: Any, size: Any) -> Any:
         """Positions that a forward computes for each row, integers or int32 `[B]` as the arguments are.

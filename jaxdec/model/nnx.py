@@ -25,10 +25,12 @@ class _Call:
     Attributes:
       graphdef: of the module.
       identity: what it compares by.
+      method: of the module, by name.
     """
 
     graphdef: "nnx.GraphDef" = dataclasses.field(compare=False)
     identity: Any
+    method: str = "__call__"
 
     @classmethod
     def of(cls, module: Any, **more: Any) -> tuple[Self, Params]:
@@ -43,7 +45,7 @@ class _Call:
     def __call__(self, params: Params, *arguments: Any, **named: Any) -> Any:
         from flax import nnx
 
-        return nnx.merge(self.graphdef, params)(*arguments, **named)
+        return getattr(nnx.merge(self.graphdef, params), self.method)(*arguments, **named)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,8 @@ def from_nnx(
     Args:
       module: an `nnx.Module`, callable as `module(inputs, cache) -> Output` (with `layer_states=` if they are asked
         for). Its hashable `config` has `vocab_size` and may have `max_length`, and it has a static method
-        `init_cache(config, batch, capacity)`; the following stand in for what it lacks.
+        `init_cache(config, batch, capacity)`; the following stand in for what it lacks. One that drafts from a target's
+        states may have `taps` in its `config`, and a method `fuse` (see `Model`).
       layer_states: layers whose hidden states the output carries.
       eos: tokens that end a sequence.
       vocab_size: V.
@@ -145,5 +148,7 @@ def from_nnx(
         vocab_size=vocab_size,  # type: ignore[arg-type]
         max_length=max_length,
         eos=eos,  # type: ignore[arg-type]
+        taps=tuple(getattr(config, "taps", ())),
+        fuse=_Call.of(module, method="fuse")[0] if hasattr(module, "fuse") else None,
     )
     return model, params

@@ -2,7 +2,9 @@
 
 from jaxdec.models.bert import Bert, BertConfig
 from jaxdec.models.config import LayerKind, TransformerConfig
+from jaxdec.models.dflash import DFlash, DFlashConfig
 from jaxdec.models.eagle import Eagle
+from jaxdec.models.eagle3 import Eagle3, Eagle3Config
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.transformer import Transformer
@@ -11,7 +13,11 @@ from jaxdec.models.xlnet import XLNet, XLNetConfig
 __all__ = [
     "Bert",
     "BertConfig",
+    "DFlash",
+    "DFlashConfig",
     "Eagle",
+    "Eagle3",
+    "Eagle3Config",
     "HeadsConfig",
     "Hydra",
     "LayerKind",

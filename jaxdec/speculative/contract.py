@@ -170,6 +170,8 @@ class Drafter(Part, abc.ABC):
       query_count: R, queries that it sends along with the target's forward.
       target_drawn: leading drafts that are the target's own draws (`DraftTree.target_logits`).
       independent: whether siblings are independent draws from one law, as those of several chains are.
+      taps: layers of the target whose hidden states it reads, 0 for the embedding; they are the last of the layer
+        states of `Output`.
     """
 
     depth: int
@@ -205,6 +207,11 @@ class Drafter(Part, abc.ABC):
     def target_drawn(self) -> int:
         """See above."""
         return 0
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """None unless a subclass says otherwise."""
+        return ()
 
     @property
     def independent(self) -> bool:

@@ -22,7 +22,7 @@ from jaxdec.decoding import (
     read_prompts,
     target_params,
 )
-from jaxdec.model import Heads, Inputs, Model, Output, Params, score
+from jaxdec.model import Heads, Inputs, Model, Output, Params, score, tapped
 from jaxdec.sampling import History, Purpose, TopTokens, key_at, top_tokens
 from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
@@ -305,7 +305,8 @@ def speculative(
     Raises:
       ValueError: if a part is none (a draft model is no drafter: `drafters.model(draft)` is); if the
         verifier judges only chains, or there is no bonus, and the drafter proposes trees; if the verifier needs
-        siblings that were drawn independently, and the drafter's were not; or if both have a knob of one name.
+        siblings that were drawn independently, and the drafter's were not; if both have a knob of one name; or if the
+        drafter reads states of layers that the target has not.
 
     Exactness: the verifier's; token-identical to `autoregressive` with the same key for the default.
     Source: Leviathan et al. (2211.17192) and Chen et al. (2302.01318) for chains; here drafter, tree and law of
@@ -325,7 +326,7 @@ def speculative(
         )
     if not bonus and drafter.nodes != drafter.depth:
         raise ValueError(f"a tree of {drafter.nodes} nodes cannot be decoded without the bonus")
-    return Speculative(model, drafter, verifier, bonus)
+    return Speculative(tapped(model, drafter.taps), drafter, verifier, bonus)
 
 
 def _check_parts(model: Model, drafter: Drafter, verifier: Verifier) -> None:

@@ -50,14 +50,69 @@ class _Featured:
     """A forward whose law is that of an oracle, shifted by the features: those predicted are laws as well."""
 
     model: Model
+    never: int | None
 
     def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
         output = self.model.forward(params, inputs, cache)
         assert inputs.features is not None
-        logits = 0.8 * output.logits + 0.2 * jnp.maximum(inputs.features, -20.0)
-        return dataclasses.replace(output, logits=logits, hidden=logits)
+        hidden = 0.8 * output.logits + 0.2 * jnp.maximum(inputs.features, -20.0)
+        logits = hidden
+        if self.never is not None:
+            logits = jnp.where(jnp.arange(logits.shape[-1]) == self.never, -jnp.inf, logits)
+        return dataclasses.replace(output, logits=logits, hidden=hidden)
 
 
-def featured(model: Model) -> Model:
-    """An oracle as the draft layer of EAGLE: it reads the target's states beside the tokens."""
-    return dataclasses.replace(model, forward=_Featured(model))
+@dataclasses.dataclass(frozen=True)
+class _Fuse:
+    """A mean of the states of several layers, the earlier ones weighing more."""
+
+    taps: int
+
+    def __call__(self, params: Params, states: jax.Array) -> jax.Array:
+        weights = 1.0 / np.arange(1, self.taps + 1)
+        each = jnp.split(jnp.maximum(states, -20.0), self.taps, axis=-1)
+        mixed = [float(w) * state for w, state in zip(weights / weights.sum(), each, strict=True)]
+        return jnp.stack(mixed).sum(0)
+
+
+def featured(model: Model, *, taps: tuple[int, ...] = (), never: int | None = None) -> Model:
+    """An oracle as the draft layer of EAGLE: it reads the target's states beside the tokens.
+
+    Args:
+      model: an oracle.
+      taps: layers whose states are fused (EAGLE-3); the last hidden states if none.
+      never: a token that is not in its vocabulary; None for a whole one.
+    """
+    fuse = _Fuse(len(taps)) if taps else None
+    return dataclasses.replace(model, forward=_Featured(model, never), taps=taps, fuse=fuse)
+
+
+@dataclasses.dataclass(frozen=True)
+class _BlockFiller:
+    """A forward whose law is that of an oracle over the context and the block; features say where the context is."""
+
+    model: Model
+
+    def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
+        output = self.model.forward(params, inputs, cache)
+        if inputs.features is None:
+            return output
+        return dataclasses.replace(output, logits=output.logits[:, :0])
+
+
+def block_filler(model: Model, *, taps: tuple[int, ...]) -> Model:
+    """An oracle as the drafter of DFlash, whose mask is its last token.
+
+    Args:
+      model: an oracle.
+      taps: layers of the target whose states it reads.
+    """
+    return dataclasses.replace(
+        model,
+        forward=_BlockFiller(model),
+        taps=taps,
+        fuse=_Fuse(len(taps)),
+        mask_token=model.vocab_size - 1,
+        any_subset=False,
+        causal=False,
+    )

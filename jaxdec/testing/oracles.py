@@ -8,6 +8,7 @@ Legend: B rows, T new tokens, S cached slots, V vocabulary, L positions.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -62,6 +63,24 @@ def _output(logits: jax.Array, inputs: Inputs) -> Output:
     return Output(logits, logits, (), entries)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layered:
+    """A forward with made-up states of layers: the logits, turned by the number of the layer.
+
+    Attributes:
+      forward: gives the logits.
+      layer_states: see `jaxdec.model.tapped`.
+    """
+
+    forward: Callable[..., Output]
+    layer_states: tuple[int, ...] = ()
+
+    def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
+        output = self.forward(params, inputs, cache)
+        states = tuple(jnp.roll(output.hidden, layer, axis=-1) for layer in self.layer_states)
+        return dataclasses.replace(output, layer_states=states)
+
+
 def _hash_forward(params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
     tokens, positions, visible = _seen(inputs, cache)
     pairs = _mix(tokens.astype(jnp.uint32) + _mix(positions.astype(jnp.uint32) + jnp.uint32(1)))
@@ -92,7 +111,7 @@ def hash_oracle(
     Returns:
       `(model, params)`. Integer arithmetic picks the law, so results are equal bit for bit in any batch.
     """
-    model = Model(_hash_forward, _init_cache, vocab_size, eos=eos, any_subset=True)
+    model = Model(_Layered(_hash_forward), _init_cache, vocab_size, eos=eos, any_subset=True)
     return model, _table(vocab_size, seed, rows, scale)
 
 
@@ -265,5 +284,5 @@ def joint_oracle(
         raise ValueError(f"a joint table takes V and L up to 5, got {vocab_size} and {positions}")
     flat = np.random.default_rng(seed).dirichlet(np.full(vocab_size**positions, concentration))
     table = jnp.asarray(flat.reshape((vocab_size,) * positions), jnp.float32)
-    forward = _JointForward(vocab_size, positions)
+    forward = _Layered(_JointForward(vocab_size, positions))
     return Model(forward, _init_cache, vocab_size, any_subset=True), table

@@ -1,5 +1,6 @@
 """Every method of the catalogue is assembled from checkpoints, whatever it decodes."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -11,7 +12,16 @@ from jaxdec import any_subset, catalogue, diffusion
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.model import from_nnx
-from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
+from jaxdec.models import (
+    DFlashConfig,
+    Eagle3Config,
+    HeadsConfig,
+    Transformer,
+    TransformerConfig,
+    build_heads,
+    huggingface,
+)
+from jaxdec.models.huggingface import draft_heads
 
 V, WIDTH = 9, 8
 CONFIG = TransformerConfig(
@@ -32,7 +42,18 @@ def checkpoint(fills=None):
     )
 
 
+PUBLIC = {
+    "eagle3": Eagle3Config(**dataclasses.asdict(CONFIG), taps=(0, 1)),
+    "dflash": DFlashConfig(**dataclasses.asdict(CONFIG), taps=(0, 1), block=4),
+}
+
+
 def heads(kind, width=WIDTH):
+    if kind in PUBLIC:
+        config = PUBLIC[kind]
+        drafting = draft_heads.network(huggingface.named(kind), config)
+        block = 4 if kind == "dflash" else None
+        return HeadsCheckpoint(kind, kind, drafting, {}, config, "tiny None", {}, block)
     config = CONFIG if kind == "eagle" else HeadsConfig(V, width, 3)
     drafting, params = build_heads(kind, config)
     return HeadsCheckpoint(kind, kind, drafting, params, config, "tiny None", {})
@@ -40,7 +61,7 @@ def heads(kind, width=WIDTH):
 
 def load(name):
     kind = name.removeprefix("code-")
-    if kind in ("medusa", "hydra", "eagle"):
+    if kind in ("medusa", "hydra", "eagle", *PUBLIC):
         return heads(kind)
     return checkpoint({"block": "blocks", "infill-draft": "subsets"}.get(kind))
 
@@ -52,9 +73,12 @@ def target_of(method):
 @pytest.mark.parametrize("name", catalogue.METHODS)
 def test_every_method(name):
     method = catalogue.METHODS[name]
-    decoder, params = assemble(method, target_of(method), length=3, nodes=32, load=load)
+    decoder, params = assemble(
+        method, target_of(method), draft=method.heads or None, length=3, nodes=32, load=load
+    )
     assert decoder.exactness is method.exactness
-    assert params.keys() == ({"target", "draft"} if method.draft else {"target"})
+    drafts = method.draft or method.heads
+    assert params.keys() == ({"target", "draft"} if drafts else {"target"})
     order = None
     if method.infills:
         visible = np.arange(8) < 3
@@ -88,6 +112,8 @@ def test_a_target_of_blocks_is_decoded_in_its_blocks():
         ("medusa", None, dict(load=lambda _: heads("medusa", 5)), "width 5, .* has 8"),
         ("medusa", None, dict(load=lambda _: checkpoint()), "got a model"),
         ("draft", None, dict(load=lambda _: heads("medusa")), "got draft heads"),
+        ("eagle-3", None, {}, "drafts with eagle3 heads, and none are shipped"),
+        ("dflash", None, dict(draft="eagle3"), "drafts with dflash heads, 'eagle3' holds eagle3"),
     ],
 )
 def test_refusals(name, fills, options, message):

@@ -51,6 +51,7 @@ class Family:
       drafter: builds the drafter; raises `ValueError` for parts that are missing or impossible.
       verifiers: names in `RULES`.
       draft: the checkpoint that drafts unless another is named; empty if none does.
+      heads: see `Method`.
       tests: see `Method`.
       benchmarks: of the walk, and of the others.
       sample: builds the drafter that the battery tests; the family's own, of `Parts.small`, if not given.
@@ -63,6 +64,7 @@ class Family:
     drafter: Callable[[Parts], Drafter]
     verifiers: tuple[str, ...]
     draft: str = ""
+    heads: str = ""
     tests: str = "tests/conformance/test_methods.py"
     benchmarks: tuple[str, str] = ("speculation", "speculation")
     sample: SampleDrafter | None = None
@@ -98,6 +100,7 @@ class Family:
             tests=self.tests,
             benchmark=self.benchmarks[0 if walk else 1],
             draft=self.draft,
+            heads=self.heads,
             sample=sample,
             variants=self.variants if walk else {},
         )

@@ -20,6 +20,12 @@ def _eagle(parts: Parts) -> Drafter:
     return drafters.eagle(draft_model(parts), growth=_likeliest(parts, 8))
 
 
+def _dflash(parts: Parts) -> Drafter:
+    block = 16 if parts.block is None else parts.block
+    length = block - 1 if parts.length is None else min(parts.length, block - 1)
+    return drafters.dflash(draft_model(parts), block=block, growth=growth.chain(length))
+
+
 def _likeliest(parts: Parts, length: int) -> Growth:
     """The likeliest paths of at most `length` levels."""
     depth = length if parts.length is None else min(parts.length, length)
@@ -48,6 +54,19 @@ def _sample_eagle(target: Model, draft: Model) -> Drafter:
     from jaxdec.testing.heads import featured
 
     return drafters.eagle(featured(draft), growth=growth.best_first(9, 3, width=3, siblings=3))
+
+
+def _sample_eagle3(target: Model, draft: Model) -> Drafter:
+    from jaxdec.testing.heads import featured
+
+    fused = featured(draft, taps=(2, 1, 4), never=2)
+    return drafters.eagle(fused, growth=growth.best_first(9, 3, width=3, siblings=3))
+
+
+def _sample_dflash(target: Model, draft: Model) -> Drafter:
+    from jaxdec.testing.heads import block_filler
+
+    return drafters.dflash(block_filler(draft, taps=(3, 1)), block=4)
 
 
 def _sample_canvas(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
@@ -88,6 +107,28 @@ FAMILIES = [
         draft="code-eagle",
         tests="tests/speculative/test_head_drafters.py",
         sample=_sample_eagle,
+    ),
+    Family(
+        "eagle-3",
+        "EAGLE-3: a layer over the fused states of three layers of the target, a reduced vocabulary",
+        "2503.01840",
+        _eagle,
+        TREES,
+        heads="eagle3",
+        tests="tests/speculative/test_public_heads.py",
+        benchmarks=("", ""),
+        sample=_sample_eagle3,
+    ),
+    Family(
+        "dflash",
+        "DFlash: a block of masks filled at once from the target's states",
+        "2602.06036",
+        _dflash,
+        ("walk", "token"),
+        heads="dflash",
+        tests="tests/speculative/test_public_heads.py",
+        benchmarks=("", ""),
+        sample=_sample_dflash,
     ),
     Family(
         "diffuspec",

@@ -1,23 +1,28 @@
 """Checkpoints of public architectures: a map of the config and a map of the names each."""
 
 from jaxdec.models.huggingface.contract import Architecture, Fills, Path, Stored
+from jaxdec.models.huggingface.draft_heads import DraftHeads, LoadedHeads, load_heads
 from jaxdec.models.huggingface.hub import from_hub, is_hub_id
 from jaxdec.models.huggingface.loading import Loaded, checked_fields, load, save
 from jaxdec.models.huggingface.mapping import from_tensors, stored_shapes, to_tensors
-from jaxdec.models.huggingface.registry import architectures, named, of_fields
+from jaxdec.models.huggingface.registry import architectures, heads_of_fields, named, of_fields
 
 __all__ = [
     "Architecture",
+    "DraftHeads",
     "Fills",
     "Loaded",
+    "LoadedHeads",
     "Path",
     "Stored",
     "architectures",
     "checked_fields",
     "from_hub",
     "from_tensors",
+    "heads_of_fields",
     "is_hub_id",
     "load",
+    "load_heads",
     "named",
     "of_fields",
     "save",

@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from jaxdec.model import Params, from_nnx
+from jaxdec.model import Params
 from jaxdec.models.huggingface.contract import Architecture, Path, Stored
 from jaxdec.models.huggingface.tensors import InMemory, Renamed, Tensors
 
@@ -29,6 +30,7 @@ def from_tensors(
     config: Any,
     dtype: jax.typing.DTypeLike = jnp.float32,
     place: Place = place,
+    given: Mapping[Path, jax.Array] | None = None,
 ) -> Params:
     """Parameters of a network from the tensors of a checkpoint.
 
@@ -37,44 +39,69 @@ def from_tensors(
       tensors: arrays by name, or a `tensors.Folder`; the largest parameter is read first, each is cast and
         placed before the next one is read.
       config: of the network.
-      dtype: of the parameters.
+      dtype: of the parameters, integers excepted.
       place: from a parameter's path and its array in host memory to the array that is kept.
+      given: parameters by path that no tensor is read for, those that a network shares with another one.
 
     Returns:
       A nested dict of arrays, as `from_nnx` gives.
 
     Raises:
-      ValueError: naming the file and the tensor, if one is missing, unknown or has another shape.
+      ValueError: naming the file and the tensor, if one is missing, unknown or has another shape; or the parameter, if
+        a given one has.
     """
     held = InMemory(tensors) if isinstance(tensors, Mapping) else tensors
     held = Renamed(held, architecture.renamed)
-    plan = _plan(architecture, config, held)
+    whole = _plan(architecture, config, held)
+    params = _fitting(whole, given or {})
+    plan = whole.without(params)
     _check(architecture, held, config, plan)
-    params: list[Any] = [None] * len(plan.paths)
-    for i in sorted(range(len(params)), key=lambda i: -math.prod(plan.shapes[i])):
-        array = _read(held, plan.pieces[i], plan.shapes[i], jnp.dtype(dtype))
-        params[i] = place(plan.paths[i], array)
-    return jax.tree_util.tree_unflatten(plan.tree, params)
+    for i in sorted(range(len(plan.paths)), key=lambda i: -math.prod(plan.shapes[i])):
+        kind = plan.kinds[i]
+        kind = jnp.dtype(dtype) if jnp.issubdtype(kind, jnp.floating) else kind
+        array = _read(held, plan.pieces[i], plan.shapes[i], kind)
+        params[plan.paths[i]] = place(plan.paths[i], array)
+    return jax.tree_util.tree_unflatten(whole.tree, [params[path] for path in whole.paths])
 
 
 class _Plan(NamedTuple):
-    """Parameters of a network: where they stand, their shapes, and what each is made of (see `_pieces`)."""
+    """Parameters of a network: where they stand, shapes and types, and what each is made of (see `_pieces`)."""
 
     tree: Any
     paths: list[Path]
     shapes: list[tuple[int, ...]]
+    kinds: list[Any]
     pieces: list[tuple[tuple[Stored, ...], bool]]
+
+    def without(self, paths: Collection[Path]) -> "_Plan":
+        """The plan of all others."""
+        kept = [i for i, path in enumerate(self.paths) if path not in paths]
+        pick = lambda column: [column[i] for i in kept]
+        return _Plan(self.tree, *map(pick, (self.paths, self.shapes, self.kinds, self.pieces)))
 
 
 def _plan(architecture: Architecture, config: Any, held: Tensors) -> _Plan:
-    leaves, tree = jax.tree_util.tree_flatten_with_path(from_nnx(architecture.abstract(config))[1])
+    shapes = nnx.to_pure_dict(nnx.state(architecture.abstract(config)))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [_path(path) for path, _ in leaves]
     pieces = [_pieces(architecture.stored(path, config)) for path in paths]
     prefix, names = architecture.prefix, held.names()
     if names and not any(name.startswith(prefix) for name in names):
         bare = lambda piece: dataclasses.replace(piece, name=piece.name.removeprefix(prefix))
         pieces = [(tuple(map(bare, parts)), stacked) for parts, stacked in pieces]
-    return _Plan(tree, paths, [leaf.shape for _, leaf in leaves], pieces)
+    kinds = [leaf.dtype for _, leaf in leaves]
+    return _Plan(tree, paths, [leaf.shape for _, leaf in leaves], kinds, pieces)
+
+
+def _fitting(plan: _Plan, given: Mapping[Path, jax.Array]) -> dict[Path, jax.Array]:
+    """The parameters that are given; raises `ValueError` for one of another shape."""
+    for path, shape in zip(plan.paths, plan.shapes, strict=True):
+        if path in given and given[path].shape != shape:
+            raise ValueError(
+                f"{'.'.join(path)} is not in the checkpoint, and what stands in has shape {list(given[path].shape)}, "
+                f"expected {list(shape)}"
+            )
+    return {path: given[path] for path in plan.paths if path in given}
 
 
 def _path(keys: Any) -> Path:

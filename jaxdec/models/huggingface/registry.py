@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
@@ -29,21 +29,33 @@ FILES = (
     "bert",
 )
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
+HEADS = ("dflash", "eagle3", "medusa")
+"""Those of draft heads, each a module with an `ARCHITECTURE` and a `HEADS`."""
 
 
 def architectures() -> dict[str, Architecture]:
-    """All architectures by name."""
+    """All architectures of models by name."""
+    return {name: module.ARCHITECTURE for name, module in _modules(FILES).items()}
+
+
+def heads_modules() -> dict[str, Any]:
+    """The modules of draft heads by name."""
+    return _modules(HEADS)
+
+
+def _modules(names: Sequence[str]) -> dict[str, Any]:
     package = __name__.rpartition(".")[0]
-    return {name: importlib.import_module(f"{package}.{name}").ARCHITECTURE for name in FILES}
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
 
 
 def named(name: str) -> Architecture:
-    """The architecture of a name.
+    """The architecture of a name, of a model or of draft heads.
 
     Raises:
       ValueError: if there is none; the message names the nearest.
     """
-    known = architectures()
+    heads = {name: module.ARCHITECTURE for name, module in heads_modules().items()}
+    known = {**architectures(), **heads}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or sorted(known)
         raise ValueError(f"there is no architecture {name!r}; there are {', '.join(near)}")
@@ -54,8 +66,14 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
     """The architecture that a `config.json` asks for; one that names no type is taken for a Llama.
 
     Raises:
-      ValueError: if none reads its type.
+      ValueError: if none reads its type, or it is that of draft heads.
     """
+    heads = heads_of_fields(fields)
+    if heads is not None:
+        raise ValueError(
+            f"the configuration is that of {heads} draft heads, which are no model of their own: they are loaded by "
+            "checkpoints.load_heads(path, target=...)"
+        )
     kind = fields.get("model_type", "llama")
     known = architectures().values()
     for architecture in known:
@@ -63,6 +81,14 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
             return architecture
     types = sorted({kind for architecture in known for kind in architecture.model_types})
     raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")
+
+
+def heads_of_fields(fields: Mapping[str, Any]) -> str | None:
+    """The name of the draft heads that a `config.json` is of; None if it is of none."""
+    for name, module in heads_modules().items():
+        if module.HEADS.reads(fields):
+            return name
+    return None
 
 
 def table() -> str:

@@ -25,17 +25,30 @@ def committed(cache: Cache | None, layer: int) -> tuple[Keys, ...]:
 
 
 class Attention(nnx.Module):
-    """Grouped-query attention of one layer: rotary positions, norms of queries and keys, a window, as configured."""
+    """Grouped-query attention of one layer: rotary positions, norms of queries and keys, a window, as configured.
+
+    Args:
+      config: sizes.
+      kind: of the layer; the first one's if not given.
+      inputs: width of the states that queries, keys and values are made of; D if not given.
+      rngs: of the parameters.
+    """
 
     def __init__(
-        self, config: "TransformerConfig", kind: "LayerKind | None" = None, *, rngs: nnx.Rngs
+        self,
+        config: "TransformerConfig",
+        kind: "LayerKind | None" = None,
+        *,
+        inputs: int | None = None,
+        rngs: nnx.Rngs,
     ):
         inner, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        inputs = config.width if inputs is None else inputs
         self.config, self.kind = config, config.kind(0) if kind is None else kind
         bias = config.attention_bias
-        self.q_proj = linear(config.width, inner, rngs, bias=bias)
-        self.k_proj = linear(config.width, keys, rngs, bias=bias)
-        self.v_proj = linear(config.width, keys, rngs, bias=bias)
+        self.q_proj = linear(inputs, inner, rngs, bias=bias)
+        self.k_proj = linear(inputs, keys, rngs, bias=bias)
+        self.v_proj = linear(inputs, keys, rngs, bias=bias)
         scale = 1 / math.sqrt(2 * config.layers)
         self.o_proj = linear(inner, config.width, rngs, scale, bias=config.output_bias)
         if config.qk_norm:
@@ -46,20 +59,8 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, inputs: Inputs, *earlier: Keys):
         """Maps `x [B, T, D]`, the states of new tokens, to `(output [B, T, D], entries)`."""
         config, positions = self.config, inputs.positions
-
-        def heads(y, norm=None):
-            if norm is not None and config.qk_norm == "whole":
-                y = norm(y)
-            y = y.reshape(*y.shape[:2], -1, config.head_dim)
-            if norm is not None and config.qk_norm == "head":
-                y = norm(y)
-            return y.swapaxes(1, 2)
-
-        q_norm, k_norm = (self.q_norm, self.k_norm) if config.qk_norm else (None, None)
-        queries, keys = heads(self.q_proj(x), q_norm), heads(self.k_proj(x), k_norm)
-        if self.kind.rotary is not None:
-            queries, keys = self.kind.rotary(queries, positions), self.kind.rotary(keys, positions)
-        entries = LayerEntries(keys, heads(self.v_proj(x)))
+        queries = self._heads(self.q_proj(x), self.q_norm if config.qk_norm else None, positions)
+        entries = self.entries(x, positions)
         new = Keys(entries.keys, entries.values, inputs.key_spans, positions)
         mixed, _ = span_attention(
             queries,
@@ -72,3 +73,23 @@ class Attention(nnx.Module):
         )
         mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
         return self.o_proj(mixed), entries
+
+    def entries(self, x: jax.Array, positions: jax.Array) -> LayerEntries:
+        """Keys and values of states `x [B, T, D]` at `positions [B, T]`."""
+        norm = self.k_norm if self.config.qk_norm else None
+        keys = self._heads(self.k_proj(x), norm, positions)
+        return LayerEntries(keys, self._heads(self.v_proj(x)))
+
+    def _heads(
+        self, y: jax.Array, norm: Norm | None = None, positions: jax.Array | None = None
+    ) -> jax.Array:
+        """Heads `[B, H, T, d]` of `[B, T, H d]`, normed, and turned where positions are given."""
+        if norm is not None and self.config.qk_norm == "whole":
+            y = norm(y)
+        y = y.reshape(*y.shape[:2], -1, self.config.head_dim)
+        if norm is not None and self.config.qk_norm == "head":
+            y = norm(y)
+        y = y.swapaxes(1, 2)
+        if positions is None or self.kind.rotary is None:
+            return y
+        return self.kind.rotary(y, positions)

@@ -1,8 +1,10 @@
 """Drafters: what is proposed."""
 
 from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.dflash import DFlashDrafter, dflash
 from jaxdec.speculative.drafters.diffuspec import DiffuSpec, DraftLength, diffuspec
 from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, PairWindow, eagle
+from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
 from jaxdec.speculative.drafters.input_copy import Anchor, InputCopy, find_unique, input_copy
@@ -32,6 +34,7 @@ from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 __all__ = [
     "Anchor",
     "CausalDrafter",
+    "DFlashDrafter",
     "DiffuSpec",
     "DraftLength",
     "EagleDrafter",
@@ -57,8 +60,11 @@ __all__ = [
     "TrigramTree",
     "Trigrams",
     "check_ngrams",
+    "dflash",
     "diffuspec",
     "eagle",
+    "features_at",
+    "features_of",
     "find_continuations",
     "find_unique",
     "frequent_tokens",
@@ -73,6 +79,7 @@ __all__ = [
     "merge_chains",
     "model",
     "prompt_lookup",
+    "reads_states",
     "recycle",
     "seed_bigrams",
     "speculative_jacobi",

@@ -14,6 +14,7 @@ from jaxdec.decoding import Request, Rows, by_prompt, check_length, spread
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import likeliest
 from jaxdec.speculative.growth import Frontier, Growth, Slots, grow
@@ -23,7 +24,7 @@ from jaxdec.speculative.tree import DraftTree
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Committed pairs: a feature of the target, and the token that followed it.
+    """Committed pairs: a feature of the target (`Model.features`), and the token that followed it.
 
     Attributes:
       cache: the drafter's, of pairs with true features; the pair of the token at position p lies in slot p - 1.
@@ -71,6 +72,11 @@ class EagleDrafter(Grown, CausalDrafter):
         return self.model.vocab_size
 
     @property
+    def taps(self) -> tuple[int, ...]:
+        """Of the network."""
+        return self.model.taps
+
+    @property
     def forwards(self) -> int:
         """One forward a level."""
         return self.depth
@@ -88,27 +94,24 @@ class EagleDrafter(Grown, CausalDrafter):
         """
         hypotheses = request.hypotheses
         request = by_prompt(request, hypotheses)
-        hidden = by_prompt(output.hidden, hypotheses)
+        seen = by_prompt((output.hidden, output.layer_states), hypotheses)
+        output = dataclasses.replace(output, hidden=seen[0], layer_states=seen[1])
         batch, width = request.prompt.shape
         pairs = request.lengths - 1
         stored = jnp.maximum(pairs - 1, 0)
         places = jnp.broadcast_to(jnp.arange(width), (batch, width))
+        features = features_of(self.model, params.source, output)
         inputs = Inputs.causal(
             jnp.roll(request.prompt, -1, axis=1),
             start=1,
             valid=places < stored[:, None],
-            features=hidden,
+            features=features,
         )
-        try:
+        with reads_states(output):
             entries = self.model(params.source, inputs, None).entries
-        except TypeError as error:  # of a product of matrices; a model says nothing of widths
-            raise ValueError(
-                "the draft network does not read the target's hidden states, which have a width of "
-                f"{hidden.shape[-1]}"
-            ) from error
         cache = request.new_cache(self.model)
         key_spans = visibility.causal(inputs.positions).key_spans
-        last = jnp.take_along_axis(hidden, stored[:, None, None], axis=1)
+        last = jnp.take_along_axis(features, stored[:, None, None], axis=1)
         features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
         cache = cache.commit(entries, places, stored, key_spans)
         return Pairs(*spread((cache, features), hypotheses))
@@ -169,7 +172,7 @@ class EagleDrafter(Grown, CausalDrafter):
         places = jnp.broadcast_to(jnp.arange(size), path.shape)
         count = fed.scored[:, :size].sum(1).astype(jnp.int32)
         key_spans = visibility.causal(state.cache.length[:, None] + 1 + places).key_spans
-        features = jnp.take_along_axis(result.output.hidden, path[..., None], axis=1)
+        features = features_at(self.model, params.source, result.output, path)
         return Pairs(state.cache.commit(fed.entries, places, count, key_spans), features)
 
 
@@ -183,17 +186,19 @@ def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") ->
     provisional is ever written. A prompt of one token has no pair and is decoded plainly for one step.
 
     Args:
-      model: such as `jaxdec.models.Eagle`: reads `Inputs.features`, and its hidden states are the predicted features.
+      model: such as `jaxdec.models.Eagle` or `Eagle3`: reads `Inputs.features`, and its hidden states are the predicted
+        features. What its features are made of is its own matter (`Model.taps`, `Model.fuse`): the last hidden states
+        for EAGLE, the states of three layers for EAGLE-3. Tokens to which it gives nothing are never drafted.
       growth: from `jaxdec.growth`; the tree of the 60 likeliest paths of 8 levels if not given, or fewer if there are
         no more.
       name: of its parameters in the `params` of `generate`.
 
     Raises:
       ValueError: where the request is, for a network of another vocabulary or width, or one that cannot read as far as
-        the request goes.
+        the request goes; in `speculative`, for a target without the layers that it taps.
 
     Exactness: that of the verifier.
-    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`.
+    Source: 2401.15077, and 2406.16858 (EAGLE-2) with `growth.best_first`; 2503.01840 (EAGLE-3).
     """
     growth = likeliest(8, model.vocab_size) if growth is None else growth
     return EagleDrafter(model, growth, name)

@@ -1,0 +1,44 @@
+"""What networks read of a target's hidden states that draft from them.
+
+Legend: B rows, T scored tokens, W tokens of a path, D width.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+from jaxdec.model import Model, Output, Params
+
+
+@contextlib.contextmanager
+def reads_states(output: Output) -> Iterator[None]:
+    """Raises `ValueError` where a network does not fit the states: a product of matrices says nothing of widths."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(
+            "the draft network does not read the target's hidden states, which have a width of "
+            f"{output.hidden.shape[-1]}"
+        ) from error
+
+
+def features_of(model: Model, params: Params, output: Output) -> jax.Array:
+    """Features `[B, T, D]` after all scored tokens; see `Model.features`.
+
+    Raises:
+      ValueError: while it is traced, if the network reads states of another width.
+    """
+    with reads_states(output):
+        return model.features(params, output)
+
+
+def features_at(model: Model, params: Params, output: Output, path: jax.Array) -> jax.Array:
+    """Features `[B, W, D]` after the scored tokens of `path [B, W]` alone."""
+    take = lambda states: jnp.take_along_axis(states, path[..., None], axis=1)
+    taken = dataclasses.replace(
+        output, hidden=take(output.hidden), layer_states=tuple(map(take, output.layer_states))
+    )
+    return model.features(params, taken)
