@@ -145,7 +145,8 @@ def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) 
     """Raises `ValueError` unless there is each tensor, of numbers and of the right shape, and no other."""
     extents, known = _extents(plan), {*held.names()}
     used: set[str] = set()
-    for (pieces, stacked), shape in zip(plan.pieces, plan.shapes, strict=True):
+    for (pieces, stacked), shape, kind in zip(plan.pieces, plan.shapes, plan.kinds, strict=True):
+        floating = jnp.issubdtype(kind, jnp.floating)
         for piece in pieces:
             if piece.name not in known:
                 raise ValueError(f"{held.place(piece.name)} is missing")
@@ -154,7 +155,7 @@ def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) 
                 raise ValueError(
                     f"{held.place(piece.name)} has shape {list(held.shape(piece.name))}, expected {want}"
                 )
-            if held.dtype(piece.name) not in FLOATS:
+            if floating and held.dtype(piece.name) not in FLOATS:
                 raise ValueError(
                     f"{held.place(piece.name)} holds {held.dtype(piece.name)}, only {', '.join(FLOATS)} are supported"
                 )

@@ -26,8 +26,9 @@ from jaxdec.testing.battery.rows import (
     check_neighbours,
     check_stream,
 )
+from jaxdec.testing.battery.runs import Row, Run, compare
 from jaxdec.testing.battery.stops import check_early_ends, check_stops
-from jaxdec.testing.battery.subject import Counted, Factory, Row, Run, Subject, built, compare
+from jaxdec.testing.battery.subject import Counted, Factory, Subject, built
 
 __all__ = [
     "ALL",

@@ -14,7 +14,8 @@ from jaxdec.testing.battery.cases import CASES, Kind
 from jaxdec.testing.battery.identity import identical
 from jaxdec.testing.battery.record import sound
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import Models, Run, Subject
+from jaxdec.testing.battery.runs import Run
+from jaxdec.testing.battery.subject import Models, Subject
 from pallas_kernels.span_attention import Keys
 
 OVERFULL = tuple(dataclasses.replace(case, overfull=True) for case in CASES)

@@ -9,7 +9,8 @@ from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
 from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, broken, pair, places
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import Models, Row, Subject, compare_floats, compare_texts
+from jaxdec.testing.battery.runs import Row, compare_floats, compare_texts
+from jaxdec.testing.battery.subject import Models, Subject
 from jaxdec.testing.twin import TwinResult, python_twin
 
 

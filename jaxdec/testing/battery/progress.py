@@ -9,7 +9,8 @@ from jaxdec import decoding
 from jaxdec.decoding import Status
 from jaxdec.testing.battery.cases import CASES, Kind
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import COUNTS, Subject
+from jaxdec.testing.battery.runs import COUNTS
+from jaxdec.testing.battery.subject import Subject
 
 
 class Watch:

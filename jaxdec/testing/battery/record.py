@@ -6,7 +6,8 @@ from jaxdec.decoding import Status
 from jaxdec.testing.bans import ruled_out
 from jaxdec.testing.battery.cases import CASES, VOCAB, WIDTH, Kind
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import Row, Subject
+from jaxdec.testing.battery.runs import Row
+from jaxdec.testing.battery.subject import Subject
 
 
 def sound_top(row: Row, place: int, token: int) -> None:

@@ -10,7 +10,8 @@ from jaxdec.testing.battery.cases import CASES, FILLERS, Kind
 from jaxdec.testing.battery.identity import identical
 from jaxdec.testing.battery.progress import Watch
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import COUNTS, Subject, compare, compare_texts, rows_of
+from jaxdec.testing.battery.runs import COUNTS, compare, compare_texts, rows_of
+from jaxdec.testing.battery.subject import Subject
 
 OWN_COUNTS = tuple(name for name in COUNTS if name not in ("target_rows", "draft_forwards"))
 """Of a row alone: a forward may be as wide, and drafts as many, as a neighbour needs (`adaptive`)."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import decoding, generation
-from jaxdec.decoding import Decoder, Exactness, Stats, Status
+from jaxdec.decoding import Decoder, Exactness, Status
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
 from jaxdec.testing.battery.cases import (
@@ -28,6 +28,7 @@ from jaxdec.testing.battery.cases import (
     pair,
 )
 from jaxdec.testing.battery.report import Difference
+from jaxdec.testing.battery.runs import Run, rows_of
 
 Factory = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
 """`make(target, draft)` builds a decoder from two models, and gives the params of further parts with it if it has any.
@@ -43,8 +44,6 @@ Models = Callable[[], tuple[Model, dict[str, Params]]]
 NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]], ["~"])
 """End-of-sequence tokens, stop sequences and stop strings that never come; checks put theirs in place of as many of
 these, strings as they like."""
-
-COUNTS = tuple(field.name for field in dataclasses.fields(Stats))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,69 +61,6 @@ class Counted:
         """A step; the count is of traces, not of steps."""
         self.traced[0] += 1
         return self.decoder.step(params, state, rng)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What a run made of a case, on the host.
-
-    Attributes:
-      case: what was asked for.
-      tokens: int `[L]`, the whole buffer.
-      length: tokens of it that are the row's, its prompt's included.
-      status: why it ended.
-      log_probs: float `[L]`; this and the following as in `Result`.
-      raw_log_probs: float `[L]`.
-      drafted: bool `[L]`.
-      steps: int `[L]`.
-      top_tokens: int `[L, K]`.
-      top_log_probs: float `[L, K]`.
-      counts: by name of `Stats`.
-    """
-
-    case: Case
-    tokens: np.ndarray
-    length: int
-    status: Status
-    log_probs: np.ndarray
-    raw_log_probs: np.ndarray
-    drafted: np.ndarray
-    steps: np.ndarray
-    top_tokens: np.ndarray
-    top_log_probs: np.ndarray
-    counts: dict[str, int]
-
-    @property
-    def text(self) -> list[int]:
-        """Prompt and new tokens."""
-        return self.tokens[: self.length].tolist()
-
-    @property
-    def new(self) -> list[int]:
-        """New tokens."""
-        return self.text[len(self.case.prompt) :]
-
-
-Run = dict[str, Row]
-"""Rows by the names of their cases."""
-
-
-def rows_of(result: generation.Result, cases: Sequence[Case]) -> Run:
-    """The rows of a batch."""
-    host = jax.device_get(result)
-    per_row = ("tokens", "log_probs", "raw_log_probs", "drafted", "steps")
-    return {
-        case.name: Row(
-            case=case,
-            length=int(host.lengths[i]),
-            status=Status(int(host.codes[i])),
-            counts={name: int(getattr(host.stats, name)[i]) for name in COUNTS},
-            top_tokens=host.top.tokens[i],
-            top_log_probs=host.top.log_probs[i],
-            **{name: getattr(host, name)[i] for name in per_row},
-        )
-        for i, case in enumerate(cases)
-    }
 
 
 class Subject:
@@ -309,51 +245,3 @@ def built(
     """The decoder of a factory, and params of its own parts."""
     made = make(model, model if draft is None else draft)
     return made if isinstance(made, tuple) else (made, {})
-
-
-def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) -> None:
-    """Raises a `Difference` unless two rows have the same tokens, statuses, log-probabilities, steps and counts."""
-    compare_texts(expected.text, expected.status, got, what)
-    name = got.case.name
-    for field in ("log_probs", "raw_log_probs"):
-        compare_floats(getattr(expected, field), getattr(got, field), got, f"{what}: {field}")
-    for field in ("steps", "drafted"):
-        one, two = getattr(expected, field), getattr(got, field)
-        for i in range(got.length):
-            if one[i] != two[i]:
-                raise Difference(
-                    f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
-                )
-    for i in range(got.length):
-        if (expected.top_tokens[i] != got.top_tokens[i]).any() or not np.allclose(
-            expected.top_log_probs[i], got.top_log_probs[i], atol=1e-5
-        ):
-            wanted, found = expected.top_log_probs[i], got.top_log_probs[i]
-            raise Difference(
-                f"{what}: most probable tokens", row=name, position=i, expected=wanted, got=found
-            )
-    for field in counts:
-        wanted, found = expected.counts[field], got.counts[field]
-        if wanted != found:
-            raise Difference(f"{what}: {field}", row=name, expected=wanted, got=found)
-
-
-def compare_texts(expected: list[int], status: Status, got: Row, what: str) -> None:
-    """Raises a `Difference` unless a row has the tokens and the status that are expected."""
-    name = got.case.name
-    for i, (one, two) in enumerate(zip(expected, got.text, strict=False)):
-        if one != two:
-            raise Difference(what, row=name, position=i, expected=one, got=two)
-    if len(expected) != got.length:
-        raise Difference(f"{what}: length", row=name, expected=len(expected), got=got.length)
-    if status is not got.status:
-        raise Difference(f"{what}: status", row=name, expected=status.name, got=got.status.name)
-
-
-def compare_floats(
-    expected: np.ndarray, got: np.ndarray, row: Row, what: str, tolerance: float = 1e-5
-) -> None:
-    """Raises a `Difference` unless values agree over the row's tokens."""
-    close = np.isclose(expected[: row.length], got[: row.length], rtol=tolerance, atol=tolerance)
-    for i in np.flatnonzero(~close):
-        raise Difference(what, row=row.case.name, position=int(i), expected=expected[i], got=got[i])
