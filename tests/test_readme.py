@@ -50,6 +50,13 @@ def test_canvases_are_filled_as_printed(capsys):
     assert int(names["written"].steps.max()) == forwards - 1
 
 
+def test_the_command_line_continues_the_prompt_of_the_example():
+    """Which is one that the shipped model knows how to continue."""
+    (quoted,) = re.findall(r"^jaxdec denoise .*\$'(.*)'$", README.read_text(), re.M)
+    *_, code = snippets()
+    assert f'"""{quoted.encode().decode("unicode_escape")}"""' in code
+
+
 def test_quick_start_runs_as_printed(capsys):
     code, trees, _, _ = snippets()
     names = {}
