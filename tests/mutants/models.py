@@ -73,9 +73,9 @@ MUTANTS = [
     Mutant(
         "keys not rotated",
         "jaxdec/models/layers/attention.py",
-        "self.kind.rotary(keys, positions)",
-        "self.kind.rotary(keys, positions - positions[:, :1])",
-        "keys are rotated by their place among the new tokens",
+        "return self.kind.rotary(y, positions)",
+        "return self.kind.rotary(y, positions - positions[:, :1])",
+        "queries and keys are rotated by their place among the new tokens",
     ),
     Mutant(
         "attention window one too wide",
