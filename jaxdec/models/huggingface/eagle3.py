@@ -61,7 +61,8 @@ def complete(
 def config(fields: Mapping[str, Any]) -> Eagle3Config:
     """The configuration, from fields that say which layers are tapped."""
     held = {"max_position_embeddings": 2048, **fields}
-    only(held, hidden_act="silu", mlp_bias=False, norm_before_residual=False, num_hidden_layers=1)
+    only(held, hidden_act="silu", mlp_bias=False, num_hidden_layers=1)
+    only(held, norm_before_residual=False, norm_before_fc=False)
     bias = bool(held.get("attention_bias", False))
     sizes = {"num_hidden_layers": 1, **held}
     plain = like_llama(sizes, tied=False, attention_bias=bias, output_bias=bias)
