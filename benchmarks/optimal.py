@@ -108,7 +108,8 @@ def accepted_share(
         tree, _ = grow(growth, None, context, lambda carry, *_: (logits, carry), None)
         laws = law(p, growth.nodes + 1)
         if not isinstance(verifier, RatioVerifier):
-            return (verifier.verify(None, tree, Scored(laws, laws), laws, context).count > 0).mean()
+            seen = Scored(TEMPERATURE * laws, laws)  # the walk warps the logits itself
+            return (verifier.verify(None, tree, seen, laws, context).count > 0).mean()
         # The chance of a test varies less than its outcome.
         test = verifier.law(jnp.exp(laws), jnp.exp(tree.q), tree)
         failed = 1 - jnp.minimum(test.numerator / test.denominator, 1)

@@ -26,6 +26,7 @@ def denoising(
     exactness: Exactness = Exactness.HEURISTIC,
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
+    benchmark: str = "diffusion",
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -38,6 +39,7 @@ def denoising(
       exactness: see `Method`.
       branches: of the method's own, see `denoise`.
       variants: further policies that the battery tests.
+      benchmark: see `Method`.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
     """
 
@@ -75,7 +77,7 @@ def denoising(
         exactness,
         make,
         "tests/conformance/test_methods.py",
-        "diffusion",
+        benchmark,
         denoises=True,
         # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
         sample=block_causal if branches > 1 else lambda target, draft: make(Parts(target)),
@@ -124,6 +126,13 @@ ROWS = [
         "canvas decoding, all tokens above a probability",
         "2505.22618",
         policies.threshold,
+    ),
+    denoising(
+        "fast-dllm-v2",
+        "canvas decoding, the first token of each block by itself, then all above a probability",
+        "2509.26328",
+        lambda: policies.first_alone(policies.threshold()),
+        benchmark="",
     ),
     denoising(
         "factor",

@@ -10,7 +10,7 @@ from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
-from jaxdec.model import canvas_model, next_token
+from jaxdec.model import canvas_model, next_token, shifted
 
 __all__ = [
     "Candidates",
@@ -30,6 +30,7 @@ __all__ = [
     "ranked",
     "refresh",
     "schedules",
+    "shifted",
     "top",
     "unmask",
 ]

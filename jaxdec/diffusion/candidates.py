@@ -72,6 +72,7 @@ class Candidates:
       places: int32 `[B, W]`, positions of the canvas.
       allowed: bool `[B, W]`, positions that may be committed: of the group and not committed.
       committed: bool `[B, W]`, positions of the group that are.
+      leading: bool `[B, W]`, positions after one of another unit: the first of a block.
       step: int32 `[B]`, steps taken in this group.
       opened: int32 `[B]`, positions that the group had to fill when it began.
       steps: int32 `[B]`, steps taken by the row.
@@ -86,6 +87,7 @@ class Candidates:
     places: jax.Array
     allowed: jax.Array
     committed: jax.Array
+    leading: jax.Array
     step: jax.Array
     opened: jax.Array
     steps: jax.Array

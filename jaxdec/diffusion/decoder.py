@@ -88,6 +88,11 @@ def denoise(
         raise ValueError(
             f"{type(schedule).__name__} has an input rule, but the model answers queries: it is fed no unknown position"
         )
+    if model.reads_before and spans.one_way and not schedule.in_order:
+        raise ValueError(
+            f"the model is shifted, and with {type(spans).__name__} attention the row before a position must be of no "
+            f"later unit, but the units of this {type(schedule).__name__} do not stand in order (Schedule.in_order)"
+        )
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
     return Denoise(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from jaxdec.decoding import Rows, Scored, target_params
 from jaxdec.diffusion.canvas import Canvas, compact, take
+from jaxdec.diffusion.neighbours import neighbours
 from jaxdec.diffusion.refresh import CanvasStatus
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.model import Inputs, Model, Output, Params, Queries
@@ -108,6 +109,13 @@ class Forward:
             queries = Queries(asked, _flat(asks), given.canvas.end, longest)
             twice = _tiling(given)
             inputs = dataclasses.replace(inputs, queries=jax.tree.map(twice, queries))
+        if self.model.reads_before:
+            before = neighbours(given.rows, -1)
+            before = jnp.where(take(fresh, before), take(rank, before), -1)
+            before = _each(take(before, at), branches)
+            first = size * jnp.arange(branches, dtype=jnp.int32)[:, None]
+            before = _tiling(given)(_flat(jnp.where(before < 0, -1, before + first)))
+            inputs = dataclasses.replace(inputs, before=before)
         cache = given.cache
         if cache is not None:
             cache = cache.renumber(lambda spans: _apart(spans, branches))

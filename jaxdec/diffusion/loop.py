@@ -18,18 +18,20 @@ import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
 from jaxdec.diffusion.branches import foreseen, guessed
-from jaxdec.diffusion.canvas import FAR, Canvas, GroupState
+from jaxdec.diffusion.canvas import FAR, Canvas, GroupState, take
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.emit import emit
 from jaxdec.diffusion.forward import Computed, Forward, ForwardInputs
 from jaxdec.diffusion.fuse import Fuse
 from jaxdec.diffusion.group import ActiveGroup, StaticStep, active_group, pick, written
+from jaxdec.diffusion.neighbours import neighbours
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, PartStates, canvas_status
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Model, Params
+from jaxdec.sampling import TopTokens
 
 
 class StepsTaken(NamedTuple):
@@ -94,6 +96,11 @@ class Denoise:
         """Raises `ValueError` for a request or parameters that a part cannot serve."""
         for part in self.parts:
             part.check(request, params)
+        if request.order is not None and self.model.reads_before and self.spans.one_way:
+            raise ValueError(
+                "the model is shifted and sees no later unit: it fills no order of the request, in which the row "
+                "before may be of a later unit; only attention='full' does"
+            )
 
     def init(self, params: Params, request: Request) -> DenoiseState:
         """Lays the prompts out on canvases; a refresh rule may read them."""
@@ -137,6 +144,7 @@ class Denoise:
             groups=groups.astype(jnp.int32),
             units=units.astype(jnp.int32),
             end=rows.length + jnp.minimum(request.settings.max_new_tokens, room),
+            top=TopTokens.empty(rows.tokens.shape, rows.top_log_probs),
         )
 
     @property
@@ -168,28 +176,44 @@ class Denoise:
         again = lambda x: jnp.tile(x, (1 + self.guided, *(1,) * (x.ndim - 1)))
         return state.cache.write(computed.entries, again(slots), again(computed.key_spans))
 
-    def _fresh(self, params: Params, status: CanvasStatus, wide: jax.Array) -> jax.Array:
-        """Fresh positions of a wide forward, bool `[B, L]`: a row that does not need one has its narrow share of it."""
+    def _sizes(self, state: DenoiseState) -> tuple[int, int]:
+        """Fresh positions of a narrow and of a wide step, at most."""
+        length, room = state.canvas.tokens.shape[1], state.room
+        sizes = self.refresh.sizes(self.schedule, length, room)
+        if not self.model.reads_before:
+            return sizes
+        ordered = state.rows.order is not None
+        more = self._window(room, length) if ordered else self.schedule.edges(room)
+        narrow, most = (min(size + more, length) for size in sizes)
+        return narrow, most
+
+    def _fresh(
+        self, params: Params, state: DenoiseState, status: CanvasStatus, wide: jax.Array | None
+    ) -> jax.Array:
+        """Fresh positions, bool `[B, L]`, of a narrow forward, or of one in which some rows take a wide step."""
         own = self.refresh.own(params)
-        large, small = self.refresh.wide(own, status), self.refresh.narrow(own, status)
-        return jnp.where(wide[:, None], large, small)
+        fresh = self.refresh.narrow(own, status)
+        if wide is not None:
+            fresh = jnp.where(wide[:, None], self.refresh.wide(own, status), fresh)
+        if self.model.reads_before:
+            fresh |= take(status.active, neighbours(state.rows, 1))
+        return fresh
 
     def _forward(
         self, params: Params, state: DenoiseState, status: CanvasStatus, wide: jax.Array
     ) -> Computed:
         """Narrow or wide, as the rows need it."""
-        length = state.canvas.tokens.shape[1]
-        narrow, most = self.refresh.sizes(self.schedule, length, state.room)
+        narrow, most = self._sizes(state)
         compute = lambda fresh, size: self._compute(
             params, state, status, fresh, size, self.branches
         )
-        large = lambda: compute(self._fresh(params, status, wide), most)
+        large = lambda: compute(self._fresh(params, state, status, wide), most)
         if narrow == most:
             return large()
         like = jax.eval_shape(large)
 
         def padded():
-            small = self.refresh.narrow(self.refresh.own(params), status)
+            small = self._fresh(params, state, status, None)
             fill = lambda x, full: jnp.pad(
                 x, [(0, m - n) for n, m in zip(x.shape, full.shape, strict=True)]
             )
@@ -221,7 +245,7 @@ class Denoise:
         canvas = written(state.canvas, active, group)
         by_group = self.remask is not None
         rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
-        fresh = self._fresh(params, status, wide).sum(1, dtype=jnp.int32)
+        fresh = self._fresh(params, state, status, wide).sum(1, dtype=jnp.int32)
         if self.model.any_subset:
             asked = active.there.sum(1, dtype=jnp.int32)
             fresh = self.model.scored_rows(fresh, asked, state.canvas.end)

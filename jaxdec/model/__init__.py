@@ -9,6 +9,7 @@ from jaxdec.model.next_token import next_token
 from jaxdec.model.nnx import from_nnx, heads_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
 from jaxdec.model.recomputed import recomputed
+from jaxdec.model.shifted import shifted, unshifted
 from jaxdec.model.tapped import tapped
 from jaxdec.model.two_stream import two_stream
 
@@ -30,6 +31,8 @@ __all__ = [
     "prompt_inputs",
     "recomputed",
     "score",
+    "shifted",
     "tapped",
     "two_stream",
+    "unshifted",
 ]

@@ -53,9 +53,13 @@ class Inputs:
       positions: int32 `[B, T]`, places in the sequence (for the position code, not for visibility).
       query_spans: int32 `[B, T, 2]`, the span of each token as a query.
       key_spans: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
-      queries: what is asked instead of the token after each new token; None for causal models.
+      queries: what is asked instead of the token after each new token; None for causal models. A network under
+        `two_stream` finds them as its last Q new tokens too.
       features: `[B, T, D]`, what a drafter's network reads of a target's hidden states beside the tokens
         (`Model.features`), or in their place; else None.
+      before: int32 `[B, T]`, the new token at the position before that of each, by its index; -1 where it is not among
+        them. Models that read the row before (`Model.reads_before`) need it unless the tokens stand in order: None
+        says that it is the one before, where positions are consecutive.
     """
 
     tokens: jax.Array
@@ -64,6 +68,7 @@ class Inputs:
     key_spans: jax.Array
     queries: Queries | None = None
     features: jax.Array | None = None
+    before: jax.Array | None = None
 
     @classmethod
     def causal(
@@ -128,6 +133,8 @@ class Model:
       mask_token: what stands at the unknown positions of a canvas; a model that has one and is not of any subset
         predicts the token at the place of each row. None for other models.
       whole_rows: whether each query costs the forward of a whole row (`masked_rows`), and tokens cost nothing.
+      reads_before: whether the law at a place is read off the row at the position before it (`shifted`), which then has
+        to be among the new tokens; laws without it are NaN.
       taps: for a network that drafts from a target's hidden states, after which of its layers (0 is the embedding);
         none for the last hidden states.
       fuse: for such a network, `(params, states [B, T, W]) -> features [B, T, D]`; None where it reads the states
@@ -146,6 +153,7 @@ class Model:
     causal: bool = True
     mask_token: int | None = None
     whole_rows: bool = False
+    reads_before: bool = False
     taps: tuple[int, ...] = ()
     fuse: Callable[..., jax.Array] | None = None
 

@@ -64,11 +64,15 @@ def next_token(model: Model) -> Model:
       model: of `canvas_model`.
 
     Raises:
-      ValueError: if the model has no mask token.
+      ValueError: if the model has no mask token, or is `shifted`: the rows of its network are laws of next tokens.
 
     Exactness: the law of `denoise` with `schedules.blocks(1)` and causal attention.
     """
     if not model.canvas or model.mask_token is None:
         raise ValueError("only a canvas model, which has a mask token, is asked so")
+    if model.reads_before:
+        raise ValueError(
+            "the model is shifted: the rows of its network are laws of next tokens as they are, and need no masks"
+        )
     forward = _NextToken(model, model.mask_token)
     return dataclasses.replace(model, forward=forward, mask_token=None, causal=True)

@@ -1,5 +1,6 @@
 """Networks that meet the model contract."""
 
+from jaxdec.models.bert import Bert, BertConfig
 from jaxdec.models.config import LayerKind, TransformerConfig
 from jaxdec.models.dflash import DFlash, DFlashConfig
 from jaxdec.models.eagle import Eagle
@@ -7,8 +8,11 @@ from jaxdec.models.eagle3 import Eagle3, Eagle3Config
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.transformer import Transformer
+from jaxdec.models.xlnet import XLNet, XLNetConfig
 
 __all__ = [
+    "Bert",
+    "BertConfig",
     "DFlash",
     "DFlashConfig",
     "Eagle",
@@ -20,6 +24,8 @@ __all__ = [
     "Medusa",
     "Transformer",
     "TransformerConfig",
+    "XLNet",
+    "XLNetConfig",
     "build_heads",
     "grow",
     "start_heads",

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdec.cache import Cache, KVCache, KVEntries
 from jaxdec.model import Inputs, Output
 from jaxdec.models.config import TransformerConfig
-from jaxdec.models.layers import MLP, Attention, Experts, Norm, committed, linear
+from jaxdec.models.layers import MLP, Attention, Experts, Norm, committed, linear, rows
 from pallas_kernels.span_attention import Keys
 
 
@@ -55,8 +55,8 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         self.config = config
-        embed = lambda rows: nnx.Embed(
-            rows, config.width, embedding_init=nnx.initializers.normal(0.02), rngs=rngs
+        embed = lambda count: nnx.Embed(
+            count, config.width, embedding_init=nnx.initializers.normal(0.02), rngs=rngs
         )
         self.embed_tokens = embed(config.vocab_size)
         if config.positions == "learned":
@@ -119,11 +119,11 @@ class Transformer(nnx.Module):
         """The residual stream before the first block, `[B, T, D]`."""
         config, x = self.config, inputs.tokens
         if jnp.issubdtype(x.dtype, jnp.integer):
-            x = self.embed_tokens(x)
+            x = rows(self.embed_tokens, x)
             if config.embedding_scale != 1.0:
                 x = x * jnp.asarray(config.embedding_scale, x.dtype)
         if config.positions == "learned":
-            x = x + self.embed_positions(inputs.positions)
+            x = x + rows(self.embed_positions, inputs.positions)
         return x
 
     def head(self, hidden: jax.Array) -> jax.Array:

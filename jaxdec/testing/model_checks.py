@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
-from jaxdec.model import Inputs, Model, Order, Params, score
+from jaxdec.model import Inputs, Model, Order, Params, score, unshifted
 
 BATCH, LENGTH = 3, 12
 TREE = np.array([-1, 0, 0, 1, 1, 2, -1])
@@ -102,6 +102,7 @@ def check_model(model: Model, params: Params, *, seed: int = 0, tolerance: float
     Raises:
       AssertionError: naming the property, the first place where it fails, and what to look at.
     """
+    model = unshifted(model)  # single tokens have no row before them
     size = model.vocab_size - (model.mask_token is not None)
     length = LENGTH if model.max_length is None else min(LENGTH, model.max_length)
     tokens = np.random.default_rng(seed).integers(0, size, (BATCH, length))
@@ -143,8 +144,9 @@ def _check_output(subject: _Subject) -> None:
 
 
 def _check_fresh_cache(subject: _Subject) -> None:
-    cache = subject.model.init_cache(BATCH, 7)
-    assert cache.capacity == 7, f"init_cache(batch, 7) has a capacity of {cache.capacity}"
+    room = subject.length + 2
+    cache = subject.model.init_cache(BATCH, room)
+    assert cache.capacity == room, f"init_cache(batch, {room}) has a capacity of {cache.capacity}"
     for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
         assert leaf.shape[:1] == (BATCH,), (
             f"{jax.tree_util.keystr(path)} of the cache has shape {list(leaf.shape)}; the leading axis of every array "
@@ -156,7 +158,7 @@ def _check_fresh_cache(subject: _Subject) -> None:
     subject.same(
         "an empty cache changes what is scored",
         subject.output(first, cache).logits,
-        subject.output(first).logits,
+        subject.output(subject.causal(0, subject.length)).logits[:, :1],
     )
 
 

@@ -184,10 +184,11 @@ def _table(vocab_size: int, seed: int, rows: int, scale: float) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _CanvasForward:
-    """The law of the token at each row, given the tokens that it sees; masks say nothing."""
+    """The law of the token `lead` positions after each row, given the tokens that the row sees; masks say nothing."""
 
     model: Model
     mask: int
+    lead: int = 0
 
     def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
         mask = self.mask
@@ -197,7 +198,7 @@ class _CanvasForward:
         if cache is not None:
             cache = cache.hide(_held_tokens(cache.read(0)) == mask)
         size = jnp.full(inputs.tokens.shape[:1], inputs.tokens.shape[1], jnp.int32)
-        asked = Queries(inputs.positions, inputs.query_spans, size)
+        asked = Queries(inputs.positions + self.lead, inputs.query_spans, size)
         inputs = dataclasses.replace(inputs, key_spans=key_spans, queries=asked)
         output = self.model(params, inputs, cache)
         if mask == self.model.vocab_size:  # one more, which is as likely as any
@@ -206,12 +207,18 @@ class _CanvasForward:
         return output
 
 
-def canvas(model: Model, *, mask_token: int | None = None) -> Model:
-    """An oracle as a canvas model, with laws at the place of each row; the mask is one more token or one of its own."""
+def canvas(model: Model, *, mask_token: int | None = None, lead: int = 0) -> Model:
+    """An oracle as a canvas model, with laws at the place of each row; the mask is one more token or one of its own.
+
+    Args:
+      model: of any subset.
+      mask_token: of its own; one more if not given.
+      lead: positions from a row to the one that it predicts; 1 for what `jaxdec.model.shifted` moves back in place.
+    """
     mask = model.vocab_size if mask_token is None else mask_token
     return dataclasses.replace(
         model,
-        forward=_CanvasForward(model, mask),
+        forward=_CanvasForward(model, mask, lead),
         vocab_size=max(model.vocab_size, mask + 1),
         mask_token=mask,
         any_subset=False,

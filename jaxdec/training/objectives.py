@@ -140,8 +140,17 @@ def block_diffusion(
         positions=jnp.tile(places, (1, 3)),
         query_spans=join(clean.query_spans, own),
         key_spans=join(clean.key_spans, own),
+        before=_before(places, batch) if model.reads_before else None,
     )
     return _restored(model(params, inputs, None).logits[:, length:], batch)
+
+
+def _before(places: jax.Array, batch: Noised) -> jax.Array:
+    """`Inputs.before` of `[clean; noised; noised]`: before the first position of a block stands the clean block."""
+    length, at = places.shape[1], jnp.maximum(places - 1, 0)
+    outside = (places > 0) & (places % batch.blocks == 0)
+    noised = [jnp.where(outside, at, at + copy * length) for copy in (1, 2)]
+    return jnp.concatenate([at, *noised], axis=1).astype(jnp.int32)
 
 
 def _noised(batch: Noised, mask_token: int) -> list[jax.Array]:

@@ -125,6 +125,7 @@ def with_gaps(gaps, opened, left):
         places=flat,
         allowed=jnp.asarray(allowed),
         committed=jnp.asarray(~allowed),
+        leading=flat == 1,
         step=zero,
         opened=jnp.asarray(opened, jnp.int32),
         steps=zero,

@@ -45,6 +45,11 @@ CASES = {
         )
         for spread in ("linear_time", "cosine")
     },
+    "first alone": (
+        unmask.first_alone(unmask.quota("max_prob")),
+        twins.first_alone(twins.quota("max_prob", "even")),
+        {"steps": STEPS},
+    ),
     "left_to_right": (
         unmask.left_to_right(),
         lambda row: row.allowed[:1],
@@ -169,6 +174,7 @@ def plain(rows, opened, left, step, width=40, logits=None):
         places=spot,
         allowed=allowed,
         committed=~allowed,
+        leading=spot == 0,
         step=steps,
         opened=jnp.broadcast_to(jnp.asarray(opened, jnp.int32), (rows,)),
         steps=steps,

@@ -211,4 +211,11 @@ MUTANTS = [
         "grid(steps, levels)[0]",
         "frames are decoded one by one",
     ),
+    Mutant(
+        "a policy sees the step before its group",
+        f"{UNMASK}/first_alone.py",
+        "step=seen.step - jnp.minimum(before, 1), opened",
+        "step=seen.step, opened",
+        "the first position of a block takes a step of the policy's",
+    ),
 ]

@@ -90,12 +90,16 @@ def decoding() -> Iterator[Check]:
     """The loop, rows, stops and records."""
     yield from PLAIN
     yield from CHAIN
+    chain = walked(lambda model: drafters.model(model, length=2))
+    model, _ = battery.pair()
+    yield "hypotheses", partial(parts.check_hypotheses, chain(model, model))
 
 
 def sampling() -> Iterator[Check]:
     """The pipeline and the noise."""
     yield "warp", parts.check_warp
     yield "history", parts.check_history
+    yield "bans", parts.check_bans
     yield "noise", parts.check_noise
 
 
@@ -267,6 +271,8 @@ def canvases() -> Iterator[Check]:
         "refresh block",
         partial(parts.check_refresh, refresh.block(), ("causal blocks", "causal from the prompt")),
     )
+    for name in ("scattered, dual", "guided, frozen", "sub-blocks"):
+        yield f"shifted, {name}", partial(parts.check_shifted, name)
     yield "refresh sub-block", partial(parts.check_refresh, refresh.sub_block(), ("sub-blocks",))
     yield from FREEDAVE
 
@@ -287,6 +293,7 @@ def policy_rules() -> Iterator[Check]:
         unmask.entropy_bound(),
         unmask.saber(),
         unmask.left_to_right(),
+        unmask.first_alone(unmask.quota("max_prob")),
     ):
         yield str(policy), partial(parts.check_policy, policy)
     yield "ancestral", parts.check_ancestral

@@ -7,9 +7,10 @@ import pytest
 from flax import nnx
 
 from jaxdec import visibility
-from jaxdec.diffusion import canvas_model, next_token
+from jaxdec.diffusion import canvas_model, next_token, shifted
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.testing import oracles
 from jaxdec.training import noising, objectives
 from jaxdec.training.noising import Noised, Noising
 
@@ -65,7 +66,7 @@ def test_blocks_have_their_shares_and_rates_are_uniform():
 @pytest.mark.slow
 def test_the_block_objective_is_the_forward_that_decoding_makes(tiny):
     model, params = tiny
-    batch = draw(BLOCKS)
+    forward, batch = jax.jit(model), draw(BLOCKS)
     logits, tokens, weights = objectives.block_diffusion(model, params, batch)
     np.testing.assert_array_equal(tokens, np.tile(batch.tokens, (1, 2)))
     np.testing.assert_array_equal(weights, np.concatenate([batch.first, batch.second], axis=1))
@@ -74,14 +75,11 @@ def test_the_block_objective_is_the_forward_that_decoding_makes(tiny):
         for copy, masked in enumerate((batch.first, batch.second)):
             for place in (0, 9, 31):
                 start = place // size * size
-                end = start + size
-                window = np.where(
-                    (np.arange(end) >= start) & masked[row, :end], 259, batch.tokens[row, :end]
-                )
-                places = jnp.arange(end)[None]
-                spans = visibility.block_causal(places // size)
+                window = np.where((np.arange(32) >= start) & masked[row], 259, batch.tokens[row])
+                places = jnp.arange(32)[None]
+                spans = visibility.block_causal(places // size).where(places < start + size)
                 inputs = Inputs(jnp.asarray(window)[None], places, *spans)
-                expected = model(params, inputs, None).logits[0, place]
+                expected = forward(params, inputs, None).logits[0, place]
                 np.testing.assert_allclose(logits[row, copy * 32 + place], expected, atol=1e-4)
 
 
@@ -141,3 +139,21 @@ def test_windows_that_are_too_short(tiny):
         draw(BLOCKS, length=1)
     with pytest.raises(ValueError, match="no window of 9999"):
         objectives.diffusion_bound(*tiny, STREAM, length=9999)
+
+
+def test_a_shifted_model_reads_a_block_off_the_clean_one_before_it():
+    """As it decodes: position p of a block sees what its row before sees, and a first one nothing of its block."""
+    oracle, params = oracles.hash_oracle(20, seed=1)
+    model = shifted(oracles.canvas(oracle, mask_token=19, lead=1))
+    rng, length, block = np.random.default_rng(5), 12, 4
+    tokens, first = rng.integers(0, 19, (1, length)), rng.random((1, length)) < 0.5
+    rates = np.full((1, length), 0.5, np.float32)
+    batch = Noised(tokens, first, ~first, rates, np.array([[block]]))
+    found = np.asarray(objectives.block_diffusion(model, params, batch, mask_token=19).logits)
+    found = found[0, :length]
+    for start in range(0, length, block):
+        window = np.where(first & (np.arange(length) >= start), 19, tokens)
+        places = jnp.arange(length)[None]
+        inputs = Inputs(jnp.asarray(window), places, *visibility.block_causal(places // block))
+        own = np.asarray(model(params, inputs).logits)[0, start : start + block]
+        np.testing.assert_array_equal(found[start : start + block], own, f"block from {start}")

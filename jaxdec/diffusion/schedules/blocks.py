@@ -29,6 +29,12 @@ class Blocks(Schedule):
         """The beginning of a block."""
         return self.unit or self.size
 
+    in_order = True
+
+    def edges(self, room: int) -> int:
+        """That before the first of a group."""
+        return 1
+
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """By division."""
         places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))

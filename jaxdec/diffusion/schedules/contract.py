@@ -35,6 +35,15 @@ class Schedule(Part, abc.ABC):
         """Positions of the prompt that groups may hold, at most."""
         return 0
 
+    @property
+    def in_order(self) -> bool:
+        """Whether no position is of a later unit than the one to its right; not for granted."""
+        return False
+
+    def edges(self, room: int) -> int:
+        """Positions right before one of a group, but outside of it, at most: 1 for groups without gaps."""
+        return self.largest(room)[0]
+
     @abc.abstractmethod
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """The group and the unit of every position.

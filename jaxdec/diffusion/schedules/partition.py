@@ -26,6 +26,16 @@ class Partition(Schedule):
 
     table: tuple[int, ...]
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the table only rises."""
+        return bool((np.diff(self.table) >= 0).all())
+
+    def edges(self, room: int) -> int:
+        """Of the group that is in most pieces."""
+        before = np.concatenate([[-1], self.table[:-1]])
+        return int(np.bincount(np.asarray(self.table)[before != self.table]).max())
+
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` if there are fewer positions than a row asks for."""
         super().check(request, params)

@@ -13,6 +13,12 @@ from jaxdec.model import Params
 class Whole(Schedule):
     """See `whole`."""
 
+    in_order = True
+
+    def edges(self, room: int) -> int:
+        """That before the first of a group."""
+        return 1
+
     def assign(self, params: Params, prompt: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """All that is generated in group 0."""
         places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (prompt.shape[0], length))

@@ -7,6 +7,7 @@ from jaxdec.diffusion.unmask.ancestral import Ancestral, ancestral
 from jaxdec.diffusion.unmask.dynamic_threshold import DynamicThreshold, dynamic_threshold
 from jaxdec.diffusion.unmask.entropy_bound import EntropyBound, entropy_bound
 from jaxdec.diffusion.unmask.factor import Factor, factor
+from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
 from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
 from jaxdec.diffusion.unmask.quota import Quota, Spread, quota, quota_size
@@ -18,6 +19,7 @@ __all__ = [
     "DynamicThreshold",
     "EntropyBound",
     "Factor",
+    "FirstAlone",
     "LeftToRight",
     "Quota",
     "Saber",
@@ -27,6 +29,7 @@ __all__ = [
     "dynamic_threshold",
     "entropy_bound",
     "factor",
+    "first_alone",
     "first_hitting",
     "left_to_right",
     "quota",

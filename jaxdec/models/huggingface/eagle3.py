@@ -119,5 +119,12 @@ def check(held: Tensors, config: Eagle3Config) -> None:
         raise ValueError(f"{held.place('t2d')} names other tokens than d2t")
 
 
-ARCHITECTURE = Architecture("eagle3", (), config, fields, stored, network=Eagle3, ignored=ignored)
+def renamed(name: str) -> str:
+    """The name of a tensor; some files call the layer as those of models are."""
+    return name.replace("layers.0.", "midlayer.", 1)
+
+
+ARCHITECTURE = Architecture(
+    "eagle3", (), config, fields, stored, network=Eagle3, ignored=ignored, renamed=renamed
+)
 HEADS = DraftHeads(reads, complete, {("embed_tokens", "embedding"): "embed_tokens.weight"}, check)

@@ -16,7 +16,9 @@ import numpy as np
 from jaxdec import files
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models.huggingface import mapping, tensors
-from jaxdec.models.huggingface.contract import Fills
+from jaxdec.models.huggingface.contract import Fills, nothing
+from jaxdec.models.huggingface.json_object import read_json
+from jaxdec.models.huggingface.mask_token import tokenizer_mask
 from jaxdec.models.huggingface.registry import named, of_fields
 
 KNOBS = {
@@ -60,6 +62,7 @@ def load(
     folder: str | Path,
     dtype: jax.typing.DTypeLike | None = None,
     *,
+    architecture: str | None = None,
     layer_states: Sequence[int] = (),
     place: mapping.Place = mapping.place,
 ) -> Loaded:
@@ -71,6 +74,8 @@ def load(
     Args:
       folder: with a `config.json` and safetensors files, one or several with an index.
       dtype: of the parameters and of caches; that of the checkpoint if not given. Logits are float32 in any case.
+      architecture: by which it is read, for a checkpoint whose `config.json` names the type of its network and not what
+        it was trained for; the one that reads its type if not given.
       layer_states: layers whose hidden states the model's outputs carry, for drafters that read them.
       place: from a parameter's path and its array in host memory to the array that is kept; on the default device if
         not given.
@@ -83,40 +88,34 @@ def load(
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} must hold a config.json and at least one *.safetensors file")
     fields = read_json(folder / "config.json")
-    architecture = of_fields(fields)
+    kind = of_fields(fields) if architecture is None else named(architecture)
+    if kind.fills is not nothing and fields.get("mask_token_id") is None:
+        mask = tokenizer_mask(folder)
+        fields |= {} if mask is None else {"mask_token_id": mask}
     try:
-        config = architecture.config(fields)
-        fills = architecture.fills(fields)
+        if fields.get("quantization_config") is not None:
+            raise ValueError(
+                "quantization_config is there, and quantised weights are not supported"
+            )
+        config = kind.config(fields)
+        fills = kind.fills(fields)
         held = _stored_type(fields) if dtype is None else jnp.dtype(dtype)
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None
     generation = folder / "generation_config.json"
     proposed = read_json(generation) if generation.is_file() else {}
     eos = _eos(proposed if proposed.get("eos_token_id") is not None else fields, config.vocab_size)
-    model, _ = from_nnx(
-        architecture.abstract(config), eos=eos, layer_states=layer_states, dtype=held
-    )
-    params = mapping.from_tensors(architecture, tensors.Folder(folder), config, held, place)
+    model, _ = from_nnx(kind.abstract(config), eos=eos, layer_states=layer_states, dtype=held)
+    params = mapping.from_tensors(kind, tensors.Folder(folder), config, held, place)
     return Loaded(
         model if fills is None else fills(model),
         params,
         config,
-        architecture.name,
+        kind.name,
         fills,
         _defaults(proposed),
         fields,
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file; raises `ValueError` if it holds none."""
-    try:
-        held = json.loads(path.read_bytes())
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return held
 
 
 def _stored_type(fields: Mapping[str, Any]) -> Any:
@@ -176,7 +175,9 @@ def save(
     folder, kind = Path(folder), named(architecture)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder")
-    held = {**(fields or {}), **checked_fields(architecture, config)}
+    # Readers take what is left out for the tokens of the type.
+    none = {f"{name}_token_id": None for name in ("bos", "eos", "pad")}
+    held = {**none, **(fields or {}), **checked_fields(architecture, config)}
     arrays = mapping.to_tensors(kind, params, config)
     dtype = np.dtype(next(iter(arrays.values())).dtype).name
     held |= {"torch_dtype": dtype, "dtype": dtype}
@@ -202,6 +203,7 @@ def checked_fields(architecture: str, config: Any) -> dict[str, Any]:
         if getattr(config, field.name) != getattr(back, field.name)
     }
     if lost:
-        name, value = next(iter(lost.items()))
-        raise ValueError(f"{architecture} cannot store {name} {value!r}")
+        # Where layers differ, that is why other fields do.
+        name = "layer_kinds" if "layer_kinds" in lost else next(iter(lost))
+        raise ValueError(f"{architecture} cannot store {name} {lost[name]!r}")
     return held

@@ -1,5 +1,6 @@
 """Parameters from the tensors of a checkpoint, and back."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ from flax import nnx
 
 from jaxdec.model import Params
 from jaxdec.models.huggingface.contract import Architecture, Path, Stored
-from jaxdec.models.huggingface.tensors import InMemory, Tensors
+from jaxdec.models.huggingface.tensors import InMemory, Renamed, Tensors
 
 Place = Callable[[Path, np.ndarray], jax.Array]
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+"""What parameters may be stored as: numbers that are quantised mean nothing without their scales."""
 
 
 def place(path: Path, array: np.ndarray) -> jax.Array:
@@ -48,7 +51,8 @@ def from_tensors(
         a given one has.
     """
     held = InMemory(tensors) if isinstance(tensors, Mapping) else tensors
-    whole = _plan(architecture, config)
+    held = Renamed(held, architecture.renamed)
+    whole = _plan(architecture, config, held)
     params = _fitting(whole, given or {})
     plan = whole.without(params)
     _check(architecture, held, config, plan)
@@ -76,11 +80,15 @@ class _Plan(NamedTuple):
         return _Plan(self.tree, *map(pick, (self.paths, self.shapes, self.kinds, self.pieces)))
 
 
-def _plan(architecture: Architecture, config: Any) -> _Plan:
-    shapes = nnx.to_pure_dict(nnx.state(architecture.abstract(config)))
-    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+def _plan(architecture: Architecture, config: Any, held: Tensors) -> _Plan:
+    network = nnx.to_pure_dict(nnx.state(architecture.abstract(config)))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(network)
     paths = [_path(path) for path, _ in leaves]
     pieces = [_pieces(architecture.stored(path, config)) for path in paths]
+    prefix, names = architecture.prefix, held.names()
+    if names and not any(name.startswith(prefix) for name in names):
+        bare = lambda piece: dataclasses.replace(piece, name=piece.name.removeprefix(prefix))
+        pieces = [(tuple(map(bare, parts)), stacked) for parts, stacked in pieces]
     kinds = [leaf.dtype for _, leaf in leaves]
     return _Plan(tree, paths, [leaf.shape for _, leaf in leaves], kinds, pieces)
 
@@ -123,18 +131,33 @@ def _expected(piece: Stored, shape: tuple[int, ...], extents: Mapping[str, int])
     return full
 
 
-def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) -> None:
-    """Raises `ValueError` unless there is each tensor of the right shape and no other."""
-    extents, known = _extents(plan), {*held.names()}
-    used: set[str] = set()
+def stored_shapes(architecture: Architecture, config: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that a checkpoint of some configuration holds."""
+    plan = _plan(architecture, config, InMemory({}))
+    extents, shapes = _extents(plan), {}
     for (pieces, stacked), shape in zip(plan.pieces, plan.shapes, strict=True):
         for piece in pieces:
+            shapes[piece.name] = tuple(_expected(piece, shape[1:] if stacked else shape, extents))
+    return shapes
+
+
+def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) -> None:
+    """Raises `ValueError` unless there is each tensor, of numbers and of the right shape, and no other."""
+    extents, known = _extents(plan), {*held.names()}
+    used: set[str] = set()
+    columns = zip(plan.pieces, plan.shapes, plan.kinds, strict=True)
+    for (pieces, stacked), shape, kind in columns:
+        for piece in pieces:
             if piece.name not in known:
-                raise ValueError(f"tensor {piece.name!r} is missing")
+                raise ValueError(f"{held.place(piece.name)} is missing")
             want = _expected(piece, shape[1:] if stacked else shape, extents)
             if list(held.shape(piece.name)) != want:
                 raise ValueError(
                     f"{held.place(piece.name)} has shape {list(held.shape(piece.name))}, expected {want}"
+                )
+            if jnp.issubdtype(kind, jnp.floating) and held.dtype(piece.name) not in FLOATS:
+                raise ValueError(
+                    f"{held.place(piece.name)} holds {held.dtype(piece.name)}, only {', '.join(FLOATS)} are supported"
                 )
             used.add(piece.name)
     unknown = {name for name in known - used if not architecture.ignored(name, config)}
@@ -179,10 +202,11 @@ def to_tensors(architecture: Architecture, params: Params, config: Any) -> dict[
             y = y.T if piece.transposed else y.reshape(piece.shape or y.shape)
             parts.setdefault(piece.name, []).append((piece, y))
     tensors = {}
-    for name, held in parts.items():
-        held.sort(key=lambda part: part[0].part or (0, 0))
-        arrays = [y for _, y in held]
+    for name, several in parts.items():
+        several.sort(key=lambda part: part[0].part or (0, 0))
+        arrays = [y for _, y in several]
         whole = len(arrays) == 1
-        tensors[name] = arrays[0] if whole else np.concatenate(arrays, axis=held[0][0].axis)
-    _check(architecture, InMemory(tensors), config, _plan(architecture, config))
+        tensors[name] = arrays[0] if whole else np.concatenate(arrays, axis=several[0][0].axis)
+    held = InMemory(tensors)
+    _check(architecture, held, config, _plan(architecture, config, held))
     return tensors

@@ -7,7 +7,27 @@ from typing import Any
 
 from jaxdec.models.huggingface.contract import Architecture
 
-FILES = ("llama", "mistral")
+FILES = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "gemma3",
+    "gpt2",
+    "olmoe",
+    "llada",
+    "llada_moe",
+    "llada2",
+    "dream",
+    "sdar",
+    "fast_dllm",
+    "a2d",
+    "mdlm",
+    "bd3lm",
+    "xlnet",
+    "bert",
+)
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 HEADS = ("dflash", "eagle3", "medusa")
 """Those of draft heads, each a module with an `ARCHITECTURE` and a `HEADS`."""
@@ -57,10 +77,21 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
     kind = fields.get("model_type", "llama")
     known = architectures().values()
     for architecture in known:
-        if kind in architecture.model_types:
+        if kind in architecture.model_types and architecture.reads(fields):
             return architecture
-    types = sorted(kind for architecture in known for kind in architecture.model_types)
+    types = sorted({kind for architecture in known for kind in architecture.model_types})
     raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")
+
+
+def table() -> str:
+    """The architectures in Markdown: what their files say of themselves."""
+    package = __name__.rpartition(".")[0]
+    lines = ["| file | `model_type` | what it reads |", "| --- | --- | --- |"]
+    for name, architecture in architectures().items():
+        said = str(importlib.import_module(f"{package}.{name}").__doc__).partition("\n")[0]
+        kinds = ", ".join(f"`{kind}`" for kind in architecture.model_types)
+        lines.append(f"| `{name}` | {kinds} | {said.rstrip('.')} |")
+    return "\n".join(lines) + "\n"
 
 
 def heads_of_fields(fields: Mapping[str, Any]) -> str | None:

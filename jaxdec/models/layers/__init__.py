@@ -1,6 +1,7 @@
 """Layers that architectures share: rotary positions, norms, attention, feed-forward units, mixtures of experts."""
 
 from jaxdec.models.layers.attention import Attention, committed
+from jaxdec.models.layers.embedding import rows
 from jaxdec.models.layers.linear import linear
 from jaxdec.models.layers.mixture import Experts, Mixture, choose
 from jaxdec.models.layers.mlp import ACTIVATIONS, MLP
@@ -19,4 +20,5 @@ __all__ = [
     "choose",
     "committed",
     "linear",
+    "rows",
 ]

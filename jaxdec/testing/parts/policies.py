@@ -64,6 +64,8 @@ def twin_of(policy: Unmask) -> Twin:
             return twins.entropy_bound
         case unmask.Saber():
             return twins.saber
+        case unmask.FirstAlone():
+            return twins.first_alone(twin_of(policy.policy))
         case unmask.LeftToRight():
             return lambda row: row.allowed[:1]
     raise ValueError(f"no twin of {policy} is known")

@@ -169,6 +169,24 @@ def backtracking(confidence, before, revealed, committed, left, step, minimum):
     return in_order({at: -value for at, value in change.items()})[:k]
 
 
+LEADING = 5
+"""On a board a position begins a block whose place is divisible by this."""
+
+
+def first_alone(policy):
+    """All that begin a block while there are such; then as a policy to which the rest is a group of its own."""
+
+    def twin(row, **knobs):
+        begins = lambda among: [at for at in among if row.places[at] % LEADING == 0]
+        if begins(row.allowed):
+            return begins(row.allowed)
+        before = len(begins(row.committed))
+        step, opened = row.step - min(before, 1), row.opened - before
+        return policy(dataclasses.replace(row, step=step, opened=opened), **knobs)
+
+    return twin
+
+
 @dataclasses.dataclass
 class Board:
     """A group of `ROWS` rows that is filled step by step.
@@ -227,6 +245,7 @@ class Board:
             places=jnp.asarray(self.places, jnp.int32),
             allowed=jnp.asarray(self.allowed),
             committed=jnp.asarray(self.committed),
+            leading=jnp.asarray(self.places % LEADING == 0),
             step=steps,
             opened=jnp.asarray(self.opened, jnp.int32),
             steps=steps,

@@ -138,10 +138,11 @@ def test_eagle3(tmp_path):
 
 
 def test_eagle3_says_more(tmp_path):
-    """Layers by what leaves them, a whole vocabulary, embeddings of its own, bfloat16 as the target's."""
+    """Layers by what leaves them, a whole vocabulary, embeddings of its own, other names, bfloat16 as the target's."""
     arrays = {name: x for name, x in arrays_of("eagle3").items() if name not in ("d2t", "t2d")}
     arrays |= {"lm_head.weight": np.ones((V, WIDTH), np.float32)}
     arrays |= {"embed_tokens.weight": np.ones((V, WIDTH), np.float32)}
+    arrays = {name.replace("midlayer", "layers.0"): x for name, x in arrays.items()}
     layers = {"eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 3, 6]}}
     write(tmp_path, "eagle3", arrays, draft_vocab_size=V, **layers)
     small = jax.tree.map(lambda x: x.astype(jnp.bfloat16), target().params)
