@@ -61,7 +61,8 @@ def complete(
 def config(fields: Mapping[str, Any]) -> Eagle3Config:
     """The configuration, from fields that say which layers are tapped."""
     held = {"max_position_embeddings": 2048, **fields}
-    only(held, hidden_act="silu", mlp_bias=False, norm_before_residual=False, num_hidden_layers=1)
+    only(held, hidden_act="silu", mlp_bias=False, num_hidden_layers=1)
+    only(held, norm_before_residual=False, norm_before_fc=False)
     bias = bool(held.get("attention_bias", False))
     sizes = {"num_hidden_layers": 1, **held}
     plain = like_llama(sizes, tied=False, attention_bias=bias, output_bias=bias)
@@ -118,5 +119,12 @@ def check(held: Tensors, config: Eagle3Config) -> None:
         raise ValueError(f"{held.place('t2d')} names other tokens than d2t")
 
 
-ARCHITECTURE = Architecture("eagle3", (), config, fields, stored, network=Eagle3, ignored=ignored)
+def renamed(name: str) -> str:
+    """The name of a tensor; some files call the layer as those of models are."""
+    return name.replace("layers.0.", "midlayer.", 1)
+
+
+ARCHITECTURE = Architecture(
+    "eagle3", (), config, fields, stored, network=Eagle3, ignored=ignored, renamed=renamed
+)
 HEADS = DraftHeads(reads, complete, {("embed_tokens", "embedding"): "embed_tokens.weight"}, check)

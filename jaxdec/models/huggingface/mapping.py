@@ -81,8 +81,8 @@ class _Plan(NamedTuple):
 
 
 def _plan(architecture: Architecture, config: Any, held: Tensors) -> _Plan:
-    shapes = nnx.to_pure_dict(nnx.state(architecture.abstract(config)))
-    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+    network = nnx.to_pure_dict(nnx.state(architecture.abstract(config)))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(network)
     paths = [_path(path) for path, _ in leaves]
     pieces = [_pieces(architecture.stored(path, config)) for path in paths]
     prefix, names = architecture.prefix, held.names()
@@ -145,8 +145,8 @@ def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) 
     """Raises `ValueError` unless there is each tensor, of numbers and of the right shape, and no other."""
     extents, known = _extents(plan), {*held.names()}
     used: set[str] = set()
-    for (pieces, stacked), shape, kind in zip(plan.pieces, plan.shapes, plan.kinds, strict=True):
-        floating = jnp.issubdtype(kind, jnp.floating)
+    columns = zip(plan.pieces, plan.shapes, plan.kinds, strict=True)
+    for (pieces, stacked), shape, kind in columns:
         for piece in pieces:
             if piece.name not in known:
                 raise ValueError(f"{held.place(piece.name)} is missing")
@@ -155,7 +155,7 @@ def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) 
                 raise ValueError(
                     f"{held.place(piece.name)} has shape {list(held.shape(piece.name))}, expected {want}"
                 )
-            if floating and held.dtype(piece.name) not in FLOATS:
+            if jnp.issubdtype(kind, jnp.floating) and held.dtype(piece.name) not in FLOATS:
                 raise ValueError(
                     f"{held.place(piece.name)} holds {held.dtype(piece.name)}, only {', '.join(FLOATS)} are supported"
                 )

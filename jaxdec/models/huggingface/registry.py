@@ -83,14 +83,6 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
     raise ValueError(f"model_type {kind!r} is not supported, only {', '.join(types)}")
 
 
-def heads_of_fields(fields: Mapping[str, Any]) -> str | None:
-    """The name of the draft heads that a `config.json` is of; None if it is of none."""
-    for name, module in heads_modules().items():
-        if module.HEADS.reads(fields):
-            return name
-    return None
-
-
 def table() -> str:
     """The architectures in Markdown: what their files say of themselves."""
     package = __name__.rpartition(".")[0]
@@ -100,3 +92,11 @@ def table() -> str:
         kinds = ", ".join(f"`{kind}`" for kind in architecture.model_types)
         lines.append(f"| `{name}` | {kinds} | {said.rstrip('.')} |")
     return "\n".join(lines) + "\n"
+
+
+def heads_of_fields(fields: Mapping[str, Any]) -> str | None:
+    """The name of the draft heads that a `config.json` is of; None if it is of none."""
+    for name, module in heads_modules().items():
+        if module.HEADS.reads(fields):
+            return name
+    return None

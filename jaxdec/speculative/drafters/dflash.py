@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, check_length
+from jaxdec.decoding import Request, Rows, by_prompt, check_length, spread
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
@@ -50,15 +50,18 @@ class DFlashDrafter(Grown, CausalDrafter):
         check_length("draft model", self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Any:
-        """A cache of the context of the prompts but for their last tokens.
+        """A cache of the context of the prompts but for their last tokens; a prompt is read once.
 
         Raises:
           ValueError: while it is traced, if the network does not read states of the target's width.
         """
-        features = features_of(self.model, params.source, output)
-        cache = request.new_cache(self.model)
+        hypotheses = request.hypotheses
+        request = by_prompt(request, hypotheses)
+        features = features_of(self.model, params.source, output, hypotheses)
+        cache, count = request.new_cache(self.model), request.lengths - 1
         with reads_states(output):
-            return self._store(params, cache, request.prompt, features, request.lengths - 1)
+            cache = self._store(params, cache, request.prompt, features, count)
+        return spread(cache, hypotheses)
 
     def _store(
         self,

@@ -94,13 +94,11 @@ class EagleDrafter(Grown, CausalDrafter):
         """
         hypotheses = request.hypotheses
         request = by_prompt(request, hypotheses)
-        seen = by_prompt((output.hidden, output.layer_states), hypotheses)
-        output = dataclasses.replace(output, hidden=seen[0], layer_states=seen[1])
         batch, width = request.prompt.shape
         pairs = request.lengths - 1
         stored = jnp.maximum(pairs - 1, 0)
         places = jnp.broadcast_to(jnp.arange(width), (batch, width))
-        features = features_of(self.model, params.source, output)
+        features = features_of(self.model, params.source, output, hypotheses)
         inputs = Inputs.causal(
             jnp.roll(request.prompt, -1, axis=1),
             start=1,

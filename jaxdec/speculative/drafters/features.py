@@ -5,11 +5,12 @@ Legend: B rows, T scored tokens, W tokens of a path, D width.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding import by_prompt
 from jaxdec.model import Model, Output, Params
 
 
@@ -25,20 +26,23 @@ def reads_states(output: Output) -> Iterator[None]:
         ) from error
 
 
-def features_of(model: Model, params: Params, output: Output) -> jax.Array:
-    """Features `[B, T, D]` after all scored tokens; see `Model.features`.
+def features_of(model: Model, params: Params, output: Output, hypotheses: int = 1) -> jax.Array:
+    """Features `[B / hypotheses, T, D]` after all tokens of each prompt; see `Model.features`.
 
     Raises:
       ValueError: while it is traced, if the network reads states of another width.
     """
     with reads_states(output):
-        return model.features(params, output)
+        return model.features(params, _map(output, lambda states: by_prompt(states, hypotheses)))
 
 
 def features_at(model: Model, params: Params, output: Output, path: jax.Array) -> jax.Array:
     """Features `[B, W, D]` after the scored tokens of `path [B, W]` alone."""
     take = lambda states: jnp.take_along_axis(states, path[..., None], axis=1)
-    taken = dataclasses.replace(
-        output, hidden=take(output.hidden), layer_states=tuple(map(take, output.layer_states))
-    )
-    return model.features(params, taken)
+    return model.features(params, _map(output, take))
+
+
+def _map(output: Output, take: Callable[[jax.Array], jax.Array]) -> Output:
+    """The output with other hidden states and states of layers."""
+    layer_states = tuple(map(take, output.layer_states))
+    return dataclasses.replace(output, hidden=take(output.hidden), layer_states=layer_states)

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import jaxdec
 from jaxdec import checkpoints
+from jaxdec.catalogue import METHODS
+from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.model import Heads, Inputs, from_nnx
+from jaxdec.model import Heads, Inputs, from_nnx, tapped
 from jaxdec.models import Transformer, TransformerConfig, huggingface
 from jaxdec.models.huggingface import draft_heads, tensors
 
@@ -135,10 +138,11 @@ def test_eagle3(tmp_path):
 
 
 def test_eagle3_says_more(tmp_path):
-    """Layers by what leaves them, a whole vocabulary, embeddings of its own, bfloat16 as the target's."""
+    """Layers by what leaves them, a whole vocabulary, embeddings of its own, other names, bfloat16 as the target's."""
     arrays = {name: x for name, x in arrays_of("eagle3").items() if name not in ("d2t", "t2d")}
     arrays |= {"lm_head.weight": np.ones((V, WIDTH), np.float32)}
     arrays |= {"embed_tokens.weight": np.ones((V, WIDTH), np.float32)}
+    arrays = {name.replace("midlayer", "layers.0"): x for name, x in arrays.items()}
     layers = {"eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 3, 6]}}
     write(tmp_path, "eagle3", arrays, draft_vocab_size=V, **layers)
     small = jax.tree.map(lambda x: x.astype(jnp.bfloat16), target().params)
@@ -226,3 +230,15 @@ def test_a_model_is_none(tmp_path):
     (tmp_path / "medusa" / "model.safetensors").rename(tmp_path / "medusa" / "medusa_lm_head.pt")
     with pytest.raises(ValueError, match=r"medusa_lm_head.pt is pickled"):
         checkpoints.load_heads(tmp_path / "medusa")
+
+
+def test_methods_take_folders(tmp_path):
+    layers = {"eagle3": (2, 4, 5), "dflash": (2, 6)}
+    for name, kind in (("eagle-3", "eagle3"), ("dflash-token", "dflash")):
+        folder = str(write(tmp_path / kind, kind))
+        decoder, params = assemble(METHODS[name], target(), draft=folder, length=9, nodes=9)
+        assert decoder.model == tapped(target().model, layers[kind])
+        assert decoder.drafter.depth == {"eagle3": 8, "dflash": 3}[kind]
+        jaxdec.prepare(decoder, params, [[1, 2, 3]], max_new_tokens=4)
+        with pytest.raises(ValueError, match="draft model's capacity is 64"):
+            jaxdec.prepare(decoder, params, [[1, 2, 3]], max_new_tokens=62)
