@@ -1,6 +1,7 @@
 """What a case is, which models it takes, and what its results file holds."""
 
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -66,6 +67,7 @@ class Case:
       labels: the values of a row that tell it apart from the others.
       run: makes the rows.
       check: raises `ValueError` if what the case needs besides models is missing.
+      modules: of other packages that it needs.
       by_clock: methods that the clock chooses, so that their counts may differ from run to run.
       chart: draws a picture of the rows of a result as a figure.
       figures: what the rows say of methods of the catalogue, for the small table.
@@ -80,6 +82,7 @@ class Case:
     labels: tuple[str, ...]
     run: Callable[[Setting], list[Row]]
     check: Callable[[], object] = lambda: None
+    modules: tuple[str, ...] = ()
     by_clock: tuple[str, ...] = ()
     chart: Callable[[list[Row]], Any] | None = None
     figures: Callable[[list[Row]], Mapping[str, Figures]] = lambda rows: {}
@@ -110,6 +113,9 @@ def check(case: Case, target: Checkpoint | None, second: Checkpoint | None) -> N
                 f"the {models.role} has a vocabulary of {second.model.vocab_size}, "
                 f"the target of {target.model.vocab_size}"
             )
+    for name in case.modules:
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"the case {case.name} needs {name} (extra parity)")
     case.check()
 
 

@@ -44,6 +44,10 @@ class Scale:
       positions: where acceptance is compared with the highest that is possible.
       siblings: drafts there.
       draws: of siblings, at each position.
+      antibodies: prompts in `iglm`, windows in `antiberty`.
+      residues: masked in such a window.
+      shapes: of random models in `peers`, by name.
+      peers: repeats there.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -81,6 +85,10 @@ class Scale:
     positions: int = 1024
     siblings: tuple[int, ...] = (1, 2, 4, 8)
     draws: int = 64
+    antibodies: int = 64
+    residues: int = 12
+    shapes: tuple[str, ...] = ("100M", "350M")
+    peers: int = 7
 
 
 FULL = Scale()
@@ -115,6 +123,10 @@ QUICK = Scale(
     positions=6,
     siblings=(1, 2),
     draws=2,
+    antibodies=4,
+    residues=4,
+    shapes=("tiny",),
+    peers=2,
 )
 
 

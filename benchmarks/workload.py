@@ -70,13 +70,16 @@ class Gaps:
     Attributes:
       tokens: int32 `[N, L]`.
       visible: bool `[N, L]`.
+      sizes: int `[N]`, positions of each; all L if not given. Past them everything is visible.
     """
 
     tokens: np.ndarray
     visible: np.ndarray
+    sizes: np.ndarray | None = None
 
     def __getitem__(self, rows: slice) -> "Gaps":
-        return Gaps(self.tokens[rows], self.visible[rows])
+        sizes = None if self.sizes is None else self.sizes[rows]
+        return Gaps(self.tokens[rows], self.visible[rows], sizes)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -141,14 +144,15 @@ class Variant:
 class Workload:
     """What every method of a comparison decodes: the prompts in groups of `batch`, one group after another.
 
-    EOS is off, so that every method gives the same number of tokens. Windows with gaps are filled whole, with bytes
-    alone, whatever `new_tokens` says.
+    Unless `eos` says otherwise nothing ends a text, so that every method gives the same number of tokens. Windows with
+    gaps are filled whole, whatever `new_tokens` says, and with bytes alone unless the variant says what is banned.
     """
 
     prompts: Prompts | Gaps
     batch: int
     new_tokens: int
     temperature: float
+    eos: tuple[int, ...] = ()
 
     def requests(self, variant: Variant) -> list[Any]:
         """One request a group."""
@@ -162,8 +166,9 @@ class Workload:
                 variant.params,
                 held.tokens,
                 held.visible,
+                sizes=held.sizes,
                 temperature=self.temperature,
-                banned=self.banned(variant.decoder.model),
+                **{"banned": self.banned(variant.decoder.model), **variant.knobs},
             )
         return prepare(
             variant.decoder,
@@ -172,7 +177,7 @@ class Workload:
             lengths=held.lengths,
             max_new_tokens=self.new_tokens,
             temperature=self.temperature,
-            eos=(),
+            eos=self.eos,
             **variant.knobs,
         )
 

@@ -17,7 +17,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.model import Inputs, Model, Params, score
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax
+from jaxdec.sampling import Purpose, key_at, perturbed_argmax, top_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -96,6 +96,7 @@ class Autoregressive:
             draft_forwards=none,
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], token.shape),
+            top=top_tokens(output.logits[:, :1], rows.top_log_probs),
         )
         return AutoregressiveState(rows, settings, cache), info
 

@@ -21,11 +21,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from jaxdec import checkpoint_folder, files
+from jaxdec import checkpoint_folder, files, text
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads, huggingface
+from jaxdec.text import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Checkpoint:
       fills: what a model that fills masks was trained for: `"subsets"`, a whole `"canvas"`, or `"blocks"`; else None.
       mask_token: of such a model, else None.
       block_size: the largest block that a model of blocks was trained on, else None.
-      tokenizer: from text to tokens and back (`jaxdec.text`).
+      tokenizer: the folder's own, else that of bytes; None for a vocabulary that cannot hold every byte.
       defaults: settings of `jaxdec.generate` that the checkpoint proposes.
       architecture: of public checkpoints, its name; None for this package's own.
     """
@@ -55,7 +56,7 @@ class Checkpoint:
     fills: str | None = None
     mask_token: int | None = None
     block_size: int | None = None
-    tokenizer: Any = None
+    tokenizer: Tokenizer | None = None
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
     architecture: str | None = None
 
@@ -160,6 +161,7 @@ def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpo
         fills=fills,
         mask_token=mask_token,
         block_size=held.get("block_size"),
+        tokenizer=_tokenizer(path) or (text.BYTES if config.vocab_size >= 256 else None),
     )
 
 
@@ -167,6 +169,7 @@ def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
     """Loads a folder of Hugging Face files."""
     loaded = huggingface.load(path, dtype)
     fills = loaded.fills
+    bytewise = loaded.config.vocab_size == text.VOCAB_SIZE  # exported by this package
     return Checkpoint(
         path.name,
         loaded.model,
@@ -176,9 +179,18 @@ def _load_public(path: Path, dtype: jax.typing.DTypeLike | None) -> Checkpoint:
         fills=None if fills is None else fills.kind,
         mask_token=None if fills is None else fills.mask_token,
         block_size=None if fills is None else fills.block_size,
+        tokenizer=_tokenizer(path) or (text.BYTES if bytewise else None),
         defaults=loaded.defaults,
         architecture=loaded.architecture,
     )
+
+
+def _tokenizer(path: Path) -> Tokenizer | None:
+    """That of a folder. One that cannot be read says why when it is used: weights are loaded without it."""
+    try:
+        return text.load(path)
+    except ValueError as error:
+        return text.unreadable(str(error))
 
 
 def load_heads(name: str | Path) -> HeadsCheckpoint:

@@ -22,9 +22,11 @@ from jaxdec.generation import (
     auto_infill,
     choose_length,
     generate,
+    generated_texts,
     infill,
     prepare,
     prepare_infill,
+    stream_text,
 )
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp
@@ -70,6 +72,7 @@ __all__ = [
     "drafters",
     "from_nnx",
     "generate",
+    "generated_texts",
     "growth",
     "infill",
     "load",
@@ -80,6 +83,7 @@ __all__ = [
     "sampling",
     "speculative",
     "stream",
+    "stream_text",
     "text",
     "verifiers",
     "visibility",

@@ -68,15 +68,25 @@ def dispatch(
         reason = f"{operation} has none" if name not in forms else unsupported(name)
         if reason is not None:
             raise ValueError(f"implementation {name!r}: {reason}")
-        return forms[name](*arrays)
+        return forms[name](*arrays) if name == "reference" else _narrow(forms[name])(*arrays)
     # With nothing but CPUs at hand the kernels are not even traced.
     platform = jax.default_backend()
     best = _BEST.get(platform, "reference")
     if best == "reference" or best not in forms or unsupported(best) is not None:
         return forms["reference"](*arrays)
     # A program for another device of this machine, the CPU say, still gets the reference.
-    chosen = {platform: forms[best]}
+    chosen = {platform: _narrow(forms[best])}
     return jax.lax.platform_dependent(*arrays, default=forms["reference"], **chosen)
+
+
+def _narrow(form: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel for a device, traced without 64-bit types, which devices have not, whatever the caller's program has."""
+
+    def call(*arrays):
+        with jax.enable_x64(False):
+            return form(*arrays)
+
+    return call
 
 
 def _check(implementation: str | None) -> None:

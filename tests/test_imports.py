@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jaxdec.decoding": GROUND,
     # Another family is open to a family by its public names only, those of the family's package.
     **{name: {*GROUND, "jaxdec.decoding", "pallas_kernels"} for name in FAMILIES},
-    "jaxdec.generation": DECODERS,
+    "jaxdec.generation": {*DECODERS, "jaxdec.text"},
     "jaxdec.parallel": {*DECODERS, "jaxdec.generation"},
     "jaxdec.measuring": {"jaxdec", *DECODERS, "jaxdec.generation"},
     "jaxdec.plotting": DECODERS,
@@ -37,7 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jaxdec.training": {
         *DECODERS, *ALONE, "jaxdec.models", "jaxdec.checkpoints", "pallas_kernels",
     },
-    "jaxdec.testing": {"jaxdec", *DECODERS, "jaxdec.generation", "jaxdec.models", "pallas_kernels"},
+    "jaxdec.testing": {
+        "jaxdec", *DECODERS, "jaxdec.text", "jaxdec.generation", "jaxdec.models", "pallas_kernels",
+    },
     "jaxdec.catalogue": {*DECODERS, "jaxdec.models", "jaxdec.checkpoints", "jaxdec.testing"},
     "jaxdec.public": {
         *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoints",

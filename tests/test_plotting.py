@@ -244,6 +244,13 @@ def test_a_draft_tree_without_accepted_nodes():
         plotting.draft_tree(explained(), row=2)
 
 
+def test_the_tokens_of_a_tree_are_written_as_asked():
+    narrow = plotting.draft_tree(explained())
+    wide = plotting.draft_tree(explained(), label=lambda token: f"<{token}>")
+    assert letters(wide)[1, 0] == "<98>" and letters(wide).keys() == letters(narrow).keys()
+    assert wide.figure.get_figwidth() > narrow.figure.get_figwidth()
+
+
 def test_acceptance_has_a_line_a_method():
     shares = {"chain": [0.7, 0.5, 0.5], "tree": [1.0, 0]}
     ax = plotting.acceptance_by_depth(shares)

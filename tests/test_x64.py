@@ -14,6 +14,7 @@ from jaxdec.generation import prepare_infill, result
 from jaxdec.model import from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.testing import oracles
+from jaxdec.testing.battery.cases import Letters
 
 V, WIDTH = 8, 8
 CONFIG = TransformerConfig(
@@ -25,8 +26,11 @@ VISIBLE = np.arange(24).reshape(2, 12) % 3 < 1
 EVERYTHING = dict(
     temperature=0.8, top_k=6, top_p=0.9, min_p=0.01, typical=0.95, epsilon=0.01, top_h=0.9,
     repetition_penalty=1.1, presence_penalty=0.1, frequency_penalty=0.1, eos=[7], stop=[[6, 6]],
+    stop_strings=["abba", "bb"], tokenizer=Letters(),
     logit_bias=np.zeros(V), banned=np.arange(V) == 0,
+    min_new_tokens=3, forced_prefix=[2, -1, 4], top_log_probs=2,
 )  # fmt: skip
+READ_LEFT = dict(no_repeat_ngram=3, bad_words=[[1, 2], [5]])
 
 
 @functools.cache
@@ -63,7 +67,8 @@ def case(name):
     canvas = dict(refresh=refresh, causal=refresh in ("block", "sub-block")) if refresh else {}
     block = 8 if refresh or method.draft == "code-block" else None
     decoder = method.make(catalogue.Parts(model, drafter, length=3, block=block, **canvas))
-    knobs = {**EVERYTHING, "eos": [5]} if method.infills or method.denoises else EVERYTHING
+    other = method.infills or method.denoises
+    knobs = {**EVERYTHING, **({"eos": [5]} if other else READ_LEFT)}
     if method.infills:
         request = prepare_infill(decoder, params, np.ones((2, 12), int), VISIBLE, **knobs)
     else:
@@ -98,7 +103,11 @@ def test_states_have_the_same_types(name):
     assert found == expected
 
 
-RUN = ("autoregressive", "dynamic-tree-recursive", "assd-adaptive", "threshold dual")
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("dynamic-tree-recursive", "assd-adaptive")
+]
+RUN = ("autoregressive", "draft-token", "threshold dual", *SLOW)
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -123,7 +132,13 @@ def test_a_call_has_no_types_of_its_own(visible_traced, quick_compilation):
             decoder,
             {"target": jnp.asarray(params)},
             jnp.asarray(PROMPT),
-            rng=3,
+            rng=jnp.asarray([3, 4]),
+            min_new_tokens=jnp.asarray([2, 3]),
+            eos=[7],
+            no_repeat_ngram=jnp.asarray(np.array([2, 0])),
+            bad_words=jnp.asarray([[1, 2]]),
+            forced_prefix=jnp.asarray([[1, -1], [2, 3]]),
+            top_log_probs=2,
             lengths=jnp.asarray(LENGTHS),
             max_new_tokens=jnp.asarray([5, 9]),
             temperature=jnp.asarray(np.array([0.7, 0.0])),

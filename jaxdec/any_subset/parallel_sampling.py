@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from jaxdec.decoding import Exactness, Info, Request, Rows, Settings, prefill, target_params
 from jaxdec.model import Inputs, Model, Params
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax
+from jaxdec.sampling import Purpose, key_at, perturbed_argmax, top_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -67,7 +67,7 @@ class ParallelSampling:
             inputs, positions=order.at(inputs.positions), queries=order.ask(ranks, query_spans)
         )
         output = self.model(target_params(params), asked, cache)
-        law = settings.warp.log_probs(output.logits, rows.history)
+        law = settings.warp.log_probs(output.logits, rows.history.at(ranks))
         noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, ranks), law.shape)
         chunk = perturbed_argmax(law, noise)
         at_token = lambda x: jnp.take_along_axis(x, chunk[..., None], axis=-1)[..., 0]
@@ -96,6 +96,7 @@ class ParallelSampling:
             draft_forwards=none,
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], chunk.shape),
+            top=top_tokens(output.logits, rows.top_log_probs),
         )
         return ParallelState(rows, settings, cache), info
 

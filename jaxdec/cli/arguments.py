@@ -22,6 +22,8 @@ KNOBS: dict[str, tuple[type, str]] = {
     "repetition_penalty": (float, "divide the logits of tokens seen before"),
     "presence_penalty": (float, "subtract from the logits of tokens generated before"),
     "frequency_penalty": (float, "subtract as often as a token was generated"),
+    "no_repeat_ngram": (int, "let no X tokens in a row come twice, the prompt's included"),
+    "min_new_tokens": (int, "let no end-of-text token come before as many tokens"),
 }
 RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
 MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
@@ -94,6 +96,13 @@ def generate(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-new-tokens", type=int, default=128, metavar="N", help="tokens a prompt (default 128)"
     )
+    add(
+        "--n",
+        type=options.integer(1, options.MOST_SAMPLES),
+        default=1,
+        metavar="N",
+        help="samples of each prompt, which is read once (default 1)",
+    )
     options.add_temperature(parser)
     for name, (kind, what) in KNOBS.items():
         add("--" + name.replace("_", "-"), type=kind, metavar="X", help=what)
@@ -105,15 +114,15 @@ def generate(parser: argparse.ArgumentParser) -> None:
         help="add X to the logit of a token; repeatable",
     )
     options.add_seed(parser)
-    add(
-        "--stop",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="end after this text; repeatable",
-    )
-    add("--bos", action="store_true", help="the prompt starts a file; it may then be empty")
+    options.add_text(parser)
     options.add_output(parser)
+    add(
+        "--top-log-probs",
+        type=options.integer(0),
+        default=0,
+        metavar="K",
+        help="with --json: the K most probable tokens of the model's own law at each place",
+    )
 
 
 def infill(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +133,7 @@ def infill(parser: argparse.ArgumentParser) -> None:
         "--marker",
         default="FILL",
         metavar="WORD",
-        help="gaps are marked <WORD:n>, n bytes, and <WORD>, of a length to be chosen (default FILL)",
+        help="gaps are marked <WORD:n>, n tokens, and <WORD>, of a length to be chosen (default FILL)",
     )
     add(
         "--lengths",
@@ -146,7 +155,7 @@ def infill(parser: argparse.ArgumentParser) -> None:
         type=options.integer(1),
         default=CONTEXT,
         metavar="N",
-        help=f"bytes that are read on each side of a gap (default {CONTEXT})",
+        help=f"tokens that are read on each side of a gap (default {CONTEXT})",
     )
     options.add_temperature(parser)
     options.add_seed(parser)
@@ -174,7 +183,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         "--block",
         type=options.integer(1),
         metavar="N",
-        help="bytes of a block (default: what a model of blocks was trained for, else the whole canvas)",
+        help="tokens of a block (default: what a model of blocks was trained for, else the whole canvas)",
     )
     add(
         "--cache",
@@ -188,7 +197,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="canvases that freedave scores in a forward (default 4)",
     )
-    add("--max-new-tokens", type=int, default=128, metavar="N", help="bytes at most (default 128)")
+    add("--max-new-tokens", type=int, default=128, metavar="N", help="tokens at most (default 128)")
     options.add_temperature(parser)
     add(
         "--set",
@@ -198,7 +207,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         help="a knob of the method or the cache, such as threshold=0.8; repeatable",
     )
     options.add_seed(parser)
-    add("--bos", action="store_true", help="the prompt starts a file; it may then be empty")
+    options.add_text(parser)
     add(
         "--show",
         action="store_true",
@@ -292,7 +301,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         infill,
     ),
     "denoise": (
-        "Continues a prompt by canvas decoding, several bytes a forward in any order; shown as the canvas fills.",
+        "Continues a prompt by canvas decoding, several tokens a forward in any order; shown as the canvas fills.",
         denoise,
     ),
     "bench": (

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 import jaxdec
-from jaxdec import catalogue, files, plotting, text
+from jaxdec import catalogue, files, plotting
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"none of the methods {', '.join(drafts)} drafts with a checkpoint of the kind of {arguments.draft!r}"
         )
-    tokens, lengths = (np.asarray(each) for each in text.encode_batch(prompts))
+    tokens, lengths = loading.encoded(loading.tokenizer(target), prompts, chat=False, bos=False)
     with _progress(len(chosen), arguments.repeats) as report:
         runs = [
             _timed(method, target, drafts[method.name], (tokens, lengths), load, arguments)

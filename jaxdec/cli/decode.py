@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdec.decoding import Decoder, DecoderState, Request, Status, init, run, stream
 from jaxdec.model import Params
-from jaxdec.sampling import row_keys
+from jaxdec.sampling import TopTokens, row_keys
 
 CHUNK = 256
 """Steps of a loop between two looks at the clock and at Ctrl-C."""
@@ -42,6 +42,7 @@ class Decoded:
       seconds: of decoding, without compilation and without reading the prompts.
       timed: the tokens made in those seconds.
       setup: seconds of compilation and of reading the prompts.
+      top: for each new token, the most probable ones and their log-probabilities, if the request asks for them.
     """
 
     tokens: list[list[int]]
@@ -54,6 +55,7 @@ class Decoded:
     seconds: float
     timed: int
     setup: float
+    top: list[list[dict[int, float]]] | None = None
 
     @property
     def total(self) -> int:
@@ -164,7 +166,7 @@ def whole(
     Raises:
       FloatingPointError: if a row ends since its law is not finite.
     """
-    keys = row_keys(rng, request.prompt.shape[0])
+    keys = row_keys(rng, request.prompt.shape[0], request.hypotheses)
     began = time.perf_counter()
     with waiting(COMPILING) as say:
         state = init(decoder, params, request)
@@ -193,9 +195,22 @@ def whole(
         seconds=seconds,
         timed=int((rows.length - rows.prompt_length).sum()),
         setup=started - began,
+        top=_ranked(record.top, places),
     )
     _check_finite(decoded)
     return decoded
+
+
+def _ranked(top: TopTokens | None, places: list[slice]) -> list[list[dict[int, float]]] | None:
+    """The most probable tokens of each new token of each row."""
+    if top is None:
+        return None
+    tokens, log_probs = np.asarray(top.tokens), np.asarray(top.log_probs)
+    pairs = lambda ids, values: dict(zip(ids.tolist(), values.tolist(), strict=True))
+    return [
+        [pairs(*one) for one in zip(tokens[row, place], log_probs[row, place], strict=True)]
+        for row, place in enumerate(places)
+    ]
 
 
 def _check_finite(decoded: Decoded) -> None:

@@ -12,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 import jaxdec
-from jaxdec import catalogue, text
+from jaxdec import catalogue
 from jaxdec.cli import loading
 from jaxdec.cli.decode import Decoded, live, whole
-from jaxdec.cli.display import DRAFTED, LEGEND, OWN, PROMPT, Page, output, waiting
+from jaxdec.cli.display import DRAFTED, LEGEND, OWN, Page, output, waiting
 from jaxdec.decoding import Decoder, Request
 from jaxdec.model import Params
+from jaxdec.text import Tokenizer
 
 PROMPTS = (
     '''class Stack:
@@ -95,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
         soft_wrap=True,
     )
     parts = catalogue.Parts(target.model, draft.model)
-    tokens, lengths = text.encode_batch(PROMPTS)
+    tokenizer = loading.tokenizer(target)
+    tokens, lengths = tokenizer.encode_batch(PROMPTS)
     cases = []
     for temperature in TEMPERATURES:
         for method in METHODS:
@@ -113,7 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
     rng = jax.random.key(arguments.seed)
     for case in cases:
         if case.method == "draft":
-            _write(console, case, params, rng)
+            _write(console, case, params, rng, tokenizer)
     # One after another in each round, so that a busy machine slows all methods alike.
     rounds = [
         [whole(case.decoder, params, case.request, rng, waiting) for case in cases]
@@ -124,23 +126,24 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(Text(line, "dim"), soft_wrap=True)
 
 
-def _write(console: Console, case: _Case, params: Params, rng: jax.Array) -> None:
+def _write(
+    console: Console, case: _Case, params: Params, rng: jax.Array, tokenizer: Tokenizer
+) -> None:
     """Shows the texts as they are written."""
     console.print()
     console.rule(f"draft-model speculation at temperature {case.temperature:g}", align="left")
     console.print(LEGEND)
     console.print()
-    page = Page(console, len(PROMPTS))
+    page = Page(console, len(PROMPTS), tokenizer)
 
     def begin():
         for row, prompt in enumerate(PROMPTS):
-            ids = text.to_ids(prompt)
-            page.add(row, ids.tolist(), [PROMPT] * len(ids))
+            page.prompt(row, tokenizer.to_ids(prompt))
 
     def show(row, new, drafted, ended):
         page.add(row, new, [DRAFTED if mark else OWN for mark in drafted])
         if ended:
-            page.add(row, b"\n", [PROMPT])
+            page.say(row, "\n")
             page.end(row)
 
     live(case.decoder, params, case.request, rng, show, begin=begin, waiting=waiting)

@@ -1,4 +1,4 @@
-"""Continues a prompt by canvas decoding, several bytes a forward in any order; shown as the canvas fills."""
+"""Continues a prompt by canvas decoding, several tokens a forward in any order; shown as the canvas fills."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import jaxdec
-from jaxdec import catalogue, text
+from jaxdec import catalogue
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import loading, options
@@ -30,6 +30,7 @@ from jaxdec.cli.display import (
 from jaxdec.decoding import DecoderState, Request
 from jaxdec.diffusion import Denoise, DenoiseState
 from jaxdec.model import Params
+from jaxdec.text import Tokenizer
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,18 +41,20 @@ def run(arguments: argparse.Namespace) -> None:
       FloatingPointError: if the model's law is not finite.
     """
     prompt = _prompt(arguments)
-    if not prompt and not arguments.bos:
-        raise ValueError("the prompt is empty (0 bytes); at least 1 byte is needed")
     method = loading.denoising(arguments.method)
     target = loading.load(arguments.target)
+    tokenizer, stops = loading.tokenizer(target), options.stop_strings(arguments)
+    tokens, _ = loading.encoded(tokenizer, [prompt], chat=arguments.chat, bos=arguments.bos)
     decoder, params = _decoder(arguments, method, target)
-    banned = np.arange(target.model.vocab_size) >= 256  # only bytes are filled in
+    banned = loading.wordless(tokenizer, target.model.vocab_size)  # only text is filled in
     banned[list(target.model.eos)] = False
     request = jaxdec.prepare(
         decoder,
         params,
-        np.asarray(text.encode(prompt, bos=arguments.bos)),
+        tokens,
         max_new_tokens=arguments.max_new_tokens,
+        stop_strings=stops,
+        tokenizer=tokenizer,
         temperature=arguments.temperature,
         banned=banned,
         **_knobs(arguments, decoder),
@@ -59,20 +62,24 @@ def run(arguments: argparse.Namespace) -> None:
     rng = jax.random.key(arguments.seed)
     if arguments.json:
         decoded = whole(decoder, params, request, rng, waiting)
-        print(json.dumps(_report(arguments.method, decoder, prompt, decoded)))
+        print(json.dumps(_report(arguments.method, decoder, prompt, decoded, tokenizer)))
         return
     console, errors = output(), figures()
     if arguments.show and console.is_terminal and not arguments.no_stream:
-        canvas = _Canvas(request)
+        canvas = _Canvas(request, tokenizer)
         with watched(console, canvas.sheet):
             decoded = live(decoder, params, request, rng, lambda *_: None, canvas)
-        styles = [PROMPT] * len(prompt) + [step_style(step) for step in decoded.steps[0]]
-        console.print(paint([*prompt, *decoded.tokens[0]], styles), soft_wrap=True)
+        styles = [PROMPT] * tokens.size + [step_style(step) for step in decoded.steps[0]]
+        shown = paint([*tokens[0].tolist(), *decoded.tokens[0]], styles, tokenizer)
+        console.print(shown, soft_wrap=True)
     else:
-        page = Page(console, 1)
+        page = Page(console, 1, tokenizer, stops)
 
         def begin():
-            page.add(0, prompt, [PROMPT] * len(prompt))
+            if arguments.chat:
+                page.say(0, prompt.decode() + "\n\n")
+            else:
+                page.prompt(0, tokens[0])
 
         def show(row, new, drafted, ended):
             page.add(row, new, [OWN] * len(new))
@@ -86,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             decoded = live(decoder, params, request, rng, show, begin=begin, waiting=waiting)
     if arguments.show:
-        print_order(errors, "new bytes", decoded.tokens[0], decoded.steps[0])
+        print_order(errors, "new text", decoded.tokens[0], decoded.steps[0], tokenizer)
     errors.print(summary(decoded), style="dim")
 
 
@@ -103,15 +110,15 @@ class _Canvas:
     """Follows the canvas of the only row for the eye.
 
     Attributes:
-      sheet: bytes in the colour of their step, those of the last forward highlighted.
+      sheet: text in the colour of their step, those of the last forward highlighted.
     """
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, tokenizer: Tokenizer):
         prompt = int(request.lengths[0])
         self._steps = np.full(prompt + int(request.settings.max_new_tokens[0]), -1)
         places = np.arange(len(self._steps))
         tokens = np.pad(np.asarray(request.prompt[0, :prompt]), (0, len(places) - prompt))
-        self.sheet = Sheet(tokens, places < prompt)
+        self.sheet = Sheet(tokens, places < prompt, tokenizer)
         self._fresh = np.zeros(len(places), bool)
 
     def __call__(self, state: DecoderState) -> None:
@@ -176,13 +183,15 @@ def _knobs(arguments: argparse.Namespace, decoder: Denoise) -> dict[str, Any]:
     return found
 
 
-def _report(method: str, decoder: Denoise, prompt: bytes, decoded: Decoded) -> dict[str, Any]:
+def _report(
+    method: str, decoder: Denoise, prompt: bytes, decoded: Decoded, tokenizer: Tokenizer
+) -> dict[str, Any]:
     (tokens,), (steps,), (status,) = decoded.tokens, decoded.steps, decoded.status
     return {
         "method": method,
         "exactness": decoder.exactness.value,
         "prompt": prompt.decode("utf-8", "replace"),
-        "text": text.decode(tokens),
+        "text": tokenizer.decode(tokens, begins=False),
         "tokens": tokens,
         "steps": steps,
         "status": status.name,

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from jaxdec.text import BYTES, Tokenizer
+
 PROMPT, DRAFTED, OWN = "dim", "green", "bright_magenta"
 UNFILLED = "·"
 DIGITS = string.digits + string.ascii_lowercase
@@ -59,11 +61,21 @@ class Page:
     Args:
       console: where to. A terminal gets colours and visible control characters, anything else the text itself.
       rows: texts.
+      tokenizer: gives the text of tokens.
+      stop_strings: nothing of a row is shown behind the first of these in it.
     """
 
-    def __init__(self, console: Console, rows: int):
+    def __init__(
+        self,
+        console: Console,
+        rows: int,
+        tokenizer: Tokenizer = BYTES,
+        stop_strings: Sequence[bytes] = (),
+    ):
         self._console = console
-        self._decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(rows)]
+        self._streams = [
+            tokenizer.stream(stop_strings=stop_strings, keep_stop=True) for _ in range(rows)
+        ]
         self._waiting: list[list[tuple[str, str]]] = [[] for _ in range(rows)]
         self._ended = [False] * rows
         self._current = 0
@@ -71,15 +83,23 @@ class Page:
     def add(self, row: int, tokens: Iterable[int], styles: Iterable[str]) -> None:
         """Takes more tokens of a row; special tokens are dropped, and half a character waits for its rest."""
         for token, style in zip(tokens, styles, strict=True):
-            if 0 <= token < 256:
-                self._write(row, self._decoders[row].decode(bytes([token])), style)
+            self._write(row, self._streams[row].add([token]), style)
+        self._flush()
+
+    def prompt(self, row: int, tokens: Iterable[int]) -> None:
+        """Takes the prompt of a row."""
+        self.say(row, self._streams[row].add(tokens, prompt=True))
+
+    def say(self, row: int, text: str) -> None:
+        """Writes something that is not of the model."""
+        self._write(row, text, PROMPT)
         self._flush()
 
     def end(self, row: int) -> None:
         """Says that a row is complete; the next one takes its place."""
         if self._ended[row]:
             return
-        self._write(row, self._decoders[row].decode(b"", final=True), OWN)
+        self._write(row, self._streams[row].end(), OWN)
         self._ended[row] = True
         self._flush()
 
@@ -118,9 +138,11 @@ class Sheet:
     Args:
       tokens: int `[n]`.
       known: bool `[n]`, false in the gaps.
+      tokenizer: gives the text of tokens.
     """
 
-    def __init__(self, tokens: Iterable[int], known: Iterable[bool]):
+    def __init__(self, tokens: Iterable[int], known: Iterable[bool], tokenizer: Tokenizer = BYTES):
+        self._tokenizer = tokenizer
         pairs = list(zip(tokens, known, strict=True))
         self._tokens = [int(token) if there else None for token, there in pairs]
         self._styles = [PROMPT] * len(pairs)
@@ -134,37 +156,45 @@ class Sheet:
 
     def text(self) -> Text:
         """All of it."""
-        return paint(self._tokens, self._styles)
+        return paint(self._tokens, self._styles, self._tokenizer)
 
     def excerpt(self, lines: int) -> Text:
         """As many lines about the place that was filled last."""
-        newline = ord("\n")
-        ends = [i for i, token in enumerate(self._tokens) if token == newline]
+        pieces = self._tokenizer.pieces()
+        ends = [
+            i for i, t in enumerate(self._tokens) if t is not None and b"\n" in _piece(pieces, t)
+        ]
         starts = [0, *(end + 1 for end in ends), len(self._tokens)]
         line = bisect.bisect_right(starts, self._last, hi=len(starts) - 1) - 1
         first = max(min(line - lines // 2, len(starts) - 1 - lines), 0)
         shown = slice(starts[first], starts[min(first + lines, len(starts) - 1)])
-        return paint(self._tokens[shown], self._styles[shown])
+        return paint(self._tokens[shown], self._styles[shown], self._tokenizer)
 
 
-def paint(tokens: Iterable[int | None], styles: Iterable[str]) -> Text:
-    """Bytes as text for a terminal: whole characters, each in the style of its last byte, broken ones replaced.
+def paint(
+    tokens: Iterable[int | None], styles: Iterable[str], tokenizer: Tokenizer = BYTES
+) -> Text:
+    """Tokens as text for a terminal: whole characters, each in the style of its last byte, broken ones replaced.
 
     None is a place that is not filled yet; special tokens are dropped.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder, spelled = codecs.getincrementaldecoder("utf-8")("replace"), tokenizer.pieces()
     pieces, last = [], ""
     for token, style in zip(tokens, styles, strict=True):
         if token is None:
             pieces += [(decoder.decode(b"", final=True), last), (UNFILLED, PROMPT)]
-        elif 0 <= token < 256:
-            pieces.append((decoder.decode(bytes([token])), style))
+        elif piece := _piece(spelled, token):
+            pieces.append((decoder.decode(piece), style))
             last = style
     pieces.append((decoder.decode(b"", final=True), last))
     text = Text()
     for style, run in itertools.groupby(pieces, key=lambda piece: piece[1]):
         text.append("".join(_visible(c) for piece, _ in run for c in piece), style)
     return text
+
+
+def _piece(pieces: Sequence[bytes], token: int) -> bytes:
+    return pieces[token] if 0 <= token < len(pieces) else b""
 
 
 @contextlib.contextmanager
@@ -197,11 +227,19 @@ def order_lines(
         yield "".join(shown), "".join(DIGITS[step % len(DIGITS)] for step in steps[part])
 
 
-def print_order(console: Console, what: str, tokens: Sequence[int], steps: Sequence[int]) -> None:
+def print_order(
+    console: Console,
+    what: str,
+    tokens: Sequence[int],
+    steps: Sequence[int],
+    tokenizer: Tokenizer = BYTES,
+) -> None:
     """Prints a heat map of `order_lines` under a title."""
     console.print(Text(f"{what}: below each byte the step that wrote it", "dim"))
-    shown = iter(steps)
-    for line, digits in order_lines(tokens, steps):
+    pieces = [_piece(tokenizer.pieces(), token) for token in tokens]
+    by_byte = [step for piece, step in zip(pieces, steps, strict=True) for _ in piece]
+    shown = iter(by_byte)
+    for line, digits in order_lines(b"".join(pieces), by_byte):
         console.print(Text(line))
         styles = (step_style(next(shown)) for _ in digits)
         console.print(Text.assemble(*zip(digits, styles, strict=True)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxdec import text
+from jaxdec.text import BYTES, Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,45 +24,57 @@ class Gapped:
     starts: tuple[int, ...]
     lengths: tuple[int | None, ...]
 
-    def around(self, gap: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens before and after a gap, all other gaps empty; the file stands between BOS and EOS."""
+    def around(self, gap: int, tokenizer: Tokenizer = BYTES) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens before and after a gap, all other gaps empty; the file stands in its frame, as BOS and EOS."""
         before, after = self.content[: self.starts[gap]], self.content[self.starts[gap] :]
-        return np.append(text.BOS, text.to_ids(before)), np.append(text.to_ids(after), text.EOS)
+        first, last = tokenizer.frame
+        return np.append(first, tokenizer.to_ids(before)).astype(np.int32), np.append(
+            tokenizer.to_ids(after), last
+        ).astype(np.int32)
 
-    def canvas(self, lengths: Sequence[int]) -> "Canvas":
-        """The file with gaps of these lengths."""
+    def canvas(self, lengths: Sequence[int], tokenizer: Tokenizer = BYTES) -> "Canvas":
+        """The file with gaps of these lengths, in tokens."""
         cuts = [0, *self.starts, len(self.content)]
-        tokens, known = [np.array([text.BOS])], [np.array([True])]
+        first, last = tokenizer.frame
+        tokens, gaps = [*first], []
         for gap, (start, stop) in enumerate(itertools.pairwise(cuts)):
-            tokens.append(text.to_ids(self.content[start:stop]))
-            known.append(np.ones(stop - start, bool))
+            tokens += tokenizer.to_ids(self.content[start:stop]).tolist()
             if gap < len(lengths):
-                tokens.append(np.zeros(lengths[gap], np.int32))
-                known.append(np.zeros(lengths[gap], bool))
-        tokens.append(np.array([text.EOS]))
-        known.append(np.array([True]))
-        before = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        starts = (1 + np.array(self.starts) + before).tolist()
-        return Canvas(
-            np.concatenate(tokens).astype(np.int32),
-            np.concatenate(known),
-            tuple(slice(a, a + n) for a, n in zip(starts, lengths, strict=True)),
-        )
+                gaps.append(slice(len(tokens), len(tokens) + lengths[gap]))
+                tokens += [0] * lengths[gap]
+        tokens += last
+        known = np.ones(len(tokens), bool)
+        for place in gaps:
+            known[place] = False
+        return Canvas(np.array(tokens, np.int32), known, tuple(gaps), tokenizer.pad)
+
+    def filled(self, fillings: Sequence[bytes]) -> tuple[bytes, list[int]]:
+        """The file with its gaps filled, and the byte at which each filling begins."""
+        cuts = [0, *self.starts, len(self.content)]
+        found, starts = b"", []
+        for gap, (start, stop) in enumerate(itertools.pairwise(cuts)):
+            found += self.content[start:stop]
+            if gap < len(fillings):
+                starts.append(len(found))
+                found += fillings[gap]
+        return found, starts
 
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """A file as tokens, between BOS and EOS, as in the streams that the models were trained on.
+    """A file as tokens, in the frame of its vocabulary, as in the streams that the models were trained on.
 
     Attributes:
       tokens: int32 `[n]`, zeros in the gaps.
       visible: bool `[n]`, false in the gaps.
       gaps: their places.
+      pad: what fills up the rows of a batch.
     """
 
     tokens: np.ndarray
     visible: np.ndarray
     gaps: tuple[slice, ...]
+    pad: int
 
     def rows(self, context: int) -> list[slice]:
         """The parts of the file that a request needs: `context` tokens on each side of each gap.
@@ -81,7 +93,7 @@ class Canvas:
     def batch(self, rows: Sequence[slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Tokens `[B, L]`, visible `[B, L]` and sizes `[B]` of some parts, for `jaxdec.infill`."""
         sizes = np.array([row.stop - row.start for row in rows])
-        tokens = np.full((len(rows), sizes.max()), text.PAD, np.int32)
+        tokens = np.full((len(rows), sizes.max()), self.pad, np.int32)
         visible = np.zeros(tokens.shape, bool)
         for i, row in enumerate(rows):
             tokens[i, : sizes[i]] = self.tokens[row]
@@ -90,7 +102,7 @@ class Canvas:
 
 
 def parse(content: bytes, marker: str | bytes = b"FILL") -> Gapped:
-    """Finds the gaps of a file: `<FILL:n>` is a gap of n bytes, `<FILL>` one whose length is to be chosen.
+    """Finds the gaps of a file: `<FILL:n>` is a gap of n tokens, `<FILL>` one whose length is to be chosen.
 
     Args:
       content: the file.
@@ -138,7 +150,7 @@ def _length(found: re.Match[bytes]) -> int:
     digits = found[1]
     if not digits.isdigit() or int(digits) < 1:
         raise ValueError(
-            f"the marker {found[0].decode('utf-8', 'replace')} at byte {found.start()} asks for no number of bytes "
+            f"the marker {found[0].decode('utf-8', 'replace')} at byte {found.start()} asks for no number of tokens "
             "that is at least 1"
         )
     return int(digits)

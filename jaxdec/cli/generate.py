@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 import jaxdec
-from jaxdec import text
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import loading, options
 from jaxdec.cli.arguments import KNOBS
 from jaxdec.cli.decode import Decoded, live, whole
-from jaxdec.cli.display import DRAFTED, OWN, PROMPT, Page, figures, output, waiting
+from jaxdec.cli.display import DRAFTED, OWN, Page, figures, output, waiting
+from jaxdec.text import Tokenizer
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,10 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
     """
     method = loading.continuing(arguments.method, arguments.verifier)
     prompts = [options.text_bytes(prompt) for prompt in arguments.prompt]
-    for row, prompt in enumerate(prompts):
-        if not prompt and not arguments.bos:
-            raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
+    if arguments.top_log_probs and not arguments.json:
+        raise ValueError("--top-log-probs is printed with --json only")
     target = loading.load(arguments.target)
+    tokenizer, stops = loading.tokenizer(target), options.stop_strings(arguments)
+    tokens, lengths = loading.encoded(tokenizer, prompts, chat=arguments.chat, bos=arguments.bos)
     decoder, params = assemble(
         method,
         target,
@@ -39,26 +40,33 @@ def run(arguments: argparse.Namespace) -> None:
         nodes=arguments.nodes,
         load=loading.load_draft,
     )
-    tokens, lengths = text.encode_batch(prompts, bos=arguments.bos)
     request = jaxdec.prepare(
         decoder,
         params,
-        np.asarray(tokens),
+        tokens,
         max_new_tokens=arguments.max_new_tokens,
         lengths=lengths,
-        stop=[text.to_ids(options.argument_bytes(stop)) for stop in arguments.stop],
+        hypotheses=arguments.n,
+        top_log_probs=arguments.top_log_probs,
+        stop_strings=stops,
+        tokenizer=tokenizer,
         **_knobs(arguments, target),
     )
     rng = jax.random.key(arguments.seed)
+    prompts = [prompt for prompt in prompts for _ in range(arguments.n)]
+    tokens, lengths = (np.repeat(x, arguments.n, axis=0) for x in (tokens, lengths))
     if arguments.json:
         decoded = whole(decoder, params, request, rng, waiting)
-        print(json.dumps(_report(method, prompts, decoded)))
+        print(json.dumps(_report(method, prompts, decoded, tokenizer, stops)))
         return
-    page = Page(output(), len(prompts))
+    page = Page(output(), len(prompts), tokenizer, stops)
 
     def begin():
         for row, prompt in enumerate(prompts):
-            page.add(row, prompt, [PROMPT] * len(prompt))
+            if arguments.chat:
+                page.say(row, prompt.decode() + "\n\n")
+            else:
+                page.prompt(row, tokens[row, : lengths[row]])
 
     def show(row, new, drafted, ended):
         page.add(row, new, [DRAFTED if mark else OWN for mark in drafted])
@@ -115,11 +123,21 @@ def _token(token: int, size: int) -> int:
     return token
 
 
-def _report(method: Method, prompts: list[bytes], decoded: Decoded) -> dict[str, object]:
-    rows = [
+def _report(
+    method: Method,
+    prompts: list[bytes],
+    decoded: Decoded,
+    tokenizer: Tokenizer,
+    stops: list[bytes],
+) -> dict[str, object]:
+    def said(tokens):
+        stream = tokenizer.stream(begins=False, stop_strings=stops, keep_stop=True)
+        return stream.add(tokens) + stream.end()
+
+    rows: list[dict[str, Any]] = [
         {
             "prompt": prompt.decode("utf-8", "replace"),
-            "text": text.decode(tokens),
+            "text": said(tokens),
             "tokens": tokens,
             "drafted": drafted,
             "status": status.name,
@@ -134,6 +152,8 @@ def _report(method: Method, prompts: list[bytes], decoded: Decoded) -> dict[str,
             strict=True,
         )
     ]
+    for row, top in zip(rows, decoded.top or (), strict=decoded.top is not None):
+        row["top_log_probs"] = top
     return {
         "method": method.name,
         "exactness": method.exactness.value,

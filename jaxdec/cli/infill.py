@@ -1,9 +1,9 @@
 """Fills marked gaps of a file, given all text around them; shown as they fill.
 
-`<FILL:n>` is a gap of n bytes, `<FILL>` one whose length the model chooses (`jaxdec.choose_length`): by plain decoding,
-whatever the method, and with the other gaps empty. Then all gaps are filled in one request. Its rows hold the gaps with
-`--context` bytes on each side; gaps whose contexts meet share a row. The file stands between BOS and EOS, as in
-training.
+`<FILL:n>` is a gap of n tokens, `<FILL>` one whose length the model chooses (`jaxdec.choose_length`): by plain
+decoding, whatever the method, and with the other gaps empty. Then all gaps are filled in one request. Its rows hold the
+gaps with `--context` tokens on each side; gaps whose contexts meet share a row. The file stands between BOS and EOS, or
+what the checkpoint's vocabulary has in their place, as in training; in a vocabulary of bytes a token is a byte.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 import jaxdec
-from jaxdec import catalogue, files, text
+from jaxdec import catalogue, files
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.cli import gaps, loading, options
@@ -38,6 +38,7 @@ from jaxdec.cli.display import (
 from jaxdec.decoding import Decoder, Request
 from jaxdec.generation.gap_length import ChosenLength
 from jaxdec.model import Params
+from jaxdec.text import Tokenizer
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     gapped = gaps.parse(content, options.argument_bytes(arguments.marker))
     method = loading.infilling(arguments.method)
     target = loading.load(arguments.target)
+    tokenizer = loading.tokenizer(target)
     decoder, params = assemble(
         method,
         target,
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check(gapped, target)
     knobs = {
         "temperature": arguments.temperature,
-        "banned": np.arange(target.model.vocab_size) >= 256,  # only bytes are filled in
+        "banned": loading.wordless(tokenizer, target.model.vocab_size),  # only text is filled in
     }
     rng = jax.random.key(arguments.seed)
     console, errors = output(), figures()
@@ -75,19 +77,20 @@ def run(arguments: argparse.Namespace) -> None:
         [
             choices[gap].length if length is None else length
             for gap, length in enumerate(gapped.lengths)
-        ]
+        ],
+        tokenizer,
     )
     rows = canvas.rows(arguments.context)
     request = _request(decoder, params, canvas, rows, arguments.context, knobs)
-    fill = _Fill(canvas, rows, request)
+    fill = _Fill(canvas, rows, request, tokenizer)
     stream = console.is_terminal and not (arguments.json or arguments.no_stream)
     decoded = _decode(decoder, params, request, rng, fill, console if stream else None, arguments)
 
-    filled = fill.tokens[fill.tokens < 256].astype(np.uint8).tobytes()
+    filled, starts = gapped.filled([fill.said(place) for place in canvas.gaps])
     if written is not None:
         files.write_whole(written, filled)
     if arguments.json:
-        report = _report(method, canvas, fill, choices, decoded, filled)
+        report = _report(method, canvas, fill, starts, choices, decoded, filled)
         if arguments.order:
             for gap, place in zip(report["gaps"], canvas.gaps, strict=True):
                 gap["steps"] = fill.steps[place].tolist()
@@ -97,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     if console.is_terminal:
         errors.print(WRITERS)
     if arguments.order:
-        _print_order(errors, canvas, fill)
+        _print_order(errors, canvas, fill, tokenizer)
     if choices:
         chosen = ", ".join(f"{choice.length} for gap {gap + 1}" for gap, choice in choices.items())
         errors.print(
@@ -110,10 +113,10 @@ def summary(decoded: Decoded) -> str:
     """One line of numbers."""
     kept = "" if decoded.acceptance is None else f", {decoded.acceptance:.0%} of drafts accepted"
     forwards = sum(decoded.forwards)
-    timed = f", {decoded.timed} bytes in {decoded.seconds:.2f} s" if decoded.timed else ""
+    timed = f", {decoded.timed} tokens in {decoded.seconds:.2f} s" if decoded.timed else ""
     return (
-        f"{decoded.total} bytes filled, {forwards} forwards of the model, {forwards / decoded.total:.2f} forwards "
-        f"per byte{kept}{timed} (after {decoded.setup:.1f} s of compilation and context)"
+        f"{decoded.total} tokens filled, {forwards} forwards of the model, {forwards / decoded.total:.2f} forwards "
+        f"per token{kept}{timed} (after {decoded.setup:.1f} s of compilation and context)"
     )
 
 
@@ -127,14 +130,17 @@ class _Fill:
       sheet: the same, for the eye.
     """
 
-    def __init__(self, canvas: gaps.Canvas, rows: Sequence[slice], request: Request):
+    def __init__(
+        self, canvas: gaps.Canvas, rows: Sequence[slice], request: Request, tokenizer: Tokenizer
+    ):
         order = request.order
         assert order is not None
         self.tokens = canvas.tokens.copy()
         self.drafted = np.zeros(self.tokens.shape, bool)
         self.steps = np.full(self.tokens.shape, -1)
         self.size = int((~canvas.visible).sum())
-        self.sheet = Sheet(canvas.tokens, canvas.visible)
+        self.sheet = Sheet(canvas.tokens, canvas.visible, tokenizer)
+        self._pieces = tokenizer.pieces()
         places, visible = np.asarray(order.places), np.asarray(order.visible)
         self._places = [
             iter((row.start + places[i, visible[i] :]).tolist()) for i, row in enumerate(rows)
@@ -149,6 +155,10 @@ class _Fill:
             self.steps[place] = self._step[row]
             self.sheet.put(place, token, DRAFTED if mark else OWN)
         self._step[row] += 1
+
+    def said(self, place: slice) -> bytes:
+        """What the tokens of a gap say; all of them are text."""
+        return b"".join(self._pieces[token] for token in self.tokens[place])
 
 
 def _output(arguments: argparse.Namespace) -> Path | None:
@@ -170,7 +180,7 @@ def _check(gapped: gaps.Gapped, target: Checkpoint) -> None:
     for gap, length in enumerate(gapped.lengths):
         if length is not None and length >= limit:
             raise ValueError(
-                f"gap {gap + 1} asks for {length} bytes; the model's capacity is {limit} tokens, context included"
+                f"gap {gap + 1} asks for {length} tokens; the model's capacity is {limit} tokens, context included"
             )
 
 
@@ -185,11 +195,12 @@ def _choose(
     choices = {}
     for gap, length in enumerate(gapped.lengths):
         if length is None:
+            around = gapped.around(gap, loading.tokenizer(target))
             with waiting(f"choosing the length of gap {gap + 1}"):
                 choices[gap] = jaxdec.choose_length(
                     jaxdec.autoregressive(target.model),  # the cheapest for a wide batch
                     {"target": target.params},
-                    *gapped.around(gap),
+                    *around,
                     lengths,
                     rng=jax.random.fold_in(rng, gap),
                     **knobs,
@@ -209,7 +220,7 @@ def _request(
     limit = decoder.model.max_length
     if limit is not None and sizes.max() > limit:
         raise ValueError(
-            f"gaps with {context} bytes of context on each side take {sizes.max()} tokens in a row; the model's "
+            f"gaps with {context} tokens of context on each side take {sizes.max()} tokens in a row; the model's "
             f"capacity is {limit}"
         )
     return jaxdec.prepare_infill(decoder, params, tokens, visible, sizes=sizes, **knobs)
@@ -247,31 +258,32 @@ def _show(console: Console, fill: _Fill, filled: bytes | None) -> None:
         sys.stdout.flush()
 
 
-def _print_order(console: Console, canvas: gaps.Canvas, fill: _Fill) -> None:
+def _print_order(console: Console, canvas: gaps.Canvas, fill: _Fill, tokenizer: Tokenizer) -> None:
     for gap, place in enumerate(canvas.gaps):
         tokens, steps = fill.tokens[place].tolist(), fill.steps[place].tolist()
-        print_order(console, f"gap {gap + 1}", tokens, steps)
+        print_order(console, f"gap {gap + 1}", tokens, steps, tokenizer)
 
 
 def _report(
     method: catalogue.Method,
     canvas: gaps.Canvas,
     fill: _Fill,
+    starts: list[int],
     choices: dict[int, ChosenLength],
     decoded: Decoded,
     filled: bytes,
 ) -> dict[str, Any]:
     found = []
-    for gap, place in enumerate(canvas.gaps):
+    for gap, (place, start) in enumerate(zip(canvas.gaps, starts, strict=True)):
         tokens = fill.tokens[place].tolist()
         scores = None
         if gap in choices:  # JSON has no infinity
             scores = {n: x if np.isfinite(x) else None for n, x in choices[gap].log_probs.items()}
         found.append(
             {
-                "start": place.start - 1,  # in the filled text, which has no BOS
+                "start": start,
                 "length": len(tokens),
-                "text": text.decode(tokens),
+                "text": fill.said(place).decode("utf-8", "replace"),
                 "tokens": tokens,
                 "drafted": fill.drafted[place].tolist(),
                 "log_probs": scores,
@@ -282,10 +294,10 @@ def _report(
         "exactness": method.exactness.value,
         "text": filled.decode("utf-8", "replace"),
         "gaps": found,
-        "bytes": decoded.total,
+        "tokens": decoded.total,
         "target_forwards": sum(decoded.forwards),
-        "forwards_per_byte": sum(decoded.forwards) / decoded.total,
+        "forwards_per_token": sum(decoded.forwards) / decoded.total,
         "acceptance": decoded.acceptance,
-        "bytes_per_second": decoded.speed,
+        "tokens_per_second": decoded.speed,
         "setup_seconds": decoded.setup,
     }

@@ -1,38 +1,36 @@
 """Checkpoints and methods by the names that a command line gives."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from jaxdec import catalogue, checkpoints
 from jaxdec.catalogue import Method
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
+from jaxdec.text import Tokenizer
 
 SHORT = 16  # names that are listed in a message
 
 
 def load(name: str) -> Checkpoint:
-    """Loads a checkpoint of a model of bytes.
+    """Loads a checkpoint of a model.
 
     Raises:
-      ValueError: if there is none, it is damaged, or its vocabulary cannot hold every byte.
+      ValueError: if there is none, or it is damaged.
     """
-    checkpoint = checkpoints.load(_named(name))
-    _check_bytes(name, checkpoint.model.vocab_size)
-    return checkpoint
+    return checkpoints.load(_named(name))
 
 
 def load_draft(name: str) -> Checkpoint | HeadsCheckpoint:
-    """Loads a checkpoint of a model of bytes, or of heads on one.
+    """Loads a checkpoint of a model, or of heads on one.
 
     Raises:
       ValueError: as `load`.
     """
-    checkpoint = checkpoints.load_any(_named(name))
-    _check_bytes(name, checkpoint.model.vocab_size)
-    return checkpoint
+    return checkpoints.load_any(_named(name))
 
 
 def _named(name: str) -> Path:
@@ -41,11 +39,48 @@ def _named(name: str) -> Path:
     return Path(name)
 
 
-def _check_bytes(name: str, vocab_size: int) -> None:
-    if vocab_size < 256:
+def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """That of a checkpoint; raises `ValueError` if it has none."""
+    if checkpoint.tokenizer is None:
         raise ValueError(
-            f"checkpoint {name!r} has a vocabulary of {vocab_size}; text as bytes needs 256"
+            f"checkpoint {checkpoint.name!r} has no tokenizer, and a vocabulary of {checkpoint.model.vocab_size}; text "
+            "as bytes needs 256"
         )
+    return checkpoint.tokenizer
+
+
+def wordless(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:
+    """bool `[vocab_size]`: the tokens that are no text, which are not to stand in a gap."""
+    pieces = tokenizer.pieces()[:vocab_size]
+    none = np.ones(vocab_size, bool)
+    none[: len(pieces)] = [not piece for piece in pieces]
+    return none
+
+
+def chatted(tokenizer: Tokenizer, prompt: bytes) -> str:
+    """A prompt as the first turn of a conversation; raises `ValueError` if it is not text, or there is no template."""
+    try:
+        said = prompt.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the prompt is not UTF-8 at byte {error.start}") from None
+    return tokenizer.chat([{"role": "user", "content": said}])
+
+
+def encoded(
+    tokenizer: Tokenizer, prompts: Sequence[bytes], *, chat: bool, bos: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts as tokens `[B, P]` and their lengths `[B]`.
+
+    Raises:
+      ValueError: if one has no token, or is no text and the vocabulary takes nothing else.
+    """
+    texts = [chatted(tokenizer, prompt) for prompt in prompts] if chat else prompts
+    # A template begins a text by itself; else the vocabulary does as it is used to, unless told to.
+    tokens, lengths = tokenizer.encode_batch(texts, bos=False if chat else bos or None)
+    for row, length in enumerate(lengths.tolist()):
+        if not length:
+            raise ValueError(f"prompt {row} is empty (0 bytes); at least 1 byte is needed")
+    return np.asarray(tokens), np.asarray(lengths)
 
 
 def continuing(name: str, verifier: str | None = None) -> Method:

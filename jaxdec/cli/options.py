@@ -9,6 +9,7 @@ from pathlib import Path
 LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
 MOST_NODES = 256  # of a draft tree
+MOST_SAMPLES = 1024  # of a prompt
 LONGEST_GAP = 1024  # that a length is chosen from
 
 
@@ -81,6 +82,7 @@ def add_target(parser: argparse.ArgumentParser, default: str) -> None:
     """The option that chooses the model."""
     parser.add_argument(
         "--target",
+        "--model",
         default=default,
         metavar="NAME",
         help=f"checkpoint: a shipped name or a folder (default {default})",
@@ -101,6 +103,31 @@ def add_draft_sizes(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="nodes of a draft tree (default 64)",
     )
+
+
+def add_text(parser: argparse.ArgumentParser) -> None:
+    """The options that say how the prompt begins, and where the text ends."""
+    parser.add_argument(
+        "--stop",
+        "--stop-string",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end after this text; repeatable",
+    )
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="the prompt is what a user says: the checkpoint's chat template is put around it",
+    )
+    parser.add_argument(
+        "--bos", action="store_true", help="the prompt starts a file; it may then be empty"
+    )
+
+
+def stop_strings(arguments: argparse.Namespace) -> list[bytes]:
+    """Those that were given."""
+    return [argument_bytes(stop) for stop in arguments.stop]
 
 
 def add_temperature(parser: argparse.ArgumentParser) -> None:

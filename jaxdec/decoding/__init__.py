@@ -5,7 +5,7 @@ from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
 from jaxdec.decoding.loop import init, run, stream
 from jaxdec.decoding.moving import by_row, take_rows
 from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, target_params
-from jaxdec.decoding.prefill import prefill, read_prompts
+from jaxdec.decoding.prefill import by_prompt, prefill, read_prompts, spread
 from jaxdec.decoding.record import Info, Record, Stats
 from jaxdec.decoding.request import Knob, Request, Settings
 from jaxdec.decoding.rows import Rows
@@ -28,6 +28,7 @@ __all__ = [
     "Stats",
     "Status",
     "Stops",
+    "by_prompt",
     "by_row",
     "check_decoder",
     "check_length",
@@ -39,6 +40,7 @@ __all__ = [
     "prefill",
     "read_prompts",
     "run",
+    "spread",
     "stream",
     "take_rows",
     "target_params",

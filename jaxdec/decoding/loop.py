@@ -57,9 +57,8 @@ def _loop(decoder, params, state, rng, max_steps, record):
 
 
 _run = jax.jit(_loop, static_argnums=0, donate_argnums=(2, 5))
-_run_inside = jax.jit(
-    _loop, static_argnums=0
-)  # of a traced program, whose values are not given away
+# Of a traced program, whose values are not given away.
+_run_inside = jax.jit(_loop, static_argnums=0)
 
 
 # Arguments are kept in these two although nothing may be read of them but shapes: a state and a record are then

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from jaxdec.cache import Cache
 from jaxdec.decoding.request import Settings
@@ -30,16 +31,21 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
 
     A step that moves rows (`Info.source`) calls this on its own state before it commits: rows, caches and the state of
     a drafter move alike. Settings stay, as the rows of a prompt have the same; and a row goes on to draw with its own
-    key.
+    key. A cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so.
 
     Args:
       tree: a state, or a part of one.
       source: int32 `[B]`, the row whose past each row takes; of the same prompt.
     """
 
+    batch = source.shape[0]
+
     def take(node):
         if isinstance(node, Settings | Stops):
             return node
-        return node.rows(source) if isinstance(node, Cache) else node[source]
+        if not isinstance(node, Cache):
+            return node[source]
+        copies = jnp.arange(node.length.shape[0] // batch, dtype=jnp.int32)
+        return node.rows((copies[:, None] * batch + source).reshape(-1))
 
     return jax.tree.map(take, tree, is_leaf=lambda node: isinstance(node, Settings | Stops | Cache))

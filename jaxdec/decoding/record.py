@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding.moving import take_rows
 from jaxdec.decoding.rows import Rows, place_chunk
+from jaxdec.sampling import TopTokens
 
 
 @jax.tree_util.register_dataclass
@@ -32,6 +33,7 @@ class Info:
       draft_forwards: int32 `[B]`.
       status: int32 `[B]`, after the step.
       steps: int32 `[B, W]`, the step of the row in which each token was chosen, from 0 on.
+      top: the most probable tokens `[B, W, K]` of the target's own law of each token; None where none are asked for.
       source: int32 `[B]`, the row whose past each row continues in this step; None for rows that stay where they are.
       own: what the algorithm says beside this, a pytree of arrays a row; the loop does not read it.
     """
@@ -49,6 +51,7 @@ class Info:
     draft_forwards: jax.Array
     status: jax.Array
     steps: jax.Array
+    top: TopTokens | None = None
     source: jax.Array | None = None
     own: Any = None
 
@@ -82,10 +85,13 @@ class Record:
       columns: float32 `[B, L, 4]`: log-probability, raw log-probability, 1 for drafted tokens, and 1 plus the step
         that chose the token; one array, so that a step writes it once.
       stats: counts a row.
+      top: the most probable tokens `[B, L, K]` of the target's own law at each place, zeros for the prompt; None where
+        none are asked for.
     """
 
     columns: jax.Array
     stats: Stats
+    top: TopTokens | None = None
 
     @property
     def log_probs(self) -> jax.Array:
@@ -111,20 +117,24 @@ class Record:
     def start(cls, rows: Rows) -> "Record":
         """An empty record for some rows."""
         counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in dataclasses.fields(Stats))
-        return cls(jnp.zeros((*rows.tokens.shape, 4), jnp.float32), Stats(*counts))
+        top = TopTokens.empty(rows.tokens.shape, rows.top_log_probs)
+        return cls(jnp.zeros((*rows.tokens.shape, 4), jnp.float32), Stats(*counts), top)
 
     def add(self, info: Info) -> "Record":
         """Takes in what a step did, after the rows were moved as it says."""
         drafted = info.drafted.astype(jnp.float32)
         steps = (info.steps + 1).astype(jnp.float32)
         columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted, steps], axis=-1)
-        stats, placed = self.stats, self.columns
+        stats, placed, top = self.stats, self.columns, self.top
         if info.source is not None:
-            stats, placed = take_rows((stats, placed), info.source)
+            stats, placed, top = take_rows((stats, placed, top), info.source)
         stats = Stats(
             **{
                 field.name: getattr(stats, field.name) + getattr(info, field.name)
                 for field in dataclasses.fields(Stats)
             }
         )
-        return Record(place_chunk(placed, columns, info.start, info.count), stats)
+        put = lambda buffer, chunk: place_chunk(buffer, chunk, info.start, info.count)
+        if top is not None and info.top is not None:
+            top = jax.tree.map(put, top, info.top)
+        return Record(put(placed, columns), stats, top)

@@ -70,12 +70,14 @@ class Settings:
       max_new_tokens: int32 `[B]`.
       stops: what ends a row.
       knobs: `[B]` each, those that the decoder itself declares (`Knob`).
+      stop_state: int32 `[B]`, where each row begins in the automaton of its stop strings; None if there are none.
     """
 
     warp: Warp
     max_new_tokens: jax.Array
     stops: Stops
     knobs: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    stop_state: Any = None
 
 
 @jax.tree_util.register_dataclass
@@ -91,6 +93,7 @@ class Request:
       capacity: tokens a row can hold, static.
       longest: a bound on the tokens of every row at its end, static; 0 for `capacity`.
       hypotheses: H, rows of each prompt, static; hypothesis h of prompt p is row p H + h.
+      top_log_probs: K, how many of the most probable tokens are recorded beside each token; static.
       cache: from the empty cache of a model to the one that is used, such as one that rounds; static, compared by
         value. None for the models' own.
     """
@@ -102,6 +105,7 @@ class Request:
     capacity: int = dataclasses.field(default=0, metadata={"static": True})
     longest: int = dataclasses.field(default=0, metadata={"static": True})
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
+    top_log_probs: int = dataclasses.field(default=0, metadata={"static": True})
     cache: Callable[[Any], Cache] | None = dataclasses.field(
         default=None, metadata={"static": True}
     )

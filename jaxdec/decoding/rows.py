@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdec.decoding.request import Request, Settings
 from jaxdec.decoding.stops import Status
 from jaxdec.model import Order
-from jaxdec.sampling import History
+from jaxdec.sampling import History, TextBefore
 
 
 @jax.tree_util.register_dataclass
@@ -28,9 +28,11 @@ class Rows:
       prompt_length: int32 `[B]`.
       rounds: int32 `[B]`, the steps that the row took part in.
       status: int32 `[B]`, a `Status`.
-      history: counts for the penalties, or None if no penalty is set.
+      counts: of tokens, for the penalties, or None if no penalty is set.
       order: of generation; tokens, lengths and everything else here count in ranks. None for causal decoding.
+      stop_state: int32 `[B]`, where each row is in its stop strings (`Stops.strings`); None if there are none.
       hypotheses: H, adjacent rows that share a prompt; static.
+      top_log_probs: K, how many of the most probable tokens are recorded beside each token; static.
     """
 
     tokens: jax.Array
@@ -38,9 +40,11 @@ class Rows:
     prompt_length: jax.Array
     rounds: jax.Array
     status: jax.Array
-    history: History | None
+    counts: History | None
     order: Order | None = None
+    stop_state: jax.Array | None = None
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
+    top_log_probs: int = dataclasses.field(default=0, metadata={"static": True})
 
     @classmethod
     def start(cls, request: Request, vocab_size: int) -> "Rows":
@@ -49,18 +53,20 @@ class Rows:
         inside = jnp.arange(width) < request.lengths[:, None]
         tokens = jnp.where(inside, request.prompt, 0)
         zero = jnp.zeros((batch,), jnp.int32)
-        history = None
-        if request.settings.warp.needs_history:
-            history = History.start(request.prompt, request.lengths, vocab_size)
+        counts = None
+        if request.settings.warp.needs_counts:
+            counts = History.start(request.prompt, request.lengths, vocab_size)
         return cls(
             tokens=jnp.pad(tokens, ((0, 0), (0, request.capacity - width))),
             length=request.lengths,
             prompt_length=request.lengths,
             rounds=zero,
             status=jnp.where(request.settings.max_new_tokens > 0, zero, int(Status.LENGTH)),
-            history=history,
+            counts=counts,
             order=request.order,
+            stop_state=request.settings.stop_state,
             hypotheses=request.hypotheses,
+            top_log_probs=request.top_log_probs,
         )
 
     @property
@@ -69,9 +75,18 @@ class Rows:
         return self.status == Status.RUNNING
 
     @property
+    def history(self) -> History:
+        """What the logits pipeline reads of the past of each row's next token."""
+        text = TextBefore.of(self.tokens, self.length, self.prompt_length)
+        counts = self.counts
+        if counts is None:
+            return History(text=text)
+        return dataclasses.replace(counts, text=text)
+
+    @property
     def pending(self) -> jax.Array:
         """The last committed token, int32 `[B]`."""
-        return jnp.take_along_axis(self.tokens, self.length[:, None] - 1, axis=1)[:, 0]
+        return _at(self.tokens, self.length - 1)
 
     def window(self, start: jax.Array, width: int) -> jax.Array:
         """Tokens `[B, width]` from position `start [B]`; positions outside the buffer read zero."""
@@ -89,7 +104,7 @@ class Rows:
     ) -> tuple["Rows", jax.Array]:
         """Commits a chunk of tokens to each running row, cut at the first thing that ends the row.
 
-        The chunk ends at the earliest of: an EOS token or the completion of a stop sequence (both kept), the
+        The chunk ends at the earliest of: an EOS token or the completion of a stop sequence or string (kept), the
         row's `max_new_tokens`, a token without a law. A stop that completes on the last allowed token counts as
         a stop.
 
@@ -105,18 +120,22 @@ class Rows:
           The rows, and the number of tokens committed, int32 `[B]` (0 for rows that had ended).
         """
         offered = jnp.where(self.running, count, 0).astype(jnp.int32)
-        ends = self._ends(settings, chunk, valid)
+        states = None
+        if self.stop_state is not None:
+            states = settings.stops.follow(self.stop_state, chunk)
+        ends = self._ends(settings, chunk, valid, states)
         taken = jnp.minimum(offered, ends.cut)
         length = self.length + taken
-        history = self.history
-        if history is not None:
-            history = history.add(chunk, jnp.arange(chunk.shape[1]) < taken[:, None])
+        counts = self.counts
+        if counts is not None:
+            counts = counts.add(chunk, jnp.arange(chunk.shape[1]) < taken[:, None])
         rows = dataclasses.replace(
             self,
             tokens=place_chunk(self.tokens, chunk, self.length, taken),
             length=length,
             rounds=self.rounds + self.running,
-            history=history,
+            counts=counts,
+            stop_state=None if states is None else _at(states, taken),
         )
         # The order of the tests is the order of precedence among causes that fall on one token.
         causes = [
@@ -136,8 +155,13 @@ class Rows:
         status = jnp.where(self.running, status, self.status)
         return dataclasses.replace(rows, status=status), taken
 
-    def _ends(self, settings: Settings, chunk: jax.Array, valid: jax.Array) -> "_Ends":
-        """Where in a chunk each cause to end the row comes first; arguments as for `advance`."""
+    def _ends(
+        self, settings: Settings, chunk: jax.Array, valid: jax.Array, states: jax.Array | None
+    ) -> "_Ends":
+        """Where in a chunk each cause to end the row comes first.
+
+        Arguments as for `advance`, and `states [B, W + 1]`, where the row is in its stop strings.
+        """
         width = chunk.shape[1]
 
         def first(hits):
@@ -147,9 +171,12 @@ class Rows:
         tail = settings.stops.sequences.shape[1] - 1
         before = self.window(self.length - tail, tail) if tail > 0 else chunk[:, :0]
         generated = self.length - self.prompt_length
+        stopped = settings.stops.completed(before, generated, chunk)
+        if states is not None:
+            stopped |= states[:, 1:] == 0
         return _Ends(
             eos=first((chunk[:, :, None] == settings.stops.eos).any(-1)),
-            stop=first(settings.stops.completed(before, generated, chunk)),
+            stop=first(stopped),
             fault=first(~valid),
             budget=jnp.minimum(
                 settings.max_new_tokens - generated, self.tokens.shape[1] - self.length
@@ -162,7 +189,7 @@ class _Ends(NamedTuple):
 
     Attributes:
       eos: the place of the first EOS token.
-      stop: the place at which the first stop sequence is complete.
+      stop: the place at which the first stop sequence or stop string is complete.
       fault: the place of the first token without a law.
       budget: tokens that the row may still take.
     """
@@ -177,6 +204,11 @@ class _Ends(NamedTuple):
         """Tokens that are taken at most: up to a stop, which is kept, or to a fault, which is not."""
         kept = jnp.minimum(self.eos, self.stop) + 1
         return jnp.minimum(kept, jnp.minimum(self.budget, self.fault))
+
+
+def _at(values: jax.Array, place: jax.Array) -> jax.Array:
+    """`values[b, place[b]]` of `[B, N]`."""
+    return jnp.take_along_axis(values, place[:, None], axis=1)[:, 0]
 
 
 def place_chunk(

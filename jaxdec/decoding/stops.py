@@ -1,6 +1,6 @@
 """Why rows end: statuses, and the tokens that end a row.
 
-Legend: B rows, W tokens of a chunk, S stop sequences, K their longest length.
+Legend: B rows, W tokens of a chunk, S stop sequences, K their longest length; N states of stop strings, V vocabulary.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Status(enum.IntEnum):
     EOS = 1
     """An end-of-sequence token was emitted (and kept)."""
     STOP_SEQUENCE = 2
-    """A stop sequence was completed (and kept)."""
+    """A stop sequence or a stop string was completed (and kept, to the end of its last token)."""
     LENGTH = 3
     """`max_new_tokens` were emitted."""
     CACHE_FULL = 4
@@ -35,21 +35,32 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Stops:
-    """Token sequences that end a row.
+    """Token sequences and strings that end a row.
 
     Attributes:
       eos: int32 `[E]`, tokens that end a row by themselves.
       sequences: int32 `[S, K]`, right-aligned: the last token of each is in the last column.
       lengths: int32 `[S]`, tokens in each sequence.
+      strings: unsigned `[N, V]`, the automaton of the stop strings over tokens: from a state and a token to the state
+        after it, 0 once a string is complete. None if there are none. A row's state is `Rows.stop_state`.
     """
 
     eos: Any
     sequences: Any
     lengths: Any
+    strings: Any = None
 
     @classmethod
-    def create(cls, eos: Any = (), sequences: Any = (), vocab_size: int | None = None) -> "Stops":
+    def create(
+        cls,
+        eos: Any = (),
+        sequences: Any = (),
+        vocab_size: int | None = None,
+        strings: Any = None,
+    ) -> "Stops":
         """From integers: `eos`, tokens of which each ends a row by itself, and `sequences` of tokens.
+
+        `strings` is a table, of `jaxdec.text.stop_table`.
 
         Raises:
           ValueError: if these are not tokens of a vocabulary of `vocab_size`, or a sequence is empty.
@@ -74,6 +85,7 @@ class Stops:
             eos=eos,
             sequences=table,
             lengths=np.asarray([len(s) for s in sequences], np.int32),
+            strings=strings,
         )
 
     def completed(self, before: jax.Array, fresh: jax.Array, chunk: jax.Array) -> jax.Array:
@@ -97,6 +109,24 @@ class Stops:
         equal = (windows[:, :, None] == self.sequences) | unused
         inside = self.lengths <= fresh[:, None, None] + ends[:, None] + 1
         return (equal.all(-1) & inside).any(-1)
+
+    def follow(self, state: jax.Array, chunk: jax.Array) -> jax.Array:
+        """The states of the stop strings through a chunk.
+
+        Args:
+          state: int32 `[B]`, before the chunk.
+          chunk: int32 `[B, W]`.
+
+        Returns:
+          int32 `[B, W + 1]`, before the chunk and after each of its tokens; 0 where a string is complete.
+        """
+
+        def read(state, tokens):
+            state = self.strings[state, tokens].astype(jnp.int32)
+            return state, state
+
+        _, states = jax.lax.scan(read, state, chunk.T)
+        return jnp.concatenate([state[None], states]).T
 
 
 def _tokens(name: str, value: Any, vocab_size: int | None, alone: bool = False) -> np.ndarray:

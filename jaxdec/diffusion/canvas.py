@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdec.sampling import TopTokens
+
 FAR = 2**30
 """A group, or a branch, that nothing reaches."""
 
@@ -27,6 +29,8 @@ class Canvas:
       groups: int32 `[B, L]`, of the schedule.
       units: int32 `[B, L]`, of the schedule.
       end: int32 `[B]`, positions of the prompt and those that may be generated.
+      top: the most probable tokens `[B, L, K]` of the model's own law that each token was drawn by; None where none are
+        asked for.
     """
 
     tokens: jax.Array
@@ -37,6 +41,7 @@ class Canvas:
     groups: jax.Array
     units: jax.Array
     end: jax.Array
+    top: TopTokens | None = None
 
     @property
     def exists(self) -> jax.Array:
@@ -50,13 +55,14 @@ class Canvas:
 
 
 class GroupState(NamedTuple):
-    """The positions of the active group, `[B, W]` each; as in `Canvas`."""
+    """The positions of the active group, `[B, W]` or `[B, W, K]` each; as in `Canvas`."""
 
     tokens: jax.Array
     committed: jax.Array
     steps: jax.Array
     log_probs: jax.Array
     raw_log_probs: jax.Array
+    top: TopTokens | None = None
 
 
 def at_token(law: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -65,12 +71,13 @@ def at_token(law: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 def take(values: jax.Array, at: jax.Array) -> jax.Array:
-    """`values [B, L]` at `at [B, W]`."""
+    """`values [B, L, ...]` at `at [B, W]`."""
+    at = at.reshape(*at.shape, *(1,) * (values.ndim - 2))
     return jnp.take_along_axis(values, at, axis=1, mode="clip")
 
 
 def put(values: jax.Array, at: jax.Array, new: jax.Array, where: jax.Array) -> jax.Array:
-    """`values [B, L]` with `new [B, W]` at `at [B, W]`, where asked for."""
+    """`values [B, L, ...]` with `new [B, W, ...]` at `at [B, W]`, where asked for."""
     at = jnp.where(where, at, values.shape[1] + jnp.arange(at.shape[1]))
     put = lambda row, at, new: row.at[at].set(new, mode="drop", unique_indices=True)
     return jax.vmap(put)(values, at, new)

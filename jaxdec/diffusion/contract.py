@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Part
-from jaxdec.diffusion.candidates import Candidates
+from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score
 from jaxdec.model import Params
 
 Knobs = Mapping[str, jax.Array]
@@ -44,12 +44,18 @@ class GroupPart(Part, abc.ABC):
 
 
 class Unmask(GroupPart):
-    """A policy: which positions of the active group are committed in a step."""
+    """A policy: which positions of the active group are committed in a step.
+
+    Attributes:
+      by: what it ranks positions by; None for a policy without a score.
+    """
+
+    by: Score | None = None
 
     @property
     def value_dependent(self) -> bool:
-        """Whether the choice of positions looks at the tokens that were drawn."""
-        return False
+        """Whether the choice of positions looks at the tokens that were drawn: as the score does, if there is one."""
+        return self.by in VALUE_DEPENDENT
 
     @property
     def exactness(self) -> Exactness:

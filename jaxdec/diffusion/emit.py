@@ -58,5 +58,6 @@ def emit(
         draft_forwards=none,
         status=rows.status,
         steps=take(canvas.steps, chunk),
+        top=jax.tree.map(lambda x: take(x, chunk), canvas.top),
     )
     return rows, info

@@ -20,7 +20,7 @@ from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
-from jaxdec.sampling import History, Purpose, Warp, key_at
+from jaxdec.sampling import History, Purpose, Warp, key_at, top_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ActiveGroup:
       leading: bool `[B, W]`, those after one of another unit.
       opened: int32 `[B]`, positions that the group had to fill.
       warp: the pipeline.
-      history: counts of what is committed outside of the group; None without penalties.
+      history: the text before each position, and counts of what is committed outside of the group.
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
     """
@@ -45,7 +45,7 @@ class ActiveGroup:
     leading: jax.Array
     opened: jax.Array
     warp: Warp
-    history: History | None
+    history: History
     keys: jax.Array
     by_step: bool
 
@@ -61,7 +61,7 @@ class ActiveGroup:
           steps: int32 `[B]`, steps taken in all.
         """
         committed = group.committed & ~self.given
-        counted = self.history and self.history.add(group.tokens, committed)
+        counted = self.history.add(group.tokens, committed)
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
         drawn = draw(self.warp, scored.logits, counted, keys)
@@ -101,9 +101,10 @@ def active_group(
         steps=take(canvas.steps, places),
         log_probs=take(canvas.log_probs, places),
         raw_log_probs=take(canvas.raw_log_probs, places),
+        top=jax.tree.map(lambda x: take(x, places), canvas.top),
     )
-    history = rows.history
-    if history is not None:
+    history = rows.history.at(places)
+    if history.generated is not None:
         # Penalties count what is committed, wherever on the canvas it stands.
         outside = canvas.committed & (status.groups != status.group)
         outside &= jnp.arange(canvas.tokens.shape[1]) >= rows.prompt_length[:, None]
@@ -128,7 +129,9 @@ def active_group(
 def written(canvas: Canvas, active: ActiveGroup, group: GroupState) -> Canvas:
     """The canvas with the group as it is now."""
     update = lambda old, new: put(old, active.places, new, active.there)
-    new = {name: update(getattr(canvas, name), x) for name, x in group._asdict().items()}
+    new = {
+        name: jax.tree.map(update, getattr(canvas, name), x) for name, x in group._asdict().items()
+    }
     return dataclasses.replace(canvas, **new)
 
 
@@ -194,12 +197,18 @@ class StaticStep:
         if self.fuse is not None:
             raw = at_token(jax.nn.log_softmax(before.logits), seen.tokens)
         fill = lambda old, new: jnp.where(reveal, new, old)
+        top = group.top
+        if top is not None:
+            own = top_tokens(before.logits, top.tokens.shape[-1])
+            put = lambda old, new: jnp.where(reveal[..., None], new, old)
+            top = jax.tree.map(put, top, own)
         after = GroupState(
             tokens=fill(group.tokens, seen.tokens),
             committed=(group.committed | reveal) & ~back,
             steps=jnp.where(back, -1, fill(group.steps, seen.steps[:, None])),
             log_probs=fill(group.log_probs, seen.warped.log_prob),
             raw_log_probs=fill(group.raw_log_probs, raw),
+            top=top,
         )
         return scored, after, parts
 

@@ -31,6 +31,7 @@ from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, PartStates, canvas_status
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Model, Params
+from jaxdec.sampling import TopTokens
 
 
 class StepsTaken(NamedTuple):
@@ -143,6 +144,7 @@ class Denoise:
             groups=groups.astype(jnp.int32),
             units=units.astype(jnp.int32),
             end=rows.length + jnp.minimum(request.settings.max_new_tokens, room),
+            top=TopTokens.empty(rows.tokens.shape, rows.top_log_probs),
         )
 
     @property

@@ -5,6 +5,7 @@ from jaxdec.generation.generate import generate
 from jaxdec.generation.infill import Infilled, infill, infilled, prepare_infill
 from jaxdec.generation.prepare import bucket, prepare
 from jaxdec.generation.result import Result, acceptance_by_depth, result
+from jaxdec.generation.texts import generated_texts, stream_text
 from jaxdec.generation.tuning import auto_draft_length, auto_infill, fastest
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "choose_length",
     "fastest",
     "generate",
+    "generated_texts",
     "infill",
     "infilled",
     "prepare",
     "prepare_infill",
     "result",
+    "stream_text",
 ]

@@ -1,6 +1,6 @@
 """One call from prompts to text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxdec.generation.prepare import prepare
 from jaxdec.generation.result import Result, result
 from jaxdec.model import Order, Params
 from jaxdec.sampling import row_keys
+from jaxdec.text import Tokenizer
 
 
 def generate(
@@ -19,13 +20,16 @@ def generate(
     params: Params,
     prompt: jax.Array | np.ndarray,
     *,
-    rng: jax.Array | int,
+    rng: jax.Array | int | Sequence[int],
     max_new_tokens: int | jax.Array = 128,
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    stop_strings: Any = (),
+    tokenizer: Tokenizer | None = None,
     order: Order | None = None,
     hypotheses: int = 1,
+    top_log_probs: int = 0,
     most_new_tokens: int | None = None,
     cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
@@ -40,15 +44,22 @@ def generate(
       decoder: such as `jaxdec.autoregressive(model)`.
       params: parameters by part name: `{"target": ...}`, and those of further parts (`"draft"`).
       prompt: int `[B, P]`, right-padded.
-      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), one key a row `[B]`, or one integer seed a
+        prompt, with which it is decoded as it is alone with `rng` that seed.
       max_new_tokens: an integer, or one a row `[B]`.
       lengths: int `[B]`, the tokens in each prompt; all P if not given.
       eos: tokens that end a row; the model's own if not given, `()` for none.
       stop: sequences of tokens that end a row once the generated text holds them.
+      stop_strings: strings that end a row once the generated text holds them, in whatever tokens: one, several, or a
+        list of them a prompt. The token that completes one is kept; `generated_texts` cuts the text at the string.
+      tokenizer: that of the model, for `stop_strings`; `jaxdec.text.BYTES` for the shipped checkpoints.
       order: of generation, for models that answer queries: prompt, lengths and result then count in ranks.
         `jaxdec.infill` takes and returns positions.
-      hypotheses: H, rows of each prompt. The result has `B H` of them, hypothesis h of prompt p at row `p H + h`;
-        hypothesis 0 draws as a prompt that is decoded once, the others with keys of their own (`sampling.row_keys`).
+      hypotheses: H, rows of each prompt, which is read once for all of them. The result has `B H` rows, hypothesis h
+        of prompt p at row `p H + h`; hypothesis 0 draws as a prompt that is decoded once, the others with keys of their
+        own (`sampling.row_keys`).
+      top_log_probs: K, the most probable tokens that are reported beside each new one, with their log-probabilities
+        under the model's own law, as `raw_log_probs`; 0 for none, which costs nothing.
       most_new_tokens: a bound on `max_new_tokens`, for calls in which that is traced: it sizes the buffers.
       cache: from the empty cache of each model to the one that is used (`jaxdec.cache.Cache`), such as one that rounds
         or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
@@ -70,8 +81,11 @@ def generate(
         lengths=lengths,
         eos=eos,
         stop=stop,
+        stop_strings=stop_strings,
+        tokenizer=tokenizer,
         order=order,
         hypotheses=hypotheses,
+        top_log_probs=top_log_probs,
         most_new_tokens=most_new_tokens,
         cache=cache,
         **knobs,

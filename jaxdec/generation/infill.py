@@ -12,7 +12,7 @@ from jaxdec.any_subset import fixed_order, lattice
 from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, init, run
 from jaxdec.generation.prepare import prepare
 from jaxdec.model import Params
-from jaxdec.sampling import is_traced, row_keys
+from jaxdec.sampling import TopTokens, is_traced, row_keys
 
 
 @jax.tree_util.register_dataclass
@@ -32,6 +32,8 @@ class Infilled:
       sizes: int32 `[B]`.
       stats: counts a row.
       codes: int32 `[B]`, a `Status` a row: `LENGTH` where all gaps are filled.
+      top: the K most probable tokens of the model's unwarped law of each generated token, `tokens` int32 and
+        `log_probs` float32 `[B, L, K]`, zeros elsewhere; None where none were asked for (`top_log_probs`).
     """
 
     tokens: jax.Array
@@ -44,6 +46,7 @@ class Infilled:
     sizes: jax.Array
     stats: Stats
     codes: jax.Array
+    top: TopTokens | None = None
 
     @property
     def status(self) -> list[Status]:
@@ -121,12 +124,13 @@ def infill(
       params: parameters by part name: `{"target": ...}`, and those of further parts (`"draft"`).
       tokens: int `[B, L]`; what stands at masked positions is not read.
       visible: bool `[B, L]`; each row has at least one visible and one masked position.
-      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), or one key a row `[B]`.
+      rng: one key or integer seed (row b then uses `fold_in(rng, b)`), one key a row `[B]`, or one seed a row.
       sizes: int `[B]`, positions of each row; all L if not given.
       ranks: int `[B, L]`, an order of the caller's own, visible positions first; the lattice order (masked positions
         from left to right) if not given.
-      **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...; and `eos`, `stop`, `cache`,
-        `hypotheses` as in `generate`.
+      **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...; and `eos`, `stop`,
+        `stop_strings`, `tokenizer`, `cache`, `hypotheses`, `top_log_probs` as in `generate`; stops are looked for by
+        rank.
 
     Raises:
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
@@ -146,8 +150,10 @@ def infilled(rows: Rows, record: Record, length: int) -> Infilled:
     at = jnp.where(ranks < order.size[:, None], order.places, length)
 
     def by_place(values, fill=0):
-        values = jnp.broadcast_to(values, at.shape)
-        put = lambda at, x: jnp.full((length,), fill, x.dtype).at[at].set(x, mode="drop")
+        values = jnp.broadcast_to(values, (*at.shape, *values.shape[2:]))
+        put = lambda at, x: (
+            jnp.full((length, *x.shape[1:]), fill, x.dtype).at[at].set(x, mode="drop")
+        )
         return jax.vmap(put)(at, values)
 
     return Infilled(
@@ -161,4 +167,5 @@ def infilled(rows: Rows, record: Record, length: int) -> Infilled:
         sizes=order.size,
         stats=record.stats,
         codes=rows.status,
+        top=jax.tree.map(by_place, record.top),
     )

@@ -32,8 +32,22 @@ from jaxdec.decoding import (
 from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp, is_traced
+from jaxdec.text import StopTable, Tokenizer, stop_table
 
-ARGUMENTS = ("max_new_tokens", "lengths", "eos", "stop", "order", "hypotheses", "cache", "rng")
+ARGUMENTS = (
+    "max_new_tokens",
+    "lengths",
+    "eos",
+    "stop",
+    "stop_strings",
+    "tokenizer",
+    "order",
+    "hypotheses",
+    "top_log_probs",
+    "most_new_tokens",
+    "cache",
+    "rng",
+)
 """What `generate` takes beside knobs, for the message about one that it does not know."""
 
 
@@ -51,8 +65,11 @@ def prepare(
     lengths: Any = None,
     eos: Any = None,
     stop: Any = (),
+    stop_strings: Any = (),
+    tokenizer: Tokenizer | None = None,
     order: Order | None = None,
     hypotheses: int = 1,
+    top_log_probs: int = 0,
     most_new_tokens: int | None = None,
     cache: Callable[[Any], Cache] | None = None,
     **knobs: Any,
@@ -68,9 +85,21 @@ def prepare(
     batch, width = prompt.shape
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
     _check_purpose(decoder, order)
+    strings = _strings(stop_strings, tokenizer, batch, model.vocab_size)
+    stops = Stops.create(
+        model.eos if eos is None else eos,
+        stop,
+        model.vocab_size,
+        None if strings is None else strings.table,
+    )
+    if knobs.get("min_new_tokens") is not None:
+        knobs.setdefault("ends", stops.eos)
+    if order is not None or getattr(decoder, "fills_canvas", False):
+        _check_neighbours(knobs)
     settings = Settings(
         max_new_tokens=budget,
-        stops=Stops.create(model.eos if eos is None else eos, stop, model.vocab_size),
+        stops=stops,
+        stop_state=None if strings is None else strings.start,
         **_knobs(decoder, knobs, batch),
     )
     padded = bucket(width)
@@ -86,7 +115,8 @@ def prepare(
         order=None if order is None else _padded_order(order, batch, capacity, longest),
         capacity=capacity,
         longest=longest or 0,
-        hypotheses=_hypotheses(hypotheses),
+        hypotheses=_static("hypotheses", hypotheses, 1),
+        top_log_probs=_static("top_log_probs", top_log_probs, 0, model.vocab_size),
         cache=cache,
     )
     check_length("model", model, request)
@@ -150,6 +180,19 @@ def _budget(max_new_tokens: Any, most: int | None, batch: int) -> tuple[Any, int
     return np.broadcast_to(budget, (batch,)), int(budget.max()) if most is None else limit
 
 
+def _strings(
+    stop_strings: Any, tokenizer: Tokenizer | None, batch: int, vocab_size: int
+) -> StopTable | None:
+    """What rows follow to find their stop strings; None if there are none."""
+    if isinstance(stop_strings, list | tuple) and not stop_strings:
+        return None
+    if tokenizer is None:
+        raise ValueError(
+            "stop_strings needs the model's tokenizer: give tokenizer=, such as jaxdec.text.BYTES"
+        )
+    return stop_table(tokenizer, stop_strings, batch, vocab_size)
+
+
 def _check_purpose(decoder: Decoder, order: Order | None) -> None:
     """Raises `ValueError` for a model that was not made for what the decoder and the request do with it."""
     model, fills_canvas = decoder.model, getattr(decoder, "fills_canvas", False)
@@ -193,10 +236,20 @@ def _knobs(decoder: Decoder, given: dict[str, Any], batch: int) -> dict[str, Any
     )
 
 
-def _hypotheses(hypotheses: Any) -> int:
-    if is_traced(hypotheses):
-        raise ValueError("hypotheses must be an integer; it is traced")
-    return int(integers("hypotheses", hypotheses, [()], low=1))
+def _check_neighbours(knobs: dict[str, Any]) -> None:
+    """Raises `ValueError` for bans that read the tokens to the left, which an order or a canvas may not know yet."""
+    for name in ("no_repeat_ngram", "bad_words"):
+        if knobs.get(name) is not None:
+            raise ValueError(
+                f"{name} reads the tokens before a place, got a request in which they may be filled later; must be "
+                "left out"
+            )
+
+
+def _static(name: str, value: Any, low: int, high: int = POSITIONS) -> int:
+    if is_traced(value):
+        raise ValueError(f"{name} must be an integer; it is traced")
+    return int(integers(name, value, [()], low=low, high=high))
 
 
 def _longest(model: Any, lengths: Any, budget: Any, capacity: int) -> int | None:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdec.decoding import DecoderState, Record, Stats, Status
+from jaxdec.sampling import TopTokens
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +28,8 @@ class Result:
       stats: counts a row.
       steps: int32 `[B, L]`, the step of the row in which each new token was chosen, from 0 on; -1 for the prompt.
       codes: int32 `[B]`, a `Status` a row.
+      top: the K most probable tokens of the target's unwarped law of each new token, `tokens` int32 and `log_probs`
+        float32 `[B, L, K]`, zeros for the prompt; None where none were asked for (`top_log_probs`).
     """
 
     tokens: jax.Array
@@ -38,6 +41,7 @@ class Result:
     steps: jax.Array
     stats: Stats
     codes: jax.Array
+    top: TopTokens | None = None
 
     @property
     def status(self) -> list[Status]:
@@ -59,6 +63,7 @@ def result(state: DecoderState, record: Record) -> Result:
         steps=steps,
         stats=record.stats,
         codes=rows.status,
+        top=record.top,
     )
 
 

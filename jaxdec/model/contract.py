@@ -53,7 +53,8 @@ class Inputs:
       positions: int32 `[B, T]`, places in the sequence (for the position code, not for visibility).
       query_spans: int32 `[B, T, 2]`, the span of each token as a query.
       key_spans: int32 `[B, T, 2]`, the span over which each token is seen by the other new tokens.
-      queries: what is asked instead of the token after each new token; None for causal models.
+      queries: what is asked instead of the token after each new token; None for causal models. A network under
+        `two_stream` finds them as its last Q new tokens too.
       features: `[B, T, D]`, a target's hidden states that go with the tokens, for drafters that read those; else None.
       before: int32 `[B, T]`, the new token at the position before that of each, by its index; -1 where it is not among
         them. Models that read the row before (`Model.reads_before`) need it unless the tokens stand in order: None

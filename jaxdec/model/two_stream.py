@@ -29,7 +29,8 @@ class _TwoStream:
         queries = inputs.queries
         if queries is None:
             return self.model(params, inputs, cache)
-        width = inputs.tokens.shape[1]
+        asked = queries.positions.shape[1]
+        answers = lambda x: x[:, x.shape[1] - asked :]
         join = lambda a, b: jnp.concatenate([a, b], axis=1)
         nobody = jnp.broadcast_to(jnp.asarray(visibility.EMPTY), queries.query_spans.shape)
         output = self.model(
@@ -39,15 +40,17 @@ class _TwoStream:
                 positions=join(inputs.positions, queries.positions),
                 query_spans=join(inputs.query_spans, queries.query_spans),
                 key_spans=join(inputs.key_spans, nobody),
+                queries=queries,
             ),
             cache,
         )
-        # Entries of queries stay in the output; nobody commits them.
+        # Entries of queries may stay in the output; nobody commits them. A network that knows its queries answers
+        # those alone.
         return dataclasses.replace(
             output,
-            logits=without_token(output.logits[:, width:], self.mask_token),
-            hidden=output.hidden[:, width:],
-            layer_states=tuple(state[:, width:] for state in output.layer_states),
+            logits=without_token(answers(output.logits), self.mask_token),
+            hidden=answers(output.hidden),
+            layer_states=tuple(map(answers, output.layer_states)),
         )
 
 
@@ -55,7 +58,8 @@ def two_stream(model: Model, mask_token: int) -> Model:
     """An any-subset model from a transformer that was trained as one: content rows and query rows of one forward.
 
     Content of rank r sees ranks up to r and is final once committed, so that its cache entry is exact; a query row
-    holds the mask token at the position in question.
+    holds the mask token at the position in question. The network is given the queries too (`Inputs.queries`, the last
+    rows of its inputs), for those that have another input for them, as XLNet does.
 
     Args:
       model: a network trained with `training.objectives.any_subset`. A network does not say how it was trained: any

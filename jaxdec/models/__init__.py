@@ -1,14 +1,18 @@
 """Networks that meet the model contract."""
 
+from jaxdec.models.bert import Bert, BertConfig
 from jaxdec.models.config import LayerKind, TransformerConfig
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.mdlm import MDLM, MDLMConfig
 from jaxdec.models.transformer import Transformer
+from jaxdec.models.xlnet import XLNet, XLNetConfig
 
 __all__ = [
     "MDLM",
+    "Bert",
+    "BertConfig",
     "Eagle",
     "HeadsConfig",
     "Hydra",
@@ -17,6 +21,8 @@ __all__ = [
     "Medusa",
     "Transformer",
     "TransformerConfig",
+    "XLNet",
+    "XLNetConfig",
     "build_heads",
     "grow",
     "start_heads",

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxdec.cache import Cache, KVEntries
 from jaxdec.model import Inputs, Output
 from jaxdec.models.config import TransformerConfig
-from jaxdec.models.layers import committed
+from jaxdec.models.layers import committed, rows
 from jaxdec.models.transformer import Block, Transformer
 from pallas_kernels.span_attention import Keys
 
@@ -56,7 +56,7 @@ class Eagle(nnx.Module):
     def read(self, inputs: Inputs, *earlier: Keys) -> Output:
         """The same over the keys and values of earlier pairs, from wherever they are."""
         assert inputs.features is not None
-        tokens = self.embed_norm(self.embed_tokens(inputs.tokens))
+        tokens = self.embed_norm(rows(self.embed_tokens, inputs.tokens))
         x = self.fc(jnp.concatenate([inputs.features, tokens], axis=-1))
         x, entry = self.layer(x, inputs, *earlier)
         logits = self.lm_head(x).astype(jnp.float32)

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxdec.model import Heads, Model, Params, from_nnx, heads_from_nnx
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
+from jaxdec.models.layers import rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Hydra(nnx.Module):
           hidden: `[..., D]`.
           path: int32 `[..., d]`, the tokens from t + 1 to t + d.
         """
-        tokens = self.norm(self.embed_tokens(path)).reshape(*path.shape[:-1], -1)
+        tokens = self.norm(rows(self.embed_tokens, path)).reshape(*path.shape[:-1], -1)
         hidden = jnp.broadcast_to(hidden, (*path.shape[:-1], hidden.shape[-1]))
         joined = jnp.concatenate([hidden, tokens.astype(hidden.dtype)], axis=-1)
         return self.heads[path.shape[-1] - 1](joined)

@@ -3,6 +3,7 @@
 Legend: B rows, N draft nodes.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,16 +19,23 @@ _REJECTED = "#e4e4e4"
 _ACCEPTED, _NEXT = "#8fce8f", "#f2b55f"
 
 
-def draft_tree(step: "Explained", row: int = 0, *, ax: "Axes | None" = None) -> "Axes":
-    """Draws what a step proposed for a row: the pending byte at the left, the children of each node to its right.
+def draft_tree(
+    step: "Explained",
+    row: int = 0,
+    *,
+    label: Callable[[int], str] = character,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws what a step proposed for a row: the pending token at the left, the children of each node to its right.
 
     The first child stands beside its parent, so that a path of first children reads as a line of text; the others
     hang below, in the order in which they are judged. Accepted nodes are green, rejected ones grey, and the token that
     follows the accepted path is orange.
 
     Args:
-      step: from `jaxdec.speculative.explain`; tokens are bytes, and special ones from 256 on, which are drawn empty.
+      step: from `jaxdec.speculative.explain`.
       row: which row of it.
+      label: how a token is written; as a byte if not given, and nothing from 256 on.
       ax: where to draw; a new figure of a fitting size if not given.
 
     Returns:
@@ -43,11 +51,13 @@ def draft_tree(step: "Explained", row: int = 0, *, ax: "Axes | None" = None) -> 
     places = _places(shown, parents)
     right = max(depth for depth, _ in places.values())
     lines = -min(line for _, line in places.values())
+    labels = {node: label(int(tokens[node])).replace(" ", "␣") for node in shown}
+    longest = max(map(len, labels.values()))
 
     import matplotlib.pyplot as plt
 
     if ax is None:
-        size = (0.42 * right + 1.2, 0.3 * lines + 0.8)
+        size = ((0.33 + 0.09 * max(longest, 1)) * right + 1.2, 0.3 * lines + 0.8)
         _, ax = plt.subplots(figsize=size, layout="constrained")
     colors = dict.fromkeys(shown, _REJECTED) | dict.fromkeys(path, _ACCEPTED)
     colors |= {0: "white", shown[-1]: _NEXT}
@@ -56,7 +66,7 @@ def draft_tree(step: "Explained", row: int = 0, *, ax: "Axes | None" = None) -> 
             _edge(ax, places[parents[node]], places[node], kept=colors[node] != _REJECTED)
         ax.text(
             *places[node],
-            character(int(tokens[node])).replace(" ", "␣"),
+            labels[node],
             family="monospace",
             size=9,
             ha="center",

@@ -11,11 +11,15 @@ from jaxdec.sampling.noise import (
     row_keys,
     uniform,
 )
+from jaxdec.sampling.text_before import TextBefore
+from jaxdec.sampling.top import TopTokens, top_tokens
 from jaxdec.sampling.warp import Warp
 
 __all__ = [
     "History",
     "Purpose",
+    "TextBefore",
+    "TopTokens",
     "Warp",
     "as_key",
     "gumbel",
@@ -23,5 +27,6 @@ __all__ = [
     "key_at",
     "perturbed_argmax",
     "row_keys",
+    "top_tokens",
     "uniform",
 ]

@@ -1,6 +1,6 @@
-"""Token counts that penalties read.
+"""What the logits pipeline reads of the past: token counts, for penalties, and the text itself, for bans.
 
-Legend: B rows, V vocabulary.
+Legend: B rows, N nodes of a draft tree, F nodes of a frontier, V vocabulary.
 """
 
 import dataclasses
@@ -8,20 +8,24 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.sampling.text_before import TextBefore
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class History:
-    """Token counts that the penalties read.
+    """What stages of the pipeline read of the past; a part that no stage reads may be None.
 
     Attributes:
       prompt: int32 `[B, V]`, how often each token stands in the prompt.
       generated: int32 `[B, ..., V]`, how often each token was generated; the middle axes, if any,
         are those of the logits.
+      text: the tokens before each law.
     """
 
-    prompt: jax.Array
-    generated: jax.Array
+    prompt: jax.Array | None = None
+    generated: jax.Array | None = None
+    text: TextBefore | None = None
 
     @classmethod
     def start(cls, tokens: jax.Array, lengths: jax.Array, vocab_size: int) -> "History":
@@ -42,7 +46,7 @@ class History:
         return cls(_count(zeros, tokens, valid), zeros)
 
     def add(self, tokens: jax.Array, valid: jax.Array) -> "History":
-        """Counts newly generated tokens.
+        """Counts newly generated tokens, if tokens are counted; the text stays.
 
           generated'[b, v] = generated[b, v] + #{ t : valid[b, t] and tokens[b, t] = v }
 
@@ -56,36 +60,67 @@ class History:
         Raises:
           ValueError: if the generated counts are not `[B, V]`, for example after `along`.
         """
+        if self.generated is None:
+            return self
         self._check_flat("add")
         return dataclasses.replace(self, generated=_count(self.generated, tokens, valid))
 
-    def along(self, tokens: jax.Array, ancestors: jax.Array) -> "History":
-        """Counts as each node of a draft tree sees them.
+    def along(self, tokens: jax.Array, ancestors: jax.Array, depth: int | None = None) -> "History":
+        """The past as each node of a draft tree sees it: the text is longer by its path, whose tokens count.
 
           generated'[b, n, v] = generated[b, v] + sum_m ancestors[b, n, m] [tokens[b, m] = v]
 
         Leave a root that `add` has counted already out of `ancestors`, or it counts twice.
 
         Args:
-          tokens: int32 `[B, N]`, the token of each node; ids outside the vocabulary are ignored.
+          tokens: int32 `[B, N]`, the token of each node, parents before children; ids outside the vocabulary are
+            ignored.
           ancestors: bool `[B, N, N]`, True where token m counts at node n (ancestor or self).
+          depth: tokens of a path at most; N if not given.
 
         Returns:
-          A history whose `generated` is `[B, N, V]`, for logits `[B, N, V]`.
+          A history for logits `[B, N, V]`.
 
         Raises:
           ValueError: if the generated counts are not `[B, V]`.
         """
-        self._check_flat("along")
-        # Factors of 0 and 1 are exact at any matmul precision; float32 sums of them are too.
-        one_hot = jax.nn.one_hot(tokens, self.generated.shape[-1], dtype=jnp.float32)
-        path = jnp.einsum("bnm,bmv->bnv", ancestors.astype(jnp.float32), one_hot)
+        generated, text = self.generated, self.text
+        if generated is not None:
+            self._check_flat("along")
+            # Factors of 0 and 1 are exact at any matmul precision; float32 sums of them are too.
+            one_hot = jax.nn.one_hot(tokens, generated.shape[-1], dtype=jnp.float32)
+            path = jnp.einsum("bnm,bmv->bnv", ancestors.astype(jnp.float32), one_hot)
+            generated = generated[:, None, :] + path.astype(jnp.int32)
+        if text is not None:
+            text = text.along(tokens, ancestors, tokens.shape[1] if depth is None else depth)
+        return dataclasses.replace(self, generated=generated, text=text)
+
+    def at(self, ranks: jax.Array) -> "History":
+        """The past as laws at `ranks [B, ...]` see it that know nothing of what stands before them but the rows."""
+        return dataclasses.replace(self, text=self.text and self.text.at(ranks))
+
+    def spread(self, width: int, depth: int) -> "History":
+        """The past of F laws a row, which `follow` moves on by up to `depth` tokens."""
+        generated, text = self.generated, self.text
+        if generated is not None:
+            batch, vocab_size = generated.shape
+            generated = jnp.broadcast_to(generated[:, None], (batch, width, vocab_size))
         return dataclasses.replace(
-            self, generated=self.generated[:, None, :] + path.astype(jnp.int32)
+            self, generated=generated, text=text and text.spread(width, depth)
+        )
+
+    def follow(self, parents: jax.Array, tokens: jax.Array) -> "History":
+        """Each of F laws moves on: `tokens [B, F]` come after what the laws in slots `parents [B, F]` saw."""
+        generated, text = self.generated, self.text
+        if generated is not None:
+            generated = jnp.take_along_axis(generated, parents[..., None], axis=1)
+            generated += jax.nn.one_hot(tokens, generated.shape[-1], dtype=generated.dtype)
+        return dataclasses.replace(
+            self, generated=generated, text=text and text.follow(parents, tokens)
         )
 
     def _check_flat(self, method: str) -> None:
-        if self.generated.ndim != 2:
+        if self.generated is not None and self.generated.ndim != 2:
             raise ValueError(
                 f"History.{method} needs generated counts [B, V], got {self.generated.shape}"
             )

@@ -8,10 +8,13 @@ devices.
 
 import enum
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxdec.sampling.limits import is_traced
 
 
 class Purpose(enum.IntEnum):
@@ -31,11 +34,14 @@ class Purpose(enum.IntEnum):
     """Keys of the further hypotheses of a prompt, by hypothesis; folded into the prompt's own key."""
 
 
-def as_key(rng: jax.Array | int) -> jax.Array:
-    """A key, or keys of any shape, as they are; the key of an integer seed.
+def as_key(rng: Any) -> jax.Array:
+    """A key, or keys of any shape, as they are; the key of an integer seed; a key for each of several seeds.
+
+    The key of seed s of several is `fold_in(key(s), 0)`: a prompt with a seed of its own is decoded as it is alone with
+    `rng=s`.
 
     Args:
-      rng: made by `jax.random.key`, or an integer in [0, 2^32).
+      rng: made by `jax.random.key`, an integer in [0, 2^32), or a list or array `[P]` of such integers.
 
     Raises:
       ValueError: for anything else.
@@ -46,22 +52,43 @@ def as_key(rng: jax.Array | int) -> jax.Array:
         if not 0 <= rng < 1 << 32:
             raise ValueError(f"rng must be a seed in [0, {1 << 32}), got {rng}")
         return jax.random.key(np.uint32(rng))
+    # A jax array of uint32 is a key of the old kind, whose two numbers are no seeds.
+    old = isinstance(rng, jax.Array) and rng.dtype == jnp.uint32
+    if isinstance(rng, list | tuple | np.ndarray | jax.Array) and np.ndim(rng) == 1 and not old:
+        return _keys_of_seeds(_seeds(rng))
     got = getattr(rng, "dtype", None)
     raise ValueError(
-        "rng must be a key made by jax.random.key, or an integer seed, got "
+        "rng must be a key made by jax.random.key, an integer seed, or a list of seeds, got "
         + (f"dtype {got}" if got is not None else f"{rng!r}")
     )
 
 
-def row_keys(rng: jax.Array | int, batch: int, hypotheses: int = 1) -> jax.Array:
+def _seeds(rng: Any) -> Any:
+    """Seeds as uint32 `[P]`; what is traced is checked by type alone."""
+    known = not is_traced(rng)
+    given = np.asarray(rng) if known else jnp.asarray(rng)
+    if given.size and not jnp.issubdtype(given.dtype, jnp.integer):
+        raise ValueError(f"rng must hold integer seeds, got dtype {given.dtype}")
+    if known and ((given < 0) | (given >= 1 << 32)).any():
+        outside = given[(given < 0) | (given >= 1 << 32)][0]
+        raise ValueError(f"rng must hold seeds in [0, {1 << 32}), got {outside}")
+    return given.astype(np.uint32)
+
+
+@jax.jit
+def _keys_of_seeds(seeds: jax.Array) -> jax.Array:
+    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(seeds)
+
+
+def row_keys(rng: Any, batch: int, hypotheses: int = 1) -> jax.Array:
     """One key a row: hypothesis 0 of a prompt has the prompt's own, the others a fold of it.
 
         key[p H + h] = fold_in(rng, p)                                       for h = 0
                        fold_in(fold_in(rng, p), HYPOTHESIS * 2^28 + h)       for h > 0
 
     Args:
-      rng: a scalar key or seed, or keys `[B / H]` that the caller chose for each prompt, or keys `[B]`, which pass
-        through.
+      rng: a scalar key or seed, or keys or seeds `[B / H]` that the caller chose for each prompt, or `[B]`, whose keys
+        pass through.
       batch: B.
       hypotheses: H, adjacent rows that share a prompt.
 

@@ -3,35 +3,45 @@
 Plain decoding, drafting, verification and reported log-probabilities all call `Warp.log_probs`, so
 that they cannot disagree about the law. One order holds everywhere:
 
-  bias and bans -> repetition -> presence and frequency -> temperature
+  bias and bans -> repeated n-grams -> bad words -> early ends -> given tokens
+    -> repetition -> presence and frequency -> temperature
     -> top-k -> top-p -> min-p -> typical -> epsilon -> top-h
 
-and each truncating filter reads the law renormalised after the filters before it.
+and each truncating filter reads the law renormalised after the filters before it. Bans commute with one another and
+with the penalties; a given token overrules them.
 
-Legend: B batch, V vocabulary, P prompt width, T tokens added, N nodes of a draft tree.
+Legend: B batch, V vocabulary, P prompt width, T tokens added, N nodes of a draft tree, S words, K tokens of a word at
+most, F given tokens, E ends.
 """
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxdec.sampling.bans import bad_words, early_ends, given, repeated
 from jaxdec.sampling.filters import FILTERS
 from jaxdec.sampling.filters.ranking import is_argmax, ranks, unsorted
 from jaxdec.sampling.history import History
 from jaxdec.sampling.limits import Limit, checked_knob, checked_table, is_traced
 from jaxdec.sampling.noise import gumbel
+from jaxdec.sampling.sequences import checked_sequence, checked_words
+from jaxdec.sampling.text_before import NONE, TextBefore
 
 _ANY = Limit(lambda value: value == value, "finite (0 = off)")
+_COUNT = Limit(lambda value: value >= 0, "an integer >= 0 (0 = off)", integer=True)
 LIMITS = {
     "temperature": Limit(lambda value: value >= 0, ">= 0 (0 = greedy, 1 = off)"),
     **{stage.name: stage.limit for stage in FILTERS},
     "repetition_penalty": Limit(lambda value: value > 0, "> 0 (1 = off)"),
     "presence_penalty": _ANY,
     "frequency_penalty": _ANY,
+    "no_repeat_ngram": _COUNT,
+    "min_new_tokens": _COUNT,
 }
 """Of every knob that is a number, by its name in `Warp`."""
 
@@ -43,7 +53,8 @@ class Warp:
 
     A knob of None leaves its stage out of the compiled program; any other value is traced, either
     one for all rows or one per row `[B]`. Changing a value never compiles again. The `off` value of
-    a knob is an exact identity, so that rows with and without a stage can share a batch.
+    a knob is an exact identity, so that rows with and without a stage can share a batch. Sequences of
+    tokens are read as `validate` returns them.
 
     Attributes:
       temperature: T >= 0, logits / T; 1 = off. A row with T = 0 is greedy: all mass on the
@@ -63,6 +74,15 @@ class Warp:
       frequency_penalty: f, generated tokens: l - f count; 0 = off.
       logit_bias: `[V]` or `[B, V]`, added to the logits; 0 = off, -inf bans a token.
       banned: bool `[V]` or `[B, V]`, True = never emitted; all False = off.
+      no_repeat_ngram: n >= 0, no n tokens in a row stand twice in a row's text, its prompt included: what would
+        complete such a sequence is banned, as in `transformers`; 0 = off.
+      bad_words: sequences of tokens, `[S, K]` or one list a row `[B, S, K]`, of any lengths (-1 behind each in an
+        array): none is ever completed, not even one that begins in the prompt; no words = off.
+      min_new_tokens: m >= 0, the `ends` are banned before m tokens were generated; 0 = off.
+      ends: tokens `[E]` or `[B, E]` that `min_new_tokens` bans; `generate` gives those that end a row, its `eos`.
+      forced_prefix: tokens `[F]` or one sequence a row `[B, F]` that are generated first, -1 where a place is free: the
+        law there is certain of its token, whatever is banned, so that `log_probs` are 0 as at temperature 0, and
+        `raw_log_probs` are the model's own; all -1 = off.
 
     Reference:
       top-p arXiv:1904.09751; locally typical arXiv:2202.00666; min-p arXiv:2407.01082; epsilon
@@ -82,6 +102,11 @@ class Warp:
     frequency_penalty: ArrayLike | None = None
     logit_bias: ArrayLike | None = None
     banned: ArrayLike | None = None
+    no_repeat_ngram: ArrayLike | None = None
+    bad_words: Any = None
+    min_new_tokens: ArrayLike | None = None
+    ends: Any = None
+    forced_prefix: Any = None
 
     def validate(self, batch: int, vocab_size: int) -> "Warp":
         """Checks every knob and returns a copy in canonical types and shapes.
@@ -93,14 +118,16 @@ class Warp:
           vocab_size: V.
 
         Returns:
-          A copy whose scalar knobs are `[B]` (float32; top_k int32) and whose tables `logit_bias`
-          (float32) and `banned` (bool) are `[B, V]`. None stays None.
+          A copy whose scalar knobs are `[B]` (float32, or int32 for integers), whose tables `logit_bias`
+          (float32) and `banned` (bool) are `[B, V]`, and whose sequences are int32 `[B, S, K]`, `[B, E]` and `[B, F]`,
+          filled up with -1. None stays None.
 
         Raises:
-          ValueError: if a knob has a wrong type, shape or value (NaN is one), or if every token of
-            a row is banned. The message names the knob, the value and the limit.
+          ValueError: if a knob has a wrong type, shape or value (NaN is one), if every token of
+            a row is banned, or if `min_new_tokens` has no `ends` to ban. The message names the knob, the value and the
+            limit.
         """
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, limit in LIMITS.items():
             knob = getattr(self, name)
             if knob is not None:
@@ -109,6 +136,17 @@ class Warp:
             table = getattr(self, name)
             if table is not None:
                 arrays[name] = checked_table(name, table, batch, vocab_size)
+        if self.bad_words is not None:
+            arrays["bad_words"] = checked_words("bad_words", self.bad_words, batch, vocab_size)
+        if self.forced_prefix is not None:
+            prefix = self.forced_prefix
+            arrays["forced_prefix"] = checked_sequence(
+                "forced_prefix", prefix, batch, vocab_size, holes=True
+            )
+        if self.ends is not None:
+            arrays["ends"] = checked_sequence("ends", self.ends, batch, vocab_size, holes=True)
+        elif self.min_new_tokens is not None:
+            raise ValueError("min_new_tokens: got no ends to ban, must have `ends` (() for none)")
         known = {name: array for name, array in arrays.items() if not is_traced(array)}
         removed = known.get("banned", False) | (known.get("logit_bias", 0.0) == -np.inf)
         full = np.all(removed, axis=-1)
@@ -121,10 +159,29 @@ class Warp:
         return Warp(**arrays)
 
     @property
-    def needs_history(self) -> bool:
-        """Whether a penalty is present, so that `log_probs` needs token counts. Static."""
+    def needs_counts(self) -> bool:
+        """Whether a penalty is present, so that `log_probs` reads token counts. Static."""
         penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
         return any(penalty is not None for penalty in penalties)
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether a stage is present that reads the text before each law. Static."""
+        stages = (self.no_repeat_ngram, self.bad_words, self.min_new_tokens, self.forced_prefix)
+        return any(stage is not None for stage in stages)
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether `log_probs` needs a history. Static."""
+        return self.needs_counts or self.needs_text
+
+    def read(self, history: History) -> History:
+        """What the stages that are present read of a history; None in place of the rest."""
+        return History(
+            history.prompt if self.needs_counts else None,
+            history.generated if self.needs_counts else None,
+            history.text if self.needs_text else None,
+        )
 
     @property
     def plain(self) -> bool:
@@ -146,7 +203,7 @@ class Warp:
         Args:
           logits: `[B, ..., V]`, any float type; -inf marks impossible tokens. Middle axes share the
             knobs of their row.
-          history: counts, needed iff `needs_history`; `generated` is `[B, V]` or has (leading)
+          history: of the past, needed iff `needs_history`; what it holds of each law has none or (leading)
             middle axes of `logits`.
 
         Returns:
@@ -154,7 +211,7 @@ class Warp:
           +inf, or have no token left, are NaN throughout: the caller turns this into a status.
 
         Raises:
-          ValueError: if a penalty is present and `history` is not given.
+          ValueError: if a stage is present whose part of `history` is not given.
         """
         logits = jnp.asarray(logits, jnp.float32)
         # Tested before bans, which would hide a broken model behind a legal law. The sum is NaN or infinite iff a
@@ -202,9 +259,13 @@ class Warp:
             logits = logits + _table(self.logit_bias, ndim)
         if self.banned is not None:
             logits = jnp.where(_table(self.banned, ndim), -jnp.inf, logits)
-        if not self.needs_history:
+        if self.needs_text:
+            if history is None or history.text is None:
+                raise ValueError("a ban reads the text: log_probs needs the history, got none")
+            logits = self._ruled_out(logits, history.text)
+        if not self.needs_counts:
             return logits
-        if history is None:
+        if history is None or history.prompt is None or history.generated is None:
             raise ValueError("a penalty is set: log_probs needs the history it reads, got None")
         generated = _table(history.generated, ndim)
         if self.repetition_penalty is not None:
@@ -214,6 +275,23 @@ class Warp:
             logits = logits - _rows(self.presence_penalty, ndim) * (generated > 0)
         if self.frequency_penalty is not None:
             logits = logits - _rows(self.frequency_penalty, ndim) * generated
+        return logits
+
+    def _ruled_out(self, logits: jax.Array, text: TextBefore) -> jax.Array:
+        """Logits `[B, ..., V]` without what the text itself rules out."""
+        ndim, size = logits.ndim, logits.shape[-1]
+        remove = lambda table: jnp.where(_table(table, ndim), -jnp.inf, logits)
+        if self.no_repeat_ngram is not None:
+            logits = remove(repeated(text, _each(self.no_repeat_ngram, text), size))
+        if self.bad_words is not None:
+            logits = remove(bad_words(text, jnp.asarray(self.bad_words), size))
+        if self.min_new_tokens is not None and self.ends is not None:
+            fewest, ends = _each(self.min_new_tokens, text), jnp.asarray(self.ends)
+            logits = remove(early_ends(text, fewest, ends, size))
+        if self.forced_prefix is not None:
+            token = _table(given(text, jnp.asarray(self.forced_prefix))[..., None], ndim)
+            certain = jnp.where(jnp.arange(size) == token, 0.0, -jnp.inf)
+            logits = jnp.where(token != NONE, certain, logits)
         return logits
 
     def _kept(self, logits: jax.Array, tempered: jax.Array) -> jax.Array:
@@ -238,6 +316,11 @@ def _repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.A
     scaled = jnp.where(logits > 0, logits / penalty, logits * penalty)
     # -inf stays as it is: a penalty flushed to 0 would make it NaN.
     return jnp.where(seen & (logits > -jnp.inf), scaled, logits)
+
+
+def _each(knob: ArrayLike, text: TextBefore) -> jax.Array:
+    """A scalar or `[B]` integer knob as int32 `[B]`."""
+    return jnp.broadcast_to(jnp.asarray(knob, jnp.int32), text.length.shape)
 
 
 def _rows(knob: ArrayLike, ndim: int) -> jax.Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Part, Request, Rows, Scored, Settings
 from jaxdec.model import Inputs, Model, Output, Params, Queries
+from jaxdec.sampling import TopTokens
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -137,6 +138,8 @@ class StepResult:
       target_forwards: int32 `[B]`.
       target_rows: int32 `[B]`.
       draft_forwards: int32 `[B]`.
+      top: the most probable tokens `[B, W, K]` of the target's own law of each token of the chunk; None where none are
+        asked for.
     """
 
     verdict: Verdict
@@ -149,6 +152,7 @@ class StepResult:
     target_forwards: jax.Array
     target_rows: jax.Array
     draft_forwards: jax.Array
+    top: TopTokens | None = None
 
 
 class Drafter(Part, abc.ABC):

@@ -23,7 +23,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.model import Heads, Inputs, Model, Output, Params, score
-from jaxdec.sampling import History, Purpose, key_at
+from jaxdec.sampling import History, Purpose, TopTokens, key_at, top_tokens
 from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
@@ -159,14 +159,14 @@ class Speculative:
           rng: row keys `[B]`.
           limit: int32 `[B]`, how many drafts of its chain each row has; all if not given.
         """
-        rows, drafter = state.rows, self.drafter
+        rows, settings, drafter = state.rows, state.settings, self.drafter
         context = self.context(state, rng)
         tree, proposal = self.propose(params, state, context, limit)
         tokens = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)
         output, asked = self._score(params, state, tree, tokens, context)
         scored = tokens.shape[1] - tree.target_drawn
         seen = _scored(output, tree, scored)
-        laws = context.settings.warp.log_probs(seen.logits, _history(rows, tree, tokens))
+        laws = settings.warp.log_probs(seen.logits, _history(state, tree, tokens))
         verdict = self.verifier.verify(self.verifier.own(params), tree, seen, laws, context)
         size = None if rows.order is None else rows.order.size
         queries = 0 if size is None else output.logits.shape[1]
@@ -177,6 +177,7 @@ class Speculative:
         return StepResult(
             verdict=verdict,
             chunk=verdict.chunk(tree),
+            top=_top(seen, verdict, rows.top_log_probs),
             offered=verdict.count + self._closed(tree, verdict),
             output=output,
             answers=output.logits[:, scored:] if drafter.query_count else None,
@@ -220,6 +221,7 @@ class Speculative:
             draft_forwards=counted(result.draft_forwards),
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], result.chunk.shape),
+            top=result.top,
         )
         return SpeculativeState(rows, state.settings, cache, draft), info
 
@@ -271,12 +273,18 @@ def _scored(output: Output, tree: DraftTree, scored: int) -> Scored:
     return Scored(logits, hidden, layer_states)
 
 
-def _history(rows: Rows, tree: DraftTree, tokens: jax.Array) -> History | None:
-    """Counts as each scored token sees them, if the warp needs them."""
-    if rows.history is None:
+def _history(state: SpeculativeState, tree: DraftTree, tokens: jax.Array) -> History:
+    """The past as each scored token sees it, as far as the warp reads it."""
+    history = state.settings.warp.read(state.rows.history)
+    # The pending token is counted already, and is part of the text.
+    return history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)
+
+
+def _top(seen: Scored, verdict: Verdict, count: int) -> TopTokens | None:
+    """The most probable tokens of the laws of the chunk."""
+    if not count:
         return None
-    # The pending token is counted already.
-    return rows.history.along(tokens, tree.lineage().at[:, :, 0].set(False))
+    return top_tokens(jnp.take_along_axis(seen.logits, verdict.path[..., None], axis=1), count)
 
 
 def speculative(

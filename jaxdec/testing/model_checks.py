@@ -144,8 +144,9 @@ def _check_output(subject: _Subject) -> None:
 
 
 def _check_fresh_cache(subject: _Subject) -> None:
-    cache = subject.model.init_cache(BATCH, 7)
-    assert cache.capacity == 7, f"init_cache(batch, 7) has a capacity of {cache.capacity}"
+    room = subject.length + 2
+    cache = subject.model.init_cache(BATCH, room)
+    assert cache.capacity == room, f"init_cache(batch, {room}) has a capacity of {cache.capacity}"
     for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
         assert leaf.shape[:1] == (BATCH,), (
             f"{jax.tree_util.keystr(path)} of the cache has shape {list(leaf.shape)}; the leading axis of every array "
@@ -157,7 +158,7 @@ def _check_fresh_cache(subject: _Subject) -> None:
     subject.same(
         "an empty cache changes what is scored",
         subject.output(first, cache).logits,
-        subject.output(first).logits,
+        subject.output(subject.causal(0, subject.length)).logits[:, :1],
     )
 
 

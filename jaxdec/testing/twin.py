@@ -12,6 +12,7 @@ from jaxdec import visibility
 from jaxdec.decoding import Status
 from jaxdec.model import Inputs, Model, Params, Queries
 from jaxdec.sampling import History, Purpose, Warp, gumbel, key_at
+from jaxdec.testing.bans import NAMES, ruled_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +23,14 @@ class TwinResult:
       tokens: prompt and new tokens.
       log_probs: of the new tokens, under the warped law.
       raw_log_probs: of the new tokens, under the model's own law.
+      raw_laws: the model's own law `[V]` of each of them.
       status: why it ended.
     """
 
     tokens: list[int]
     log_probs: list[float]
     raw_log_probs: list[float]
+    raw_laws: list[np.ndarray]
     status: Status
 
 
@@ -47,7 +50,7 @@ def _laws(model, params, warp, key, padded, order, start, length):
         inputs = Inputs(padded, order, *known, query)
         logits = model(params, inputs, None).logits[:, 0]
     history = None
-    if warp.needs_history:
+    if warp.needs_counts:
         history = History.start(padded, start[None], model.vocab_size)
         history = history.add(padded, (places >= start) & (places < length))
     noise = gumbel(key_at(key[None], Purpose.TOKEN, length[None]), model.vocab_size)
@@ -79,10 +82,14 @@ def python_twin(
       stop: sequences that end the row.
       places: the position of each rank, for decoding in an order; the prompt has the first ranks.
       width: the sequence is padded to this length, so that one program is compiled.
-      **knobs: of `Warp`, scalars.
+      **knobs: of `Warp`, scalars; words and sequences of tokens are those of this row.
     """
-    warp = Warp(**knobs).validate(1, model.vocab_size)
+    size = model.vocab_size
+    banned = np.zeros(size, bool) | np.asarray(knobs.pop("banned", False))
+    read = {"ends": eos, **{name: knobs.pop(name) for name in NAMES if name in knobs}}
+    warp = Warp(**knobs, banned=banned).validate(1, size)
     tokens, log_probs, raw_log_probs = list(map(int, prompt)), [], []
+    raw_laws: list[np.ndarray] = []
     start = len(tokens)
     order = None
     if places is not None:
@@ -93,7 +100,12 @@ def python_twin(
         padded = np.zeros((1, width), np.int32)
         padded[0, : len(tokens)] = tokens
         ends = jnp.int32(start), jnp.int32(len(tokens))
-        laws = _laws(model, params, warp, key, padded, order, *ends)
+        never, forced = ruled_out(tokens, start, size, read)
+        table = banned | np.isin(np.arange(size), list(never))
+        if forced is not None:
+            table = np.arange(size) != forced
+        own = dataclasses.replace(warp, banned=table[None])
+        laws = _laws(model, params, own, key, padded, order, *ends)
         law, raw, noise = map(np.asarray, laws)
         token = int(np.argmax(law + noise))
         if not np.isfinite(law[token]):
@@ -102,6 +114,7 @@ def python_twin(
         tokens.append(token)
         log_probs.append(float(law[token]))
         raw_log_probs.append(float(raw[token]))
+        raw_laws.append(raw)
         new = tokens[start:]
         if token in eos:
             status = Status.EOS
@@ -109,4 +122,4 @@ def python_twin(
             status = Status.STOP_SEQUENCE
         elif len(new) >= max_new_tokens:
             status = Status.LENGTH
-    return TwinResult(tokens, log_probs, raw_log_probs, status)
+    return TwinResult(tokens, log_probs, raw_log_probs, raw_laws, status)

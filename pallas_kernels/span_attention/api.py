@@ -15,6 +15,7 @@ def span_attention(
     query_spans: jax.Array,
     *parts: Keys,
     positions: jax.Array | None = None,
+    shared_queries: jax.Array | None = None,
     window: int | None = None,
     scale: float | None = None,
     implementation: Implementation | None = None,
@@ -22,20 +23,23 @@ def span_attention(
     """Attention with one softmax over several sets of keys, each seen by the queries that its span contains.
 
         o_t = sum_s w_ts v_s,   w_ts = exp(l_ts - L_t),   L_t = log sum_s exp l_ts,
-        l_ts = scale q_t k_s + bias_s   where start_s <= lo_t and hi_t <= stop_s (and |pos_t - pos_s| < window),
+        l_ts = scale (q_t k_s + e_t f_s) + bias_s   where start_s <= lo_t, hi_t <= stop_s, |pos_t - pos_s| < window,
 
-    and -inf elsewhere. A query that sees nothing has output 0 and L = -inf. Scores, softmax and L are float32.
+    and -inf elsewhere; e_t are `shared_queries` and f_s the parts' `shared_keys`, if there are any. A query that sees
+    nothing has output 0 and L = -inf. Scores, softmax and L are float32.
     The kernels skip blocks of keys that no query of a block sees, read each other block once for all queries and the
     whole query group of its head. A result never depends on what an unseen key or value holds, which may be NaN; the
     output of a query that sees one that is not finite is not finite either.
 
-    Legend: B rows, T queries, H query heads, K key-value heads, S keys of a part, D head width.
+    Legend: B rows, T queries, H query heads, K key-value heads, S keys of a part, D head width, E shared columns.
 
     Args:
       queries: `[B, H, T, D]`, H a multiple of K.
       query_spans: int32 `[B, T, 2]`, the span `(lo, hi)` that each query sees with.
       *parts: disjoint sets of keys: the cache and the new tokens, say; in the type of the queries or another.
       positions: int32 `[B, T]`, needed with `window`.
+      shared_queries: float32 `[B, H, T, E]`, for parts that all have `shared_keys`: columns of keys that are the same
+        for all heads, such as those of relative positions, and so are neither copied nor read a head.
       window: if set, keys that many positions away or more are not seen, whatever the spans say.
       scale: of the scores; `D^-0.5` if not given.
       implementation: see `pallas_kernels.use`.
@@ -50,6 +54,7 @@ def span_attention(
     Differentiable; the backward pass is that of the reference.
     """
     _check(queries, query_spans, parts, positions, window)
+    _check_shared(queries, parts, shared_queries)
     scale = queries.shape[-1] ** -0.5 if scale is None else scale
     settings: dict[str, Any] = {"window": window, "scale": scale}
     forms = {
@@ -60,7 +65,9 @@ def span_attention(
     modules = {"tpu": tpu, "gpu": gpu}
 
     def unsupported(name: str) -> str | None:
-        return modules[name].unsupported(queries, parts) if name in modules else None
+        if name not in modules:
+            return None
+        return modules[name].unsupported(queries, parts, shared_queries)
 
     return dispatch(
         "span_attention",
@@ -69,6 +76,7 @@ def span_attention(
         query_spans,
         positions,
         parts,
+        shared_queries,
         implementation=implementation,
         unsupported=unsupported,
     )
@@ -133,3 +141,21 @@ def _check(
         raise ValueError(f"window must be at least 1, got {window}")
     if positions is not None and positions.shape != (batch, length):
         raise ValueError(f"positions must be {(batch, length)}, got {positions.shape}")
+
+
+def _check_shared(
+    queries: jax.Array, parts: tuple[Keys, ...], shared_queries: jax.Array | None
+) -> None:
+    held = [None if part.shared_keys is None else part.shared_keys.shape for part in parts]
+    if shared_queries is None:
+        if any(held):
+            raise ValueError(f"shared_keys {held} of the parts need shared_queries, got None")
+        return
+    if shared_queries.ndim != 4 or shared_queries.shape[:3] != queries.shape[:3]:
+        raise ValueError(
+            f"shared_queries must be {(*queries.shape[:3], 'E')}, got {shared_queries.shape}"
+        )
+    for number, (part, shape) in enumerate(zip(parts, held, strict=True)):
+        want = (queries.shape[0], part.keys.shape[2], shared_queries.shape[3])
+        if shape != want:
+            raise ValueError(f"part {number}: shared_keys must be {want}, got {shape}")

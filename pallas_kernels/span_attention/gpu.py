@@ -54,8 +54,12 @@ class Blocks:
         return cls(tokens, keys, splits)
 
 
-def unsupported(queries: jax.Array, parts: tuple[Keys, ...]) -> str | None:
+def unsupported(
+    queries: jax.Array, parts: tuple[Keys, ...], shared_queries: jax.Array | None = None
+) -> str | None:
     """Why the kernel cannot serve these arrays; None if it can."""
+    if shared_queries is not None:
+        return f"span attention on a GPU takes no shared columns, got {shared_queries.shape[3]}"
     width, types = queries.shape[-1], {queries.dtype, *(part.keys.dtype for part in parts)}
     if width not in (16, 32, 64, 128, 256):
         return f"span attention on a GPU takes heads of a power of two from 16 to 256, got {width}"
@@ -71,6 +75,7 @@ def span_attention(
     query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
+    shared_queries: None = None,
     *,
     window: int | None,
     scale: float,

@@ -15,6 +15,7 @@ class Keys(NamedTuple):
       key_spans: int32 `[B, S, 2]`, the span `(start, stop)` over which each is seen.
       positions: int32 `[B, S]`, places in the sequence, for a `window`; else None.
       bias: float32 `[B, S]`, added to the scores of each key; None for zeros.
+      shared_keys: float32 `[B, S, E]`, further columns of the keys, the same for all heads; None for none.
     """
 
     keys: jax.Array
@@ -22,6 +23,7 @@ class Keys(NamedTuple):
     key_spans: jax.Array
     positions: jax.Array | None = None
     bias: jax.Array | None = None
+    shared_keys: jax.Array | None = None
 
 
 def merge(parts: list[tuple[jax.Array, jax.Array]]) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,7 @@ def span_attention(
     query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
+    shared_queries: jax.Array | None = None,
     *,
     window: int | None,
     scale: float,
@@ -27,6 +28,15 @@ def span_attention(
         logits = jnp.einsum(
             "bkgd,bksd->bkgs", grouped, keys, preferred_element_type=jnp.float32
         ).reshape(*split, -1)
+        if shared_queries is not None:
+            # Float32 factors are not cut to bfloat16 where that is the default.
+            logits += scale * jnp.einsum(
+                "bhte,bse->bhts",
+                shared_queries,
+                part.shared_keys,
+                precision=jax.lax.Precision.HIGHEST,
+                preferred_element_type=jnp.float32,
+            ).reshape(*split, -1)
         if part.bias is not None:
             logits += part.bias[:, None, None, None]
         return jnp.where(seen[:, None, None], logits, -jnp.inf)

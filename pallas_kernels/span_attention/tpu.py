@@ -21,44 +21,12 @@ from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels.span_attention.blocks import marks, visits
 from pallas_kernels.span_attention.parts import Keys
-
-LANES = 128
-
-
-@dataclasses.dataclass(frozen=True)
-class Blocks:
-    """Sizes of a call.
-
-    Attributes:
-      heads: key-value heads in a block; divides K.
-      queries: in a block.
-      keys: in a block, for each part.
-    """
-
-    heads: int
-    queries: int
-    keys: tuple[int, ...]
-
-    @classmethod
-    def of(cls, queries: jax.Array, parts: tuple[Keys, ...]) -> "Blocks":
-        """Large enough to hide the cost of a step, small enough that scores fit in the fast memory.
-
-        512 KiB of keys and as much of values take 1.3 us to fetch on a v5e, a few times what a step of the grid costs.
-        They are those of several heads rather than of more keys, since a row's last block is half empty on average.
-        512 rows of queries against 512 keys are 1 MiB of float32 scores, of which a few copies are alive.
-        """
-        length, kv_heads = queries.shape[2], parts[0].keys.shape[1]
-        group, tile = queries.shape[1] // kv_heads, _sublanes(queries.dtype)
-        block = min(_round_up(length, tile), max(tile, 512 // group // tile * tile))
-        keys = tuple(min(512, _round_up(part.keys.shape[2], LANES)) for part in parts)
-        each = max(keys) * queries.shape[3] * parts[0].keys.dtype.itemsize
-        heads = max(
-            n for n in range(1, kv_heads + 1) if kv_heads % n == 0 and (n * each <= 2**19 or n == 1)
-        )
-        return cls(heads, block, keys)
+from pallas_kernels.span_attention.tpu_blocks import LANES, Blocks, sublanes
 
 
-def unsupported(queries: jax.Array, parts: tuple[Keys, ...]) -> str | None:
+def unsupported(
+    queries: jax.Array, parts: tuple[Keys, ...], shared_queries: jax.Array | None = None
+) -> str | None:
     """Why the kernel cannot serve these arrays; None if it can."""
     width, types = queries.shape[-1], {queries.dtype, *(part.keys.dtype for part in parts)}
     odd = sorted(str(x) for x in types - {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)})
@@ -66,6 +34,8 @@ def unsupported(queries: jax.Array, parts: tuple[Keys, ...]) -> str | None:
         return f"span attention on a TPU takes float32 and bfloat16, got {', '.join(odd)}"
     if width > 512:
         return f"span attention on a TPU takes heads of at most 512, got {width}"
+    if shared_queries is not None and shared_queries.shape[3] > 1024:
+        return f"span attention on a TPU takes 1024 shared columns at most, got {shared_queries.shape[3]}"
     return None
 
 
@@ -74,6 +44,7 @@ def span_attention(
     query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
+    shared_queries: jax.Array | None = None,
     *,
     window: int | None,
     scale: float,
@@ -81,8 +52,17 @@ def span_attention(
 ) -> tuple[jax.Array, jax.Array]:
     """See `pallas_kernels.span_attention.api`; `blocks` overrides the sizes."""
     length = queries.shape[2]
-    blocks = Blocks.of(queries, parts) if blocks is None else blocks
-    call = plan(queries, query_spans, positions, parts, window=window, scale=scale, blocks=blocks)
+    blocks = Blocks.of(queries, parts, shared_queries) if blocks is None else blocks
+    call = plan(
+        queries,
+        query_spans,
+        positions,
+        parts,
+        shared_queries,
+        window=window,
+        scale=scale,
+        blocks=blocks,
+    )
     out, log_sum = pl.pallas_call(
         call.kernel,
         grid_spec=call.grid_spec,
@@ -127,6 +107,7 @@ def plan(
     query_spans: jax.Array,
     positions: jax.Array | None,
     parts: tuple[Keys, ...],
+    shared_queries: jax.Array | None = None,
     *,
     window: int | None,
     scale: float,
@@ -136,7 +117,8 @@ def plan(
     batch, heads, length, width = queries.shape
     kv_heads = parts[0].keys.shape[1]
     group, size, taken = heads // kv_heads, blocks.queries, blocks.heads
-    more = -length % _sublanes(queries.dtype)
+    more = -length % sublanes(queries.dtype)
+    wider = [] if shared_queries is None else [shared_queries]
     columns = (
         [query_spans]
         if window is None or positions is None
@@ -144,10 +126,14 @@ def plan(
     )
     asked = jnp.concatenate(columns, axis=-1)
     if more:
-        queries = jnp.pad(queries, ((0, 0), (0, 0), (0, more), (0, 0)))
         asked = jnp.pad(asked, ((0, 0), (0, more), (0, 0)))
     padded = length + more
-    queries = queries.reshape(batch, kv_heads, group, padded, width)
+
+    def by_group(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0))) if more else x
+        return x.reshape(batch, kv_heads, group, padded, x.shape[-1])
+
+    queries, *wider = (by_group(x) for x in (queries, *wider))
     query_blocks = pl.cdiv(padded, size)
     counts = tuple(pl.cdiv(p.keys.shape[2], k) for p, k in zip(parts, blocks.keys, strict=True))
     starts = tuple(sum(counts[:number]) for number in range(len(counts)))
@@ -167,10 +153,11 @@ def plan(
 
         return at
 
-    operands: list[jax.Array] = [queries, asked]
-    in_specs = [
-        pl.BlockSpec((1, taken, group, size, width), lambda b, k, i, j, *_: (b, k, 0, i, 0)),
-        pl.BlockSpec((1, size, asked.shape[-1]), lambda b, k, i, j, *_: (b, i, 0)),
+    operands: list[jax.Array] = [asked, queries, *wider]
+    in_specs = [pl.BlockSpec((1, size, asked.shape[-1]), lambda b, k, i, j, *_: (b, i, 0))]
+    in_specs += [
+        pl.BlockSpec((1, taken, group, size, x.shape[-1]), lambda b, k, i, j, *_: (b, k, 0, i, 0))
+        for x in operands[1:]
     ]
     for number, (part, held) in enumerate(zip(parts, blocks.keys, strict=True)):
         at = block_of(number)
@@ -184,6 +171,10 @@ def plan(
             fill = counts[number] * held - part.bias.shape[1]
             operands.append(jnp.pad(part.bias, ((0, 0), (0, fill)))[:, None])
             in_specs.append(pl.BlockSpec((1, 1, held), by_row))
+        if part.shared_keys is not None:
+            alike = lambda b, k, i, j, *refs, at=at: (b, at(b, k, i, j, *refs), 0)
+            operands.append(part.shared_keys)
+            in_specs.append(pl.BlockSpec((1, held, part.shared_keys.shape[2]), alike))
 
     rows = group * size
     grid_spec = pltpu.PrefetchScalarGridSpec(
@@ -205,6 +196,7 @@ def plan(
         starts=starts,
         counts=counts,
         biased=biased,
+        shared=bool(wider),
         length=length,
         window=window,
         scale=scale,
@@ -215,7 +207,12 @@ def plan(
     )
     prefetched = tuple(x.reshape(-1) for visit in lists for x in visit)
     return Plan(
-        kernel, grid_spec, out_shape, prefetched, tuple(operands), _cost(queries, parts, out_shape)
+        kernel,
+        grid_spec,
+        out_shape,
+        prefetched,
+        tuple(operands),
+        _cost([queries, *wider], parts, out_shape),
     )
 
 
@@ -224,6 +221,7 @@ def _kernel(
     starts: tuple[int, ...],
     counts: tuple[int, ...],
     biased: list[bool],
+    shared: bool,
     length: int,
     window: int | None,
     scale: float,
@@ -231,11 +229,13 @@ def _kernel(
     """One visit."""
     parts = len(counts)
     lists, refs = refs[: 2 * parts], refs[2 * parts :]
-    queries_ref, asked_ref, *refs = refs  # type: ignore[assignment]
+    asked_ref, queries_ref, *refs = refs  # type: ignore[assignment]
+    wider_ref, refs = (refs[0], refs[1:]) if shared else (None, refs)
     held = []
     for has_bias in biased:
-        held.append((*refs[:3], refs[3] if has_bias else None))
-        refs = refs[3 + has_bias :]
+        more = 3 + has_bias
+        held.append((*refs[:3], refs[3] if has_bias else None, refs[more] if shared else None))
+        refs = refs[more + shared :]
     out_ref, log_sum_ref, top_ref, total_ref, mixed_ref = refs
     row, block, visit = pl.program_id(0), pl.program_id(2), pl.program_id(3)
     at = row * pl.num_programs(2) + block
@@ -247,7 +247,7 @@ def _kernel(
         total_ref[...] = jnp.zeros_like(total_ref)
         mixed_ref[...] = jnp.zeros_like(mixed_ref)
 
-    def attend(keys_ref, values_ref, spans_ref, bias_ref):
+    def attend(keys_ref, values_ref, spans_ref, bias_ref, shared_ref):
         asked, spans = asked_ref[0], spans_ref[0]
         seen = (spans[0:1] <= asked[:, 0:1]) & (asked[:, 1:2] <= spans[1:2])
         if window is not None:
@@ -264,7 +264,11 @@ def _kernel(
             spoiled = values * 0.0  # NaN where a value is not finite
             values = jnp.where(spoiled == 0, values, 0.0)
             spoiled = _dot(ones, spoiled, 1)[:1]
-            scores = _dot(queries, keys, 1) * scale
+            scores = _dot(queries, keys, 1)
+            if wider_ref is not None:
+                wider = wider_ref[0, head].reshape(group * size, -1)
+                scores += _dot(wider, shared_ref[0], 1)
+            scores = scores * scale
             if bias_ref is not None:
                 scores += bias_ref[0]
             scores = scores.reshape(group, size, -1) + spoiled[None]
@@ -311,23 +315,15 @@ def _dot(first: jax.Array, second: jax.Array, contracted: int) -> jax.Array:
 
 
 def _cost(
-    queries: jax.Array, parts: tuple[Keys, ...], outputs: tuple[jax.ShapeDtypeStruct, ...]
+    queries: list[jax.Array], parts: tuple[Keys, ...], outputs: tuple[jax.ShapeDtypeStruct, ...]
 ) -> pl.CostEstimate:
     """As if every query saw every key, each read once."""
-    pairs = math.prod(queries.shape[:-1]) * sum(part.keys.shape[2] for part in parts)
-    arrays: list[Any] = [queries, *outputs]
-    arrays += [x for part in parts for x in (part.keys, part.values)]
+    pairs = math.prod(queries[0].shape[:-1]) * sum(part.keys.shape[2] for part in parts)
+    arrays: list[Any] = [*queries, *outputs]
+    arrays += [x for part in parts for x in (part.keys, part.values, part.shared_keys)]
+    arrays = [x for x in arrays if x is not None]
     return pl.CostEstimate(
-        flops=4 * pairs * queries.shape[-1],
+        flops=2 * pairs * (queries[0].shape[-1] + sum(x.shape[-1] for x in queries)),
         transcendentals=pairs,
         bytes_accessed=sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays),
     )
-
-
-def _sublanes(dtype: Any) -> int:
-    """Rows of a tile."""
-    return 8 * 4 // jnp.dtype(dtype).itemsize
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

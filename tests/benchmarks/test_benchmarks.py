@@ -29,7 +29,7 @@ from jaxdec.testing.oracles import hash_oracle
 from jaxdec.training.corpus import Source
 from tests.benchmarks import humaneval_files
 
-RUN = [name for name, case in CASES.items() if case.models is not None]
+RUN = [name for name, case in CASES.items() if case.models is not None and not case.modules]
 NAMES = {
     kind: [name for name in RUN if CASES[name].models.kinds == kind.kinds]
     for kind in (CAUSAL, ANY_SUBSET, CANVAS)
@@ -155,6 +155,14 @@ def test_step_overhead_is_step_over_forward(results):
         low, high = row["overhead_quartiles"]
         assert 0 < low <= row["overhead"] <= high
         assert row["bar"] == 1.15
+
+
+def test_parts_of_a_step_beside_the_step(results):
+    rows = results["step_parts"]["rows"]
+    assert {row["weights"] for row in rows} >= {"t", "tiny"}
+    for row in rows:
+        assert row["step_seconds"] > 0 and row["step_share"] > 0
+        assert row["part"] != "plain step" or row["step_share"] == 1
 
 
 def test_host_overhead_is_a_call_less_a_bare_forward(results):

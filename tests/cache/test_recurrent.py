@@ -40,8 +40,15 @@ def test_battery(make):
     check(make, models=pair)
 
 
+@jax.jit
+def forward(tokens):
+    return MODEL(PARAMS, Inputs.causal(tokens)).logits
+
+
 def logits_after(tokens):
-    return np.asarray(MODEL(PARAMS, Inputs.causal(jnp.asarray(tokens)[None])).logits[0, -1])
+    padded = np.zeros((1, 16), int)
+    padded[0, : len(tokens)] = tokens
+    return np.asarray(forward(padded)[0, len(tokens) - 1])
 
 
 def test_the_order_of_tokens_matters():

@@ -53,6 +53,11 @@ CASES = {
         ["generate", "--prompt", "x", "--method", "eagle", "--target", "code-draft"],
         ("code-eagle", "256", "code-draft", "64"),
     ),
+    "no sample": (["generate", "--prompt", "x", "--n", "0"], ("'0'", "from 1 to 1024")),
+    "probabilities of a stream": (
+        ["generate", "--prompt", "x", "--top-log-probs", "2"],
+        ("--top-log-probs", "--json"),
+    ),
     "two corpora": (["train", "code-target", "--packages", "--corpus", "x"], "--packages"),
 }
 
@@ -64,8 +69,9 @@ WITH_MODELS = {
     "top_p large": (["--top-p", "1.5"], ("top_p", "1.5", "(0, 1]")),
     "top_k": (["--top-k", "-3"], ("top_k", "-3", ">= 0")),
     "min_p": (["--min-p", "2"], ("min_p", "2", "[0, 1]")),
+    "no_repeat_ngram": (["--no-repeat-ngram", "-1"], ("no_repeat_ngram", "-1", ">= 0")),
     "max new tokens": (["--max-new-tokens", "-1"], ("-1", "must lie in [0,")),
-    "empty stop": (["--stop", ""], "stop sequence 0 is empty"),
+    "empty stop": (["--stop", ""], "stop string 0 is empty"),
     "banned token": (["--ban", "260"], ("260", "vocabulary")),
     "bias": (["--logit-bias", "a=b"], "a=b"),
     "bias token": (["--logit-bias", "300=1"], ("300", "260")),

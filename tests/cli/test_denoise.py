@@ -114,7 +114,7 @@ def test_a_smaller_block_without_a_cache(report):
 def test_show_prints_the_order(decode, report):
     found = report("--set", "threshold=0.2")
     lines = decode("--show", "--no-stream", "--set", "threshold=0.2")[1].splitlines()
-    assert lines[0] == "new bytes: below each byte the step that wrote it"
+    assert lines[0] == "new text: below each byte the step that wrote it"
     assert [int(digit, 36) for digit in lines[2]] == found["steps"]
     assert len(lines) == 4 and len(lines[1]) == len(found["tokens"])
 
@@ -147,7 +147,7 @@ def test_positions_are_highlighted_while_they_are_fresh(monkeypatch):
         lengths=np.array([1]),
         settings=SimpleNamespace(max_new_tokens=np.array([3])),
     )
-    view = denoise._Canvas(request)
+    view = denoise._Canvas(request, text.BYTES)
     shown = lambda: [
         (view.sheet.text().plain[span.start : span.end], span.style)
         for span in view.sheet.text().spans

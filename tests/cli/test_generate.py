@@ -42,6 +42,23 @@ def test_methods_give_the_same_text(jaxdec, models, temperature):
     assert others[0]["target_forwards"] < plain["target_forwards"] == plain["tokens"]
 
 
+def test_samples_share_a_prompt(jaxdec, models):
+    argv = ["--json", "--seed", 3, "--method", "lookup", "--no-repeat-ngram", 3]
+    one = json.loads(decode(jaxdec, models, *argv, tokens=12))["rows"]
+    argv += ["--n", 2, "--top-log-probs", 3, "--min-new-tokens", 12]
+    two = json.loads(decode(jaxdec, models, *argv, tokens=12))["rows"]
+    assert [row["prompt"] for row in two[::2]] == PROMPTS == [row["prompt"] for row in two[1::2]]
+    for first, alone in zip(two[::2], one, strict=True):
+        assert first["tokens"][: len(alone["tokens"]) - 1] == alone["tokens"][:-1]
+    assert any(a["tokens"] != b["tokens"] for a, b in zip(two[::2], two[1::2], strict=True))
+    for row in two:
+        assert len(row["tokens"]) == 12 == len(row["top_log_probs"])
+        for top in row["top_log_probs"]:
+            assert len(top) == 3 and sorted(top.values(), reverse=True) == list(top.values())
+        assert len({tuple(row["tokens"][i : i + 3]) for i in range(10)}) == 10
+    assert "top_log_probs" not in one[0]
+
+
 def test_a_masked_model_drafts(jaxdec, models):
     argv = ["--temperature", 0.8, "--json", "--seed", 3]
     plain = json.loads(decode(jaxdec, models, *argv, "--method", "autoregressive"))

@@ -74,7 +74,7 @@ def test_text_is_that_of_infill(fill, models, file, tmp_path, method):
     assert filled[36:] == b"\n" and len(filled) == 37
     assert out == "" and file.read_bytes() == MARKED
     (line,) = err.splitlines()
-    assert line.startswith("10 bytes filled, ") and "forwards per byte" in line
+    assert line.startswith("10 tokens filled, ") and "forwards per token" in line
     assert os.listdir(tmp_path).count("out") == 1 and len(os.listdir(tmp_path)) == 2
 
 
@@ -177,8 +177,8 @@ def test_json(fill, models, file):
     # The order is from left to right, and each step closes with a token of the model's own.
     assert steps == sorted(steps)
     assert drafted == [a == b for a, b in itertools.pairwise(steps)] + [drafted[-1]]
-    assert report["bytes"] == 10
-    assert report["forwards_per_byte"] == report["target_forwards"] / 10
+    assert report["tokens"] == 10
+    assert report["forwards_per_token"] == report["target_forwards"] / 10
     assert 0 <= report["acceptance"] <= 1 and report["choice_seconds"] is None
     whole = json.loads(fill(file, "--json")[0])
     for gap in report["gaps"]:

@@ -1,6 +1,7 @@
 """A new drafter, verifier or policy is one class and one row of the catalogue, and passes everything."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import pytest
@@ -56,13 +57,13 @@ class BothEnds(Unmask):
         return first | last, state
 
 
-def drafter_rows():
+def drafter_rows(rule="walk"):
     family = Family(
         "repeat",
         "the last token again",
         "",
         lambda parts: Repeat(parts.length or 4),
-        ("walk", "token"),
+        (rule,),
     )
     return family.rows()
 
@@ -99,10 +100,21 @@ def catalogued(monkeypatch):
     RULES.update(before)
 
 
-NEW = {"drafter": drafter_rows, "verifier": verifier_rows, "policy": policy_rows}
+NEW = {
+    "drafter": drafter_rows,
+    "drafter, token by token": functools.partial(drafter_rows, "token"),
+    "verifier": verifier_rows,
+    "policy": policy_rows,
+}
 
 
-@pytest.mark.parametrize("part", NEW)
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(part, marks=pytest.mark.slow if "," in part else ())  # the law of its draws
+        for part in NEW
+    ],
+)
 def test_a_new_part_is_a_class_and_a_row(part, catalogued, quick_compilation):
     for row in catalogued(NEW[part]()):
         assert f"| `{row.name}`: {row.title}" in catalogue.markdown()

@@ -1,6 +1,8 @@
 """Several hypotheses a prompt: keys, rows that take the past of others, and the records that go with them."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from jaxdec.decoding import Status
 from jaxdec.model import Inputs
 from jaxdec.sampling import Purpose, key_at, row_keys
 from jaxdec.testing import oracles
+from jaxdec.testing.battery.cases import Letters
 from tests.decoding.moving import Beam, Resampled
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -73,12 +76,45 @@ def test_the_first_hypothesis_is_the_prompt_alone(name):
         stop=[[1, 1]],
     )
     alone, many = texts(decode()), texts(decode(hypotheses=3))
+    if name == "walk":  # each as a prompt of its own with the same key
+        again = {
+            k: np.repeat(v, 3, 0)
+            for k, v in decode.keywords.items()
+            if np.ndim(v) and k not in ("eos", "stop")
+        }
+        own = {**decode.keywords, **again, "rng": row_keys(KEY, 6, 3)}
+        assert (
+            texts(jaxdec.generate(DECODERS[name], PARAMS, np.repeat(PROMPT, 3, 0), **own)) == many
+        )
     assert many[::3] == alone
     assert len({tuple(row) for row in many}) > 4
     for h in (1, 2):
         assert [row[:n] for row, n in zip(many[h::3], LENGTHS, strict=True)] == [
             row[:n] for row, n in zip(alone, LENGTHS, strict=True)
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A forward that notes how many rows it is asked for."""
+
+    forward: Callable
+    rows: list = dataclasses.field(default_factory=list, hash=False, compare=False)
+
+    def __call__(self, params, inputs, cache):
+        self.rows.append(inputs.tokens.shape[0])
+        return self.forward(params, inputs, cache)
+
+
+def test_a_prompt_is_read_once():
+    forward = Recorded(MODEL.forward)
+    model = dataclasses.replace(MODEL, forward=forward)
+    decoder = jaxdec.speculative(model, drafter=jaxdec.drafters.model(model, length=2))
+    request = jaxdec.prepare(decoder, PARAMS, PROMPT, lengths=LENGTHS, hypotheses=3)
+    forward.rows.clear()
+    state = jax.eval_shape(functools.partial(decoder.init, PARAMS), request)
+    assert forward.rows == [2, 2]  # the target and the draft model
+    assert [cache.length.shape for cache in caches(state)] == [(6,), (6,)]
 
 
 def test_gaps_have_hypotheses():
@@ -144,7 +180,8 @@ def test_beam_search_on_the_contract(beams):
 def rows_by_hand(decoder, request, keys):
     """The same as `run(Resampled(decoder))`, each row a batch of its own that Python moves."""
     batch = len(keys)
-    of_row = lambda b: decoding.by_row(request, lambda x: x[b : b + 1], lambda stops: stops)
+    alone = dataclasses.replace(request, hypotheses=1)
+    of_row = lambda b: decoding.by_row(alone, lambda x: x[b : b + 1], lambda stops: stops)
     states = [decoding.init(decoder, PARAMS, of_row(b)) for b in range(batch)]
     texts = [[] for _ in range(batch)]
     totals = np.zeros((batch, 3), int)
@@ -196,6 +233,8 @@ def test_rows_that_move_take_everything_along(name):
         frequency_penalty=0.3,
         logit_bias=np.where(np.arange(VOCAB) == 0, -3.0, 0.0),
         eos=[0],
+        stop_strings=[["babab"], ["abbaab"]],
+        tokenizer=Letters(),
         hypotheses=beams,
     )
     keys = row_keys(KEY, 6, beams)
@@ -204,6 +243,7 @@ def test_rows_that_move_take_everything_along(name):
         state = state or decoding.init(moving, PARAMS, request)
         state, record = decoding.run(moving, PARAMS, state, KEY, steps, record)
     result = jaxdec.generation.result(state, record)
+    assert Status.STOP_SEQUENCE in result.status
     states, texts, totals = rows_by_hand(decoder, request, keys)
     columns = [
         np.asarray(x)

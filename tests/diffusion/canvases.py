@@ -26,12 +26,12 @@ def oracle(canvas=False):
 
 
 @functools.cache
-def transformer():
+def transformer(layer_states=()):
     """Random weights, large enough that no two positions have almost the same law."""
     config = TransformerConfig(
         vocab_size=VOCAB + 1, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=16
     )
-    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(3)))
+    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(3)), layer_states=layer_states)
     scale = lambda path, x: x * (40 if "embed" in str(path) else 3 if x.ndim == 2 else 1)
     return canvas_model(model, VOCAB), jax.tree_util.tree_map_with_path(scale, params)
 

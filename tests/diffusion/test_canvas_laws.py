@@ -27,8 +27,14 @@ def small():
 
 def conditional(known: dict[int, int], target: int) -> np.ndarray:
     """p(x_target | known) of the small oracle; position 0 holds the prompt."""
+    held = {0: 1, **known}
+    return asked(tuple(sorted(held.items())), target)
+
+
+@functools.cache
+def asked(held: tuple[tuple[int, int], ...], target: int) -> np.ndarray:
+    """p(x_target | held), by pairs of place and token."""
     model, params = small()
-    held = sorted({0: 1, **known}.items())
     positions = jnp.asarray([[place for place, _ in held]])
     tokens = jnp.asarray([[token for _, token in held]])
     spans = visibility.full(positions)

@@ -36,7 +36,7 @@ class LayerHead(LinearHead):
 
     def score(self, params, seen):
         (state,) = seen.scored.layer_states
-        state = state * jax.lax.rsqrt((state**2).mean(-1, keepdims=True) + 1e-6)
+        state = state * jax.lax.rsqrt((state**2).mean(-1, keepdims=True) + 1e-5)
         return jax.nn.softmax(state @ params, axis=-1).max(-1)
 
 
@@ -57,7 +57,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", [pytest.param("plain", marks=pytest.mark.slow), "dual", "branches"]
+)
 def test_a_policy_sees_the_hidden_states_of_its_positions(setting):
     """A head that is the model's own output matrix scores as the model does, position for position."""
     model, params = transformer()
@@ -69,6 +71,17 @@ def test_a_policy_sees_the_hidden_states_of_its_positions(setting):
     same(decode(plain, given, **options), found)
     other = decode(learned, {**given, "head": -given["head"]}, **options)
     assert texts(other) != texts(found)
+
+
+def test_a_policy_sees_the_layer_states_of_its_positions():
+    """The state after the last layer, under its norm and the model's own output matrix, scores as the model does."""
+    model, params = transformer(layer_states=(2,))
+    given = {"target": params, "head": output_matrix(params)}
+    found, expected = (
+        decode(denoise(model, unmask=head, **SETTINGS["branches"]), given, temperature=0.8)
+        for head in (LayerHead(), LinearHead())
+    )
+    same(expected, found)
 
 
 def test_a_policy_without_its_parameters():

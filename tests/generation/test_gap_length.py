@@ -39,12 +39,19 @@ def fill(length, prefix=PREFIX, suffix=SUFFIX):
     return np.asarray(filled.tokens)[0, len(prefix) : len(prefix) + length]
 
 
+@jax.jit
+def causal(tokens):
+    """log p of each token after each place, given those up to it."""
+    return jax.nn.log_softmax(MODEL(TABLE, Inputs.causal(tokens), None).logits)
+
+
 def left_to_right(text, start):
     """log p(text[start:] | text[:start]), one causal forward a token."""
     total = 0.0
     for place in range(start, len(text)):
-        logits = MODEL(TABLE, Inputs.causal(jnp.asarray(text[None, :place])), None).logits
-        total += float(jax.nn.log_softmax(logits[0, -1])[text[place]])
+        seen = np.zeros(32, int)
+        seen[:place] = text[:place]
+        total += float(causal(seen[None])[0, place - 1, text[place]])
     return total
 
 

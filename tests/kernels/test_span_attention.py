@@ -44,7 +44,8 @@ def small_tpu(case):
     """Several blocks of queries and keys even for small cases."""
     parts = 1 + (case.slots > 0)
     heads = 2 if case.kv_heads == 4 else 1
-    return tpu.Blocks(heads, 16 if case.dtype == "bfloat16" else 8, (128,) * parts)
+    least = 16 if case.dtype == "bfloat16" else 8
+    return tpu.Blocks(heads, 64 if case.queries > 64 else least, (128,) * parts)
 
 
 def on_tpu(case, arguments):

@@ -127,7 +127,7 @@ def test_faults_are_found(message):
 
 
 CACHES = {
-    "has a capacity of 8": lambda batch, capacity: LEARNED.init_cache(batch, capacity + 1),
+    "has a capacity of 15": lambda batch, capacity: LEARNED.init_cache(batch, capacity + 1),
     r"lengths \[1, 1, 1\]": lambda batch, capacity: dataclasses.replace(
         LEARNED.init_cache(batch, capacity), length=jnp.ones(batch, jnp.int32)
     ),

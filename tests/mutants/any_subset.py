@@ -96,4 +96,11 @@ MUTANTS = [
         "at = jnp.where(ranks < order.size[:, None], ranks + 0 * order.places, length)",
         "results are laid out by rank",
     ),
+    Mutant(
+        "ranks know nothing of those before them",
+        "jaxdec/any_subset/parallel_sampling.py",
+        "rows.history.at(ranks)",
+        "rows.history",
+        "all tokens of a step are told the same place",
+    ),
 ]

@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "penalties forget the group",
         GROUP,
-        "self.history and self.history.add(group.tokens, committed)",
+        "self.history.add(group.tokens, committed)",
         "self.history",
         "penalties do not see what is committed in the group",
     ),
@@ -182,6 +182,20 @@ MUTANTS = [
         "status.exists & (status.groups >= status.group)",
         "status.exists & (status.groups == status.group)",
         "later groups are read as they were",
+    ),
+    Mutant(
+        "places know nothing of those before them",
+        GROUP,
+        "history = rows.history.at(places)",
+        "history = rows.history",
+        "all places of a group are told how many tokens stand before the first one",
+    ),
+    Mutant(
+        "most probable tokens of masks",
+        GROUP,
+        "put = lambda old, new: jnp.where(reveal[..., None], new, old)",
+        "put = lambda old, new: jnp.where(reveal[..., None], old, new)",
+        "the most probable tokens are of another step than the token",
     ),
     Mutant(
         "the row before is not computed",

@@ -72,9 +72,9 @@ MUTANTS = [
     ),
     Mutant(
         "keys not rotated",
-        "jaxdec/models/transformer.py",
-        "keys = rotary(heads(self.k_proj(x)), positions, config.rope_theta)",
-        "keys = rotary(heads(self.k_proj(x)), positions - positions[:, :1], config.rope_theta)",
+        "jaxdec/models/layers/attention.py",
+        "self.kind.rotary(keys, positions)",
+        "self.kind.rotary(keys, positions - positions[:, :1])",
         "keys are rotated by their place among the new tokens",
     ),
     Mutant(

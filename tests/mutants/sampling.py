@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 WARP, NOISE = "jaxdec/sampling/warp.py", "jaxdec/sampling/noise.py"
 FILTERS = "jaxdec/sampling/filters"
+BANS, TEXT = "jaxdec/sampling/bans.py", "jaxdec/sampling/text_before.py"
 
 MUTANTS = [
     Mutant(
@@ -173,5 +174,110 @@ MUTANTS = [
         "jnp.arange(tokens.shape[1]) < lengths[:, None]",
         "jnp.arange(tokens.shape[1]) <= lengths[:, None]",
         "the penalties count a token of the padding",
+    ),
+    Mutant(
+        "n-grams of one more",
+        BANS,
+        "distance >= size - 1",
+        "distance >= size",
+        "sequences of n + 1 tokens are banned, not of n",
+    ),
+    Mutant(
+        "n-grams of what is not there",
+        BANS,
+        "on & (places < of_row(text.length))",
+        "on & (places <= of_row(text.length))",
+        "a token behind the text is banned",
+    ),
+    Mutant(
+        "n-grams wrap around",
+        BANS,
+        "(before == wanted) & (places > distance)",
+        "(before == wanted)",
+        "the end of the buffer stands before the first token",
+    ),
+    Mutant(
+        "n-grams without drafts",
+        BANS,
+        "if len(drafts) else banned",
+        "if len(drafts) > 99 else banned",
+        "sequences that a path holds may come again",
+    ),
+    Mutant(
+        "words of their last token",
+        BANS,
+        "| (aligned[..., 1:] == NONE)",
+        "| (aligned[..., 1:] >= NONE)",
+        "the last token of every word is banned",
+    ),
+    Mutant(
+        "words aligned to the left",
+        BANS,
+        "index = lengths - 1 - jnp.arange(longest)",
+        "index = longest - 1 - jnp.arange(longest) + 0 * lengths",
+        "short words are read from their padding on",
+    ),
+    Mutant(
+        "ends a token early",
+        BANS,
+        "early = text.generated < ",
+        "early = text.generated + 1 < ",
+        "a row may end with one token less than it must have",
+    ),
+    Mutant(
+        "given tokens a place late",
+        BANS,
+        "place, size = text.generated, prefix.shape[1]",
+        "place, size = text.generated - 1, prefix.shape[1]",
+        "the first token is not the given one",
+    ),
+    Mutant(
+        "given tokens may be banned",
+        WARP,
+        "jnp.where(token != NONE, certain, logits)",
+        "jnp.where(token != NONE, certain + logits, logits)",
+        "a given token that is banned leaves nothing",
+    ),
+    Mutant(
+        "drafts do not make the text longer",
+        TEXT,
+        "self._of_row(self.length - self.prompt_length) + self.depth",
+        "self._of_row(self.length - self.prompt_length) + 0 * self.depth",
+        "places inside a step count from its first token",
+    ),
+    Mutant(
+        "paths read a place late",
+        TEXT,
+        "at = depth - 1 - distances",
+        "at = depth - distances",
+        "the last token of a text is taken for the one before it",
+    ),
+    Mutant(
+        "paths in the wrong order",
+        TEXT,
+        "jnp.sort(jnp.where(ancestors, jnp.arange(count), count), axis=-1)",
+        "jnp.sort(jnp.where(ancestors, jnp.arange(count), count), axis=-1, descending=True)",
+        "the text of a node is read backwards",
+    ),
+    Mutant(
+        "paths of another slot",
+        TEXT,
+        "path = jnp.take_along_axis(self.path, parents[..., None], axis=1)",
+        "path = self.path",
+        "the text of a node is that of its slot, not that of its parent",
+    ),
+    Mutant(
+        "unknown tokens are the last ones",
+        TEXT,
+        "path=jnp.zeros((*ranks.shape, 0), jnp.int32), depth=depth)",
+        "path=jnp.zeros((*ranks.shape, 0), jnp.int32), depth=0 * depth)",
+        "laws at later ranks are told the place of the next one",
+    ),
+    Mutant(
+        "seeds are keys",
+        NOISE,
+        "jax.random.fold_in(jax.random.key(seed), 0)",
+        "jax.random.key(seed)",
+        "a prompt with a seed of its own is not what it is alone",
     ),
 ]

@@ -16,15 +16,15 @@ MUTANTS = [
     Mutant(
         "pending token counted twice",
         LOOP,
-        "history.along(tokens, tree.lineage().at[:, :, 0].set(False))",
-        "history.along(tokens, tree.lineage())",
+        "history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)",
+        "history.along(tokens, tree.lineage(), tree.depth)",
         "the penalties count the pending token again",
     ),
     Mutant(
         "drafts do not count",
         LOOP,
-        "history.along(tokens, tree.lineage().at[:, :, 0].set(False))",
-        "history.along(tokens, jnp.zeros_like(tree.lineage()))",
+        "history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)",
+        "history.along(tokens, jnp.zeros_like(tree.lineage()), tree.depth)",
         "the penalties do not see the drafts before a token",
     ),
     Mutant(
@@ -130,9 +130,9 @@ MUTANTS = [
     Mutant(
         "history of another chain",
         f"{GROWTH}/grow.py",
-        "counts += jax.nn.one_hot(after.tokens",
-        "counts += 0 * jax.nn.one_hot(after.tokens",
-        "a drafter's penalties do not see its drafts",
+        "history.follow(after.parents, after.tokens)",
+        "history.follow(0 * after.parents, after.tokens)",
+        "a drafter's penalties and bans see the drafts of another path",
     ),
     Mutant(
         "parents of another level",
@@ -147,5 +147,12 @@ MUTANTS = [
         "tested = accepted + (info.accepted < info.proposed)",
         "tested = accepted",
         "the estimate of the acceptance never falls",
+    ),
+    Mutant(
+        "most probable tokens after the pending one",
+        LOOP,
+        "jnp.take_along_axis(seen.logits, verdict.path[..., None], axis=1), count",
+        "jnp.take_along_axis(seen.logits, 0 * verdict.path[..., None], axis=1), count",
+        "the most probable tokens of a chunk are those of its first law",
     ),
 ]

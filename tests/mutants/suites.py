@@ -90,12 +90,16 @@ def decoding() -> Iterator[Check]:
     """The loop, rows, stops and records."""
     yield from PLAIN
     yield from CHAIN
+    chain = walked(lambda model: drafters.model(model, length=2))
+    model, _ = battery.pair()
+    yield "hypotheses", partial(parts.check_hypotheses, chain(model, model))
 
 
 def sampling() -> Iterator[Check]:
     """The pipeline and the noise."""
     yield "warp", parts.check_warp
     yield "history", parts.check_history
+    yield "bans", parts.check_bans
     yield "noise", parts.check_noise
 
 

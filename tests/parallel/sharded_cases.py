@@ -19,6 +19,7 @@ import numpy as np
 
 import jaxdec
 from jaxdec import any_subset, decoding, diffusion, parallel
+from jaxdec.testing.battery.cases import Letters
 from jaxdec.testing.oracles import blend, canvas, hash_oracle
 from tests.decoding.moving import Resampled
 
@@ -69,6 +70,9 @@ def request(batch):
         "top_p": 0.5 + 0.5 / (1 + rows),
         "repetition_penalty": 1 + rows / 10,
         "stop": [[5, 1], [2]],
+        "stop_strings": [["aba"], ["bb", "aab"], [], ["abab"]] * (batch // 4)
+        + [["ba"]] * (batch % 4),
+        "tokenizer": Letters(),
     }
 
 

@@ -9,34 +9,18 @@ import numpy as np
 import pytest
 
 from jaxdec.sampling import History, Warp
+from jaxdec.testing.parts.warp import (
+    CHOICES,
+    FILTERS,
+    OFF,
+    V,
+    draw_history,
+    draw_knobs,
+    normalised,
+    warp_twin,
+)
 
-OFF = {
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "typical": 1.0,
-    "epsilon": 0.0,
-    "top_h": 1.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-CHOICES = {
-    "temperature": (0.0, 0.5, 0.8, 1.7),
-    "top_k": (1, 3, 6, 50),
-    "top_p": (0.3, 0.7, 0.93),
-    "min_p": (0.02, 0.1, 0.4),
-    "typical": (0.2, 0.6, 0.9),
-    "epsilon": (0.003, 0.03, 0.2),
-    "top_h": (0.2, 0.4, 0.8),
-    "repetition_penalty": (0.8, 1.3, 2.0),
-    "presence_penalty": (-0.4, 0.7),
-    "frequency_penalty": (-0.3, 0.25),
-}
-FILTERS = ("top_k", "top_p", "min_p", "typical", "epsilon", "top_h")
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-V = 12
 
 
 @jax.jit
@@ -50,117 +34,6 @@ def support(log_probs):
 
 def log_of(*probs):
     return jnp.log(jnp.asarray([probs], jnp.float32))
-
-
-def normalised(x):
-    top = np.max(x)
-    return x - top - np.log(np.sum(np.exp(x - top)))
-
-
-def twin(logits, knobs, prompt, generated):
-    """One row in float64, a stage at a time over token lists.
-
-    Returns the log-probabilities and the distance to the nearest decision that float32 could tip.
-    """
-    x = np.asarray(logits, np.float64) + knobs.get("logit_bias", 0.0)
-    x = np.where(knobs.get("banned", False), -np.inf, x)
-    margin = [1.0]
-    knob = lambda name: float(np.float32(knobs.get(name, OFF[name])))
-    for v in range(len(x)):
-        if prompt[v] + generated[v] > 0 and np.isfinite(x[v]):
-            r = knob("repetition_penalty")
-            x[v] = x[v] / r if x[v] > 0 else x[v] * r
-        x[v] -= knob("presence_penalty") * (generated[v] > 0)
-        x[v] -= knob("frequency_penalty") * generated[v]
-    if knob("temperature") == 0:
-        ranked = np.sort(x)[::-1]
-        out = np.full(len(x), -np.inf)
-        out[np.argmax(x)] = 0.0
-        return out, ranked[0] - ranked[1]
-    x = x / knob("temperature")
-
-    def alive():
-        """Surviving tokens by falling probability, with the renormalised law."""
-        law = normalised(x)
-        order = [v for v in np.argsort(-law, kind="stable") if np.isfinite(law[v])]
-        return order, law
-
-    def keep(ranking, count, score):
-        """Keeps the first `count`; the score gap at the cut says how firm that choice is."""
-        if count < len(ranking):
-            margin.append(abs(score[ranking[count]] - score[ranking[count - 1]]))
-        x[ranking[count:]] = -np.inf
-
-    def by_mass(ranking, law, mass, score):
-        count, before = 0, 0.0
-        for v in ranking:
-            if count:
-                margin.append(abs(before - mass))
-            if before >= mass:
-                break
-            before += np.exp(law[v])
-            count += 1
-        keep(ranking, count, score)
-
-    order, law = alive()
-    if 0 < knob("top_k") < len(order):
-        keep(order, int(knob("top_k")), law)
-    order, law = alive()
-    if knob("top_p") < 1:
-        by_mass(order, law, knob("top_p"), law)
-    order, law = alive()
-    for v in order:
-        if knob("min_p") > 0:
-            edge = np.exp(law[v] - law[order[0]]) - knob("min_p")
-            margin.append(abs(edge))
-            if edge < 0:
-                x[v] = -np.inf
-    order, law = alive()
-    if knob("typical") < 1:
-        entropy = -sum(np.exp(law[v]) * law[v] for v in order)
-        deviation = np.abs(-law - entropy)
-        by_mass(sorted(order, key=lambda v: deviation[v]), law, knob("typical"), deviation)
-    order, law = alive()
-    for v in order[1:] if knob("epsilon") > 0 else ():
-        margin.append(abs(np.exp(law[v]) - knob("epsilon")))
-        if np.exp(law[v]) < knob("epsilon"):
-            x[v] = -np.inf
-    order, law = alive()
-    if knob("top_h") < 1:
-        limit = knob("top_h") * -sum(np.exp(law[v]) * law[v] for v in order)
-        count = 1
-        for k in range(2, len(order) + 1):
-            q = normalised(law[order[:k]])
-            entropy = -np.sum(np.exp(q) * q)
-            margin.append(abs(entropy - limit))
-            if entropy > limit:
-                break
-            count = k
-        keep(order, count, law)
-    return normalised(x), min(margin)
-
-
-def draw_knobs(rng, names, batch):
-    """Each row its own values, a third of them off."""
-    knobs = {}
-    for name in names:
-        if name == "logit_bias":
-            knobs[name] = rng.normal(size=(batch, V)).astype(np.float32)
-        elif name == "banned":
-            knobs[name] = rng.random((batch, V)) < 0.15
-            knobs[name][:, 0] = False
-        else:
-            pool = np.array([OFF[name], *rng.choice(CHOICES[name], 2)])
-            knobs[name] = pool[rng.integers(0, 3, batch)].astype(
-                np.int32 if name == "top_k" else np.float32
-            )
-    return knobs
-
-
-def draw_history(rng, batch, middle=()):
-    prompt = rng.integers(0, 2, (batch, V)).astype(np.int32)
-    generated = np.maximum(rng.integers(-2, 4, (batch, *middle, V)), 0).astype(np.int32)
-    return History(jnp.asarray(prompt), jnp.asarray(generated))
 
 
 def row_of(knobs, b):
@@ -195,7 +68,7 @@ def test_matches_the_float64_twin(names, middle, repeats):
         for place in np.ndindex(logits.shape[:-1]):
             b = place[0]
             prompt, generated = np.asarray(history.prompt[b]), np.asarray(history.generated[place])
-            want, margin = twin(logits[place], row_of(knobs, b), prompt, generated)
+            want, margin = warp_twin(logits[place], row_of(knobs, b), prompt, generated)
             drawn += 1
             if margin > 1e-5:
                 checked += 1

@@ -67,6 +67,17 @@ def test_tokens_are_those_of_plain_decoding(kind, temperature):
     assert int(result.stats.accepted.sum()) > 0
 
 
+def test_eagle_reads_a_prompt_once():
+    decoder, params = drafting("eagle")
+    states = []
+    for hypotheses, times in ((2, 1), (1, 2)):
+        prompts, lengths = np.repeat(PROMPT, times, 0), np.repeat(LENGTHS, times)
+        request = jaxdec.prepare(decoder, params, prompts, lengths=lengths, hypotheses=hypotheses)
+        states.append(init(decoder, params, request).draft)
+    for shared, alone in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(shared, alone, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_neighbours_change_neither_tokens_nor_drafts(kind):
     decoder, params = drafting(kind)

@@ -17,6 +17,7 @@ from jaxdec.testing.enumeration import (
     tree_round,
     tree_round_law,
 )
+from jaxdec.testing.parts.verifiers import branching, chains, without
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 V = 3
@@ -24,76 +25,11 @@ RECURSIVE, KSEQ = verifiers.RecursiveRejection(), verifiers.KSeq()
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.1, 0.6])
 
 
-def without(law, *tokens):
-    """The law with some tokens removed; zeros if nothing is left."""
-    left = np.where(np.isin(np.arange(len(law)), tokens), 0, law)
-    return left / left.sum() if left.sum() > 0 else left
-
-
 def onehot(token):
     return tuple(np.eye(V)[token])
 
 
 # Draft programs. Each lists the nodes of a tree in the order in which siblings are judged.
-
-
-def siblings(chooser, law, count, kind):
-    """`(token, q)` of the children of a node, None where the law has run out."""
-    if kind == "greedy":  # one draw from the rest first, then the most likely tokens
-        best = np.argsort(-law, kind="stable")[: count - 1]
-        rest = without(law, *best)
-        return [(chooser.choose(rest), tuple(rest)), *((int(t), onehot(t)) for t in best)]
-    if kind == "chosen":
-        return [(int(t), onehot(t)) for t in np.argsort(-law, kind="stable")[:count]]
-    drawn = []
-    for _ in range(count):
-        if law.sum() == 0:
-            drawn.append(None)
-            continue
-        drawn.append((chooser.choose(law), tuple(law)))
-        if kind == "without replacement":
-            law = without(law, drawn[-1][0])
-    return drawn
-
-
-def branching(draft, counts, kind):
-    """`counts[d]` children for every node of depth d."""
-
-    def program(chooser):
-        nodes, level = [], [(-1, ())]
-        for count in counts:
-            below = []
-            for parent, prefix in level:
-                if parent is None:
-                    nodes += [None] * count
-                    below += [(None, ())] * count
-                    continue
-                for child in siblings(chooser, draft(prefix), count, kind):
-                    nodes.append(None if child is None else Node(child[0], parent, child[1]))
-                    exists = child is not None
-                    below.append((len(nodes) - 1, (*prefix, child[0])) if exists else (None, ()))
-            level = below
-        return tuple(nodes)
-
-    return program
-
-
-def chains(draft, count, length):
-    """Independent chains; what follows equal prefixes hangs off the first of them."""
-
-    def program(chooser):
-        nodes, first = [], {}
-        for _ in range(count):
-            parent, prefix = -1, ()
-            for _ in range(length):
-                law = draft(prefix)
-                token = chooser.choose(law)
-                prefix = (*prefix, token)
-                nodes.append(Node(token, parent, tuple(law)))
-                parent = first.setdefault(prefix, len(nodes) - 1)
-        return tuple(nodes)
-
-    return program
 
 
 def grown(draft, size):

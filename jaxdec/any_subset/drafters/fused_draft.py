@@ -65,7 +65,9 @@ class FusedDrafter(AnySubsetDrafter):
 
     def propose(self, params: Params, state: Answers, context: Context) -> tuple[DraftTree, None]:
         """Draws independently from the laws at hand, and puts runners-up beside the draws."""
-        law = context.settings.warp.log_probs(state.logits, context.rows.history)
+        rows = context.rows
+        ranks = rows.length[:, None] + jnp.arange(self.depth)
+        law = context.settings.warp.log_probs(state.logits, rows.history.at(ranks))
         available = jnp.minimum(state.ready, context.remaining)
         noise = context.noise[:, : self.depth]
         return rank_tree_drafts(self.shape, state.logits, law, noise, available), None

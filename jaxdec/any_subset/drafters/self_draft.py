@@ -60,7 +60,7 @@ class SelfDrafter(AnySubsetDrafter):
             pending, positions=order.at(pending.positions), queries=order.ask(ranks, query_spans)
         )
         logits = self.model(params, inputs, context.cache).logits
-        law = context.settings.warp.log_probs(logits, rows.history)
+        law = context.settings.warp.log_probs(logits, rows.history.at(ranks))
         noise, first = context.noise[:, : self.depth], logits[:, :1]
         return rank_tree_drafts(
             self.shape, logits, law, noise, context.remaining, target_logits=first

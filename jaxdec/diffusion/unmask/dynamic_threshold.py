@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
-from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
+from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.diffusion.unmask.quota import quota_size
 from jaxdec.model import Params
@@ -25,11 +25,6 @@ class DynamicThreshold(Unmask):
     def knobs(self) -> dict[str, Knob]:
         """`threshold` and `steps`."""
         return {"threshold": Knob(self.threshold), "steps": Knob(self.steps, 0, integer=True)}
-
-    @property
-    def value_dependent(self) -> bool:
-        """As the score."""
-        return self.by in VALUE_DEPENDENT
 
     def choose(
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
-from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, ranked
+from jaxdec.diffusion.candidates import Candidates, Score, check_score, ranked
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.model import Params
 
@@ -23,11 +23,6 @@ class Factor(Unmask):
     def knobs(self) -> dict[str, Knob]:
         """`factor`."""
         return {"factor": Knob(self.factor, 0)}
-
-    @property
-    def value_dependent(self) -> bool:
-        """As the score."""
-        return self.by in VALUE_DEPENDENT
 
     def choose(
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs

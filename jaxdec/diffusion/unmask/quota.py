@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Knob
-from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
+from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.model import Params
 
@@ -38,7 +38,7 @@ def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> j
 class Quota(Unmask):
     """See `quota`."""
 
-    by: Score
+    by: Score = dataclasses.field()  # no default, not that of `Unmask`
     steps: int = knob_default()
     spread: Spread = "even"
     position_temperature: float = dataclasses.field(default=0.0, compare=False)
@@ -51,11 +51,6 @@ class Quota(Unmask):
         if self.jittered:
             own["position_temperature"] = Knob(self.position_temperature, 0)
         return own
-
-    @property
-    def value_dependent(self) -> bool:
-        """As the score."""
-        return self.by in VALUE_DEPENDENT
 
     @property
     def exactness(self) -> Exactness:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Knob
-from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score, check_score, top
+from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.model import Params
 
@@ -23,11 +23,6 @@ class Threshold(Unmask):
     def knobs(self) -> dict[str, Knob]:
         """`threshold`."""
         return {"threshold": Knob(self.threshold)}
-
-    @property
-    def value_dependent(self) -> bool:
-        """As the score."""
-        return self.by in VALUE_DEPENDENT
 
     def choose(
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs

@@ -3,7 +3,7 @@
 from jaxdec.models.huggingface.contract import Architecture, Fills, Path, Stored
 from jaxdec.models.huggingface.hub import from_hub, is_hub_id
 from jaxdec.models.huggingface.loading import Loaded, checked_fields, load, save
-from jaxdec.models.huggingface.mapping import from_tensors, to_tensors
+from jaxdec.models.huggingface.mapping import from_tensors, stored_shapes, to_tensors
 from jaxdec.models.huggingface.registry import architectures, named, of_fields
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "named",
     "of_fields",
     "save",
+    "stored_shapes",
     "to_tensors",
 ]

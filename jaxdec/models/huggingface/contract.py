@@ -75,7 +75,9 @@ class Architecture:
       network: called as `network(config, rngs=...)`.
       fills: from the fields to what a model fills; None for one that predicts next tokens.
       ignored: whether a tensor of some name follows from others, and may be there or not.
+      prefix: of names, which checkpoints of the network without its head lack.
       reads: whether it reads a `config.json` of one of its types, where several architectures name the same.
+      renamed: from the name that a tensor has in some older files to the one that `stored` knows.
     """
 
     name: str
@@ -86,7 +88,9 @@ class Architecture:
     network: Callable[..., nnx.Module] = Transformer
     fills: Callable[[Mapping[str, Any]], Fills | None] = nothing
     ignored: Callable[[str, Any], bool] = lambda name, config: False
+    prefix: str = ""
     reads: Callable[[Mapping[str, Any]], bool] = lambda fields: True
+    renamed: Callable[[str], str] = lambda name: name
 
     def abstract(self, config: Any) -> nnx.Module:
         """The network with shapes in place of arrays."""

@@ -36,6 +36,12 @@ def size(fields: Mapping[str, Any], name: str) -> int:
     return int(fields[name])
 
 
+def head_width(fields: Mapping[str, Any]) -> int:
+    """The width of a head: `head_dim`, or what `num_attention_heads` share of `hidden_size`."""
+    shared = size(fields, "hidden_size") // size(fields, "num_attention_heads")
+    return int(fields.get("head_dim") or shared)
+
+
 def only(fields: Mapping[str, Any], **supported: Any) -> None:
     """Raises `ValueError` for a field that is there and has another value than the only supported one."""
     for name, value in supported.items():
@@ -62,6 +68,7 @@ def rotary(
         for name in ("rope_theta", "partial_rotary_factor")
         if fields.get(name) is not None
     }
+    scalings = []
     for name in ("rope_scaling", "rope_parameters"):  # the later one wins
         rope = fields.get(name) or {}
         if any(isinstance(value, Mapping) for value in rope.values()):
@@ -71,17 +78,24 @@ def rotary(
         # Both names of the type are in use; one that is missing means the default, but for a scaling.
         if name == "rope_scaling" and rope and not {"rope_type", "type"} & {*rope}:
             raise ValueError(f"rope_scaling {dict(rope)!r} is not supported: it has no rope_type")
-        found |= {key: value for key, value in rope.items() if value is not None}
+        stated = {key: value for key, value in rope.items() if value is not None}
+        if stated:
+            scalings.append(_scaling(stated, fields))
+            found |= stated
+    if len({*scalings}) > 1:
+        raise ValueError(
+            f"rope_scaling {fields['rope_scaling']!r} and rope_parameters {fields['rope_parameters']!r} differ"
+        )
     share = float(found.get("partial_rotary_factor", 1.0))
     return Rotary(
         theta=float(found.get("rope_theta", theta)),
         width=None if share == 1.0 else int(head_dim * share),
-        scaling=_scaling(found, fields),
+        scaling=scalings[0] if scalings else None,
     )
 
 
-def _scaling(found: Mapping[str, Any], fields: Mapping[str, Any]) -> Scaling | None:
-    kind = found.get("rope_type", found.get("type", "default"))
+def _scaling(stated: Mapping[str, Any], fields: Mapping[str, Any]) -> Scaling | None:
+    kind = stated.get("rope_type", stated.get("type", "default"))
     if kind == "default":
         return None
     names = SCALINGS.get(kind)
@@ -89,15 +103,33 @@ def _scaling(found: Mapping[str, Any], fields: Mapping[str, Any]) -> Scaling | N
         raise ValueError(
             f"rotary frequencies of type {kind!r} are not supported, only default, {', '.join(SCALINGS)}"
         )
-    unknown = {*found} - IGNORED - {*names} - {"original_max_position_embeddings"}
+    unknown = {*stated} - IGNORED - {*names} - {"original_max_position_embeddings"}
     if unknown:
         raise ValueError(f"{min(unknown)} of rotary frequencies of type {kind!r} is not supported")
-    if "factor" not in found:
+    if "factor" not in stated:
         raise ValueError(f"rotary frequencies of type {kind!r} have no factor")
-    given = {names[key]: found[key] for key in names if key in found}
-    if "original_max_position_embeddings" in names and "original_length" not in given:
-        given["original_length"] = size(fields, "max_position_embeddings")
-    return Scaling(kind, float(found["factor"]), **given)
+    given = {names[key]: stated[key] for key in names if key in stated}
+    length = "original_max_position_embeddings"
+    if length in names:
+        # Some files have it beside the frequencies; a file that has it nowhere means the longest sequence.
+        if fields.get(length) is not None:
+            given["original_length"] = size(fields, length)
+        elif length not in stated:
+            given["original_length"] = size(fields, "max_position_embeddings")
+    return Scaling(kind, float(stated["factor"]), **given)
+
+
+def whole_heads(config: TransformerConfig) -> TransformerConfig:
+    """The configuration, of an architecture that turns whole heads.
+
+    Raises:
+      ValueError: if it turns a part of them, which readers of such checkpoints disagree about.
+    """
+    for kind in kinds_of(config):
+        if kind.rotary is not None and kind.rotary.width not in (None, config.head_dim):
+            share = kind.rotary.width / config.head_dim
+            raise ValueError(f"partial_rotary_factor {share} is not supported, only 1.0")
+    return config
 
 
 def rope_fields(rotary: Rotary, head_dim: int) -> dict[str, Any]:
@@ -124,11 +156,10 @@ def like_llama(fields: Mapping[str, Any], **forms: Any) -> TransformerConfig:
     Raises:
       ValueError: if a size is missing, or a field asks for what is not supported.
     """
-    width, heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
-    head_dim = int(fields.get("head_dim") or width // heads)
+    heads, head_dim = size(fields, "num_attention_heads"), head_width(fields)
     held: dict[str, Any] = {
         "vocab_size": size(fields, "vocab_size"),
-        "width": width,
+        "width": size(fields, "hidden_size"),
         "layers": size(fields, "num_hidden_layers"),
         "heads": heads,
         "kv_heads": int(fields.get("num_key_value_heads") or heads),
@@ -139,18 +170,24 @@ def like_llama(fields: Mapping[str, Any], **forms: Any) -> TransformerConfig:
         "tied": bool(fields.get("tie_word_embeddings", False)),
         **forms,
     }
-    if not held.get("layer_kinds"):
-        turned = rotary(fields, head_dim)
-        held |= {
-            "rope_theta": turned.theta,
-            "rotary_width": turned.width,
-            "rope_scaling": turned.scaling,
-        }
+    if not held.get("layer_kinds") and "rope_theta" not in forms:
+        held |= _frequencies(rotary(fields, head_dim))
     return TransformerConfig(**held)
 
 
+def _frequencies(rotary: Rotary) -> dict[str, Any]:
+    """Fields of a `TransformerConfig` whose layers are all turned alike."""
+    return {
+        "rope_theta": rotary.theta,
+        "rotary_width": rotary.width,
+        "rope_scaling": rotary.scaling,
+    }
+
+
 def llama_fields(config: TransformerConfig, **more: Any) -> dict[str, Any]:
-    """The inverse of `like_llama`; rotary frequencies are left to the caller where layers differ."""
+    """The inverse of `like_llama`; rotary frequencies are those of the first layer that has any."""
+    turned = [kind.rotary for kind in kinds_of(config) if kind.rotary is not None]
+    rope = rope_fields(turned[0] if turned else Rotary(), config.head_dim)
     held: dict[str, Any] = {
         "vocab_size": config.vocab_size,
         "hidden_size": config.width,
@@ -163,36 +200,68 @@ def llama_fields(config: TransformerConfig, **more: Any) -> dict[str, Any]:
         "rms_norm_eps": config.norm_epsilon,
         "tie_word_embeddings": config.tied,
         "hidden_act": "silu",
+        # The spellings that every version of the readers knows.
+        "rope_theta": rope["rope_theta"],
+        "rope_parameters": rope,
+        "rope_scaling": None,
     }
-    if not config.layer_kinds:
-        rope = rope_fields(
-            Rotary(config.rope_theta, config.rotary_width, config.rope_scaling), config.head_dim
-        )
-        # The spelling that every version of the readers knows.
-        scaled = {key: value for key, value in rope.items() if key != "rope_theta"}
-        held |= {"rope_theta": config.rope_theta, "rope_parameters": rope}
-        if config.rope_scaling is not None:
-            held["rope_scaling"] = scaled
-        if config.rotary_width is not None:
-            held["partial_rotary_factor"] = rope["partial_rotary_factor"]
+    if rope["rope_type"] != "default":
+        held["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    if "partial_rotary_factor" in rope:
+        held["partial_rotary_factor"] = rope["partial_rotary_factor"]
     return held | more
 
 
-def layer_kinds(
-    types: Sequence[str], window: int | None, turned: Mapping[str, Rotary | None]
-) -> tuple[LayerKind, ...]:
-    """One kind a layer from `layer_types`, `"full_attention"` or `"sliding_attention"`.
+def kinds_of(config: TransformerConfig) -> tuple[LayerKind, ...]:
+    """The kind of each layer."""
+    return tuple(map(config.kind, range(config.layers)))
+
+
+def forms_of(kinds: Sequence[LayerKind]) -> dict[str, Any]:
+    """Fields of a `TransformerConfig` with layers of these kinds: `layer_kinds` only where they differ."""
+    first = kinds[0]
+    if first.rotary is None or any(kind != first for kind in kinds):
+        return {"layer_kinds": tuple(kinds)}
+    return {"window": first.window, **_frequencies(first.rotary)}
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def layer_types(fields: Mapping[str, Any], default: Sequence[str]) -> list[str]:
+    """The type of each layer.
+
+    Args:
+      fields: of a `config.json`.
+      default: where they do not say it.
 
     Raises:
-      ValueError: for another type, or a sliding one without a window.
+      ValueError: if there are not as many as layers, or one is of another type than `FULL` or `SLIDING`.
     """
-    kinds = []
+    types, layers = fields.get("layer_types") or default, size(fields, "num_hidden_layers")
+    if len(types) != layers:
+        raise ValueError(f"layer_types has {len(types)} entries for {layers} layers")
     for kind in types:
-        if kind not in ("full_attention", "sliding_attention"):
-            raise ValueError(f"layers of type {kind!r} are not supported")
-        if kind == "sliding_attention" and window is None:
-            raise ValueError(
-                "layer_types has sliding_attention, and the configuration no sliding_window"
-            )
-        kinds.append(LayerKind(window if kind == "sliding_attention" else None, turned[kind]))
-    return tuple(kinds)
+        if kind not in (FULL, SLIDING):
+            raise ValueError(f"layer_types with {kind!r} is not supported, only {FULL}, {SLIDING}")
+    return [*types]
+
+
+def windows(fields: Mapping[str, Any], types: Sequence[str]) -> list[int | None]:
+    """The window of each layer: `sliding_window` for sliding ones.
+
+    Raises:
+      ValueError: if some layer is sliding, and there is no window.
+    """
+    if SLIDING in types and fields.get("sliding_window") is None:
+        raise ValueError(f"layer_types has {SLIDING}, and the configuration no sliding_window")
+    return [size(fields, "sliding_window") if kind == SLIDING else None for kind in types]
+
+
+def window_fields(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse: `sliding_window` and `layer_types`."""
+    held = [kind.window for kind in kinds_of(config)]
+    return {
+        "sliding_window": next((window for window in held if window is not None), None),
+        "layer_types": [FULL if window is None else SLIDING for window in held],
+    }

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.huggingface.contract import Architecture
-from jaxdec.models.huggingface.fields import like_llama, llama_fields, only
+from jaxdec.models.huggingface.fields import FULL, like_llama, llama_fields, only, whole_heads
 from jaxdec.models.huggingface.names import is_rotary_buffer
 from jaxdec.models.huggingface.names import like_llama as names
 
@@ -21,11 +21,13 @@ def config(fields: Mapping[str, Any]) -> TransformerConfig:
         )
         raise ValueError(f"{said} no sliding_window, got {held['sliding_window']!r}; Mistral has")
     only(held, hidden_act="silu")
-    if len(layers := {*(held.get("layer_types") or ())}) > 1:
-        raise ValueError(f"layer_types {sorted(layers)} are not supported, only layers of one type")
+    if other := {*(held.get("layer_types") or ())} - {FULL}:
+        raise ValueError(f"layer_types with {min(other)!r} is not supported, only {FULL}")
     bias = bool(held.get("attention_bias", False))
-    return like_llama(
-        held, attention_bias=bias, output_bias=bias, mlp_bias=bool(held.get("mlp_bias", False))
+    return whole_heads(
+        like_llama(
+            held, attention_bias=bias, output_bias=bias, mlp_bias=bool(held.get("mlp_bias", False))
+        )
     )
 
 
@@ -40,4 +42,6 @@ def fields(config: TransformerConfig) -> dict[str, Any]:
     )
 
 
-ARCHITECTURE = Architecture("llama", ("llama",), config, fields, names, ignored=is_rotary_buffer)
+ARCHITECTURE = Architecture(
+    "llama", ("llama",), config, fields, names, ignored=is_rotary_buffer, prefix="model."
+)

@@ -93,6 +93,10 @@ def load(
         mask = tokenizer_mask(folder)
         fields |= {} if mask is None else {"mask_token_id": mask}
     try:
+        if fields.get("quantization_config") is not None:
+            raise ValueError(
+                "quantization_config is there, and quantised weights are not supported"
+            )
         config = kind.config(fields)
         fills = kind.fills(fields)
         held = _stored_type(fields) if dtype is None else jnp.dtype(dtype)
@@ -171,7 +175,9 @@ def save(
     folder, kind = Path(folder), named(architecture)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder")
-    held = {**(fields or {}), **checked_fields(architecture, config)}
+    # Readers take what is left out for the tokens of the type.
+    none = {f"{name}_token_id": None for name in ("bos", "eos", "pad")}
+    held = {**none, **(fields or {}), **checked_fields(architecture, config)}
     arrays = mapping.to_tensors(kind, params, config)
     dtype = np.dtype(next(iter(arrays.values())).dtype).name
     held |= {"torch_dtype": dtype, "dtype": dtype}
@@ -197,6 +203,7 @@ def checked_fields(architecture: str, config: Any) -> dict[str, Any]:
         if getattr(config, field.name) != getattr(back, field.name)
     }
     if lost:
-        name, value = next(iter(lost.items()))
-        raise ValueError(f"{architecture} cannot store {name} {value!r}")
+        # Where layers differ, that is why other fields do.
+        name = "layer_kinds" if "layer_kinds" in lost else next(iter(lost))
+        raise ValueError(f"{architecture} cannot store {name} {lost[name]!r}")
     return held

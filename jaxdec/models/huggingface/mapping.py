@@ -1,5 +1,6 @@
 """Parameters from the tensors of a checkpoint, and back."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ import numpy as np
 
 from jaxdec.model import Params, from_nnx
 from jaxdec.models.huggingface.contract import Architecture, Path, Stored
-from jaxdec.models.huggingface.tensors import InMemory, Tensors
+from jaxdec.models.huggingface.tensors import InMemory, Renamed, Tensors
 
 Place = Callable[[Path, np.ndarray], jax.Array]
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+"""What parameters may be stored as: numbers that are quantised mean nothing without their scales."""
 
 
 def place(path: Path, array: np.ndarray) -> jax.Array:
@@ -44,7 +47,8 @@ def from_tensors(
       ValueError: naming the file and the tensor, if one is missing, unknown or has another shape.
     """
     held = InMemory(tensors) if isinstance(tensors, Mapping) else tensors
-    plan = _plan(architecture, config)
+    held = Renamed(held, architecture.renamed)
+    plan = _plan(architecture, config, held)
     _check(architecture, held, config, plan)
     params: list[Any] = [None] * len(plan.paths)
     for i in sorted(range(len(params)), key=lambda i: -math.prod(plan.shapes[i])):
@@ -62,10 +66,14 @@ class _Plan(NamedTuple):
     pieces: list[tuple[tuple[Stored, ...], bool]]
 
 
-def _plan(architecture: Architecture, config: Any) -> _Plan:
+def _plan(architecture: Architecture, config: Any, held: Tensors) -> _Plan:
     leaves, tree = jax.tree_util.tree_flatten_with_path(from_nnx(architecture.abstract(config))[1])
     paths = [_path(path) for path, _ in leaves]
     pieces = [_pieces(architecture.stored(path, config)) for path in paths]
+    prefix, names = architecture.prefix, held.names()
+    if names and not any(name.startswith(prefix) for name in names):
+        bare = lambda piece: dataclasses.replace(piece, name=piece.name.removeprefix(prefix))
+        pieces = [(tuple(map(bare, parts)), stacked) for parts, stacked in pieces]
     return _Plan(tree, paths, [leaf.shape for _, leaf in leaves], pieces)
 
 
@@ -96,18 +104,32 @@ def _expected(piece: Stored, shape: tuple[int, ...], extents: Mapping[str, int])
     return full
 
 
+def stored_shapes(architecture: Architecture, config: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that a checkpoint of some configuration holds."""
+    plan = _plan(architecture, config, InMemory({}))
+    extents, shapes = _extents(plan), {}
+    for (pieces, stacked), shape in zip(plan.pieces, plan.shapes, strict=True):
+        for piece in pieces:
+            shapes[piece.name] = tuple(_expected(piece, shape[1:] if stacked else shape, extents))
+    return shapes
+
+
 def _check(architecture: Architecture, held: Tensors, config: Any, plan: _Plan) -> None:
-    """Raises `ValueError` unless there is each tensor of the right shape and no other."""
+    """Raises `ValueError` unless there is each tensor, of numbers and of the right shape, and no other."""
     extents, known = _extents(plan), {*held.names()}
     used: set[str] = set()
     for (pieces, stacked), shape in zip(plan.pieces, plan.shapes, strict=True):
         for piece in pieces:
             if piece.name not in known:
-                raise ValueError(f"tensor {piece.name!r} is missing")
+                raise ValueError(f"{held.place(piece.name)} is missing")
             want = _expected(piece, shape[1:] if stacked else shape, extents)
             if list(held.shape(piece.name)) != want:
                 raise ValueError(
                     f"{held.place(piece.name)} has shape {list(held.shape(piece.name))}, expected {want}"
+                )
+            if held.dtype(piece.name) not in FLOATS:
+                raise ValueError(
+                    f"{held.place(piece.name)} holds {held.dtype(piece.name)}, only {', '.join(FLOATS)} are supported"
                 )
             used.add(piece.name)
     unknown = {name for name in known - used if not architecture.ignored(name, config)}
@@ -152,10 +174,11 @@ def to_tensors(architecture: Architecture, params: Params, config: Any) -> dict[
             y = y.T if piece.transposed else y.reshape(piece.shape or y.shape)
             parts.setdefault(piece.name, []).append((piece, y))
     tensors = {}
-    for name, held in parts.items():
-        held.sort(key=lambda part: part[0].part or (0, 0))
-        arrays = [y for _, y in held]
+    for name, several in parts.items():
+        several.sort(key=lambda part: part[0].part or (0, 0))
+        arrays = [y for _, y in several]
         whole = len(arrays) == 1
-        tensors[name] = arrays[0] if whole else np.concatenate(arrays, axis=held[0][0].axis)
-    _check(architecture, InMemory(tensors), config, _plan(architecture, config))
+        tensors[name] = arrays[0] if whole else np.concatenate(arrays, axis=several[0][0].axis)
+    held = InMemory(tensors)
+    _check(architecture, held, config, _plan(architecture, config, held))
     return tensors

@@ -5,7 +5,15 @@ from typing import Any
 
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.huggingface.contract import Architecture
-from jaxdec.models.huggingface.fields import like_llama, llama_fields, only, size
+from jaxdec.models.huggingface.fields import (
+    FULL,
+    SLIDING,
+    like_llama,
+    llama_fields,
+    only,
+    size,
+    whole_heads,
+)
 from jaxdec.models.huggingface.names import is_rotary_buffer
 from jaxdec.models.huggingface.names import like_llama as names
 
@@ -21,7 +29,12 @@ def config(fields: Mapping[str, Any]) -> TransformerConfig:
     held = {**DEFAULTS, **fields}
     only(held, hidden_act="silu", attention_bias=False, mlp_bias=False)
     window = None if held["sliding_window"] is None else size(held, "sliding_window")
-    return like_llama(held, window=window)
+    kind = FULL if window is None else SLIDING
+    if other := {*(held.get("layer_types") or ())} - {kind}:
+        raise ValueError(
+            f"layer_types with {min(other)!r} is not supported, only {kind} with sliding_window {window}"
+        )
+    return whole_heads(like_llama(held, window=window))
 
 
 def fields(config: TransformerConfig) -> dict[str, Any]:
@@ -35,5 +48,5 @@ def fields(config: TransformerConfig) -> dict[str, Any]:
 
 
 ARCHITECTURE = Architecture(
-    "mistral", ("mistral",), config, fields, names, ignored=is_rotary_buffer
+    "mistral", ("mistral",), config, fields, names, ignored=is_rotary_buffer, prefix="model."
 )

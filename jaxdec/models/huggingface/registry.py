@@ -8,17 +8,25 @@ from typing import Any
 from jaxdec.models.huggingface.contract import Architecture
 
 FILES = (
-    "a2d",
-    "bd3lm",
-    "dream",
-    "fast_dllm",
-    "llada",
-    "llada2",
-    "llada_moe",
     "llama",
-    "mdlm",
     "mistral",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "gemma3",
+    "gpt2",
+    "olmoe",
+    "llada",
+    "llada_moe",
+    "llada2",
+    "dream",
     "sdar",
+    "fast_dllm",
+    "a2d",
+    "mdlm",
+    "bd3lm",
+    "xlnet",
+    "bert",
 )
 """The architectures that there are, each a module of this package with an `ARCHITECTURE`."""
 

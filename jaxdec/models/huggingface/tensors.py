@@ -4,13 +4,15 @@ Needs the `hf` extra.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as File
 from typing import Any, Protocol
 
 import numpy as np
 
 INDEX = "model.safetensors.index.json"
+NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Types of tensors as the files call them, those that parameters may have."""
 
 
 class Tensors(Protocol):
@@ -24,12 +26,16 @@ class Tensors(Protocol):
         """Of one tensor."""
         ...
 
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        ...
+
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """One tensor, or a part of it."""
         ...
 
     def place(self, name: str) -> str:
-        """Where it stands, for messages."""
+        """Where it stands, or should stand, for messages."""
         ...
 
 
@@ -47,6 +53,10 @@ class InMemory:
         """Of one tensor."""
         return tuple(self._tensors[name].shape)
 
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        return np.dtype(self._tensors[name].dtype).name
+
     def read(self, name: str, index: tuple[slice, ...] = ()) -> Any:
         """One tensor, or a part of it."""
         return self._tensors[name][index]
@@ -56,16 +66,51 @@ class InMemory:
         return f"tensor {name!r}"
 
 
+class Renamed:
+    """Tensors of older files by the names that they have today."""
+
+    def __init__(self, tensors: Tensors, today: Callable[[str], str]):
+        self._tensors, self._own = tensors, {today(name): name for name in tensors.names()}
+
+    def names(self) -> list[str]:
+        """All names."""
+        return list(self._own)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one tensor."""
+        return self._tensors.shape(self._own[name])
+
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        return self._tensors.dtype(self._own[name])
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """One tensor, or a part of it."""
+        return self._tensors.read(self._own[name], index)
+
+    def place(self, name: str) -> str:
+        """Where it stands, for messages."""
+        return self._tensors.place(self._own.get(name, name))
+
+
 class Folder:
-    """Tensors of the safetensors files of a folder, through memory maps that are held while one tensor is read.
+    """Tensors of the safetensors files of a folder, through a memory map that is opened anew every `MAPPED` bytes.
+
+    Pages of a map count as memory in use once they were read, until it is closed; and to open a file of thousands of
+    tensors takes milliseconds.
 
     Raises:
       ValueError: if there is no such file, one is missing or cut off, or weights are pickled.
     """
 
+    MAPPED = 64 * 2**20
+
     def __init__(self, folder: File):
+        self._folder = folder
         self._files: dict[str, File] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._facts: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._mapped: tuple[File, Any] | None = None
+        self._read = 0
         for file in _files(folder):
             with _open(file) as held:
                 for name in held.keys():  # noqa: SIM118, it is no dict
@@ -73,8 +118,10 @@ class Folder:
                         raise ValueError(
                             f"tensor {name!r} stands in {self._files[name]} and {file}"
                         )
+                    fact = held.get_slice(name)
+                    dtype = NAMES.get(fact.get_dtype(), fact.get_dtype())
                     self._files[name] = file
-                    self._shapes[name] = tuple(held.get_slice(name).get_shape())
+                    self._facts[name] = (tuple(fact.get_shape()), dtype)
 
     def names(self) -> list[str]:
         """All names."""
@@ -82,18 +129,26 @@ class Folder:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of one tensor."""
-        return self._shapes[name]
+        return self._facts[name][0]
+
+    def dtype(self, name: str) -> str:
+        """Of one tensor, as NumPy calls it."""
+        return self._facts[name][1]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """One tensor, or a part of it; the map is closed again, so that its pages do not count as memory in use."""
-        with _open(self._files[name]) as held:
-            if not index or not self._shapes[name]:
-                return held.get_tensor(name)
-            return held.get_slice(name)[index]
+        """One tensor, or a part of it."""
+        file = self._files[name]
+        if self._mapped is None or self._mapped[0] != file or self._read > self.MAPPED:
+            self._mapped = None  # closed before the next one is opened
+            self._mapped, self._read = (file, _open(file)), 0
+        held = self._mapped[1]
+        x = held.get_slice(name)[index] if index and self.shape(name) else held.get_tensor(name)
+        self._read += x.nbytes
+        return x
 
     def place(self, name: str) -> str:
         """Where it stands, for messages."""
-        return f"{self._files[name]}: tensor {name!r}"
+        return f"{self._files.get(name, self._folder)}: tensor {name!r}"
 
 
 def _files(folder: File) -> list[File]:
@@ -101,10 +156,12 @@ def _files(folder: File) -> list[File]:
     index = folder / INDEX
     if index.is_file():
         try:
-            named = {*json.loads(index.read_bytes())["weight_map"].values()}
+            named = {*map(str, json.loads(index.read_bytes())["weight_map"].values())}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{index} has no weight_map") from None
         for name in sorted(named):
+            if not name or File(name).name != name:
+                raise ValueError(f"{index} names {name!r}, which is no file of its folder")
             if not (folder / name).is_file():
                 raise ValueError(f"{folder / name}, which {INDEX} names, is missing")
         return [folder / name for name in sorted(named)]

@@ -50,9 +50,11 @@ class Scaling:
 
     def __post_init__(self):
         if self.kind not in KINDS:
-            raise ValueError(f"a scaling is one of {KINDS}, got {self.kind!r}")
+            raise ValueError(f"rotary frequencies are scaled by one of {KINDS}, got {self.kind!r}")
         if not self.factor >= 1:
-            raise ValueError(f"the factor of a scaling must be at least 1, got {self.factor}")
+            raise ValueError(
+                f"the factor of rotary frequencies must be at least 1, got {self.factor}"
+            )
 
     @property
     def magnitude(self) -> float:

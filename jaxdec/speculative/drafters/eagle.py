@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, check_length
+from jaxdec.decoding import Request, Rows, by_prompt, check_length, spread
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
@@ -81,11 +81,14 @@ class EagleDrafter(Grown, CausalDrafter):
         check_length("draft model", self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Pairs:
-        """A cache of the prompts' pairs but for the last, which holds the pending token.
+        """A cache of the prompts' pairs but for the last, which holds the pending token; a prompt is read once.
 
         Raises:
           ValueError: while it is traced, if the network does not read states of the target's width.
         """
+        hypotheses = request.hypotheses
+        request = by_prompt(request, hypotheses)
+        hidden = by_prompt(output.hidden, hypotheses)
         batch, width = request.prompt.shape
         pairs = request.lengths - 1
         stored = jnp.maximum(pairs - 1, 0)
@@ -94,20 +97,21 @@ class EagleDrafter(Grown, CausalDrafter):
             jnp.roll(request.prompt, -1, axis=1),
             start=1,
             valid=places < stored[:, None],
-            features=output.hidden,
+            features=hidden,
         )
         try:
             entries = self.model(params.source, inputs, None).entries
         except TypeError as error:  # of a product of matrices; a model says nothing of widths
             raise ValueError(
                 "the draft network does not read the target's hidden states, which have a width of "
-                f"{output.hidden.shape[-1]}"
+                f"{hidden.shape[-1]}"
             ) from error
         cache = request.new_cache(self.model)
         key_spans = visibility.causal(inputs.positions).key_spans
-        last = jnp.take_along_axis(output.hidden, stored[:, None, None], axis=1)
+        last = jnp.take_along_axis(hidden, stored[:, None, None], axis=1)
         features = jnp.pad(last, ((0, 0), (0, self.depth), (0, 0)))
-        return Pairs(cache.commit(entries, places, stored, key_spans), features)
+        cache = cache.commit(entries, places, stored, key_spans)
+        return Pairs(*spread((cache, features), hypotheses))
 
     def propose(
         self, params: GrownParams, state: Pairs, context: Context

@@ -49,14 +49,13 @@ class Jacobi(CausalDrafter):
         self, params: Params, state: JacobiWindow, context: Context
     ) -> tuple[DraftTree, tuple[jax.Array, jax.Array]]:
         """Guesses each position by its last law; also returns the guesses and the lengths of the rows."""
-        rows, history = context.rows, context.rows.history
+        rows, warp = context.rows, context.settings.warp
         batch, size = state.known.shape
         if size != self.depth:
             raise ValueError(f"the window holds {size} guesses, the drafter makes {self.depth}")
-        if history is not None:  # as the forward that gave the law counted
-            before = jnp.broadcast_to(jnp.tri(size, k=-1, dtype=bool), (batch, size, size))
-            history = history.along(state.given, before)
-        law = context.settings.warp.log_probs(state.logits, history)
+        # What the forward that gave the laws was told.
+        before = jnp.broadcast_to(jnp.tri(size, k=-1, dtype=bool), (batch, size, size))
+        law = warp.log_probs(state.logits, warp.read(rows.history).along(state.given, before))
         known = state.known & ~jnp.isnan(law[..., 0])  # a broken law guesses nothing
         guesses = self.guesses(law, context.noise[:, :size])
         # Where nothing is known, the token to the left is repeated.

@@ -3,7 +3,6 @@
 Legend: as in `jaxdec.speculative.growth.contract`.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +37,6 @@ def grow(
     """
     rows, warp = context.rows, context.settings.warp
     batch, size = rows.length.shape[0], growth.frontier
-    vocab = context.vocab_size
     none = jnp.zeros((batch, size), jnp.int32)
     first = jnp.broadcast_to(jnp.arange(size) == 0, none.shape)
     zeros = jnp.zeros(none.shape, jnp.float32)
@@ -46,10 +44,7 @@ def grow(
     frontier = Frontier(pending, none, first, none - 1, zeros, zeros)
     temperature = jnp.ones((batch,), jnp.float32) if warp.temperature is None else warp.temperature
     temperature = jnp.broadcast_to(temperature, (batch,))[:, None, None]
-    history = rows.history
-    if history is not None:
-        generated = jnp.broadcast_to(history.generated[:, None], (batch, size, vocab))
-        history = dataclasses.replace(history, generated=generated)
+    history = warp.read(rows.history).spread(size, growth.depth)
 
     def level(state, depth):
         carry, frontier, history = state
@@ -71,10 +66,7 @@ def grow(
             path=take(children.path),
         )
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, frontier)
-        if history is not None:
-            counts = jnp.take_along_axis(history.generated, after.parents[..., None], axis=1)
-            counts += jax.nn.one_hot(after.tokens, counts.shape[-1], dtype=counts.dtype)
-            history = dataclasses.replace(history, generated=counts)
+        history = history.follow(after.parents, after.tokens)
         parents = jnp.take_along_axis(frontier.nodes, children.parents, axis=1)
         out = children.tokens, parents, children.mask, children.q, children.value
         return (carry, after, history), out

@@ -26,7 +26,7 @@ from jaxdec.testing.battery.rows import (
     check_neighbours,
     check_stream,
 )
-from jaxdec.testing.battery.stops import check_stops
+from jaxdec.testing.battery.stops import check_early_ends, check_stops
 from jaxdec.testing.battery.subject import Counted, Factory, Row, Run, Subject, built, compare
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "check_chunked",
     "check_compiled_once",
     "check_declaration",
+    "check_early_ends",
     "check_full_cache",
     "check_identity",
     "check_keys",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import jaxdec
-from jaxdec import decoding, visibility
+from jaxdec import visibility
 from jaxdec.decoding import Exactness, Status
 from jaxdec.testing.battery.cases import CASES, Kind
 from jaxdec.testing.battery.identity import identical
@@ -41,9 +41,9 @@ def check_capacity(subject: Subject) -> None:
     least = min(request.capacity, request.capacity + 2 - subject.decoder.width)
     exact = {case.name for case in identical(subject)}
     plain = _plain(subject.kind is Kind.ORDERS, subject.models)
-    for params in (subject.params, subject.agreeing_params):
+    for params in {id(p): p for p in (subject.params, subject.agreeing_params)}.values():
         for name, row in subject.run(OVERFULL, params=params).items():
-            sound(row)
+            sound(row, subject.kind)
             if row.status is not Status.CACHE_FULL:
                 raise Difference("a full row", row=name, expected="CACHE_FULL", got=row.status.name)
             if not least <= row.length <= request.capacity:
@@ -64,11 +64,7 @@ def check_cache(subject: Subject) -> None:
     """A row's cache holds the tokens before its last one, each where it stands and seen from its own rank on."""
     if subject.kind is Kind.CANVAS:
         return  # which is written by position
-    request = subject.request()
-    state = decoding.init(subject.counted, subject.params, request)
-    state, _ = decoding.run(
-        subject.counted, subject.params, state, subject.keys, 8 * request.capacity
-    )
+    state, _ = subject.ended
     held, draft = _caches(state)
     if held is not None:
         width = subject.decoder.width

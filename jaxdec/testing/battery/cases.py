@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdec.model import Model, Order
 from jaxdec.testing import oracles
+from jaxdec.text import PieceTokenizer
 
 
 class Kind(enum.Enum):
@@ -27,6 +28,9 @@ class Kind(enum.Enum):
 VOCAB = 7
 NEVER = VOCAB - 1
 """A token that no row may emit: as an end-of-sequence token, or in a stop sequence, it stops nothing."""
+
+PIECES = (b"a", b"b", b"ab", b"ba", b"", b"aab", b"~")
+"""What each token says: most texts can be said in several ways."""
 
 WIDTH = 32
 """Tokens of the longest prompt, and of the largest budget that is asked for: a bucket of `generate`."""
@@ -47,8 +51,37 @@ OFF: dict[str, Any] = dict(
     frequency_penalty=0.0,
     logit_bias=np.zeros(VOCAB),
     banned=np.arange(VOCAB) == NEVER,
+    no_repeat_ngram=0,
+    bad_words=np.full((3, 3), -1),
+    min_new_tokens=0,
+    forced_prefix=np.full(4, -1),
 )
 """Every setting of `Warp`, so that all batches are one program; each is off, but that one token never comes."""
+
+READ_LEFT = ("no_repeat_ngram", "bad_words")
+"""Settings that only a decoder takes which continues prompts: the tokens to the left of each are known."""
+
+TOP = 2
+"""Most probable tokens that are recorded of every law."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Letters(PieceTokenizer):
+    """The vocabulary of the battery, as far as stop strings ask for it."""
+
+    vocab_size: int = VOCAB
+    eos: tuple[int, ...] = ()
+    mask_token: int | None = None
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """What each token says."""
+        return PIECES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +107,11 @@ class Case:
         """All settings of `Warp`, scalars and tables `[V]`."""
         return {**OFF, **self.knobs}
 
+    def asked(self, kind: Kind) -> dict[str, Any]:
+        """The settings that a decoder of some kind takes."""
+        left_out = () if kind is Kind.PROMPTS else READ_LEFT
+        return {name: value for name, value in self.settings.items() if name not in left_out}
+
     @property
     def greedy(self) -> bool:
         """Whether its temperature is 0."""
@@ -88,6 +126,16 @@ class Case:
 def _banned(*tokens: int) -> np.ndarray:
     return np.isin(np.arange(VOCAB), (*tokens, NEVER))
 
+
+def _filled(shape: tuple[int, ...], *sequences: tuple[int, ...]) -> np.ndarray:
+    """Sequences in the first places of an array, -1 elsewhere."""
+    table = np.full(shape, -1)
+    for row, sequence in zip(table.reshape(-1, shape[-1]), sequences, strict=False):
+        row[: len(sequence)] = sequence
+    return table
+
+
+_WORDS = _filled((3, 3), (2,), (1, 4), (4, 0, 3))
 
 CASES = (
     Case("greedy", (1, 2, 3, 4, 1, 2), 32, dict(temperature=0.0)),
@@ -143,6 +191,22 @@ CASES = (
     Case("two new tokens", (0, 4), 2),
     Case("one token alone is allowed", (1, 5), 14, dict(banned=_banned(0, 1, 3, 4, 5))),
     Case("more than fits", (3, 4, 3, 4), 32, overfull=True),
+    Case("no 3-gram twice", (2, 1, 2, 1, 2), 30, dict(temperature=0.6, no_repeat_ngram=3)),
+    Case("greedy, no 4-gram twice", (1, 2, 3), 26, dict(temperature=0.0, no_repeat_ngram=4)),
+    Case("bad words", (4, 0, 1), 24, dict(bad_words=_WORDS, frequency_penalty=0.3)),
+    Case("greedy, bad words", (5, 1), 18, dict(temperature=0.0, bad_words=_WORDS)),
+    Case(
+        "given tokens",
+        (0, 3),
+        11,
+        dict(top_p=0.7, banned=_banned(3), forced_prefix=_filled((4,), (5, 3, -1, 3))),
+    ),
+    Case(
+        "greedy, given tokens",
+        (4,),
+        16,
+        dict(temperature=0.0, forced_prefix=_filled((4,), (1, 1, 5, 0))),
+    ),
 )
 
 FILLERS = (
@@ -157,6 +221,11 @@ def pair(seed: int = 0, weight: float = 0.35) -> tuple[Model, dict[str, jax.Arra
     model, target = oracles.hash_oracle(VOCAB, seed=seed, scale=1.5)
     _, other = oracles.hash_oracle(VOCAB, seed=seed + 1, scale=1.5)
     return model, {"target": target, "draft": oracles.blend(target, other, weight)}
+
+
+def broken(table: jax.Array) -> jax.Array:
+    """A hash oracle's parameters some of whose laws are not finite."""
+    return table.at[::23].set(np.nan)
 
 
 def places(case: Case, size: int) -> list[int]:

@@ -18,7 +18,7 @@ from jaxdec.testing.battery.rows import (
     check_neighbours,
     check_stream,
 )
-from jaxdec.testing.battery.stops import check_stops
+from jaxdec.testing.battery.stops import check_early_ends, check_stops
 from jaxdec.testing.battery.subject import Factory, Models, Subject
 
 Check = Callable[[Subject], None]
@@ -30,6 +30,7 @@ PARTS: tuple[Check, ...] = (
     check_neighbours,
     check_chunked,
     check_stops,
+    check_early_ends,
     check_keys,
     check_broken_model,
     check_full_cache,

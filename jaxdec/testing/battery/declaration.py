@@ -20,6 +20,7 @@ def check_compiled_once(subject: Subject) -> None:
     assert subject.free
     cases = [FILLERS[1] if len(case.prompt) == WIDTH else case for case in CASES[::-1]]
     width = max(len(case.prompt) for case in cases)
-    subject.run(cases, keys=subject.keys[::-1], stops=([0], [[1], [2, 3], [3, 4, 5]]), width=width)
+    stops = ([0], [[1], [2, 3], [3, 4, 5]], ["abba", "bb"])
+    subject.run(cases, keys=subject.keys[::-1], stops=stops, width=width)
     if subject.counted.traced[0] != 1:
         raise Difference("compilations of the step", expected=1, got=subject.counted.traced[0])

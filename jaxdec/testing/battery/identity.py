@@ -7,20 +7,31 @@ import numpy as np
 
 from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, pair, places
+from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, broken, pair, places
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.subject import Models, Row, Subject, compare_floats, compare_texts
 from jaxdec.testing.twin import TwinResult, python_twin
 
 
-def broken(table: jax.Array) -> jax.Array:
-    """A hash oracle's parameters some of whose laws are not finite."""
-    return table.at[::23].set(np.nan)
-
-
 @functools.cache
-def twin(case: Case, ordered: bool, finite: bool = True, models: Models = pair) -> TwinResult:
-    """What plain decoding makes of a case, by a Python loop; a case that is overfull is decoded beyond any buffer."""
+def twin(
+    case: Case,
+    ordered: bool,
+    finite: bool = True,
+    models: Models = pair,
+    end: int | None = None,
+    fewest: int = 0,
+) -> TwinResult:
+    """What plain decoding makes of a case, by a Python loop; a case that is overfull is decoded beyond any buffer.
+
+    Args:
+      case: the row.
+      ordered: whether it fills gaps in an order.
+      finite: whether all laws of the model are.
+      models: gives the models.
+      end: the token that ends the row; None for none.
+      fewest: the least new tokens before that.
+    """
     model, params = models()
     keys = row_keys(jax.random.key(7), len(CASES))
     size = RANKS if case.overfull else len(case.prompt) + case.budget
@@ -32,7 +43,8 @@ def twin(case: Case, ordered: bool, finite: bool = True, models: Models = pair) 
         max_new_tokens=size - len(case.prompt),
         places=places(case, size) if ordered else None,
         width=RANKS,
-        **case.settings,
+        eos=() if end is None else (end,),
+        **{**case.asked(Kind.ORDERS if ordered else Kind.PROMPTS), "min_new_tokens": fewest},
     )
 
 
@@ -55,6 +67,23 @@ def compare_with_twin(expected: TwinResult, got: Row, what: str) -> None:
     for name in ("log_probs", "raw_log_probs"):
         values = [0.0] * start + getattr(expected, name)
         compare_floats(values, getattr(got, name), got, f"{what}: {name}", tolerance=1e-4)
+    for i in range(start, got.length):
+        compare_top(expected.raw_laws[i - start], got, i, what)
+
+
+def compare_top(law: np.ndarray, got: Row, place: int, what: str) -> None:
+    """Raises a `Difference` unless the most probable tokens of a row at a place are those of a law `[V]`."""
+    ranked = np.argsort(-law, kind="stable")[: len(got.top_tokens[place])]
+    if not np.allclose(law[ranked], got.top_log_probs[place], atol=1e-4) or not np.allclose(
+        law[got.top_tokens[place]], law[ranked], atol=1e-4
+    ):
+        raise Difference(
+            f"{what}: most probable tokens",
+            row=got.case.name,
+            position=place,
+            expected=dict(zip(ranked.tolist(), law[ranked].tolist(), strict=True)),
+            got=dict(zip(got.top_tokens[place].tolist(), got.top_log_probs[place], strict=True)),
+        )
 
 
 def check_identity(subject: Subject) -> None:
@@ -71,8 +100,7 @@ def check_identity(subject: Subject) -> None:
 
 def check_broken_model(subject: Subject) -> None:
     """A row whose law is not finite ends with `NONFINITE` at that token, keeps what it had, and harms no other row."""
-    params = {**subject.params, "target": broken(subject.params["target"])}
-    run = subject.run(params=params)
+    run = subject.broken
     if not any(row.status is Status.NONFINITE for row in run.values()):
         raise Difference("no row met a law that is not finite")
     for case in identical(subject):

@@ -80,7 +80,7 @@ def check_alone(subject: Subject) -> None:
             name: None for name in case.settings if name not in ("temperature", "banned")
         }
         place = CASES.index(case)
-        request = subject.request([case], stops=((), ()), width=len(case.prompt), **off)
+        request = subject.request([case], stops=((), (), ()), width=len(case.prompt), **off)
         key = subject.keys[place : place + 1]
         state = decoding.init(subject.decoder, subject.params, request)
         state, record = decoding.run(subject.decoder, subject.params, state, key)

@@ -13,7 +13,20 @@ from jaxdec import decoding, generation
 from jaxdec.decoding import Decoder, Exactness, Stats, Status
 from jaxdec.model import Model, Params
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.cases import CASES, NEVER, WIDTH, Case, Kind, arrays, order, pair
+from jaxdec.testing.battery.cases import (
+    CASES,
+    NEVER,
+    READ_LEFT,
+    TOP,
+    WIDTH,
+    Case,
+    Kind,
+    Letters,
+    arrays,
+    broken,
+    order,
+    pair,
+)
 from jaxdec.testing.battery.report import Difference
 
 Factory = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
@@ -27,8 +40,9 @@ Models = Callable[[], tuple[Model, dict[str, Params]]]
 """Gives a model of `VOCAB` tokens and params for it (`target`) and for one that resembles it (`draft`), tables of laws
 `[rows, V]`, as `pair` does."""
 
-NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]])
-"""End-of-sequence tokens and stop sequences that never come; checks put theirs in place of as many of these."""
+NO_STOPS = ([NEVER], [[NEVER], [NEVER, NEVER], [NEVER, NEVER, NEVER]], ["~"])
+"""End-of-sequence tokens, stop sequences and stop strings that never come; checks put theirs in place of as many of
+these, strings as they like."""
 
 COUNTS = tuple(field.name for field in dataclasses.fields(Stats))
 
@@ -63,6 +77,8 @@ class Row:
       raw_log_probs: float `[L]`.
       drafted: bool `[L]`.
       steps: int `[L]`.
+      top_tokens: int `[L, K]`.
+      top_log_probs: float `[L, K]`.
       counts: by name of `Stats`.
     """
 
@@ -74,6 +90,8 @@ class Row:
     raw_log_probs: np.ndarray
     drafted: np.ndarray
     steps: np.ndarray
+    top_tokens: np.ndarray
+    top_log_probs: np.ndarray
     counts: dict[str, int]
 
     @property
@@ -101,6 +119,8 @@ def rows_of(result: generation.Result, cases: Sequence[Case]) -> Run:
             length=int(host.lengths[i]),
             status=Status(int(host.codes[i])),
             counts={name: int(getattr(host.stats, name)[i]) for name in COUNTS},
+            top_tokens=host.top.tokens[i],
+            top_log_probs=host.top.log_probs[i],
             **{name: getattr(host, name)[i] for name in per_row},
         )
         for i, case in enumerate(cases)
@@ -146,15 +166,17 @@ class Subject:
         self,
         cases: Sequence[Case] = CASES,
         *,
-        stops: tuple[Any, Any] = NO_STOPS,
+        stops: tuple[Any, Any, Any] = NO_STOPS,
         params: Params = None,
         width: int = WIDTH,
         padding: int = 0,
         **more: Any,
     ) -> decoding.Request:
         """A checked request; cases that are overfull ask for more than its buffers hold."""
-        eos, sequences = stops
+        eos, sequences, strings = stops
         given = {**arrays(list(cases), width, padding), **self._own_knobs(cases), **more}
+        if self.kind is not Kind.PROMPTS:
+            given.update(dict.fromkeys(READ_LEFT))
         if self.kind is Kind.ORDERS:
             lengths, budgets = given["lengths"], given["max_new_tokens"]
             given["order"] = order(
@@ -167,6 +189,9 @@ class Subject:
             params,
             eos=eos,
             stop=sequences,
+            stop_strings=strings,
+            tokenizer=Letters(),
+            top_log_probs=TOP,
             **{k: v for k, v in given.items() if v is not None},
         )
         budgets = jnp.asarray([99 if c.overfull else c.budget for c in cases], jnp.int32)
@@ -190,6 +215,20 @@ class Subject:
         **options: Any,
     ) -> Run:
         """Runs cases to their end; `chunks` are steps after which the run is left and continued."""
+        return self._rows(
+            *self._decoded(cases, params=params, keys=keys, chunks=chunks, **options), cases
+        )
+
+    def _decoded(
+        self,
+        cases: Sequence[Case] = CASES,
+        *,
+        params: Params = None,
+        keys: jax.Array | None = None,
+        chunks: Sequence[int] = (),
+        **options: Any,
+    ) -> tuple[Any, decoding.Record]:
+        """The state and the record at the end of a run."""
         params = self.params if params is None else params
         request = self.request(cases, params=params, **options)
         keys = self.keys if keys is None else keys
@@ -198,6 +237,9 @@ class Subject:
         for steps in (*chunks, 8 * request.capacity):  # a loop that makes no progress ends as well
             state, record = decoding.run(self.counted, params, state, keys, steps, record)
         assert record is not None
+        return state, record
+
+    def _rows(self, state: Any, record: decoding.Record, cases: Sequence[Case]) -> Run:
         rows = rows_of(generation.result(state, record), cases)
         for row in rows.values():
             if row.status is Status.RUNNING:
@@ -205,18 +247,31 @@ class Subject:
         return rows
 
     @functools.cached_property
+    def ended(self) -> tuple[Any, decoding.Record]:
+        """The state and the record of `free`."""
+        return self._decoded()
+
+    @functools.cached_property
     def free(self) -> Run:
         """All cases, with nothing to stop them."""
-        return self.run()
+        return self._rows(*self.ended, CASES)
 
     @functools.cached_property
     def agreeing(self) -> Run:
         """All cases, drafted for by the target itself: chunks are accepted whole."""
-        return self.run(params=self.agreeing_params)
+        same = self.agreeing_params is self.params
+        return self.free if same else self.run(params=self.agreeing_params)
 
-    @property
+    @functools.cached_property
+    def broken(self) -> Run:
+        """All cases, by a target some of whose laws are not finite."""
+        return self.run(params={**self.params, "target": broken(self.params["target"])})
+
+    @functools.cached_property
     def agreeing_params(self) -> Params:
-        """Parameters with which a draft model is the target."""
+        """Parameters with which a draft model is the target; the same object where no part has a draft model."""
+        if hasattr(self.decoder, "parts") and "draft" not in decoding.part_names(self.decoder):
+            return self.params
         like = jax.tree.map(jnp.shape, (self.params["draft"], self.params["target"]))
         return (
             {**self.params, "draft": self.params["target"]} if like[0] == like[1] else self.params
@@ -269,6 +324,14 @@ def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) 
                 raise Difference(
                     f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
                 )
+    for i in range(got.length):
+        if (expected.top_tokens[i] != got.top_tokens[i]).any() or not np.allclose(
+            expected.top_log_probs[i], got.top_log_probs[i], atol=1e-5
+        ):
+            wanted, found = expected.top_log_probs[i], got.top_log_probs[i]
+            raise Difference(
+                f"{what}: most probable tokens", row=name, position=i, expected=wanted, got=found
+            )
     for field in counts:
         wanted, found = expected.counts[field], got.counts[field]
         if wanted != found:
@@ -291,6 +354,6 @@ def compare_floats(
     expected: np.ndarray, got: np.ndarray, row: Row, what: str, tolerance: float = 1e-5
 ) -> None:
     """Raises a `Difference` unless values agree over the row's tokens."""
-    for i in range(row.length):
-        if not np.isclose(expected[i], got[i], rtol=tolerance, atol=tolerance):
-            raise Difference(what, row=row.case.name, position=i, expected=expected[i], got=got[i])
+    close = np.isclose(expected[: row.length], got[: row.length], rtol=tolerance, atol=tolerance)
+    for i in np.flatnonzero(~close):
+        raise Difference(what, row=row.case.name, position=int(i), expected=expected[i], got=got[i])

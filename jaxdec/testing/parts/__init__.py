@@ -4,6 +4,7 @@ Each compares the part with its definition: loops in Python and float64, or an e
 happen. They need no decoder, raise `AssertionError`, and say where the first difference is.
 """
 
+from jaxdec.testing.parts.bans import check_bans
 from jaxdec.testing.parts.cache import check_cache
 from jaxdec.testing.parts.canvas import (
     check_group_state,
@@ -23,6 +24,7 @@ from jaxdec.testing.parts.controls import (
     perfect_target,
 )
 from jaxdec.testing.parts.growth import check_growth
+from jaxdec.testing.parts.hypotheses import check_hypotheses
 from jaxdec.testing.parts.infilling import check_infill, check_lattice, check_perfect_infill
 from jaxdec.testing.parts.models import check_any_subset_model, check_next_token, check_reach
 from jaxdec.testing.parts.noise import check_noise
@@ -42,12 +44,14 @@ __all__ = [
     "check_adaptive",
     "check_ancestral",
     "check_any_subset_model",
+    "check_bans",
     "check_cache",
     "check_drafts",
     "check_fuse",
     "check_group_state",
     "check_growth",
     "check_history",
+    "check_hypotheses",
     "check_infill",
     "check_lattice",
     "check_masks",

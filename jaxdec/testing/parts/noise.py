@@ -50,6 +50,8 @@ def _check_keys() -> None:
     assert data(rows) == expected, "row keys are fold_in(rng, row)"
     assert data(sampling.row_keys(rng, 3)) == expected[:3], "row keys depend on the batch"
     assert data(sampling.row_keys(rows, 5)) == expected, "keys that are given pass through"
+    seeds = [row_key for seed in (3, 4) for row_key in data(sampling.row_keys(seed, 1))]
+    assert data(sampling.row_keys([3, 4], 2)) == seeds, "a prompt's seed is that of it alone"
     first, second = (jnp.asarray(x) for x in np.indices((5, 3, 4))[1:])
     seen: list[tuple[int, ...]] = []
     for purpose in Purpose:

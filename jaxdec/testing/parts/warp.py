@@ -220,6 +220,7 @@ def check_warp(
                 if name != FILTERS[(row // 2 + seed) % len(FILTERS)]:
                     knobs[name][row] = OFF[name]
         got = np.asarray(run(Warp(**knobs).validate(batch, V), jnp.asarray(logits), history))
+        assert history.prompt is not None and history.generated is not None
         for row in range(batch):
             own = {name: value[row] for name, value in knobs.items()}
             counts = np.asarray(history.prompt[row]), np.asarray(history.generated[row])
@@ -269,6 +270,8 @@ def check_history() -> None:
     ancestors = np.tril(rng.random((4, 6, 6)) < 0.5)
     along = after.along(jnp.asarray(tokens), jnp.asarray(ancestors))
     count = lambda some: np.bincount(some, minlength=V)
+    assert history.prompt is not None and after.generated is not None
+    assert along.generated is not None
     for row in range(4):
         prompt = count(tokens[row, : lengths[row]])
         np.testing.assert_array_equal(history.prompt[row], prompt, "counts of a prompt")

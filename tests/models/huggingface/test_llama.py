@@ -14,6 +14,7 @@ from flax import nnx
 import jaxdec
 from jaxdec.models import Transformer, TransformerConfig, huggingface
 from jaxdec.models.huggingface import from_tensors, to_tensors
+from jaxdec.models.huggingface.fields import rotary
 from jaxdec.models.layers import Rotary, Scaling
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -228,6 +229,17 @@ def test_rotary_frequencies_in_the_file_are_left_out():
     )
 
 
+def test_tensors_of_the_network_without_its_head_lack_a_prefix():
+    config = dataclasses.replace(CONFIG, tied=True)
+    tensors = random_tensors(config)
+    stored = {name.removeprefix("model."): x for name, x in tensors.items()}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        from_tensors(LLAMA, stored, config),
+        from_tensors(LLAMA, tensors, config),
+    )
+
+
 def test_tensors_that_do_not_fit_are_named():
     tensors = random_tensors(CONFIG)
     name = "model.layers.1.self_attn.k_proj.weight"
@@ -302,6 +314,7 @@ def test_configuration():
     assert config_of({**HF, "head_dim": 6}).head_dim == 6
 
 
+LENGTH = "original_max_position_embeddings"
 SCALINGS = {
     "linear": ({"factor": 2.0}, Scaling("linear", 2.0)),
     "llama3": (
@@ -323,15 +336,30 @@ SCALINGS = {
 @pytest.mark.parametrize("kind", SCALINGS)
 def test_scaled_frequencies_are_read_in_both_spellings_and_written_back(kind):
     given, expected = SCALINGS[kind]
-    rope = {"rope_theta": 500.0, "partial_rotary_factor": 0.5, **given}
+    scaling, parameters = {"type": kind, **given}, {"rope_theta": 500.0, "rope_type": kind, **given}
+    beside = {name: x for name, x in given.items() if name != LENGTH}  # where some files have it
     spellings = [
-        {"rope_parameters": {"rope_type": kind, **rope}},
-        {"rope_scaling": {"type": kind, **given}, "partial_rotary_factor": 0.5},
+        {"rope_parameters": parameters},
+        {"rope_scaling": scaling},
+        {"rope_scaling": scaling, "rope_parameters": parameters},
+        {"rope_scaling": {"type": kind, **beside}, LENGTH: 32},
+        {"rope_scaling": {"type": kind, **beside}, "max_position_embeddings": 32},
     ]
     for fields in spellings:
         config = config_of({**HF, **fields})
-        assert config.kind(1).rotary == Rotary(500.0, 2, expected)
+        assert config.kind(1).rotary == Rotary(500.0, None, expected)
         assert config_of(huggingface.checked_fields("llama", config)) == config
+    other = {"rope_type": kind, **given, "factor": 5.0}
+    with pytest.raises(ValueError, match=r"rope_scaling .* and rope_parameters .* differ"):
+        config_of({**HF, "rope_scaling": scaling, "rope_parameters": other})
+
+
+def test_a_share_of_the_head_may_be_turned():
+    """By architectures that say so: Llama is none of them."""
+    fields = {**HF, "rope_scaling": {"type": "linear", "factor": 2.0}, "partial_rotary_factor": 0.5}
+    assert rotary(fields, 8) == Rotary(500.0, 4, Scaling("linear", 2.0))
+    nested = {"rope_parameters": {"rope_theta": 7.0, "partial_rotary_factor": 0.25}}
+    assert rotary(nested, 8) == Rotary(7.0, 2)
 
 
 @pytest.mark.parametrize(
@@ -349,10 +377,12 @@ def test_scaled_frequencies_are_read_in_both_spellings_and_written_back(kind):
         ("hidden_size", None),
         ("sliding_window", 512),
         ("layer_types", ["full_attention", "sliding_attention"]),
+        ("layer_types", ["sliding_attention", "sliding_attention"]),
+        ("partial_rotary_factor", 0.5),
     ],
 )
 def test_unsupported_configurations(field, value):
-    with pytest.raises(ValueError, match="rotary|rope" if "rope" in field else field):
+    with pytest.raises(ValueError, match="rotary|rope|scaling" if "rope" in field else field):
         config_of({**HF, field: value})
 
 
@@ -361,7 +391,11 @@ def test_a_window_needs_a_type_that_has_one():
     assert config_of(fields) == CONFIG
     with pytest.raises(ValueError, match=r"model_type is missing.* sliding_window, got 512"):
         config_of({**fields, "sliding_window": 512})
-    assert config_of({**HF, "model_type": "mistral", "sliding_window": 512}).window == 512
+    mistral = {**HF, "model_type": "mistral", "sliding_window": 512}
+    assert config_of(mistral).window == 512
+    assert config_of({**mistral, "layer_types": ["sliding_attention"] * 2}).window == 512
+    with pytest.raises(ValueError, match="layer_types with 'full_attention' is not supported"):
+        config_of({**mistral, "layer_types": ["full_attention"] * 2})
 
 
 def test_a_folder_without_the_files(tmp_path):

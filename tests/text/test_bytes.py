@@ -55,3 +55,16 @@ def test_errors():
         text.encode_batch([])
     with pytest.raises(ValueError, match=r"one row of tokens, got shape \[1, 2\]"):
         text.decode(text.encode("ab"))
+    with pytest.raises(ValueError, match="a list of texts, got one text, 'ab'"):
+        text.encode_batch("ab")
+    with pytest.raises(ValueError, match="no chat template"):
+        text.BYTES.chat([{"role": "user", "content": "hi"}])
+
+
+def test_the_vocabulary_as_a_tokenizer():
+    assert text.ByteTokenizer() == text.BYTES and hash(text.BYTES) == hash(text.ByteTokenizer())
+    assert text.BYTES.eos == (text.EOS,) and text.BYTES.mask_token == text.MASK
+    assert text.BYTES.frame == ((text.BOS,), (text.EOS,))
+    pieces = text.BYTES.pieces()
+    assert len(pieces) == text.BYTES.vocab_size == text.VOCAB_SIZE
+    assert b"".join(pieces) == bytes(range(256))
