@@ -7,10 +7,12 @@ from jaxdec.models.eagle import Eagle
 from jaxdec.models.eagle3 import Eagle3, Eagle3Config
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
+from jaxdec.models.mdlm import MDLM, MDLMConfig
 from jaxdec.models.transformer import Transformer
 from jaxdec.models.xlnet import XLNet, XLNetConfig
 
 __all__ = [
+    "MDLM",
     "Bert",
     "BertConfig",
     "DFlash",
@@ -21,6 +23,7 @@ __all__ = [
     "HeadsConfig",
     "Hydra",
     "LayerKind",
+    "MDLMConfig",
     "Medusa",
     "Transformer",
     "TransformerConfig",
