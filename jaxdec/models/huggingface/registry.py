@@ -85,11 +85,15 @@ def of_fields(fields: Mapping[str, Any]) -> Architecture:
 
 def table() -> str:
     """The architectures in Markdown: what their files say of themselves."""
+    rows = [
+        (name, ", ".join(f"`{kind}`" for kind in architecture.model_types))
+        for name, architecture in architectures().items()
+    ]
+    rows += [(name, "draft heads") for name in HEADS]
     package = __name__.rpartition(".")[0]
     lines = ["| file | `model_type` | what it reads |", "| --- | --- | --- |"]
-    for name, architecture in architectures().items():
+    for name, kinds in rows:
         said = str(importlib.import_module(f"{package}.{name}").__doc__).partition("\n")[0]
-        kinds = ", ".join(f"`{kind}`" for kind in architecture.model_types)
         lines.append(f"| `{name}` | {kinds} | {said.rstrip('.')} |")
     return "\n".join(lines) + "\n"
 
