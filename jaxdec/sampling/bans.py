@@ -55,8 +55,10 @@ def repeated(text: TextBefore, size: jax.Array, vocab_size: int) -> jax.Array:
         return own, ahead
 
     own, ahead = jax.lax.fori_loop(jnp.int32(0), jnp.max(size) - 1, compare, state)
-    banned = chosen(candidates, own, vocab_size)
-    return banned | chosen(text.back(drafts), ahead, vocab_size) if len(drafts) else banned
+    if len(drafts):
+        candidates = jnp.concatenate([candidates, text.back(drafts)], axis=-1)
+        own = jnp.concatenate([own, ahead], axis=-1)
+    return chosen(candidates, own, vocab_size)
 
 
 def bad_words(text: TextBefore, words: jax.Array, vocab_size: int) -> jax.Array:

@@ -213,11 +213,17 @@ class Warp:
         Raises:
           ValueError: if a stage is present whose part of `history` is not given.
         """
+        return self.staged(logits, history)[0]
+
+    def staged(
+        self, logits: jax.Array, history: History | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """As `log_probs`, and the logits after every stage before the temperature, `[B, ..., V]` both."""
         logits = jnp.asarray(logits, jnp.float32)
         # Tested before bans, which would hide a broken model behind a legal law. The sum is NaN or infinite iff a
         # logit is NaN or +inf, or none is finite; callers want the same sum for raw log-probabilities.
         broken = ~jnp.isfinite(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
-        logits = self.penalised(logits, history)
+        logits = self._penalised(logits, history)
         top = jnp.max(logits, axis=-1, keepdims=True)
         broken |= ~jnp.isfinite(top)
 
@@ -234,7 +240,7 @@ class Warp:
         log_probs = jax.nn.log_softmax(jnp.where(self._kept(logits, tempered), tempered, -jnp.inf))
         if greedy is not None:
             log_probs = jnp.where(greedy, jnp.where(is_argmax(logits), 0.0, -jnp.inf), log_probs)
-        return jnp.where(broken, jnp.nan, log_probs)
+        return jnp.where(broken, jnp.nan, log_probs), logits
 
     def noise(self, keys: Callable[[], jax.Array], shape: tuple[int, ...]) -> jax.Array:
         """Gumbel noise to draw from `log_probs` with; neither keys nor noise are computed while no row samples.
@@ -252,8 +258,8 @@ class Warp:
         sampled = jnp.any(jnp.asarray(self.temperature) > 0)
         return jax.lax.cond(sampled, draw, lambda: jnp.zeros(shape, jnp.float32))
 
-    def penalised(self, logits: jax.Array, history: History | None = None) -> jax.Array:
-        """Logits `[B, ..., V]` after every stage before the temperature; arguments as for `log_probs`."""
+    def _penalised(self, logits: jax.Array, history: History | None) -> jax.Array:
+        """Logits `[B, ..., V]` after every stage before the temperature."""
         ndim = logits.ndim
         if self.logit_bias is not None:
             logits = logits + _table(self.logit_bias, ndim)

@@ -273,9 +273,12 @@ def _scored(output: Output, tree: DraftTree, scored: int) -> Scored:
     return Scored(logits, hidden, layer_states)
 
 
-def _history(state: SpeculativeState, tree: DraftTree, tokens: jax.Array) -> History:
+def _history(state: SpeculativeState, tree: DraftTree, tokens: jax.Array) -> History | None:
     """The past as each scored token sees it, as far as the warp reads it."""
-    history = state.settings.warp.read(state.rows.history)
+    warp = state.settings.warp
+    if not warp.needs_history:
+        return None
+    history = warp.read(state.rows.history)
     # The pending token is counted already, and is part of the text.
     return history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import decoding
 from jaxdec.decoding import Status
 from jaxdec.diffusion import unmask
 from jaxdec.sampling import as_key, row_keys
-from jaxdec.testing import oracles
+from jaxdec.testing import oracles, parts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -140,16 +139,4 @@ def test_counts_of_reported_tokens(count):
 
 def test_bans_hold_on_canvases():
     """By place: the law of a place knows how many tokens are generated before it."""
-    request = jaxdec.prepare(
-        CANVAS,
-        PARAMS,
-        PROMPT,
-        max_new_tokens=10,
-        min_new_tokens=[6, 0],
-        eos=[3],
-        forced_prefix=[-1, 2],
-    )
-    state, _ = decoding.run(CANVAS, PARAMS, decoding.init(CANVAS, PARAMS, request), 4)
-    tokens = np.asarray(state.canvas.tokens)[:, 3:13]
-    assert 3 not in tokens[0, :6]
-    assert tokens[:, 1].tolist() == [2, 2]
+    parts.check_bans_on_canvases()

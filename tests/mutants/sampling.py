@@ -116,7 +116,7 @@ MUTANTS = [
         "broken law hidden by a ban",
         WARP,
         "broken = ~jnp.isfinite(jax.nn.logsumexp(logits, axis=-1, keepdims=True))",
-        "broken = ~jnp.isfinite(jnp.max(self.penalised(logits, history), -1, keepdims=True))",
+        "broken = ~jnp.isfinite(jnp.max(self._penalised(logits, history), -1, keepdims=True))",
         "a model that returns NaN for a banned token looks sound",
     ),
     Mutant(
@@ -199,8 +199,8 @@ MUTANTS = [
     Mutant(
         "n-grams without drafts",
         BANS,
-        "if len(drafts) else banned",
-        "if len(drafts) > 99 else banned",
+        "    if len(drafts):",
+        "    if len(drafts) > 99:",
         "sequences that a path holds may come again",
     ),
     Mutant(

@@ -256,6 +256,7 @@ def any_subsets() -> Iterator[Check]:
 
 def canvases() -> Iterator[Check]:
     """The canvas loop and its caches."""
+    yield "bans", parts.check_bans_on_canvases
     yield "schedules", parts.check_schedules
     for name, (rule, *sets) in canvas.SETS.items():
         yield f"refresh {name}, positions", partial(parts.check_refresh_sets, rule, *sets)

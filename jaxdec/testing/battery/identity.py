@@ -68,22 +68,24 @@ def compare_with_twin(expected: TwinResult, got: Row, what: str) -> None:
     for name in ("log_probs", "raw_log_probs"):
         values = [0.0] * start + getattr(expected, name)
         compare_floats(values, getattr(got, name), got, f"{what}: {name}", tolerance=1e-4)
-    for i in range(start, got.length):
-        compare_top(expected.raw_laws[i - start], got, i, what)
+    if got.length > start:
+        _compare_top(np.stack(expected.raw_laws[: got.length - start]), got, what)
 
 
-def compare_top(law: np.ndarray, got: Row, place: int, what: str) -> None:
-    """Raises a `Difference` unless the most probable tokens of a row at a place are those of a law `[V]`."""
-    ranked = np.argsort(-law, kind="stable")[: len(got.top_tokens[place])]
-    if not np.allclose(law[ranked], got.top_log_probs[place], atol=1e-4) or not np.allclose(
-        law[got.top_tokens[place]], law[ranked], atol=1e-4
-    ):
+def _compare_top(laws: np.ndarray, got: Row, what: str) -> None:
+    """Raises a `Difference` unless the most probable tokens of a row are those of some laws `[M, V]`."""
+    new = slice(got.length - len(laws), got.length)
+    tokens, log_probs = got.top_tokens[new], got.top_log_probs[new]
+    wanted = -np.sort(-laws)[:, : tokens.shape[1]]
+    found = np.take_along_axis(laws, tokens, axis=1)
+    differ = (np.abs(log_probs - wanted) > 1e-4) | (np.abs(found - wanted) > 1e-4)
+    for i in np.flatnonzero(differ.any(-1)):
         raise Difference(
             f"{what}: most probable tokens",
             row=got.case.name,
-            position=place,
-            expected=dict(zip(ranked.tolist(), law[ranked].tolist(), strict=True)),
-            got=dict(zip(got.top_tokens[place].tolist(), got.top_log_probs[place], strict=True)),
+            position=int(i) + new.start,
+            expected=wanted[i].tolist(),
+            got=dict(zip(tokens[i].tolist(), log_probs[i].tolist(), strict=True)),
         )
 
 

@@ -10,20 +10,22 @@ from jaxdec.testing.battery.runs import Row
 from jaxdec.testing.battery.subject import Subject
 
 
-def sound_top(row: Row, place: int, token: int) -> None:
-    """Raises a `Difference` unless a token of a row stands where it belongs beside the most probable ones."""
-    tokens, log_probs = row.top_tokens[place], row.top_log_probs[place]
-    own, among = row.raw_log_probs[place], tokens == token
-    falls = (np.diff(log_probs) <= 0).all() and len(set(tokens.tolist())) == len(tokens)
-    agrees = np.isclose(log_probs[among], own, atol=1e-5).all()
-    if not (falls and agrees and (among.any() or own <= log_probs[-1] + 1e-5)):
-        got = dict(zip(tokens.tolist(), log_probs.tolist(), strict=True))
+def _sound_top(row: Row) -> None:
+    """Raises a `Difference` unless each new token stands where it belongs beside the most probable ones."""
+    new = slice(len(row.case.prompt), row.length)
+    tokens, log_probs = row.top_tokens[new], row.top_log_probs[new]
+    own = row.raw_log_probs[new, None]
+    among = tokens == row.tokens[new, None]
+    sound = (np.diff(log_probs) <= 0).all(-1) & (np.diff(np.sort(tokens)) > 0).all(-1)
+    sound &= (~among | (np.abs(log_probs - own) < 1e-5)).all(-1)
+    sound &= among.any(-1) | (own[:, 0] <= log_probs[:, -1] + 1e-5)
+    for i in np.flatnonzero(~sound):
         raise Difference(
             "most probable tokens",
             row=row.case.name,
-            position=place,
-            expected=(token, own),
-            got=got,
+            position=int(i) + new.start,
+            expected=(row.new[i], own[i, 0]),
+            got=dict(zip(tokens[i].tolist(), log_probs[i].tolist(), strict=True)),
         )
 
 
@@ -34,13 +36,13 @@ def sound(row: Row, kind: Kind) -> None:
         raise Difference("the prompt is kept", row=name, expected=case.prompt, got=row.text[:start])
     if np.any(row.tokens[row.length :]):
         raise Difference("zeros follow the text", row=name, got=row.tokens[row.length :].tolist())
+    _sound_top(row)
     settings = case.asked(kind)
     for i, token in enumerate(row.new, start):
         never, forced = ruled_out(row.text[:i], start, VOCAB, settings)
         legal = token == forced if forced is not None else not settings["banned"][token]
         if not 0 <= token < VOCAB or not legal or (token in never and forced is None):
             raise Difference("only allowed tokens", row=name, position=i, got=token)
-        sound_top(row, i, token)
         values = row.log_probs[i], row.raw_log_probs[i]
         if not (np.isfinite(values).all() and max(values) <= 1e-6):
             raise Difference("log-probabilities are finite", row=name, position=i, got=values)

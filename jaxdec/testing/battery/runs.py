@@ -90,14 +90,14 @@ def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) 
                 raise Difference(
                     f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
                 )
-    for i in range(got.length):
-        if (expected.top_tokens[i] != got.top_tokens[i]).any() or not np.allclose(
-            expected.top_log_probs[i], got.top_log_probs[i], atol=1e-5
-        ):
-            wanted, found = expected.top_log_probs[i], got.top_log_probs[i]
-            raise Difference(
-                f"{what}: most probable tokens", row=name, position=i, expected=wanted, got=found
-            )
+    differ = (expected.top_tokens != got.top_tokens).any(-1)
+    near = {"rtol": 0, "atol": 1e-5, "equal_nan": True}
+    differ |= ~np.isclose(expected.top_log_probs, got.top_log_probs, **near).all(-1)
+    for i in np.flatnonzero(differ[: got.length]):
+        one, two = expected.top_log_probs[i], got.top_log_probs[i]
+        raise Difference(
+            f"{what}: most probable tokens", row=name, position=int(i), expected=one, got=two
+        )
     for field in counts:
         wanted, found = expected.counts[field], got.counts[field]
         if wanted != found:

@@ -4,7 +4,7 @@ Each compares the part with its definition: loops in Python and float64, or an e
 happen. They need no decoder, raise `AssertionError`, and say where the first difference is.
 """
 
-from jaxdec.testing.parts.bans import check_bans
+from jaxdec.testing.parts.bans import check_bans, check_bans_on_canvases
 from jaxdec.testing.parts.cache import check_cache
 from jaxdec.testing.parts.canvas import (
     check_group_state,
@@ -45,6 +45,7 @@ __all__ = [
     "check_ancestral",
     "check_any_subset_model",
     "check_bans",
+    "check_bans_on_canvases",
     "check_cache",
     "check_drafts",
     "check_fuse",

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec import diffusion, generation
 from jaxdec.sampling import History, TextBefore, Warp
+from jaxdec.testing import oracles
 from jaxdec.testing.bans import ruled_out
 
 V, WIDTH, NODES, DEPTH = 4, 16, 6, 4
+VOCAB = 7
 PARENTS = np.array([-1, 0, 0, 1, 3, 1])  # node 4 is at depth 4
 
 Law = Callable[[Warp, jax.Array, History | None], jax.Array]
@@ -111,3 +114,26 @@ def check_bans(log_probs: Law = Warp.log_probs, rounds: int = 12) -> None:
             if own["no_repeat_ngram"] != 1:
                 _compare(ahead[row, 1], [*told, 0], start, unread, "at the rank after it")
     assert kinds == {"none", "forced", "some", "all"}, kinds
+
+
+def check_bans_on_canvases() -> None:
+    """On a canvas given tokens and early ends go by place, however many places are filled at once.
+
+    Raises:
+      AssertionError: with the tokens that were written.
+    """
+    model, table = oracles.hash_oracle(VOCAB, seed=2)
+    decoder = diffusion.denoise(oracles.canvas(model), unmask=diffusion.unmask.threshold(0.0))
+    result = generation.generate(
+        decoder,
+        {"target": table},
+        np.array([[1, 2, 3], [4, 1, 2]]),
+        rng=4,
+        max_new_tokens=10,
+        min_new_tokens=[6, 0],
+        eos=[3],
+        forced_prefix=[[-1, 2, -1, 1], [5, 4]],
+    )
+    one, two = np.asarray(result.tokens)[:, 3:].tolist()
+    assert one[1] == 2 and one[3] == 1 and 3 not in one[:6], f"a row that begins by {one[:6]}"
+    assert two[:2] == [5, 4], f"a row that begins by {two[:2]}, not by 5, 4"
