@@ -86,7 +86,7 @@ class Scale:
     siblings: tuple[int, ...] = (1, 2, 4, 8)
     draws: int = 64
     antibodies: int = 64
-    residues: int = 12
+    residues: int = 8
     shapes: tuple[str, ...] = ("100M", "350M")
     peers: int = 7
 
