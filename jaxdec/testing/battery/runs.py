@@ -91,12 +91,12 @@ def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) 
                     f"{what}: {field}", row=name, position=i, expected=one[i], got=two[i]
                 )
     differ = (expected.top_tokens != got.top_tokens).any(-1)
-    near = {"rtol": 0, "atol": 1e-5, "equal_nan": True}
-    differ |= ~np.isclose(expected.top_log_probs, got.top_log_probs, **near).all(-1)
-    for i in np.flatnonzero(differ[: got.length]):
-        one, two = expected.top_log_probs[i], got.top_log_probs[i]
+    near = np.isclose(expected.top_log_probs, got.top_log_probs, rtol=0, atol=1e-5, equal_nan=True)
+    differ |= ~near.all(-1)
+    for place in np.flatnonzero(differ[: got.length]).tolist():
+        one, two = expected.top_log_probs[place], got.top_log_probs[place]
         raise Difference(
-            f"{what}: most probable tokens", row=name, position=int(i), expected=one, got=two
+            f"{what}: most probable tokens", row=name, position=place, expected=one, got=two
         )
     for field in counts:
         wanted, found = expected.counts[field], got.counts[field]
