@@ -8,7 +8,8 @@ from jaxdec.decoding import Status
 from jaxdec.testing.battery.cases import CASES, NEVER, PIECES, Case, Kind
 from jaxdec.testing.battery.identity import compare_with_twin, identical, twin
 from jaxdec.testing.battery.report import Difference
-from jaxdec.testing.battery.subject import Row, Run, Subject, compare_texts
+from jaxdec.testing.battery.runs import Row, Run, compare_texts
+from jaxdec.testing.battery.subject import Subject
 
 Stops = tuple[list[int], list[list[int]], list[list[bytes]]]
 """End-of-sequence tokens, stop sequences, and the stop strings of each case."""
