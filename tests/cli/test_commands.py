@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from jaxdec import __version__ as version
-from jaxdec import any_subset, catalogue, checkpoints, diffusion
+from jaxdec import any_subset, catalogue, checkpoint_folder, checkpoints, diffusion
 from jaxdec.cli import process
 from jaxdec.model import heads_from_nnx
 from jaxdec.models import HeadsConfig, Medusa
@@ -39,7 +39,7 @@ def test_info(jaxdec, models, tmp_path, monkeypatch):
     shutil.copytree(models / "target", tmp_path / "good")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.json").write_text("{")
-    monkeypatch.setattr(checkpoints, "folder", lambda: tmp_path)
+    monkeypatch.setattr(checkpoint_folder, "folder", lambda: tmp_path)
     code, out, err = jaxdec("info")
     assert (code, err) == (0, "")
     size = checkpoints.load(models / "target").size
@@ -51,7 +51,7 @@ def test_info(jaxdec, models, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("columns", [20, 40, 60])
 def test_info_is_readable_where_there_is_little_room(jaxdec, models, monkeypatch, columns):
-    monkeypatch.setattr(checkpoints, "folder", lambda: models)
+    monkeypatch.setattr(checkpoint_folder, "folder", lambda: models)
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = jaxdec("info")[1].splitlines()
     for name in (*catalogue.METHODS, "target", "blocks"):

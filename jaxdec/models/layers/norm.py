@@ -22,11 +22,12 @@ class Norm(nnx.Module):
     """
 
     def __init__(self, config: "TransformerConfig", width: int | None = None, *, rngs: nnx.Rngs):
-        del rngs  # nothing is random
         width = config.width if width is None else width
         self.epsilon, self.offset = config.norm_epsilon, config.norm_offset
         self.centred = config.norm == "layer"
-        self.scale = nnx.Param(jnp.full((width,), 1.0 - config.norm_offset, jnp.float32))
+        # Takes a key, as Flax's norms do, so that a seed gives the same network whatever its norms are made of.
+        start = nnx.initializers.constant(1.0 - config.norm_offset)
+        self.scale = nnx.Param(start(rngs.params(), (width,), jnp.float32))
         if config.norm_bias:
             self.bias = nnx.Param(jnp.zeros((width,), jnp.float32))
 
