@@ -45,7 +45,7 @@ def test_info(jaxdec, models, tmp_path, monkeypatch):
     size = checkpoints.load(models / "target").size
     assert f"{size:,}" in out and "7.500" in out and "tiny" in out and "damaged" in out
     for method in catalogue.METHODS.values():
-        line = next(line for line in out.splitlines() if line.split()[:1] == [method.name])
+        line = next(line for line in out.splitlines() if line.startswith(f"  {method.name} "))
         assert method.exactness.value in line
 
 
