@@ -291,10 +291,10 @@ def compare(expected: Row, got: Row, what: str, counts: Sequence[str] = COUNTS) 
                 )
     differ = (expected.top_tokens != got.top_tokens).any(-1)
     differ |= (np.abs(expected.top_log_probs - got.top_log_probs) > 1e-5).any(-1)
-    for i in np.flatnonzero(differ[: got.length]):
+    for i in np.flatnonzero(differ[: got.length]).tolist():
         one, two = expected.top_log_probs[i], got.top_log_probs[i]
         raise Difference(
-            f"{what}: most probable tokens", row=name, position=int(i), expected=one, got=two
+            f"{what}: most probable tokens", row=name, position=i, expected=one, got=two
         )
     for field in counts:
         wanted, found = expected.counts[field], got.counts[field]
