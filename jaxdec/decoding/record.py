@@ -82,16 +82,20 @@ class Record:
     """The infos of a run, folded into one buffer that is aligned with the rows' tokens.
 
     Attributes:
-      columns: float32 `[B, L, 4]`: log-probability, raw log-probability, 1 for drafted tokens, and 1 plus the step
-        that chose the token; one array, so that a step writes it once.
+      columns: float32 `[B, L, 4 + 2 K]`: log-probability, raw log-probability, 1 for drafted tokens, 1 plus the step
+        that chose the token; the K most probable tokens, if they are asked for, and their log-probabilities. One array,
+        so that a step writes it once; ids below 2^24 are exact in it.
       stats: counts a row.
-      top: the most probable tokens `[B, L, K]` of the target's own law at each place, zeros for the prompt; None where
-        none are asked for.
     """
 
     columns: jax.Array
     stats: Stats
-    top: TopTokens | None = None
+
+    @property
+    def top(self) -> TopTokens | None:
+        """The most probable tokens of the target's own law at each place `[B, L, K]`, zeros for the prompt; or None."""
+        tokens, log_probs = jnp.split(self.columns[:, :, 4:], 2, axis=-1)
+        return TopTokens(tokens.astype(jnp.int32), log_probs) if tokens.shape[-1] else None
 
     @property
     def log_probs(self) -> jax.Array:
@@ -117,24 +121,24 @@ class Record:
     def start(cls, rows: Rows) -> "Record":
         """An empty record for some rows."""
         counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in dataclasses.fields(Stats))
-        top = TopTokens.empty(rows.tokens.shape, rows.top_log_probs)
-        return cls(jnp.zeros((*rows.tokens.shape, 4), jnp.float32), Stats(*counts), top)
+        width = 4 + 2 * rows.top_log_probs
+        return cls(jnp.zeros((*rows.tokens.shape, width), jnp.float32), Stats(*counts))
 
     def add(self, info: Info) -> "Record":
         """Takes in what a step did, after the rows were moved as it says."""
         drafted = info.drafted.astype(jnp.float32)
         steps = (info.steps + 1).astype(jnp.float32)
         columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted, steps], axis=-1)
-        stats, placed, top = self.stats, self.columns, self.top
+        if info.top is not None:
+            top = info.top.tokens.astype(jnp.float32), info.top.log_probs
+            columns = jnp.concatenate([columns, *top], axis=-1)
+        stats, placed = self.stats, self.columns
         if info.source is not None:
-            stats, placed, top = take_rows((stats, placed, top), info.source)
+            stats, placed = take_rows((stats, placed), info.source)
         stats = Stats(
             **{
                 field.name: getattr(stats, field.name) + getattr(info, field.name)
                 for field in dataclasses.fields(Stats)
             }
         )
-        put = lambda buffer, chunk: place_chunk(buffer, chunk, info.start, info.count)
-        if top is not None and info.top is not None:
-            top = jax.tree.map(put, top, info.top)
-        return Record(put(placed, columns), stats, top)
+        return Record(place_chunk(placed, columns, info.start, info.count), stats)

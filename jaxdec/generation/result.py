@@ -52,7 +52,7 @@ class Result:
 def result(state: DecoderState, record: Record) -> Result:
     """Joins the rows of a state with the record of the run that led to it."""
     rows = state.rows
-    log_probs, raw_log_probs, drafted, steps = split(record)
+    log_probs, raw_log_probs, drafted, steps, top = split(record)
     return Result(
         tokens=rows.tokens,
         lengths=rows.length,
@@ -63,14 +63,16 @@ def result(state: DecoderState, record: Record) -> Result:
         steps=steps,
         stats=record.stats,
         codes=rows.status,
-        top=record.top,
+        top=top,
     )
 
 
 @jax.jit  # one dispatch, not one an operation
-def split(record: Record) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The columns of a record, `[B, L]` each: log-probabilities, raw ones, drafted, steps."""
-    return record.log_probs, record.raw_log_probs, record.drafted, record.steps
+def split(
+    record: Record,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, TopTokens | None]:
+    """The columns of a record, `[B, L]` each: log-probabilities, raw ones, drafted, steps; the most probable tokens."""
+    return record.log_probs, record.raw_log_probs, record.drafted, record.steps, record.top
 
 
 def acceptance_by_depth(result: Result, depth: int | None = None) -> np.ndarray:

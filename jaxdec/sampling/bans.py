@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdec.sampling.text_before import NONE, TextBefore
 
 
-def repeated(text: TextBefore, size: jax.Array, vocab_size: int) -> jax.Array:
+def repeated(text: TextBefore, size: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The tokens that would complete an n-gram which the text holds already.
 
       banned(v)  iff  x_{i-n+1}, ..., x_{i-1} = the last n - 1 tokens, and x_i = v, for some i
@@ -23,10 +23,9 @@ def repeated(text: TextBefore, size: jax.Array, vocab_size: int) -> jax.Array:
     Args:
       text: before each law.
       size: int32 `[B]`, n; 0 bans nothing.
-      vocab_size: V.
 
     Returns:
-      bool `[B, ..., V]`.
+      Tokens int32 and which of them are banned bool, `[B, ..., M]` both; see `chosen`.
     """
     ndim = text.depth.ndim
     of_row = lambda x: x.reshape(-1, *(1,) * ndim)  # to [B, ..., 1]
@@ -58,10 +57,10 @@ def repeated(text: TextBefore, size: jax.Array, vocab_size: int) -> jax.Array:
     if len(drafts):
         candidates = jnp.concatenate([candidates, text.back(drafts)], axis=-1)
         own = jnp.concatenate([own, ahead], axis=-1)
-    return chosen(candidates, own, vocab_size)
+    return candidates, own
 
 
-def bad_words(text: TextBefore, words: jax.Array, vocab_size: int) -> jax.Array:
+def bad_words(text: TextBefore, words: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The tokens that would complete a word, a sequence of tokens. The prompt counts.
 
       banned(v)  iff  v = w_m and w_1, ..., w_{m-1} are the last tokens, for some word w
@@ -69,10 +68,9 @@ def bad_words(text: TextBefore, words: jax.Array, vocab_size: int) -> jax.Array:
     Args:
       text: before each law.
       words: int32 `[B, S, K]`, filled up with `NONE`; a word of `NONE` alone bans nothing.
-      vocab_size: V.
 
     Returns:
-      bool `[B, ..., V]`.
+      Tokens int32 and which of them are banned bool, `[B, ..., S]` both; see `chosen`.
     """
     batch, count, longest = words.shape
     middle = (1,) * (text.depth.ndim - 1)
@@ -84,7 +82,7 @@ def bad_words(text: TextBefore, words: jax.Array, vocab_size: int) -> jax.Array:
     before = text.back(jnp.arange(longest - 1))[..., None, :]
     matches = (before == aligned[..., 1:]) | (aligned[..., 1:] == NONE)
     last = jnp.broadcast_to(aligned[..., 0], (*text.depth.shape, count))
-    return chosen(last, matches.all(-1), vocab_size)
+    return last, matches.all(-1)
 
 
 def early_ends(text: TextBefore, fewest: jax.Array, ends: jax.Array, vocab_size: int) -> jax.Array:

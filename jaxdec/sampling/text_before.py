@@ -67,10 +67,10 @@ class TextBefore:
           ancestors: bool `[B, N, N]`, true where token m stands on the path to the law of node n.
           depth: tokens of a path at most, D.
         """
-        count = tokens.shape[1]
-        # In the order of their numbers ancestors are in the order of the text.
-        order = jnp.sort(jnp.where(ancestors, jnp.arange(count), count), axis=-1)[..., :depth]
-        path = _at(tokens, order.reshape(len(tokens), -1)).reshape(order.shape)
+        # In the order of their numbers ancestors are in the order of the text: each has a place of its own.
+        place = jnp.cumsum(ancestors, axis=-1, dtype=jnp.int32) - 1
+        here = ancestors[..., None] & (place[..., None] == jnp.arange(depth))
+        path = jnp.sum(here * tokens[:, None, :, None], axis=2, dtype=jnp.int32)
         return dataclasses.replace(self, path=path, depth=ancestors.sum(-1, dtype=jnp.int32))
 
     def at(self, ranks: jax.Array) -> "TextBefore":

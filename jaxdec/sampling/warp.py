@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdec.sampling.bans import bad_words, early_ends, given, repeated
+from jaxdec.sampling.bans import bad_words, chosen, early_ends, given, repeated
 from jaxdec.sampling.filters import FILTERS
 from jaxdec.sampling.filters.ranking import is_argmax, ranks, unsorted
 from jaxdec.sampling.history import History
@@ -80,9 +80,8 @@ class Warp:
         array): none is ever completed, not even one that begins in the prompt; no words = off.
       min_new_tokens: m >= 0, the `ends` are banned before m tokens were generated; 0 = off.
       ends: tokens `[E]` or `[B, E]` that `min_new_tokens` bans; `generate` gives those that end a row, its `eos`.
-      forced_prefix: tokens `[F]` or one sequence a row `[B, F]` that are generated first, -1 where a place is free: the
-        law there is certain of its token, whatever is banned, so that `log_probs` are 0 as at temperature 0, and
-        `raw_log_probs` are the model's own; all -1 = off.
+      forced_prefix: tokens `[F]` or a sequence a row `[B, F]` that come first, -1 where a place is free: the law is
+        then certain, whatever is banned, so `log_probs` are 0; `raw_log_probs` are the model's own; all -1 = off.
 
     Reference:
       top-p arXiv:1904.09751; locally typical arXiv:2202.00666; min-p arXiv:2407.01082; epsilon
@@ -118,9 +117,8 @@ class Warp:
           vocab_size: V.
 
         Returns:
-          A copy whose scalar knobs are `[B]` (float32, or int32 for integers), whose tables `logit_bias`
-          (float32) and `banned` (bool) are `[B, V]`, and whose sequences are int32 `[B, S, K]`, `[B, E]` and `[B, F]`,
-          filled up with -1. None stays None.
+          A copy whose scalar knobs are `[B]` (float32, or int32 for integers), tables `logit_bias` (float32) and
+          `banned` (bool) `[B, V]`, sequences int32 `[B, S, K]`, `[B, E]` and `[B, F]` with -1 behind. None stays None.
 
         Raises:
           ValueError: if a knob has a wrong type, shape or value (NaN is one), if every token of
@@ -177,11 +175,10 @@ class Warp:
 
     def read(self, history: History) -> History:
         """What the stages that are present read of a history; None in place of the rest."""
-        return History(
-            history.prompt if self.needs_counts else None,
-            history.generated if self.needs_counts else None,
-            history.text if self.needs_text else None,
-        )
+        text = history.text if self.needs_text else None
+        if not self.needs_counts:
+            return History(text=text)
+        return dataclasses.replace(history, text=text)
 
     @property
     def plain(self) -> bool:
@@ -287,10 +284,14 @@ class Warp:
         """Logits `[B, ..., V]` without what the text itself rules out."""
         ndim, size = logits.ndim, logits.shape[-1]
         remove = lambda table: jnp.where(_table(table, ndim), -jnp.inf, logits)
+        found = []
         if self.no_repeat_ngram is not None:
-            logits = remove(repeated(text, _each(self.no_repeat_ngram, text), size))
+            found.append(repeated(text, _each(self.no_repeat_ngram, text)))
         if self.bad_words is not None:
-            logits = remove(bad_words(text, jnp.asarray(self.bad_words), size))
+            found.append(bad_words(text, jnp.asarray(self.bad_words)))
+        if found:
+            tokens, where = (jnp.concatenate(some, axis=-1) for some in zip(*found, strict=True))
+            logits = remove(chosen(tokens, where, size))
         if self.min_new_tokens is not None and self.ends is not None:
             fewest, ends = _each(self.min_new_tokens, text), jnp.asarray(self.ends)
             logits = remove(early_ends(text, fewest, ends, size))

@@ -255,8 +255,8 @@ MUTANTS = [
     Mutant(
         "paths in the wrong order",
         TEXT,
-        "jnp.sort(jnp.where(ancestors, jnp.arange(count), count), axis=-1)",
-        "jnp.sort(jnp.where(ancestors, jnp.arange(count), count), axis=-1, descending=True)",
+        "place = jnp.cumsum(ancestors, axis=-1, dtype=jnp.int32) - 1",
+        "place = jnp.cumsum(ancestors[..., ::-1], axis=-1, dtype=jnp.int32)[..., ::-1] - 1",
         "the text of a node is read backwards",
     ),
     Mutant(
