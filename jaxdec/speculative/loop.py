@@ -285,8 +285,6 @@ def _history(state: SpeculativeState, tree: DraftTree, tokens: jax.Array) -> His
 
 def _top(seen: Scored, verdict: Verdict, count: int) -> TopTokens | None:
     """The most probable tokens of the laws of the chunk."""
-    if not count:
-        return None
     return top_tokens(jnp.take_along_axis(seen.logits, verdict.path[..., None], axis=1), count)
 
 
