@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Part, Request, Rows, Scored, Settings
 from jaxdec.model import Inputs, Model, Output, Params, Queries
-from jaxdec.sampling import TopTokens
+from jaxdec.sampling import TopTokens, top_tokens
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -110,6 +110,10 @@ class Verdict:
     def chunk(self, tree: DraftTree) -> jax.Array:
         """The tokens of the accepted nodes and `next_token`, int32 `[B, W]`; that again after them."""
         return _chunk(tree, self.path, self.count, self.next_token)
+
+    def top(self, logits: jax.Array, count: int) -> TopTokens | None:
+        """The `count` most probable tokens of the laws of the chunk, by `logits [B, T, V]`; None for 0."""
+        return top_tokens(jnp.take_along_axis(logits, self.path[..., None], axis=1), count)
 
 
 def _drafted(path: jax.Array, count: jax.Array) -> jax.Array:

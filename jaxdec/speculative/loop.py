@@ -23,7 +23,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.model import Heads, Inputs, Model, Output, Params, score, tapped
-from jaxdec.sampling import History, Purpose, TopTokens, key_at, top_tokens
+from jaxdec.sampling import History, Purpose, key_at
 from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
@@ -177,7 +177,7 @@ class Speculative:
         return StepResult(
             verdict=verdict,
             chunk=verdict.chunk(tree),
-            top=_top(seen, verdict, rows.top_log_probs),
+            top=verdict.top(seen.logits, rows.top_log_probs),
             offered=verdict.count + self._closed(tree, verdict),
             output=output,
             answers=output.logits[:, scored:] if drafter.query_count else None,
@@ -281,11 +281,6 @@ def _history(state: SpeculativeState, tree: DraftTree, tokens: jax.Array) -> His
     history = warp.read(state.rows.history)
     # The pending token is counted already, and is part of the text.
     return history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)
-
-
-def _top(seen: Scored, verdict: Verdict, count: int) -> TopTokens | None:
-    """The most probable tokens of the laws of the chunk."""
-    return top_tokens(jnp.take_along_axis(seen.logits, verdict.path[..., None], axis=1), count)
 
 
 def speculative(

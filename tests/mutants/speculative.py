@@ -150,9 +150,9 @@ MUTANTS = [
     ),
     Mutant(
         "most probable tokens after the pending one",
-        LOOP,
-        "jnp.take_along_axis(seen.logits, verdict.path[..., None], axis=1), count",
-        "jnp.take_along_axis(seen.logits, 0 * verdict.path[..., None], axis=1), count",
+        "jaxdec/speculative/contract.py",
+        "jnp.take_along_axis(logits, self.path[..., None], axis=1), count",
+        "jnp.take_along_axis(logits, 0 * self.path[..., None], axis=1), count",
         "the most probable tokens of a chunk are those of its first law",
     ),
 ]
