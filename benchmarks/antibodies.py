@@ -1,7 +1,8 @@
 """Antibody sequences as prompts: in IgLM's own format, and as windows with masked residues for AntiBERTy.
 
-Variable domains of antibodies in medical use, as they were published, one letter a residue. Those of one antibody share
-a framework with others: errors are taken over sequences, not over prompts.
+Variable domains of antibodies in medical use, one letter a residue: prompts, and no reference, since they were not
+checked against their entries and a residue may differ. Those of one antibody share a framework with others: errors are
+taken over sequences, not over prompts.
 """
 
 import dataclasses
