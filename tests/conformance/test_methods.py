@@ -94,5 +94,5 @@ def test_parallel_sampling_of_one_token_a_forward_is_plain_decoding(quick_compil
     )
     for case in battery.CASES:
         battery.compare_with_twin(
-            battery.twin(case, True), subject.free[case.name], "as plain decoding"
+            battery.twin(case, battery.Kind.ORDERS), subject.free[case.name], "as plain decoding"
         )

@@ -12,6 +12,7 @@ from jaxdec.decoding import take_rows
 from jaxdec.model import Heads
 from jaxdec.speculative import Drafter, RankTree
 from jaxdec.testing import oracles
+from jaxdec.testing.heads import block_filler
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -39,6 +40,7 @@ CAUSAL = {
     "model": lambda: drafters.model(MODEL, growth=SHAPE),
     "heads": lambda: drafters.heads(HEADS, growth=SHAPE),
     "eagle": lambda: drafters.eagle(dataclasses.replace(MODEL, forward=_Featured()), growth=SHAPE),
+    "dflash": lambda: drafters.dflash(block_filler(MODEL, taps=(3, 1)), block=3),
     "diffuspec": lambda: drafters.diffuspec(CANVAS, length=4, shortest=1, growth=2, candidates=3),
     "prompt_lookup": lambda: drafters.prompt_lookup(length=3),
     "lookup_tree": lambda: drafters.lookup_tree(length=3, nodes=6, matches=3),

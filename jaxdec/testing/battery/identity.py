@@ -17,7 +17,7 @@ from jaxdec.testing.twin import TwinResult, python_twin
 @functools.cache
 def twin(
     case: Case,
-    ordered: bool,
+    kind: Kind,
     finite: bool = True,
     models: Models = pair,
     end: int | None = None,
@@ -27,7 +27,7 @@ def twin(
 
     Args:
       case: the row.
-      ordered: whether it fills gaps in an order.
+      kind: what the decoder is asked for, which leaves out some settings; by order if it fills gaps in one.
       finite: whether all laws of the model are.
       models: gives the models.
       end: the token that ends the row; None for none.
@@ -42,10 +42,10 @@ def twin(
         list(case.prompt),
         keys[CASES.index(case)],
         max_new_tokens=size - len(case.prompt),
-        places=places(case, size) if ordered else None,
+        places=places(case, size) if kind is Kind.ORDERS else None,
         width=RANKS,
         eos=() if end is None else (end,),
-        **{**case.asked(Kind.ORDERS if ordered else Kind.PROMPTS), "min_new_tokens": fewest},
+        **{**case.asked(kind), "min_new_tokens": fewest},
     )
 
 
@@ -92,7 +92,7 @@ def _compare_top(laws: np.ndarray, got: Row, what: str) -> None:
 def check_identity(subject: Subject) -> None:
     """Where plain decoding is promised, its tokens, log-probabilities and statuses: under all settings, good drafts and
     perfect ones."""
-    expected = functools.partial(twin, ordered=subject.kind is Kind.ORDERS, models=subject.models)
+    expected = functools.partial(twin, kind=subject.kind, models=subject.models)
     for run, what in (
         (subject.free, "as plain decoding"),
         (subject.agreeing, "drafts by the target"),
@@ -107,5 +107,5 @@ def check_broken_model(subject: Subject) -> None:
     if not any(row.status is Status.NONFINITE for row in run.values()):
         raise Difference("no row met a law that is not finite")
     for case in identical(subject):
-        expected = twin(case, subject.kind is Kind.ORDERS, False, subject.models)
+        expected = twin(case, subject.kind, False, subject.models)
         compare_with_twin(expected, run[case.name], "a model some of whose laws are NaN")

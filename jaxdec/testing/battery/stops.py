@@ -132,5 +132,5 @@ def check_early_ends(subject: Subject) -> None:
     if not ends:
         raise Difference("no row ended after the tokens that it had to have")
     for case in identical(subject):
-        wanted = twin(case, subject.kind is Kind.ORDERS, True, subject.models, END, fewest(case))
+        wanted = twin(case, subject.kind, True, subject.models, END, fewest(case))
         compare_with_twin(wanted, run[case.name], "with a least number of tokens")
