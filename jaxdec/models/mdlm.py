@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
+from jaxdec.cache import Cache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
-from jaxdec.models.layers import Rotary, committed, linear, rows
+from jaxdec.models.layers import Rotary, committed, empty_cache, linear, rows
 from pallas_kernels.span_attention import Keys, span_attention
 
 LEVEL_WIDTH = 256
@@ -62,6 +62,16 @@ class MDLMConfig:
             raise ValueError(
                 f"mask_token {self.mask_token} is outside the vocabulary of {self.vocab_size}"
             )
+
+    @property
+    def kv_heads(self) -> int:
+        """As many as there are of queries."""
+        return self.heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.width // self.heads
 
 
 class _Level(nnx.Module):
@@ -158,19 +168,7 @@ class MDLM(nnx.Module):
         self.blocks = nnx.List([_Block(config, rngs=rngs) for _ in range(config.layers)])
         self.output_layer = _Head(config, rngs=rngs)
 
-    @staticmethod
-    def init_cache(
-        config: MDLMConfig, batch: int, capacity: int, dtype: jax.typing.DTypeLike = jnp.float32
-    ) -> KVCache:
-        """An empty cache for `batch` rows of `capacity` slots."""
-        return KVCache.create(
-            layers=config.layers,
-            batch=batch,
-            capacity=capacity,
-            heads=config.heads,
-            head_dim=config.width // config.heads,
-            dtype=dtype,
-        )
+    init_cache = staticmethod(empty_cache)
 
     def __call__(
         self,

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import Cache, KVCache, KVEntries
+from jaxdec.cache import Cache, KVEntries
 from jaxdec.model import Inputs, Output
 from jaxdec.models.config import TransformerConfig
-from jaxdec.models.layers import MLP, Attention, Experts, Norm, committed, linear, rows
+from jaxdec.models.layers import MLP, Attention, Experts, Norm, committed, empty_cache, linear, rows
 from pallas_kernels.span_attention import Keys
 
 
@@ -69,22 +69,7 @@ class Transformer(nnx.Module):
         if config.head_bias:
             self.head_bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
 
-    @staticmethod
-    def init_cache(
-        config: TransformerConfig,
-        batch: int,
-        capacity: int,
-        dtype: jax.typing.DTypeLike = jnp.float32,
-    ) -> KVCache:
-        """An empty cache for `batch` rows of `capacity` slots."""
-        return KVCache.create(
-            layers=config.layers,
-            batch=batch,
-            capacity=capacity,
-            heads=config.kv_heads,
-            head_dim=config.head_dim,
-            dtype=dtype,
-        )
+    init_cache = staticmethod(empty_cache)
 
     def __call__(
         self,

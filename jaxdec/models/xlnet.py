@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
+from jaxdec.cache import Cache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
-from jaxdec.models.layers import ACTIVATIONS, committed
+from jaxdec.models.layers import ACTIVATIONS, committed, empty_cache
 from pallas_kernels.span_attention import Keys, span_attention
 
 
@@ -69,6 +69,11 @@ class XLNetConfig:
             raise ValueError(
                 f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}"
             )
+
+    @property
+    def kv_heads(self) -> int:
+        """H: each query head has keys and values of its own."""
+        return self.heads
 
 
 def position_columns(positions: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
@@ -236,22 +241,7 @@ class XLNet(nnx.Module):
         self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
         self.lm_loss = Head(config, rngs=rngs)
 
-    @staticmethod
-    def init_cache(
-        config: XLNetConfig,
-        batch: int,
-        capacity: int,
-        dtype: jax.typing.DTypeLike = jnp.float32,
-    ) -> KVCache:
-        """An empty cache for `batch` rows of `capacity` slots."""
-        return KVCache.create(
-            layers=config.layers,
-            batch=batch,
-            capacity=capacity,
-            heads=config.heads,
-            head_dim=config.head_dim,
-            dtype=dtype,
-        )
+    init_cache = staticmethod(empty_cache)
 
     def __call__(
         self,

@@ -50,11 +50,6 @@ class ByteTokenizer(PieceTokenizer):
         raw = text.encode("utf-8") if isinstance(text, str) else bytes(text)
         return np.frombuffer(raw, np.uint8).astype(np.int32)
 
-    def prompt_ids(self, text: str | bytes, bos: bool | None) -> np.ndarray:
-        """The bytes of a prompt, behind `BOS` if asked for."""
-        ids = self.to_ids(text)
-        return np.concatenate([[BOS], ids]) if bos else ids
-
 
 BYTES = ByteTokenizer()
 """The vocabulary of the shipped checkpoints."""

@@ -6,6 +6,7 @@ and stop strings know of a vocabulary.
 Legend: B texts, P tokens of the longest, V vocabulary.
 """
 
+import abc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -112,27 +113,53 @@ def unreadable(reason: str) -> Tokenizer:
     return cast(Tokenizer, _Unreadable(reason))
 
 
-class PieceTokenizer:
-    """What tokenizers share: all of `Tokenizer` but its attributes, `pieces`, `to_ids` and what depends on a file."""
+class PieceTokenizer(abc.ABC):
+    """A tokenizer made of its `pieces`: all of `Tokenizer` but its attributes.
+
+    Subclasses whose tokens are chosen otherwise than piece by piece have a `to_ids` of their own.
+    """
 
     pad: int = 0
     """What fills up the rows of a batch; it is never read."""
 
+    @property
+    @abc.abstractmethod
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """See `Tokenizer`."""
+
+    @abc.abstractmethod
     def pieces(self) -> Sequence[bytes]:
         """See `Tokenizer`."""
-        raise NotImplementedError
 
     def first_piece(self, token: int) -> bytes:
         """The bytes that a token stands for at the beginning of a text."""
         return self.pieces()[token]
 
     def to_ids(self, text: str | bytes) -> np.ndarray:
-        """See `Tokenizer`."""
-        raise NotImplementedError
+        """The tokens of a text alone, int32 `[n]`: from left to right, each the longest piece that fits.
+
+        Raises:
+          ValueError: where none does.
+        """
+        raw = text.encode("utf-8") if isinstance(text, str) else bytes(text)
+        longest = sorted(enumerate(self.pieces()), key=lambda token: -len(token[1]))
+        ids: list[int] = []
+        place = 0
+        while place < len(raw):
+            fits = (held for held in longest if held[1] and raw.startswith(held[1], place))
+            token, piece = next(fits, (None, b""))
+            if token is None:
+                raise ValueError(
+                    f"no token stands for the text at byte {place}, {raw[place:][:8]!r}"
+                )
+            ids.append(token)
+            place += len(piece)
+        return np.array(ids, np.int32)
 
     def prompt_ids(self, text: str | bytes, bos: bool | None) -> np.ndarray:
-        """The tokens of a prompt, int32 `[n]`; `bos` as in `encode`."""
-        raise NotImplementedError
+        """The tokens of a prompt, int32 `[n]`; behind those that begin a document if `bos`."""
+        begin = np.array(self.frame[0] if bos else (), np.int32)
+        return np.concatenate([begin, self.to_ids(text)])
 
     def encode(self, text: str | bytes, *, bos: bool | None = None) -> jax.Array:
         """A prompt, int32 `[1, P]`; see `Tokenizer`."""

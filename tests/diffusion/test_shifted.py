@@ -146,7 +146,7 @@ def test_edges_count_what_stands_before_the_pieces_of_a_group():
     @dataclasses.dataclass(frozen=True)
     class Own(schedules.Schedule):
         def assign(self, params, prompt, length):
-            raise NotImplementedError
+            return prompt, prompt
 
         def largest(self, room):
             return 3, 3

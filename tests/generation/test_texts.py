@@ -56,6 +56,14 @@ def free():
     return new(generate(stop_strings=["~"], tokenizer=Pieces()))  # which never comes
 
 
+def test_pieces_alone_make_a_tokenizer():
+    ids = Pieces().to_ids("ababéb")
+    assert said(ids.tolist()) == "ababéb".encode() and len(ids) < 6
+    assert Pieces().prompt_ids("b", True).tolist() == Pieces().to_ids("b").tolist()
+    with pytest.raises(ValueError, match="no token stands for the text at byte 1"):
+        Pieces().to_ids("aQ")
+
+
 def test_rows_end_at_the_token_that_completes_a_string(free):
     for strings in (STRINGS, ["abab"], "é"):
         result = generate(SPECULATIVE, stop_strings=strings, tokenizer=Pieces())

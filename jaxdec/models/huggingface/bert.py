@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxdec.models.bert import Bert, BertConfig
 from jaxdec.models.huggingface.contract import Architecture, Fills, Path, Stored
-from jaxdec.models.huggingface.fields import only, size
+from jaxdec.models.huggingface.fields import one_of, only, size
 from jaxdec.models.huggingface.names import LEAVES
 
 MASK = 103
@@ -48,10 +48,6 @@ def config(fields: Mapping[str, Any]) -> BertConfig:
       ValueError: if a size is missing, or a field asks for what is not supported: relative positions, a decoder.
     """
     only(fields, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
-    activation = fields.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        names = ", ".join(ACTIVATIONS)
-        raise ValueError(f"hidden_act {activation!r} is not supported, only {names}")
     width, heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
     return BertConfig(
         vocab_size=size(fields, "vocab_size"),
@@ -64,7 +60,7 @@ def config(fields: Mapping[str, Any]) -> BertConfig:
         max_length=size(fields, "max_position_embeddings"),
         norm_epsilon=float(fields.get("layer_norm_eps", 1e-12)),
         tied=bool(fields.get("tie_word_embeddings", True)),
-        activation=ACTIVATIONS[activation],
+        activation=one_of(fields, "hidden_act", ACTIVATIONS, "gelu"),
         token_types=int(fields.get("type_vocab_size", 2)),
     )
 

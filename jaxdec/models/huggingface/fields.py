@@ -49,6 +49,18 @@ def only(fields: Mapping[str, Any], **supported: Any) -> None:
             raise ValueError(f"{name} {fields[name]!r} is not supported, only {value!r}")
 
 
+def one_of(fields: Mapping[str, Any], name: str, known: Mapping[str, str], default: str) -> str:
+    """What a field with one of several known values stands for.
+
+    Raises:
+      ValueError: for another value.
+    """
+    value = fields.get(name, default)
+    if value not in known:
+        raise ValueError(f"{name} {value!r} is not supported, only {', '.join(known)}")
+    return known[value]
+
+
 def rotary(
     fields: Mapping[str, Any], head_dim: int, *, kind: str | None = None, theta: float = 10000.0
 ) -> Rotary:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.huggingface.contract import Architecture, Path, Stored
-from jaxdec.models.huggingface.fields import only, size
+from jaxdec.models.huggingface.fields import one_of, only, size
 from jaxdec.models.huggingface.names import LEAVES
 
 DEFAULTS = {"n_positions": 1024, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
@@ -34,18 +34,14 @@ FUSED = ("q_proj", "k_proj", "v_proj")
 
 def config(fields: Mapping[str, Any]) -> TransformerConfig:
     """The configuration; what `fields` leaves out has the defaults of the type."""
-    held = {**DEFAULTS, "activation_function": "gelu_new", **fields}
+    held = {**DEFAULTS, **fields}
     only(
         held,
         scale_attn_weights=True,
         scale_attn_by_inverse_layer_idx=False,
         add_cross_attention=False,
     )
-    activation = ACTIVATIONS.get(held["activation_function"])
-    if activation is None:
-        raise ValueError(
-            f"activation_function {held['activation_function']!r} is not supported, only {', '.join(ACTIVATIONS)}"
-        )
+    activation = one_of(held, "activation_function", ACTIVATIONS, "gelu_new")
     width, heads = size(held, "n_embd"), size(held, "n_head")
     if width % heads:
         raise ValueError(f"n_head {heads} must divide n_embd {width}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxdec.model import Model, two_stream
 from jaxdec.models.huggingface.contract import Architecture, Fills, Path, Stored
-from jaxdec.models.huggingface.fields import only, size
+from jaxdec.models.huggingface.fields import one_of, only, size
 from jaxdec.models.huggingface.names import LEAVES
 from jaxdec.models.xlnet import XLNet, XLNetConfig
 
@@ -42,10 +42,6 @@ def config(fields: Mapping[str, Any]) -> XLNetConfig:
     only(held, attn_type="bi", bi_data=False)
     if (held.get("clamp_len") or -1) > 0:
         raise ValueError(f"clamp_len {held['clamp_len']!r} is not supported, only -1")
-    activation = held.get("ff_activation", "gelu")
-    if activation not in ACTIVATIONS:
-        names = ", ".join(ACTIVATIONS)
-        raise ValueError(f"ff_activation {activation!r} is not supported, only {names}")
     width, heads = size(held, "d_model"), size(held, "n_head")
     return XLNetConfig(
         vocab_size=size(held, "vocab_size"),
@@ -54,7 +50,7 @@ def config(fields: Mapping[str, Any]) -> XLNetConfig:
         heads=heads,
         head_dim=int(held.get("d_head") or width // heads),
         hidden=size(held, "d_inner"),
-        activation=ACTIVATIONS[activation],
+        activation=one_of(held, "ff_activation", ACTIVATIONS, "gelu"),
         norm_epsilon=float(held.get("layer_norm_eps", 1e-12)),
         tied=bool(held.get("tie_word_embeddings", True)),
     )

@@ -1,6 +1,6 @@
 """Layers that architectures share: rotary positions, norms, attention, feed-forward units, mixtures of experts."""
 
-from jaxdec.models.layers.attention import Attention, committed
+from jaxdec.models.layers.attention import Attention, committed, empty_cache
 from jaxdec.models.layers.embedding import rows
 from jaxdec.models.layers.linear import linear
 from jaxdec.models.layers.mixture import Experts, Mixture, choose
@@ -19,6 +19,7 @@ __all__ = [
     "Scaling",
     "choose",
     "committed",
+    "empty_cache",
     "linear",
     "rows",
 ]

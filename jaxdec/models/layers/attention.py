@@ -4,12 +4,13 @@ Legend: B rows, T new tokens, D width.
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import Cache, LayerEntries
+from jaxdec.cache import Cache, KVCache, LayerEntries
 from jaxdec.model import Inputs
 from jaxdec.models.layers.linear import linear
 from jaxdec.models.layers.norm import Norm
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
 def committed(cache: Cache | None, layer: int) -> tuple[Keys, ...]:
     """What one layer's attention reads of a cache; nothing without one."""
     return () if cache is None else (cache.read(layer),)
+
+
+def empty_cache(
+    config: Any, batch: int, capacity: int, dtype: jax.typing.DTypeLike = jnp.float32
+) -> KVCache:
+    """The `init_cache` of networks of attention: keys and values for `batch` rows of `capacity` slots.
+
+    Args:
+      config: has `layers`, `kv_heads` and `head_dim`.
+      batch: B.
+      capacity: slots a row.
+      dtype: of keys and values.
+    """
+    return KVCache.create(
+        layers=config.layers,
+        batch=batch,
+        capacity=capacity,
+        heads=config.kv_heads,
+        head_dim=config.head_dim,
+        dtype=dtype,
+    )
 
 
 class Attention(nnx.Module):

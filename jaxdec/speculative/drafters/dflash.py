@@ -10,18 +10,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, by_prompt, check_length, spread
-from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.decoding import Request, Rows, by_prompt, spread
+from jaxdec.model import Inputs, Model, Output
 from jaxdec.speculative.contract import Context, StepResult
-from jaxdec.speculative.drafters.causal import CausalDrafter
-from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
-from jaxdec.speculative.drafters.grown import Grown, GrownParams
+from jaxdec.speculative.drafters.features import (
+    FeatureDrafter,
+    features_at,
+    features_of,
+    reads_states,
+)
+from jaxdec.speculative.drafters.grown import GrownParams
 from jaxdec.speculative.growth import Frontier, Growth, chain, grow
 from jaxdec.speculative.tree import DraftTree
 
 
 @dataclasses.dataclass(frozen=True)
-class DFlashDrafter(Grown, CausalDrafter):
+class DFlashDrafter(FeatureDrafter):
     """See `dflash`. Its state is the cache of the context: the token at position p lies in slot p."""
 
     model: Model
@@ -30,24 +34,9 @@ class DFlashDrafter(Grown, CausalDrafter):
     name: str = "draft"
 
     @property
-    def vocab_size(self) -> int:
-        """V, of the network."""
-        return self.model.vocab_size
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """Of the network."""
-        return self.model.taps
-
-    @property
     def forwards(self) -> int:
         """One, whatever the number of drafts."""
         return 1
-
-    def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for a request with an order or too long for the network, or missing parameters."""
-        super().check(request, params)
-        check_length("draft model", self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Any:
         """A cache of the context of the prompts but for their last tokens; a prompt is read once.

@@ -10,12 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Request, Rows, by_prompt, check_length, spread
-from jaxdec.model import Inputs, Model, Output, Params
+from jaxdec.decoding import Request, Rows, by_prompt, spread
+from jaxdec.model import Inputs, Model, Output
 from jaxdec.speculative.contract import Context, StepResult
-from jaxdec.speculative.drafters.causal import CausalDrafter
-from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
-from jaxdec.speculative.drafters.grown import Grown, GrownParams
+from jaxdec.speculative.drafters.features import (
+    FeatureDrafter,
+    features_at,
+    features_of,
+    reads_states,
+)
+from jaxdec.speculative.drafters.grown import GrownParams
 from jaxdec.speculative.drafters.heads import likeliest
 from jaxdec.speculative.growth import Frontier, Growth, Slots, grow
 from jaxdec.speculative.tree import DraftTree
@@ -59,7 +63,7 @@ class PairWindow:
 
 
 @dataclasses.dataclass(frozen=True)
-class EagleDrafter(Grown, CausalDrafter):
+class EagleDrafter(FeatureDrafter):
     """See `eagle`."""
 
     model: Model
@@ -67,24 +71,9 @@ class EagleDrafter(Grown, CausalDrafter):
     name: str = "draft"
 
     @property
-    def vocab_size(self) -> int:
-        """V, of the network."""
-        return self.model.vocab_size
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """Of the network."""
-        return self.model.taps
-
-    @property
     def forwards(self) -> int:
         """One forward a level."""
         return self.depth
-
-    def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for a request with an order or too long for the network, or missing parameters."""
-        super().check(request, params)
-        check_length("draft model", self.model, request)
 
     def init(self, params: GrownParams, request: Request, output: Output) -> Pairs:
         """A cache of the prompts' pairs but for the last, which holds the pending token; a prompt is read once.

@@ -10,8 +10,31 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import by_prompt
+from jaxdec.decoding import Request, by_prompt, check_length
 from jaxdec.model import Model, Output, Params
+from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.grown import Grown
+
+
+class FeatureDrafter(Grown, CausalDrafter):
+    """A drafter whose network, its `model`, reads features of the target's hidden states."""
+
+    model: Model
+
+    @property
+    def vocab_size(self) -> int:
+        """V, of the network."""
+        return self.model.vocab_size
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Of the network."""
+        return self.model.taps
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a request with an order or too long for the network, or missing parameters."""
+        super().check(request, params)
+        check_length("draft model", self.model, request)
 
 
 @contextlib.contextmanager
