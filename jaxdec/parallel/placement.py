@@ -115,6 +115,42 @@ class Placement:
 
         return jax.tree_util.tree_map_with_path(spec, cache)
 
+    def check_memory(self, params: Params, state: Any) -> None:
+        """Raises `ValueError` if parameters and the caches of a state are more than a device holds.
+
+        Args:
+          params: arrays or their shapes.
+          state: likewise, as they are outside of the loop's map.
+        """
+        limit = self.memory
+        if limit is None:
+            try:
+                limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+            except (AttributeError, NotImplementedError, RuntimeError):
+                return  # a device that does not say, or one that is not there
+        if limit is None:
+            return
+        weights = self._bytes(params, self.specs(params))
+        caches: list[int] = []
+
+        def count(cache):
+            caches.append(self._bytes(cache, self.cache_specs(cache)))
+
+        over_caches(count, lambda leaf: None, state)
+        if weights + sum(caches) > limit:
+            sizes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
+            raise ValueError(
+                f"parameters of {weights:,} and caches of {sum(caches):,} bytes a device on a mesh of {sizes} are more "
+                f"than its {limit:,} bytes"
+            )
+
+    def _bytes(self, tree: Any, specs: Any) -> int:
+        """What a device holds of some arrays."""
+        is_spec = lambda node: isinstance(node, P)
+        held = zip(jax.tree.leaves(tree), jax.tree.leaves(specs, is_leaf=is_spec), strict=True)
+        split = lambda spec: math.prod(self.size(axis) for axis in spec if axis)
+        return sum(leaf.size * leaf.dtype.itemsize // split(spec) for leaf, spec in held)
+
     def part(self, spec: P, axes: Collection[str]) -> P:
         """What a partition spec says of some axes alone."""
         return P(*(axis if axis in axes else None for axis in spec))
