@@ -2,5 +2,27 @@
 
 from pallas_kernels.span_attention.api import span_attention
 from pallas_kernels.span_attention.parts import Keys, merge
+from pallas_kernels.span_attention.split import (
+    Form,
+    Split,
+    check_form,
+    devices_along,
+    sharing,
+    tokens_split,
+    whole,
+    whole_tokens,
+)
 
-__all__ = ["Keys", "merge", "span_attention"]
+__all__ = [
+    "Form",
+    "Keys",
+    "Split",
+    "check_form",
+    "devices_along",
+    "merge",
+    "sharing",
+    "span_attention",
+    "tokens_split",
+    "whole",
+    "whole_tokens",
+]
