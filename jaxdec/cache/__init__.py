@@ -3,6 +3,7 @@
 from jaxdec.cache.contract import Cache, Entries
 from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
+from jaxdec.cache.sequence import SequenceCache
 
 __all__ = [
     "LONG",
@@ -14,4 +15,5 @@ __all__ = [
     "LayerEntries",
     "RecurrentCache",
     "RecurrentEntries",
+    "SequenceCache",
 ]

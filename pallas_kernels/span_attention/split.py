@@ -168,12 +168,14 @@ def attend(local: Local, asked: Asked, parts: tuple[Keys | Split, ...]) -> Resul
       ValueError: if parts are split over several axes or in several forms.
     """
     shared = sharing()
-    ways = {(part.axis, part.form) for part in parts if isinstance(part, Split)}
+    ways = {Sharing(part.axis, part.form) for part in parts if isinstance(part, Split)}
     if shared is not None:
         # How the new tokens travel holds for all of the call.
-        ways = {tuple(shared)} | {(axis, shared.form) for axis, _ in ways}
+        ways = {shared, *(Sharing(way.axis, shared.form) for way in ways)}
     if len(ways) != 1:
-        raise ValueError(f"parts must be split over one axis in one form, got {sorted(ways)}")
+        raise ValueError(
+            f"parts must be split over one axis in one form, got {sorted(map(tuple, ways))}"
+        )
     ((axis, form),) = ways
     here = tuple(part.keys for part in parts if isinstance(part, Split))
     everywhere = tuple(part for part in parts if isinstance(part, Keys))
@@ -310,12 +312,14 @@ def _gathered(part: Keys, axis: str) -> Keys:
 
 def _by_slots(part: Keys, change: Callable[[int], Callable[[jax.Array], jax.Array]]) -> Keys:
     """Each array changed along its axis of keys."""
-    along: dict[str, int] = {"keys": 2, "values": 2}
+    at = lambda x, axis: None if x is None else change(axis)(x)
     return Keys(
-        **{
-            name: None if x is None else change(along.get(name, 1))(x)
-            for name, x in part._asdict().items()
-        }
+        change(2)(part.keys),
+        change(2)(part.values),
+        change(1)(part.key_spans),
+        at(part.positions, 1),
+        at(part.bias, 1),
+        at(part.shared_keys, 1),
     )
 
 
