@@ -78,7 +78,7 @@ def _local(
     }
     modules = {"tpu": tpu, "gpu": gpu}
 
-    def unsupported(name: str) -> str | None:
+    def unsupported(name, queries, query_spans, positions, parts, shared_queries):
         if name not in modules:
             return None
         return modules[name].unsupported(asked.queries, parts, asked.shared_queries)
@@ -93,7 +93,13 @@ def _local(
         asked.shared_queries,
         implementation=implementation,
         unsupported=unsupported,
+        heads=((1, None, None, tuple(_heads(part) for part in parts), 1), (1, 1)),
     )
+
+
+def _heads(part: Keys) -> Keys:
+    """The axes of its arrays that are heads."""
+    return Keys(1, 1, None, None, None, None)  # type: ignore[arg-type]
 
 
 def _differentiable(kernel: Any, **settings: Any) -> Any:
