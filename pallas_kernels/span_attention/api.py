@@ -81,7 +81,7 @@ def _local(
     def unsupported(name, queries, query_spans, positions, parts, shared_queries):
         if name not in modules:
             return None
-        return modules[name].unsupported(asked.queries, parts, asked.shared_queries)
+        return modules[name].unsupported(queries, parts, shared_queries)
 
     return dispatch(
         "span_attention",
