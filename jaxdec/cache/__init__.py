@@ -2,6 +2,7 @@
 
 from jaxdec.cache.contract import Cache, Entries
 from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
+from jaxdec.cache.linear_states import continue_states, state_before
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
 from jaxdec.cache.sequence import SequenceCache
 
@@ -16,4 +17,6 @@ __all__ = [
     "RecurrentCache",
     "RecurrentEntries",
     "SequenceCache",
+    "continue_states",
+    "state_before",
 ]

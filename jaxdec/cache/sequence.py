@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdec.cache.contract import Cache
 from jaxdec.cache.recurrent import RecurrentCache
-from pallas_kernels.span_attention import Form, Split, check_form
+from pallas_kernels.span_attention import Form, Split, check_form, own_turns
 
 TURN = 16
 """The most slots of a turn: rows of one tile of bfloat16."""
@@ -157,7 +157,9 @@ class SequenceCache:
 
     def hide(self, slots: jax.Array) -> "SequenceCache":
         """The cache without some slots, bool `[B, S]`; entries are not touched."""
-        return dataclasses.replace(self, local=self.local.hide(self.own(slots)))
+        return dataclasses.replace(
+            self, local=self.local.hide(own_turns(slots, self.axis, self.turn))
+        )
 
     def renumber(self, change: Callable[[jax.Array], jax.Array]) -> "SequenceCache":
         """The cache with other spans; entries are not touched."""
@@ -167,12 +169,18 @@ class SequenceCache:
         """Row `index [N]` in place of each row."""
         return dataclasses.replace(self, local=self.local.rows(index), length=self.length[index])
 
-    def own(self, x: jax.Array) -> jax.Array:
-        """This device's part of an array of all slots: `[B, S / n, ...]` of `[B, S, ...]`."""
-        turns = (self.capacity // (self.devices * self.turn), self.devices, self.turn)
-        x = x.reshape(x.shape[0], *turns, *x.shape[2:])
-        x = jax.lax.dynamic_index_in_dim(x, self._device, axis=2, keepdims=False)
-        return x.reshape(x.shape[0], -1, *x.shape[3:])
+    def commit_share(self, entries: Any, count: jax.Array, key_spans: jax.Array) -> "SequenceCache":
+        """Fills an empty cache with the first tokens of each row, of which each device has those that it will hold.
+
+        Args:
+          entries: of this device's share of T tokens, `own_turns` of them in turns of `turn`.
+          count: int32 `[B]`, tokens of each row, 0 to T.
+          key_spans: int32 `[B, T / n, 2]`, likewise.
+        """
+        slots = jnp.arange(key_spans.shape[1], dtype=jnp.int32)
+        stored = self._global(slots) < count[:, None]
+        local = self.local.write(entries, jnp.where(stored, slots, -1), key_spans)
+        return dataclasses.replace(self, local=local, length=jnp.asarray(count, jnp.int32))
 
     @property
     def _device(self) -> jax.Array:

@@ -12,7 +12,7 @@ from jaxdec import visibility
 from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model.contract import Inputs, Model, Output, Params
 from jaxdec.model.two_stream import check_mask, without_token
-from pallas_kernels.span_attention import whole, whole_tokens
+from pallas_kernels.span_attention import whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,9 @@ def token_entries(inputs: Inputs) -> KVEntries:
 
 
 def with_cached(inputs: Inputs, cache: Cache | None) -> Inputs:
-    """New and cached tokens as one row of inputs, without queries; all of them, wherever they are."""
-    inputs = whole_tokens(dataclasses.replace(inputs, queries=None))
+    """New and cached tokens as one row of inputs, without queries."""
     if cache is None:
-        return inputs
+        return dataclasses.replace(inputs, queries=None)
     held = whole(cache.read(0))
     number = lambda x: jnp.round(x[:, 0, :, 0]).astype(jnp.int32)
     tokens, query_spans = number(held.keys), number(held.values)

@@ -163,7 +163,7 @@ class Placement:
             return given
         # Groups of rows take different numbers of steps, and whoever passes keys on may not wait for another group.
         form = self.attention if self.size(DATA) == 1 else "gather"
-        return _SplitCache(given, self.size(SEQUENCE), form)
+        return SplitCaches(given, self.size(SEQUENCE), form, self.attention)
 
     def lay_out(self, tree: Any) -> Any:
         """Tells the compiler, inside the map, over which devices of `"model"` the caches of a state lie."""
@@ -203,14 +203,23 @@ class Placement:
 
 
 @dataclasses.dataclass(frozen=True)
-class _SplitCache:
-    """The caches of a request, split over the devices of `"sequence"`; compares by value."""
+class SplitCaches:
+    """What a request asks for where slots are split: its caches over the devices of `"sequence"`; compares by value.
+
+    Attributes:
+      given: from the empty cache of a model to the one that is asked for; None for the model's own.
+      devices: along the axis.
+      form: of attention in steps.
+      prompts: of attention in the reading of prompts.
+    """
 
     given: Callable[[Any], Cache] | None
     devices: int
     form: Form
+    prompts: Form
 
-    def __call__(self, cache: Any) -> Cache:
+    def __call__(self, cache: Any) -> Any:
+        """The empty cache of a model, split."""
         cache = cache if self.given is None else self.given(cache)
         return SequenceCache.split(cache, SEQUENCE, self.devices, self.form)
 

@@ -17,6 +17,7 @@ Source: 2105.13120 (Ring Self-Attention), 2412.20501 (TokenRing).
 """
 
 import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
@@ -67,10 +68,7 @@ class Split:
 
     def whole(self) -> Keys:
         """All `n S` keys in their order, on every device: for tests, and for caches of tokens."""
-        join = lambda axis: (
-            lambda x: _in_turns(jax.lax.all_gather(x, self.axis, axis=axis), axis, self.turn)
-        )
-        return _by_slots(self.keys, join)
+        return _by_slots(self.keys, lambda at: lambda x: in_turns(x, self.axis, self.turn, at))
 
 
 def whole(part: Keys | Split) -> Keys:
@@ -85,30 +83,50 @@ class Sharing(NamedTuple):
     form: Form
 
 
+@dataclasses.dataclass
+class Asks:
+    """How often a program, while it is traced, asks how tokens are shared out."""
+
+    count: int = 0
+
+
 _sharing: Any = jax.make_user_context(None)
+_asks: contextvars.ContextVar[Asks | None] = contextvars.ContextVar("asks", default=None)
 
 
 @contextlib.contextmanager
-def tokens_split(axis: str, form: Form = "ring") -> Iterator[None]:
+def tokens_split(axis: str, form: Form = "ring") -> Iterator[Asks]:
     """Within it, each device along a mesh axis has a share of the new tokens: of the queries, and of their keys.
 
     All parts of `span_attention` are then parts of this device, `Keys` too, and outputs are those of its own queries.
-    The shares are of one size; which tokens are in which does not matter to attention.
+    The shares are of one size; which tokens are in which does not matter to attention. Whatever else mixes tokens has
+    to ask `sharing`.
 
     Args:
       axis: of the enclosing `jax.shard_map`.
       form: what travels.
 
+    Yields:
+      A count of who asked: at 0, what was traced knows nothing of shares.
+
     Raises:
       ValueError: for another form.
     """
     check_form(form)
-    with _sharing(Sharing(axis, form)):
-        yield
+    asks = Asks()
+    token = _asks.set(asks)
+    try:
+        with _sharing(Sharing(axis, form)):
+            yield asks
+    finally:
+        _asks.reset(token)
 
 
 def sharing() -> Sharing | None:
     """How new tokens are shared out here; None where every device has all of them."""
+    asks = _asks.get()
+    if asks is not None:
+        asks.count += 1
     return _sharing.value
 
 
@@ -323,9 +341,26 @@ def _by_slots(part: Keys, change: Callable[[int], Callable[[jax.Array], jax.Arra
     )
 
 
-def _in_turns(x: jax.Array, axis: int, turn: int) -> jax.Array:
-    """`[..., n, S, ...]`, devices at `axis`, in the order of the sequence: `[..., n S, ...]`."""
-    devices, slots = x.shape[axis : axis + 2]
-    before, after = x.shape[:axis], x.shape[axis + 2 :]
-    x = x.reshape(*before, devices, slots // turn, turn, *after).swapaxes(axis, axis + 1)
-    return x.reshape(*before, devices * slots, *after)
+def own_turns(x: jax.Array, axis: str, turn: int) -> jax.Array:
+    """This device's share of what all have: `[B, T / n, ...]` of `[B, T, ...]`, in turns of `turn` along T."""
+    devices = devices_along(axis)
+    x = x.reshape(x.shape[0], -1, devices, turn, *x.shape[2:])
+    device = jax.lax.axis_index(axis).astype(jnp.int32)
+    x = jax.lax.dynamic_index_in_dim(x, device, axis=2, keepdims=False)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def in_turns(x: jax.Array, axis: str, turn: int, at: int = 1) -> jax.Array:
+    """All devices' shares, in their order, on every device: the inverse of `own_turns`, by one all-gather.
+
+    Args:
+      x: `[..., T / n, ...]`, the share of this device.
+      axis: name of the mesh axis.
+      turn: places in a row on one device.
+      at: the axis of the array that T is.
+    """
+    x = jax.lax.all_gather(x, axis, axis=at)
+    devices, places = x.shape[at : at + 2]
+    before, after = x.shape[:at], x.shape[at + 2 :]
+    x = x.reshape(*before, devices, places // turn, turn, *after).swapaxes(at, at + 1)
+    return x.reshape(*before, devices * places, *after)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUBJECTS = ("attention", "cache")
-SLOW = ("cache",)
+SUBJECTS = ("attention", "cache", "prompt")
+SLOW = ("cache", "prompt")
 ASKED = [
     *((s, "fast") for s in SUBJECTS),
     *(pytest.param(s, "slow", marks=pytest.mark.slow) for s in SLOW),
