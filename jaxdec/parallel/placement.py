@@ -67,8 +67,8 @@ class Placement:
 
     @property
     def manual(self) -> frozenset[str]:
-        """The axes that the loop's map is manual over: all but `"model"`."""
-        return frozenset(self.mesh.axis_names) - {MODEL}
+        """The axes that the loop's map is manual over: all but `"model"`, which may be one device, as kernels need it."""
+        return frozenset(self.mesh.axis_names) - ({MODEL} if self.size(MODEL) > 1 else set())
 
     @property
     def heads(self) -> str | None:
