@@ -1,6 +1,7 @@
 """Placements over devices: which arrays lie where, and the map that a loop runs in."""
 
-from jaxdec.parallel.placement import Placement, over_caches, placement, put
+from jaxdec.parallel.placement import Placement, SplitCaches, over_caches, placement, put
+from jaxdec.parallel.prompts import read_shares
 from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "SEQUENCE",
     "Placement",
     "Rule",
+    "SplitCaches",
     "over_caches",
     "placement",
     "put",
+    "read_shares",
 ]
