@@ -26,6 +26,7 @@ from optax import contrib
 from jaxdec import files, text
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.models.layers import balance_loss, recorded
 from jaxdec.training import corpus, noising, objectives, subsets
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
@@ -79,17 +80,23 @@ class TrainConfig(RunConfig):
       start: name of the checkpoint whose weights the run starts from; None for fresh ones.
       masking: visible sets of the any-subset objective, or masked sets of a diffusion objective; None for next-token
         prediction.
+      balance: weight of the loss that spreads tokens evenly over the experts of a mixture (`balance_loss`); 0 for none.
     """
 
     model: TransformerConfig
     distill: float = 0.0
     start: str | None = None
     masking: Masking | Noising | None = None
+    balance: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.distill <= 1:
             raise ValueError(f"distill must lie in [0, 1], got {self.distill}")
+        if self.balance < 0 or (self.balance and self.model.mixture is None):
+            raise ValueError(
+                f"balance must be at least 0, and 0 without a mixture, got {self.balance}"
+            )
 
 
 def optimizer(config: RunConfig) -> optax.GradientTransformation:
@@ -171,12 +178,14 @@ def train(
     draw, ask = _objective(config.masking)
 
     def loss(params, teacher_params, batch):
-        predictions = ask(model, params, batch)
+        with recorded() as routed:
+            predictions = ask(model, params, batch)
+        uneven = config.balance * balance_loss(routed) if config.balance else 0.0
         if not config.distill:
-            return objectives.cross_entropy(predictions)
+            return objectives.cross_entropy(predictions) + uneven
         assert teacher is not None
         law = ask(teacher[0], teacher_params, batch).logits
-        return objectives.cross_entropy(predictions, law, config.distill)
+        return objectives.cross_entropy(predictions, law, config.distill) + uneven
 
     fixed = None if teacher is None else teacher[1]
     return model, descend(config, data, folder, params, draw, loss, fixed=fixed, report=report)
