@@ -19,6 +19,8 @@ from jaxdec.models.layers import (
 )
 from jaxdec.models.layers.expert_parallel import by_device, devices_of, form_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RNG = np.random.default_rng(0)
 CONFIG = TransformerConfig(
     vocab_size=11, width=8, layers=2, heads=2, kv_heads=1, head_dim=4, hidden=8,

@@ -9,7 +9,7 @@ from jaxdec.models.layers.mixture import Experts, Mixture, choose
 from jaxdec.models.layers.mlp import ACTIVATIONS, MLP
 from jaxdec.models.layers.norm import Norm
 from jaxdec.models.layers.rotary import Rotary, Scaling
-from jaxdec.models.layers.routing import Routed, balance_loss, recorded
+from jaxdec.models.layers.routing import Routed, balance_loss, guess_next, recorded
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,6 +26,7 @@ __all__ = [
     "choose",
     "committed",
     "empty_cache",
+    "guess_next",
     "linear",
     "recorded",
     "rows",

@@ -12,6 +12,7 @@ Legend: B rows, T new tokens, N = B T, D width, E experts, K experts a token.
 
 import contextlib
 import contextvars
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,6 +51,24 @@ def recorded() -> Iterator[list[Routed]]:
         yield found
     finally:
         _found.reset(token)
+
+
+def guess_next(found: list[Routed]) -> jax.Array:
+    """The experts of each layer but the first, guessed from the layer before: its input through the next one's gate.
+
+    Args:
+      found: mixtures of one E, L of them.
+
+    Returns:
+      int32 `[L - 1, N, K]`.
+
+    Source: the pre-gating of mixtures whose experts are fetched ahead.
+    """
+    pairs = itertools.pairwise(found)
+    flat = lambda x: x.reshape(-1, x.shape[-1])
+    return jnp.stack(
+        [after.layer.chosen(after.layer.gate(flat(r.inputs)))[0] for r, after in pairs]
+    )
 
 
 def note(routed: Routed) -> None:
