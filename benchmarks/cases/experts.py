@@ -163,9 +163,10 @@ all layers, in bfloat16. *all-reduce*: every device has all tokens and adds up i
 decode loops do). *two all-to-alls*: from a token's home to its experts and back; its home is its place in the batch
 (*none*), or where it was guessed that its best expert is, by tables of tokens or by the layer before through the next
 gate (the first layer's guess is that of the token); *known* is what `"dispatch"` does where the residual lies on all
-devices; to be there again takes half the bytes of the all-reduce, in an all-gather. *one all-to-all*: tokens stay where their experts were (ExFlow), *stays* is how often one need not move; the
-keys and values of new tokens then go to all devices, *and context*. *experts guessed*: share of a token's experts among
-as many guessed; *home right*: the device has one of them. A wrong guess costs bytes and changes no token.
+devices; to be there again takes half the bytes of the all-reduce, in an all-gather. *one all-to-all*: tokens stay where
+their experts were (ExFlow), *stays* is how often one need not move; the keys and values of new tokens then go to all
+devices, *and context*. *experts guessed*: share of a token's experts among as many guessed; *home right*: the device
+has one of them. A wrong guess costs bytes and changes no token.
 """,
     labels=("devices", "placement", "guess"),
     run=run,
