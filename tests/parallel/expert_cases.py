@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxdec
-from jaxdec.decoding import by_row, init, run
+from jaxdec import parallel
 from jaxdec.model import from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.layers import Bank, Experts, Mixture, use_experts, weighted_sum
@@ -127,27 +127,19 @@ def any_capacity_and_home():
 
 
 def decodes_alike(form):
-    """A whole speculative loop with a tree, manual over rows: the tokens of one device."""
+    """A whole speculative loop with a tree on a mesh of rows and experts: the tokens of one device."""
     model, params = from_nnx(Transformer(CONFIG, rngs=nnx.Rngs(0)))
     # Large weights, so that laws are far from ties.
     params = {"target": jax.tree.map(lambda x: 3 * x, params)}
     drafter = jaxdec.drafters.lookup_tree(nodes=4, max_ngram=2)
     decoder = jaxdec.speculative(model, drafter=drafter)
     prompt = np.random.default_rng(2).integers(0, 11, (4, 6))
-    request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=8, temperature=0.8)
-    keys = jax.random.split(jax.random.key(3), 4)
-
-    def decode(params, request, keys):
-        with use_experts(form):
-            return run(decoder, params, init(decoder, params, request), keys)
-
-    expected = jax.jit(decode)(params, request, keys)[0].rows.tokens
-    mapped = jax.shard_map(
-        lambda *a: decode(*a)[0].rows.tokens, mesh=MESH, axis_names={"data"}, check_vma=False,
-        in_specs=(P(), by_row(request, lambda _: P("data"), lambda _: P()), P("data")), out_specs=P("data"),
-    )  # fmt: skip
-    got = jax.jit(mapped)(params, request, keys)
-    return [] if np.array_equal(got, expected) else [str((got, expected))]
+    settings = {"max_new_tokens": 8, "temperature": 0.8, "rng": 3}
+    place = parallel.placement(data=2, model=4)
+    with use_experts(form):
+        got = jaxdec.generate(decoder, params, prompt, placement=place, **settings)
+    expected = jaxdec.generate(decoder, params, prompt, **settings)
+    return [] if np.array_equal(got.tokens, expected.tokens) else [str((got, expected))]
 
 
 REDUCED = ["all-reduce"]

@@ -25,8 +25,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxdec.models.layers.experts import Bank, weighted_sum
+from jaxdec.parallel import MODEL
 
-AXIS = "model"
+AXIS = MODEL
 """The mesh axis that experts lie over."""
 DISPATCH_FROM = 1024
 """Tokens a device, from where three collectives of fewer bytes are taken for one of more."""
