@@ -142,7 +142,8 @@ def decodes_alike(form):
     return [] if np.array_equal(got.tokens, expected.tokens) else [str((got, expected))]
 
 
-REDUCED = ["all-reduce"]
+# Of the number of rounds; tokens, their choices and the sums; the shared unit; the residual.
+DISPATCHED = ["all-reduce", *["all-to-all"] * 3, "reduce-scatter", "all-gather"]
 CASES = {
     "replicated, many": (equals_one_device, "replicated", 16),
     "replicated, few, none shared": (
@@ -161,7 +162,8 @@ CASES = {
     "replicated, rows": (rows_are_independent, "replicated"),
     "dispatch, rows": (rows_are_independent, "dispatch"),
     "any capacity and home": (any_capacity_and_home,),
-    "one all-reduce": (collectives, "replicated", REDUCED),
+    "one all-reduce": (collectives, "replicated", ["all-reduce"]),
+    "all-to-alls": (collectives, "dispatch", DISPATCHED),
     "decodes alike, replicated": (decodes_alike, "replicated"),
     "decodes alike, dispatch": (decodes_alike, "dispatch"),
 }  # fmt: skip

@@ -20,6 +20,7 @@ CASES = (
     "dispatch, rows",
     "any capacity and home",
     "one all-reduce",
+    "all-to-alls",
     "decodes alike, replicated",
     "decodes alike, dispatch",
 )

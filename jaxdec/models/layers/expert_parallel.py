@@ -7,9 +7,10 @@ two forms. Both give what one device gives, up to the order of sums in floats; n
 `"replicated"`: every device has all tokens, as beside any tensor-parallel layer. Each adds up the experts that it
     holds, and one all-reduce of the residual joins them: `2 (G - 1) / G` vectors a token and device. So are all tokens
     of a forward routed together, all nodes of a draft tree among them.
-`"dispatch"`: every device has its share of the tokens, sends each to the devices of its other experts and takes the
-    sums back, by two all-to-alls of fixed capacity; what does not fit goes in further rounds, whose number is agreed
-    on over the axis. Then an all-gather of the residual. Fewer bytes where G is more than about 2 K, for many tokens.
+`"dispatch"`: every device takes its share of the tokens, those whose best expert it holds as far as there is room,
+    sends each to the devices of its other experts and takes the sums back, by all-to-alls of fixed capacity; what does
+    not fit goes in further rounds, whose number is agreed on over the axis. Then an all-gather of the residual. Fewer
+    bytes where G is more than about 2 K, for many tokens.
 
 Legend: N tokens, D width, E experts, K experts a token, G devices of the axis, S = N / G, C capacity, from one device
 to another in a round.
@@ -98,31 +99,36 @@ def over_devices(
       `[N, D]`, of the type of `x`.
     """
     devices = devices_of(len(bank.gate))
-    form = form_of(len(x), experts.shape[1], devices)
-    apply, params, specs = shared or (lambda params, x: jnp.zeros((), x.dtype), (), ())
-    everywhere, split = P(), P(AXIS)
+    apply, params, specs = shared or (None, (), ())
 
     def replicated(x, experts, weights, bank, params):
         own = experts - jax.lax.axis_index(AXIS) * len(bank.gate)
         own = jnp.where(own < 0, len(bank.gate), own)
         partial = weighted_sum(x, own, weights, bank, activation).astype(x.dtype)
-        return jax.lax.psum(partial + apply(params, x), AXIS)
+        return jax.lax.psum(partial if apply is None else partial + apply(params, x), AXIS)
 
-    def dispatched(x, experts, weights, bank):
-        return dispatch(x, experts, weights, bank, activation)
+    def dispatched(x, experts, weights, bank, params):
+        # Every token begins on the device of its best expert, as far as there is room.
+        order = by_device(experts[:, 0] // len(bank.gate), devices)
+        mine = order.reshape(devices, -1)[jax.lax.axis_index(AXIS)]
+        own = lambda a: jnp.take(a, mine, axis=0, mode="clip")
+        mixed = dispatch(own(x), own(experts), own(weights), bank, activation)
+        if apply is not None:
+            partial = jnp.take(apply(params, x), order, axis=0, mode="clip")
+            mixed = mixed + jax.lax.psum_scatter(partial, AXIS, tiled=True)
+        every = jax.lax.all_gather(mixed, AXIS, tiled=True)
+        return jnp.zeros_like(x).at[order].set(every, mode="drop")
 
-    if form == "replicated":
-        specs = (everywhere, everywhere, everywhere, split, specs)
-        return _map(replicated, specs, everywhere)(x, experts, weights, bank, params)
-    # Every token begins on the device of its best expert, as far as there is room: all devices know the choice of all.
-    order = by_device(experts[:, 0] // (len(bank.gate) // devices), devices)
-    parts = [jnp.take(a, order, axis=0, mode="clip") for a in (x, experts, weights)]
-    mixed = _map(dispatched, (split, split, split, split), split)(*parts, bank)
-    back = jnp.zeros_like(x).at[order].set(mixed, mode="drop")
-    if shared is None:
-        return back
-    joined = lambda params, x: jax.lax.psum(apply(params, x), AXIS)
-    return back + _map(joined, (specs, everywhere), everywhere)(params, x)
+    bodies = {"replicated": replicated, "dispatch": dispatched}
+    # Unchecked as the loop around it is; the other axes are as the caller has them.
+    mapped = jax.shard_map(
+        bodies[form_of(len(x), experts.shape[1], devices)],
+        in_specs=(P(), P(), P(), P(AXIS), specs),
+        out_specs=P(),
+        axis_names={AXIS},
+        check_vma=False,
+    )
+    return mapped(x, experts, weights, bank, params)
 
 
 def by_device(homes: jax.Array, devices: int) -> jax.Array:
@@ -213,10 +219,3 @@ def dispatch(
     start = jnp.int32(0), here(x, experts, weights)
     total = jax.lax.while_loop(lambda state: state[0] < rounds, one_round, start)[1]
     return total.astype(x.dtype)
-
-
-def _map(body: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    # Unchecked as the loop around it is; the other axes are as the caller has them.
-    return jax.shard_map(
-        body, in_specs=in_specs, out_specs=out_specs, axis_names={AXIS}, check_vma=False
-    )
