@@ -77,11 +77,18 @@ def dispatch(
       implementation: its name, or None for the best.
       unsupported: why an implementation cannot serve these arrays, a function of its name and the arrays; None if it
         can. One that was asked for by name then raises; the best falls back to the reference.
+      heads: which axes of the arrays and of the results are heads: two prefixes of their trees, with the axis or None;
+        None for an operation that knows no heads.
 
     Raises:
       ValueError: for an unknown name, or one that cannot serve the call.
     """
     _check(implementation)
+    axis = _split.value
+    if axis is not None:
+        if heads is None:
+            return forms["reference"](*arrays)
+        return _by_heads(operation, forms, arrays, implementation, unsupported, heads, axis)
     name = implementation or _chosen.value
     if name is not None:
         reason = f"{operation} has none" if name not in forms else unsupported(name, *arrays)
