@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from benchmarks.workload import Prompts
 from jaxdec.model import Inputs, Model, Params
@@ -24,6 +25,7 @@ class Routes(NamedTuple):
       before: int `[S]`, the token before.
       experts: int `[L, S, K]`.
       next_gate: int `[L - 1, S, K]`, what the layer before guesses, for all layers but the first.
+      own_gate: int `[L, S, K]`, what a layer guesses before its attention.
     """
 
     prompt: np.ndarray
@@ -31,6 +33,7 @@ class Routes(NamedTuple):
     before: np.ndarray
     experts: np.ndarray
     next_gate: np.ndarray
+    own_gate: np.ndarray
 
     def figure(self, name: str, values: np.ndarray, unit: float = 1.0) -> dict[str, float]:
         """The mean over windows of the means of `[S]` values over their tokens, and twice its standard error."""
@@ -40,11 +43,22 @@ class Routes(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _experts(model: Model, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _experts(model: Model, params: Params, tokens: jax.Array) -> tuple[jax.Array, ...]:
+    module = nnx.merge(model.forward.graphdef, params)  # type: ignore[attr-defined]
+    every = tuple(range(module.config.layers))
     with recorded() as found:
-        model(params, Inputs.causal(tokens), None)
+        states = module(Inputs.causal(tokens), None, every).layer_states
+    first = len(every) - len(found)
+    own = []
+    for layer, x in list(zip(module.layers, states, strict=True))[first:]:
+        normed = layer.post_attention_layernorm(x)
+        own.append(layer.mlp.chosen(layer.mlp.gate(normed.reshape(-1, x.shape[-1])))[0])
     by_place = lambda x: x.reshape(len(x), *tokens.shape, -1)
-    return by_place(jnp.stack([r.experts for r in found])), by_place(guess_next(found))
+    return (
+        by_place(jnp.stack([r.experts for r in found])),
+        by_place(guess_next(found)),
+        by_place(jnp.stack(own)),
+    )
 
 
 def routes(model: Model, params: Params, held: Prompts, batch: int = 16) -> Routes:
@@ -56,6 +70,6 @@ def routes(model: Model, params: Params, held: Prompts, batch: int = 16) -> Rout
         rows = np.resize(np.arange(start, min(start + batch, len(held))), batch)
         done = _experts(model, params, jnp.asarray(held.tokens[rows]))
         parts.append([np.asarray(x)[:, : len(held) - start] for x in done])
-    experts, guesses = (np.concatenate(x, axis=1)[:, kept] for x in zip(*parts, strict=True))
+    every = (np.concatenate(x, axis=1)[:, kept] for x in zip(*parts, strict=True))
     before = np.roll(held.tokens, 1, axis=1)[kept]
-    return Routes(np.nonzero(kept)[0], held.tokens[kept], before, experts, guesses)
+    return Routes(np.nonzero(kept)[0], held.tokens[kept], before, *every)

@@ -104,6 +104,7 @@ def guessed(
         ("by the token", by_token, best(by_token)),
         ("by the token, one home for all layers", None, home[None].repeat(layers, 0)),
         ("by the layer before", by_gate, best(by_gate)),
+        ("by the gate, before the attention", held.own_gate, best(held.own_gate)),
         ("known", held.experts, best(held.experts)),
     ):
         at = place[np.arange(layers)[:, None, None], held.experts]
@@ -159,14 +160,15 @@ CASE = Case(
     legend="""\
 ± is twice the standard error over prompts. *local transitions*: pairs of an expert of one layer and one of the next,
 both of one token, on one device; *at most*: what the integer programme proved for the text that it saw. Bytes a token,
-all layers, in bfloat16. *all-reduce*: every device has all tokens and adds up its own experts (`"replicated"`, what
-decode loops do). *two all-to-alls*: from a token's home to its experts and back; its home is its place in the batch
-(*none*), or where it was guessed that its best expert is, by tables of tokens or by the layer before through the next
-gate (the first layer's guess is that of the token); *known* is what `"dispatch"` does where the residual lies on all
-devices; to be there again takes half the bytes of the all-reduce, in an all-gather. *one all-to-all*: tokens stay where
-their experts were (ExFlow), *stays* is how often one need not move; the keys and values of new tokens then go to all
-devices, *and context*. *experts guessed*: share of a token's experts among as many guessed; *home right*: the device
-has one of them. A wrong guess costs bytes and changes no token.
+all layers, in bfloat16, without the padding of fixed capacities. *all-reduce*: every device has all tokens and adds up
+its own experts (`"replicated"`, what decode loops do). *two all-to-alls*: from a token's home to its experts and back;
+its home is its place in the batch (*none*), or where it was guessed that its best expert is: by tables of tokens, by
+the layer before through the next gate (the first layer's guess is that of the token), or by the gate itself on the
+residual before the attention, which is what `"speculative"` does; *known* is what `"dispatch"` does where the residual
+lies on all devices. To be there again takes half the bytes of the all-reduce, in an all-gather. *one all-to-all*:
+tokens stay where their experts were (ExFlow), *stays* is how often one need not move; the keys and values of new tokens
+then go to all devices, *and context*. *experts guessed*: share of a token's experts among as many guessed; *home
+right*: the device has one of them. A wrong guess costs bytes and changes no token.
 """,
     labels=("devices", "placement", "guess"),
     run=run,

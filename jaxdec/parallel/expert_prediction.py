@@ -1,17 +1,17 @@
 """Which experts a token will go to, guessed before its layer is reached.
 
-A token that is put on the device of its experts before they are known, while its attention is summed over devices say,
-needs no all-to-all if the guess was right; if it was wrong it goes the ordinary way, so that nothing is approximated:
-`dispatch` of `jaxdec.models.layers.expert_parallel` takes tokens wherever they begin. Guesses are made of
+A token that is put on the device of its experts before they are known, while its attention is summed over devices,
+needs no exchange if the guess was right; if it was wrong it goes the ordinary way, so that nothing is approximated.
+Guesses are made of
 
 * the token: experts are chosen by its identity to a large part (`TokenTable`), for all layers at once; by the token
   before it, even before it is drawn;
-* the layer before: its input through the gate of the next one (`jaxdec.models.layers.guess_next`).
+* the layer before: its input through the gate of the next one (`jaxdec.models.layers.guess_next`);
+* the gate itself on the residual before the attention, which is at hand: what loops do that are asked to
+  (`jaxdec.models.layers.use_experts("speculative")`; see `expert_shuffle` there).
 
-What is not here: a layer that begins on a guess while the attention before it is still being summed. In this package's
-loops the residual lies on all devices of the axis when a gate is computed, so that every token begins at its true best
-expert; and weights are resident, so that there is nothing to fetch ahead. What guesses would save is counted
-(`jaxdec.parallel.expert_traffic`).
+Tables are for counting what they would save (`jaxdec.parallel.expert_traffic`); no loop reads them. Weights are
+resident, so that there is nothing to fetch ahead.
 
 Source: Speculative MoE: speculative token shuffling, and tables of tokens for it; from its abstract.
 

@@ -16,7 +16,7 @@ def test_rows_of_experts(monkeypatch):
     monkeypatch.setattr(experts, "DEVICES", (2,))
     setting = Setting(None, None, python_sources(), dataclasses.replace(QUICK), 1.0)
     rows = experts.run(setting)
-    assert len(rows) == 3 + 2 * 5
+    assert len(rows) == 3 + 2 * 6
     held = {(row["placement"], row["guess"]): row for row in rows}
     assert len(held) == len(rows)
     known, none = held["ExFlow", "known"], held["ExFlow", "none"]

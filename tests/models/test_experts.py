@@ -103,7 +103,7 @@ def test_without_a_mesh_experts_lie_on_one_device():
     with use_experts("dispatch"):
         assert form_of(4, 2, 8) == "dispatch"
     with (
-        pytest.raises(ValueError, match="form must be one of replicated, dispatch"),
+        pytest.raises(ValueError, match="form must be one of replicated, dispatch, spec"),
         use_experts("x"),
     ):
         pass

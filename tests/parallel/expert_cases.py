@@ -128,9 +128,14 @@ def any_capacity_and_home():
 
 def decodes_alike(form):
     """A whole speculative loop with a tree on a mesh of rows and experts: the tokens of one device."""
-    model, params = from_nnx(Transformer(CONFIG, rngs=nnx.Rngs(0)))
-    # Large weights, so that laws are far from ties.
-    params = {"target": jax.tree.map(lambda x: 3 * x, params)}
+    config = CONFIG
+    if form == "speculative":
+        mixture = dataclasses.replace(CONFIG.mixture, shared_hidden=0)
+        config = dataclasses.replace(CONFIG, mixture=mixture, output_bias=True)
+    model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(0)))
+    # Large weights, so that laws are far from ties, and biases.
+    noise = lambda x: 0.3 * RNG.normal(size=x.shape).astype(np.float32)
+    params = {"target": jax.tree.map(lambda x: 3 * x + noise(x), params)}
     drafter = jaxdec.drafters.lookup_tree(nodes=4, max_ngram=2)
     decoder = jaxdec.speculative(model, drafter=drafter)
     prompt = np.random.default_rng(2).integers(0, 11, (4, 6))
@@ -166,6 +171,7 @@ CASES = {
     "all-to-alls": (collectives, "dispatch", DISPATCHED),
     "decodes alike, replicated": (decodes_alike, "replicated"),
     "decodes alike, dispatch": (decodes_alike, "dispatch"),
+    "decodes alike, speculative": (decodes_alike, "speculative"),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ For each operation in the loops: its kind, the numbers in its result and their t
 variables below must be set before the TPU compiler is loaded.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -72,8 +73,11 @@ def in_loops(text):
 
 
 def main(form):
+    shared = 0 if form == "speculative" else CONFIG.mixture.shared_hidden
+    mixture = dataclasses.replace(CONFIG.mixture, shared_hidden=shared)
+    config = dataclasses.replace(CONFIG, mixture=mixture)
     model, params = jaxdec.from_nnx(
-        nnx.eval_shape(lambda: Transformer(CONFIG, rngs=nnx.Rngs(0))), dtype=jnp.bfloat16
+        nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))), dtype=jnp.bfloat16
     )
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), params)
     decoder = jaxdec.speculative(

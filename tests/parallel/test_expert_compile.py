@@ -17,7 +17,7 @@ pytestmark = [
 ]
 RESIDUAL = 8 * 16 * 512
 """Numbers: rows of a device, nodes and the pending token, width."""
-LAYERS, CAPACITY = 2, 20
+LAYERS, CAPACITY = 2, 8
 SENT = 4 * CAPACITY * 512
 EXPECTED = {
     # The embedding, and of each layer attention and mixture, its shared expert with the others.
@@ -27,6 +27,14 @@ EXPECTED = {
         *[["all-reduce", RESIDUAL, "bf16"]] * (1 + LAYERS),
         *[["all-to-all", SENT, "bf16"]] * 2 * LAYERS,
         # Twice as many tokens in the prefill, whose rounds are a loop too; of its last layer the cache alone is kept.
+        *[["all-to-all", 2 * SENT, "bf16"]] * 2 * (LAYERS - 1),
+        *[["reduce-scatter", RESIDUAL // 4, "bf16"]] * LAYERS,
+    ],
+    # The sums of attention go to where experts are guessed: two all-reduces of a layer are one.
+    "speculative": [
+        *[["all-gather", RESIDUAL, "bf16"]] * LAYERS,
+        *[["all-reduce", RESIDUAL, "bf16"]],
+        *[["all-to-all", SENT, "bf16"]] * 2 * LAYERS,
         *[["all-to-all", 2 * SENT, "bf16"]] * 2 * (LAYERS - 1),
         *[["reduce-scatter", RESIDUAL // 4, "bf16"]] * LAYERS,
     ],

@@ -23,6 +23,7 @@ CASES = (
     "all-to-alls",
     "decodes alike, replicated",
     "decodes alike, dispatch",
+    "decodes alike, speculative",
 )
 
 pytestmark = pytest.mark.slow

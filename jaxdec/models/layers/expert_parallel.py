@@ -12,6 +12,8 @@ two forms. Both give what one device gives, up to the order of sums in floats; n
     not fit goes in further rounds, whose number is agreed on over the axis. Then an all-gather of the residual. Fewer
     bytes where G is more than about 2 K, for many tokens.
 
+A third form, `"speculative"`, takes more than the mixture: see `expert_shuffle`.
+
 Legend: N tokens, D width, E experts, K experts a token, G devices of the axis, S = N / G, C capacity, from one device
 to another in a round.
 """
@@ -32,10 +34,10 @@ AXIS = MODEL
 """The mesh axis that experts lie over."""
 DISPATCH_FROM = 1024
 """Tokens a device, from where three collectives of fewer bytes are taken for one of more."""
-SPARE = 1.25
-"""Capacity of a round, times what tokens that are spread evenly need."""
+LEAST = 8
+"""Tokens from one device to another in a round, at least: few tokens go in one."""
 
-Form = Literal["replicated", "dispatch"]
+Form = Literal["replicated", "dispatch", "speculative"]
 
 _chosen = jax.make_user_context(None)
 
@@ -43,6 +45,8 @@ _chosen = jax.make_user_context(None)
 @contextlib.contextmanager
 def use_experts(form: Form | None) -> Iterator[None]:
     """Mixtures whose experts lie over devices take one form; None for the best for the number of tokens.
+
+    Where a layer cannot take the form `"speculative"` it takes `"dispatch"`.
 
     Raises:
       ValueError: for an unknown form.
@@ -73,7 +77,7 @@ def form_of(tokens: int, per_token: int, devices: int) -> Form:
     if _chosen.value is not None:
         return _chosen.value
     many = tokens >= DISPATCH_FROM * devices
-    return "dispatch" if many and devices > 2 * per_token * SPARE else "replicated"
+    return "dispatch" if many and devices > 2 * per_token else "replicated"
 
 
 def over_devices(
@@ -119,10 +123,10 @@ def over_devices(
         every = jax.lax.all_gather(mixed, AXIS, tiled=True)
         return jnp.zeros_like(x).at[order].set(every, mode="drop")
 
-    bodies = {"replicated": replicated, "dispatch": dispatched}
+    form = form_of(len(x), experts.shape[1], devices)
     # Unchecked as the loop around it is; the other axes are as the caller has them.
     mapped = jax.shard_map(
-        bodies[form_of(len(x), experts.shape[1], devices)],
+        replicated if form == "replicated" else dispatched,
         in_specs=(P(), P(), P(), P(AXIS), specs),
         out_specs=P(),
         axis_names={AXIS},
@@ -178,7 +182,8 @@ def dispatch(
       weights: float32 `[S, K]`.
       bank: this device's experts, E / G.
       activation: of `ACTIVATIONS`.
-      capacity: C; None for `SPARE` times an even spread. It decides how many rounds there are, and nothing else.
+      capacity: C; None for half of what an even spread of all experts needs. It decides how many rounds there are, and
+        nothing else: small ones pad less, and tokens that begin at the right place need fewer.
 
     Returns:
       `[S, D]`, of the type of `x`.
@@ -186,7 +191,7 @@ def dispatch(
     (tokens, per_token), held = experts.shape, len(bank.gate)
     devices, me = jax.lax.axis_size(AXIS), jax.lax.axis_index(AXIS)
     if capacity is None:
-        capacity = min(tokens, -(-int(SPARE * tokens * per_token) // devices))
+        capacity = min(tokens, max(LEAST, -(-tokens * per_token // (2 * devices))))
     to = experts // held
     sent = (to[:, :, None] == jnp.arange(devices)).any(1) & (jnp.arange(devices) != me)
     rank = jnp.cumsum(sent, axis=0, dtype=jnp.int32) - 1
