@@ -4,8 +4,9 @@
         output = model(params, inputs, None)
     experts = jnp.stack([layer.experts for layer in found])
 
-Nobody who does not ask pays for it. Layers in the form `"speculative"` say nothing: they choose under a map. The arrays belong to the trace that the forward is part of: use them, or return
-them, within the same function that is given to `jax.jit`, `jax.grad` or `shard_map`.
+Nobody who does not ask pays for it. Layers in the form `"speculative"` say nothing: they choose under a map of their
+own. The arrays belong to the trace that the forward is part of: use them, or return them, within the same function that
+is given to `jax.jit`, `jax.grad` or `shard_map`.
 
 Legend: B rows, T new tokens, N = B T, D width, E experts, K experts a token.
 """
