@@ -67,7 +67,7 @@ class Placement:
 
     @property
     def manual(self) -> frozenset[str]:
-        """The axes that the loop's map is manual over: all but `"model"`, which may be one device, as kernels need it."""
+        """The axes that the loop's map is manual over: all but a `"model"` of several devices."""
         return frozenset(self.mesh.axis_names) - ({MODEL} if self.size(MODEL) > 1 else set())
 
     @property
@@ -310,11 +310,6 @@ def placement(
     own = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
     mesh = Mesh(np.asarray(given).reshape(tuple(sizes.values())), tuple(sizes))
     return Placement(mesh, (*own, *NETWORKS), attention=attention, memory=memory)
-
-
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis, `"data"`, over some devices; all if not given."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA,))
 
 
 def put(tree: Any, shardings: Any) -> Any:
