@@ -163,10 +163,10 @@ def over_networks():
     }
 
 
-def network_on_a_mesh(name, data, model):
+def network_on_a_mesh(name, data, model, sequence):
     """The same tokens, and laws up to rounding: sums over heads and widths are taken in another order."""
     params, decoders = over_networks()
-    place = parallel.placement(data=data, model=model)
+    place = parallel.placement(data=data, model=model, sequence=sequence)
     knobs = {"rng": RNG, "temperature": np.array([0.0, 0.9, 0.8, 0.0, 1.0])}
     if name == "infill":
         visible = np.random.default_rng(1).random((5, 12)) < 0.4
@@ -315,7 +315,13 @@ def leaf_without_rows():
     return [] if text.startswith(".cache['table'] has shape [5, 2]") else [text]
 
 
-SPLITS = [("plain", 1, 4), ("plain", 2, 2), ("tree", 2, 4), ("canvas", 2, 4), ("infill", 2, 2)]
+SPLITS = [
+    ("plain", 1, 4, 1),
+    ("plain", 2, 2, 2),
+    ("tree", 2, 2, 2),
+    ("canvas", 2, 2, 2),
+    ("infill", 2, 2, 2),
+]
 CASES = (
     {f"{name}; 8 rows, 8 devices": (against_one_device, name, 8, 8) for name in DECODERS}
     | {f"model, walk; 8 rows, {n} devices": (against_one_device, "model, walk", 8, n) for n in (1, 2)}
@@ -329,8 +335,10 @@ CASES = (
         **{f"{name}; 5 rows, 4 devices": (infilling_against_one_device, name, 5, 4) for name in FORMS},
         "hypotheses; 3 prompts, 2 devices": (hypotheses_against_one_device, 3, 2),
         **{
-            f"{name}; data {data}, model {model}": (network_on_a_mesh, name, data, model)
-            for name, data, model in SPLITS
+            f"{name}; data {data}, model {model}, sequence {sequence}": (
+                *(network_on_a_mesh, name, data, model, sequence),
+            )
+            for name, data, model, sequence in SPLITS
         },
         "weights lie split": (weights_lie_split,),
         "refusals": (refusals,),
