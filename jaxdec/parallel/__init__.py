@@ -2,7 +2,8 @@
 
 from jaxdec.parallel.placement import Placement, SplitCaches, over_caches, placement, put
 from jaxdec.parallel.prompts import read_shares
-from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
+from jaxdec.parallel.roles import together
+from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, ROLE, SEQUENCE, Rule
 
 __all__ = [
     "AXES",
@@ -10,6 +11,7 @@ __all__ = [
     "DATA",
     "MODEL",
     "NETWORKS",
+    "ROLE",
     "SEQUENCE",
     "Placement",
     "Rule",
@@ -18,4 +20,5 @@ __all__ = [
     "placement",
     "put",
     "read_shares",
+    "together",
 ]

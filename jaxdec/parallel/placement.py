@@ -24,7 +24,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdec.cache import Cache, SequenceCache
 from jaxdec.model import Params
-from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
+from jaxdec.parallel.roles import roles_over
+from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, ROLE, SEQUENCE, Rule
 from pallas_kernels import heads_over
 from pallas_kernels.span_attention import Form, check_form
 
@@ -34,7 +35,7 @@ class Placement:
     """A mesh, and rules that say over which of its axes arrays are split; compares by value.
 
     Attributes:
-      mesh: with axes among `"data"`, `"model"` and `"sequence"`; one that is missing has size 1.
+      mesh: with axes among `"data"`, `"model"`, `"sequence"` and `"role"`; one that is missing has size 1.
       rules: for parameters, the first that fits a path holds; an array that none fits lies whole on each device.
       caches: rules for the arrays of caches, by their paths within one, row axis included.
       attention: how it goes over the devices of `"sequence"` (`pallas_kernels.span_attention.Split`): in the reading of
@@ -56,6 +57,8 @@ class Placement:
         for axis in self.mesh.axis_names:
             if axis not in AXES:
                 raise ValueError(f"a placement's mesh has axes among {AXES}, got {axis!r}")
+        if self.size(ROLE) > 2:
+            raise ValueError(f"there are 2 roles, got {self.size(ROLE)} along the axis {ROLE!r}")
         if DATA not in self.mesh.axis_names:
             raise ValueError(
                 f"a placement's mesh needs the axis {DATA!r}, of size 1 at least, got {self.mesh.axis_names}"
@@ -144,7 +147,7 @@ class Placement:
 
         over_caches(count, lambda leaf: None, state)
         if weights + sum(caches) > limit:
-            sizes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
+            sizes = _product(dict(self.mesh.shape))
             raise ValueError(
                 f"parameters of {weights:,} and caches of {sum(caches):,} bytes a device on a mesh of {sizes} are more "
                 f"than its {limit:,} bytes"
@@ -176,7 +179,8 @@ class Placement:
         )
 
         def split(*arguments):
-            with heads_over(self.heads):
+            two = ROLE if self.size(ROLE) > 1 else None
+            with heads_over(self.heads), roles_over(two):
                 return body(*arguments)
 
         # Unchecked: decoders start their loops from plain zeros, which the check takes for replicated values.
@@ -265,6 +269,7 @@ def placement(
     data: int = 1,
     model: int = 1,
     sequence: int = 1,
+    role: int = 1,
     devices: Sequence[jax.Device] | None = None,
     rules: Sequence[Rule | tuple[str, tuple[str | None, ...]]] = (),
     attention: Form = "gather",
@@ -276,6 +281,8 @@ def placement(
       data: devices, or groups of them, that rows are split over; -1 for as many as the others leave.
       model: devices that heads, inner widths, vocabularies and experts are split over.
       sequence: devices that the slots of caches are split over.
+      role: 2 for two groups of devices, of which one verifies while the other drafts, in decoders that can
+        (`jaxdec.parallel.together`).
       devices: in the order of the mesh, `data` outermost and `model` innermost; all that there are if not given.
       rules: for parameters, before the library's own: `Rule`s, or pairs of a pattern and axes a dimension, such as
         `(r"^draft/", ())`, which leaves a draft model whole on every device.
@@ -287,29 +294,33 @@ def placement(
       ValueError: for sizes that are not positive, or that are not those of the devices, or another form of attention.
     """
     given = list(jax.devices() if devices is None else devices)
-    sizes = {DATA: data, SEQUENCE: sequence, MODEL: model}
+    sizes = {DATA: data, ROLE: role, SEQUENCE: sequence, MODEL: model}
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or (
             size < 1 and not (name == DATA and size == -1)
         ):
             raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")
-    others = sequence * model
+    others = role * sequence * model
     if data == -1:
         if len(given) % others or not given:
             raise ValueError(
-                f"{len(given)} devices do not divide into groups of {others} (sequence {sequence} x model {model})"
+                f"{len(given)} devices do not divide into groups of {others}: {_product(sizes, DATA)}"
             )
         sizes[DATA] = len(given) // others
     wanted = math.prod(sizes.values())
     if devices is None and wanted < len(given):
         given = given[:wanted]
     if wanted != len(given):
-        raise ValueError(
-            f"data {sizes[DATA]} x sequence {sequence} x model {model} is {wanted} devices, got {len(given)}"
-        )
+        raise ValueError(f"{_product(sizes)} is {wanted} devices, got {len(given)}")
     own = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
     mesh = Mesh(np.asarray(given).reshape(tuple(sizes.values())), tuple(sizes))
     return Placement(mesh, (*own, *NETWORKS), attention=attention, memory=memory)
+
+
+def _product(sizes: dict[str, int], *without: str) -> str:
+    """Sizes of axes for messages, `data 2 x model 4`; those of one device are left out, but for `"data"`."""
+    told = [f"{a} {n}" for a, n in sizes.items() if a not in without and (n != 1 or a == DATA)]
+    return " x ".join(told)
 
 
 def put(tree: Any, shardings: Any) -> Any:

@@ -7,9 +7,9 @@ heads are split by vocabulary, mixtures by expert.
 
 import dataclasses
 
-DATA, MODEL, SEQUENCE = "data", "model", "sequence"
-AXES = DATA, MODEL, SEQUENCE
-"""The axes that a placement's mesh may have: of rows, of weights and heads, of slots."""
+DATA, MODEL, SEQUENCE, ROLE = "data", "model", "sequence", "role"
+AXES = DATA, MODEL, SEQUENCE, ROLE
+"""The axes that a placement's mesh may have: of rows, of weights and heads, of slots, of target and drafter."""
 
 
 @dataclasses.dataclass(frozen=True)

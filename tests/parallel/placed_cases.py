@@ -17,10 +17,12 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
 import jaxdec
 from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.decoding import loop, placed
+from jaxdec.model import Inputs
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative import growth
 from jaxdec.testing.battery.cases import Letters
@@ -182,6 +184,31 @@ def network_on_a_mesh(name, data, model, sequence):
     return unequal(call(), call(placement=place), rounding=1e-4)
 
 
+def roles():
+    """Target and draft model at the same time on two groups of devices: what they give one after the other."""
+    params, _ = over_networks()
+    (target, _), (draft, _) = network(0), network(1)
+    place = parallel.placement(role=2, model=4)
+    tokens = np.random.default_rng(0).integers(0, 63, (3, 7)).astype(np.int32)
+
+    def both(params, tokens):
+        inputs = Inputs.causal(tokens)
+        return parallel.together(
+            lambda: target(params["target"], inputs).logits,
+            lambda: draft(params["draft"], inputs).logits / 0,  # what is not finite stays so
+        )
+
+    expected = both(params, tokens)
+    mapped = jax.jit(place.map(both, (P(), P("data")), P("data")))
+    compiled = mapped.lower(place.place(params), tokens).compile().as_text()
+    got = mapped(place.place(params), tokens)
+    wrong = [] if "conditional(" in compiled else ["no branches"]
+    same = [
+        np.allclose(a, b, atol=1e-4, equal_nan=True) for a, b in zip(expected, got, strict=True)
+    ]
+    return wrong + ([] if all(same) else [str(same)])
+
+
 def weights_lie_split():
     """A placement puts a share of each split array on each device, and leaves what lies there."""
     place = parallel.placement(data=2, model=4)
@@ -202,10 +229,12 @@ def refusals():
         return lambda: jaxdec.generate(decoders["plain"], params, prompt, rng=0, **more)
 
     wanted = {
-        "data 3 x sequence 1 x model 3 is 9 devices, got 8": lambda: parallel.placement(
-            data=3, model=3
-        ),
+        "data 3 x model 3 is 9 devices, got 8": lambda: parallel.placement(data=3, model=3),
         "model must be an integer of at least 1, got 0": lambda: parallel.placement(model=0),
+        "there are 2 roles, got 4": lambda: parallel.placement(role=4),
+        "8 devices do not divide into groups of 3: model 3": lambda: parallel.placement(
+            data=-1, model=3
+        ),
         "a placement's mesh has axes among": lambda: parallel.Placement(
             jax.make_mesh((8,), ("rows",))
         ),
@@ -340,6 +369,7 @@ CASES = (
             )
             for name, data, model, sequence in SPLITS
         },
+        "roles": (roles,),
         "weights lie split": (weights_lie_split,),
         "refusals": (refusals,),
         "chunked is whole": (chunked_is_whole,),

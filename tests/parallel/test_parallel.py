@@ -21,6 +21,7 @@ CASES = (
     "hypotheses; 3 prompts, 2 devices",
     "plain; data 1, model 4, sequence 1",
     *(f"{name}; data 2, model 2, sequence 2" for name in ("plain", "tree", "canvas", "infill")),
+    "roles",
     "weights lie split",
     "refusals",
     "chunked is whole",
