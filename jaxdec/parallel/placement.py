@@ -67,7 +67,7 @@ class Placement:
 
     @property
     def manual(self) -> frozenset[str]:
-        """The axes that the loop's map is manual over: all but `"model"`, which may be one device, as kernels need it."""
+        """The axes that the loop's map is manual over: all but `"model"`, and that too if it is one device."""
         return frozenset(self.mesh.axis_names) - ({MODEL} if self.size(MODEL) > 1 else set())
 
     @property

@@ -88,7 +88,7 @@ def balanced():
     """A cache of 96 slots over 3 devices has turns of 16: 40 tokens are 16, 16 and 8 of them."""
     cache = Outside.create(kv_cache(1, 96), 3)
     entries = jax.tree.map(lambda x: x[:1], kv_entries(40, 0))
-    index = jnp.arange(40)[None]
+    index = jnp.arange(40, dtype=jnp.int32)[None]
     spans = jnp.stack([index, index + 99], axis=-1)
     cache = cache.commit(entries, index, jnp.array([40]), spans)
     held = (cache.cache.local.spans[0, :, 0] < 2**30).reshape(3, 32).sum(1).tolist()
