@@ -67,7 +67,7 @@ class Placement:
 
     @property
     def manual(self) -> frozenset[str]:
-        """The axes that the loop's map is manual over: all but `"model"`, and that too if it is one device."""
+        """The axes that the loop's map is manual over: all but a `"model"` of several devices."""
         return frozenset(self.mesh.axis_names) - ({MODEL} if self.size(MODEL) > 1 else set())
 
     @property
@@ -120,6 +120,42 @@ class Placement:
             return found if len(found) else P(DATA)
 
         return jax.tree_util.tree_map_with_path(spec, cache)
+
+    def check_memory(self, params: Params, state: Any) -> None:
+        """Raises `ValueError` if parameters and the caches of a state are more than a device holds.
+
+        Args:
+          params: arrays or their shapes.
+          state: likewise, as they are outside of the loop's map.
+        """
+        limit = self.memory
+        if limit is None:
+            try:
+                limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+            except (AttributeError, NotImplementedError, RuntimeError):
+                return  # a device that does not say, or one that is not there
+        if limit is None:
+            return
+        weights = self._bytes(params, self.specs(params))
+        caches: list[int] = []
+
+        def count(cache):
+            caches.append(self._bytes(cache, self.cache_specs(cache)))
+
+        over_caches(count, lambda leaf: None, state)
+        if weights + sum(caches) > limit:
+            sizes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
+            raise ValueError(
+                f"parameters of {weights:,} and caches of {sum(caches):,} bytes a device on a mesh of {sizes} are more "
+                f"than its {limit:,} bytes"
+            )
+
+    def _bytes(self, tree: Any, specs: Any) -> int:
+        """What a device holds of some arrays."""
+        is_spec = lambda node: isinstance(node, P)
+        held = zip(jax.tree.leaves(tree), jax.tree.leaves(specs, is_leaf=is_spec), strict=True)
+        split = lambda spec: math.prod(self.size(axis) for axis in spec if axis)
+        return sum(leaf.size * leaf.dtype.itemsize // split(spec) for leaf, spec in held)
 
     def part(self, spec: P, axes: Collection[str]) -> P:
         """What a partition spec says of some axes alone."""
@@ -274,11 +310,6 @@ def placement(
     own = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
     mesh = Mesh(np.asarray(given).reshape(tuple(sizes.values())), tuple(sizes))
     return Placement(mesh, (*own, *NETWORKS), attention=attention, memory=memory)
-
-
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis, `"data"`, over some devices; all if not given."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA,))
 
 
 def put(tree: Any, shardings: Any) -> Any:

@@ -19,13 +19,15 @@ from jax.sharding import PartitionSpec as P
 import jaxdec
 from jaxdec import any_subset, diffusion, parallel
 from jaxdec.cache import KVCache, KVEntries, LayerEntries, RecurrentCache, SequenceCache
-from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.models import MDLM, MDLMConfig, Transformer, TransformerConfig
 from jaxdec.speculative import RankTree
 from jaxdec.testing.oracles import blend, canvas, hash_oracle, recurrent_oracle
 from jaxdec.testing.parts.cache import check_cache, kv_cache, kv_entries
 from pallas_kernels.span_attention import Keys, span_attention
 from tests.cache.int8 import int8
 from tests.decoding.moving import Resampled
+from tests.models import test_xlnet as xlnet
+from tests.speculative import test_public_heads as public
 
 
 @jax.tree_util.register_dataclass
@@ -157,6 +159,42 @@ DECODERS = {
 }
 
 
+def networks():
+    """What reads a cache otherwise: drafters of features, two streams with columns that heads share, a denoiser."""
+    (drafted, at), kinds = (public.PROMPT, public.LENGTHS), ("eagle3", "dflash")
+    knobs = {"rng": 7, "temperature": 0.9, "max_new_tokens": 9}
+    calls = {
+        kind: functools.partial(
+            jaxdec.generate, *public.drafting(kind), drafted, lengths=at, **knobs
+        )
+        for kind in kinds
+    }
+    random = np.random.default_rng(0)
+    tokens, visible = random.integers(0, xlnet.MASK, (2, 12)), random.random((2, 12)) < 0.4
+    visible[:, 0], visible[:, 1] = True, False
+    decoder = any_subset.assd(xlnet.MODEL, width=2)
+    calls["xlnet"] = functools.partial(
+        jaxdec.infill, decoder, {"target": xlnet.PARAMS}, tokens, visible, rng=7
+    )
+    config = MDLMConfig(11, width=8, layers=1, heads=2, mask_token=10, max_length=64)
+    raw, params = jaxdec.from_nnx(MDLM(config, rngs=nnx.Rngs(0)))
+    decoder = jaxdec.denoise(
+        diffusion.canvas_model(raw, 10),
+        schedule=diffusion.schedules.blocks(4),
+        refresh=diffusion.refresh.dual(),
+    )
+    params = {"target": jax.tree.map(lambda x: 2 * x + 0.1, params)}
+    calls["mdlm"] = functools.partial(
+        jaxdec.generate, decoder, params, drafted, lengths=at, **knobs
+    )
+    place = parallel.placement(sequence=2)
+    wrong = []
+    for name, call in calls.items():
+        expected, got = call(), call(placement=place)
+        wrong += [] if np.array_equal(expected.tokens, got.tokens) else [name]
+    return wrong
+
+
 def decoded(name, sizes, **how):
     """Ragged rows with settings of their own: the same tokens and log-probabilities on the mesh as on one device."""
     decoder, params = DECODERS[name]
@@ -222,6 +260,7 @@ SLOW = {
     **{f"attention, {form}": (attention, form) for form in ("gather", "ring", "bidirectional")},
     **{f"{name}, 4 devices": (decoded, name, {"sequence": 4}) for name in ("tree", "hypotheses", "recurrent")},
     **{f"{name}, 2 x 4 devices": (decoded, name, {"data": 2, "sequence": 4}) for name in ("canvas", "assd")},
+    "networks, 2 devices": (networks,),
     "rounded, 4 devices": (functools.partial(decoded, cache=int8), "plain", {"sequence": 4}),
     **{
         f"network, {form}, {sizes}": (functools.partial(decoded, attention=form), "network", sizes)
