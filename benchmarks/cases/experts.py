@@ -13,7 +13,7 @@ from benchmarks.progress import each
 from benchmarks.routes import Routes, routes
 from benchmarks.setting import Setting
 from benchmarks.workload import prompts
-from jaxdec.parallel.expert_placement import affinity, in_order, place_experts
+from jaxdec.parallel.expert_placement import expert_affinity, in_order, place_experts
 from jaxdec.parallel.expert_prediction import hit_rate, token_table
 from jaxdec.parallel.expert_traffic import all_reduce, context, one_all_to_all, two_all_to_alls
 
@@ -38,7 +38,7 @@ def run(setting: Setting) -> list[Row]:
     )
     facts = {"prompts": scale.routed, "tokens": len(held.tokens), "traced": len(seen.tokens)}
     size, cached = NUMBER * config.width, 2 * config.kv_heads * config.head_dim
-    counts = affinity(seen.experts, experts)
+    counts = expert_affinity(seen.experts, experts)
     for devices in each(DEVICES, "{} devices".format):
         fixed = {
             "all_reduce": size * all_reduce(layers, devices),
