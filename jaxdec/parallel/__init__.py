@@ -1,5 +1,14 @@
-"""Placements over devices: which arrays lie where, and the map that a loop runs in."""
+"""Placements over devices: which arrays and experts lie where, and the map that a loop runs in."""
 
+from jaxdec.parallel.expert_placement import (
+    ExpertPlaces,
+    expert_affinity,
+    expert_order,
+    local_share,
+    permute_experts,
+    place_experts,
+)
+from jaxdec.parallel.expert_prediction import TokenTable, token_table
 from jaxdec.parallel.placement import Placement, SplitCaches, over_caches, placement, put
 from jaxdec.parallel.prompts import read_shares
 from jaxdec.parallel.roles import together
@@ -13,12 +22,20 @@ __all__ = [
     "NETWORKS",
     "ROLE",
     "SEQUENCE",
+    "ExpertPlaces",
     "Placement",
     "Rule",
     "SplitCaches",
+    "TokenTable",
+    "expert_affinity",
+    "expert_order",
+    "local_share",
     "over_caches",
+    "permute_experts",
+    "place_experts",
     "placement",
     "put",
     "read_shares",
     "together",
+    "token_table",
 ]

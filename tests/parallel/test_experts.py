@@ -24,6 +24,7 @@ CASES = (
     "decodes alike, replicated",
     "decodes alike, dispatch",
     "decodes alike, speculative",
+    "decodes alike, three axes",
 )
 
 pytestmark = pytest.mark.slow
