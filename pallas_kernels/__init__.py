@@ -6,6 +6,6 @@ are kernels, and `api.py` is the function that users call:
     from pallas_kernels.span_attention import span_attention
 """
 
-from pallas_kernels.dispatch import Implementation, use
+from pallas_kernels.dispatch import Implementation, heads_over, use
 
-__all__ = ["Implementation", "use"]
+__all__ = ["Implementation", "heads_over", "use"]

@@ -30,9 +30,13 @@ def warped(
     greedy = (temperature < TINY)[..., None]
     # Shifted first: a small temperature then sends logits to -inf, never to +inf.
     scores = (logits - top) / jnp.where(greedy, 1.0, temperature[..., None])
-    best = jnp.argmax(logits, axis=-1)[..., None] == jnp.arange(logits.shape[-1])
+    # By the maximum that is known: over a vocabulary on several devices an argmax would be found, and sent, once more.
+    places = jnp.arange(logits.shape[-1], dtype=jnp.int32)
+    best = jnp.min(jnp.where(logits == top, places, len(places)), axis=-1, keepdims=True) == places
     scores = jnp.where(greedy, jnp.where(best, 0.0, -jnp.inf), scores)
-    return jnp.where(broken, jnp.nan, jax.nn.log_softmax(scores)), scores
+    # The highest score is 0: a softmax need not look for it.
+    law = scores - jnp.log(jnp.sum(jnp.exp(scores), axis=-1, keepdims=True))
+    return jnp.where(broken, jnp.nan, law), scores
 
 
 def gumbel(keys: jax.Array, temperature: jax.Array, size: int) -> jax.Array:

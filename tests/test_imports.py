@@ -20,15 +20,15 @@ FAMILIES = {
     "jaxdec.search",
 }
 ALONE = {"jaxdec.text", "jaxdec.files"}
-DECODERS = {*GROUND, *FAMILIES, "jaxdec.decoding"}
+DECODERS = {*GROUND, *FAMILIES, "jaxdec.decoding", "jaxdec.parallel"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: set() for name in ALONE},
     **{name: {*GROUND, "pallas_kernels"} for name in GROUND},
-    "jaxdec.decoding": GROUND,
+    "jaxdec.parallel": {*GROUND, "pallas_kernels"},
+    "jaxdec.decoding": {*GROUND, "jaxdec.parallel"},
     # Another family is open to a family by its public names only, those of the family's package.
     **{name: {*GROUND, "jaxdec.decoding", "pallas_kernels"} for name in FAMILIES},
     "jaxdec.generation": {*DECODERS, "jaxdec.text"},
-    "jaxdec.parallel": {*DECODERS, "jaxdec.generation"},
     "jaxdec.measuring": {"jaxdec", *DECODERS, "jaxdec.generation"},
     "jaxdec.plotting": DECODERS,
     "jaxdec.models": {*GROUND, *ALONE, "pallas_kernels"},
@@ -165,9 +165,9 @@ except ImportError:
         ("jaxdec.speculative.loop", "from jaxdec.training.trainer import train"),
         ("jaxdec.autoregressive", "from jaxdec.speculative.tree import DraftTree"),
         ("jaxdec.search.beams", "from jaxdec.generation import generate"),
-        ("jaxdec.generation.tuning", "from jaxdec import parallel"),
+        ("jaxdec.generation.tuning", "from jaxdec import measuring"),
         ("jaxdec.models.grow", "import jaxdec.decoding"),
-        ("jaxdec.parallel.rows", "from jaxdec.models import Transformer"),
+        ("jaxdec.parallel.placement", "from jaxdec import decoding"),
         ("jaxdec.plotting.curves", "from jaxdec import measuring"),
         ("jaxdec.measuring.timing", "from jaxdec.catalogue import METHODS"),
         ("jaxdec.testing.check", "from jaxdec.training.trainer import train"),

@@ -2,7 +2,7 @@
 
 from jaxdec.decoding.checks import check_decoder, check_length, check_serves, integers
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
-from jaxdec.decoding.loop import init, run, stream
+from jaxdec.decoding.loop import decode, init, run, stream
 from jaxdec.decoding.moving import by_row, take_rows
 from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, target_params
 from jaxdec.decoding.prefill import by_prompt, prefill, read_prompts, spread
@@ -34,6 +34,7 @@ __all__ = [
     "check_length",
     "check_parts",
     "check_serves",
+    "decode",
     "init",
     "integers",
     "part_names",

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.decoding import placed
 from jaxdec.decoding.checks import integers
 from jaxdec.decoding.contract import Decoder, State
 from jaxdec.decoding.part import check_parts, part_names
@@ -14,6 +16,7 @@ from jaxdec.decoding.record import Info, Record
 from jaxdec.decoding.request import Request
 from jaxdec.decoding.stops import Status
 from jaxdec.model import Params
+from jaxdec.parallel import Placement
 from jaxdec.sampling import as_key, is_traced, row_keys
 
 
@@ -56,9 +59,19 @@ def _loop(decoder, params, state, rng, max_steps, record):
     return state, record
 
 
+def _placed_loop(decoder, placement, *arrays):
+    return placed.looped(_loop, decoder, placement, *arrays)
+
+
+def _placed_stepped(decoder, placement, params, state, keys):
+    return placed.stepped(_stepped, decoder, placement, params, state, keys)
+
+
 _run = jax.jit(_loop, static_argnums=0, donate_argnums=(2, 5))
+_run_placed = jax.jit(_placed_loop, static_argnums=(0, 1), donate_argnums=(3, 6))
 # Of a traced program, whose values are not given away.
 _run_inside = jax.jit(_loop, static_argnums=0)
+_run_placed_inside = jax.jit(_placed_loop, static_argnums=(0, 1))
 
 
 # Arguments are kept in these two although nothing may be read of them but shapes: a state and a record are then
@@ -75,6 +88,7 @@ _start = jax.jit(Record.start, keep_unused=True)
 
 
 _step = jax.jit(_stepped, static_argnums=0, donate_argnums=2)
+_step_placed = jax.jit(_placed_stepped, static_argnums=(0, 1), donate_argnums=3)
 
 
 def run(
@@ -84,6 +98,8 @@ def run(
     rng: jax.Array | int,
     max_steps: int | jax.Array | None = None,
     record: Record | None = None,
+    *,
+    placement: Placement | None = None,
 ) -> tuple[State, Record]:
     """Steps until every row has ended, in one `lax.while_loop`.
 
@@ -95,38 +111,106 @@ def run(
         continues the same draws.
       max_steps: stop after as many steps (traced); None for no bound beside the rows' own.
       record: continues the record of an earlier run; donated.
+      placement: the devices, and what lies on which; the rows divide over them. Each group of devices steps until its
+        own rows have ended, or `max_steps` of its own. The draws are the same on any number of devices.
 
     Returns:
       `(state, record)`. Rows that still run after `max_steps` keep the status `RUNNING`; run again to continue.
 
     Raises:
-      ValueError: for parameters that are not by part name, or an impossible `max_steps`.
+      ValueError: for parameters that are not by part name, an impossible `max_steps`, or rows that do not divide.
     """
     check_parts(params, part_names(decoder))
+    if placement is not None:
+        placed.check_state(placement, state)
     if record is None:
         record = _start(state.rows)
     most = np.iinfo(np.int32).max
     steps = np.int32(most) if max_steps is None else integers("max_steps", max_steps, [()], low=0)
     rng = as_key(rng)
-    loop = _run_inside if is_traced((state.rows, rng)) else _run
-    return loop(decoder, params, state, rng, steps, record)
+    inside = is_traced((state.rows, rng))
+    if placement is None:
+        loop = _run_inside if inside else _run
+        return loop(decoder, params, state, rng, steps, record)
+    arrays = placed.arguments(placement, params, state, rng)
+    loop = _run_placed_inside if inside else _run_placed
+    return loop(decoder, placement, *arrays, steps, placed.place(placement, record))
 
 
 def stream(
-    decoder: Decoder[State], params: Params, state: State, rng: jax.Array | int
+    decoder: Decoder[State],
+    params: Params,
+    state: State,
+    rng: jax.Array | int,
+    *,
+    placement: Placement | None = None,
 ) -> Iterator[tuple[State, Info]]:
     """Yields `(state, info)` after each step until every row has ended; the same step as `run`.
 
     Each yielded state is given away to the next step: read it before asking for the next item, do not keep it.
     """
     check_parts(params, part_names(decoder))
+    if placement is not None:
+        placed.check_state(placement, state)
     keys = row_keys(rng, state.rows.status.shape[0], state.rows.hypotheses)
+    if placement is not None:
+        params, state, keys = placed.arguments(placement, params, state, keys)
     while bool(state.rows.running.any()):
-        state, info = _step(decoder, params, state, keys)
+        if placement is None:
+            state, info = _step(decoder, params, state, keys)
+        else:
+            state, info = _step_placed(decoder, placement, params, state, keys)
         yield state, info
 
 
-def init(decoder: Decoder[State], params: Params, request: Request) -> State:
-    """`decoder.init`, jitted. Raises `ValueError` for parameters that are not by part name."""
+def init(
+    decoder: Decoder[State],
+    params: Params,
+    request: Request,
+    *,
+    placement: Placement | None = None,
+) -> State:
+    """`decoder.init`, jitted.
+
+    Args:
+      decoder: the algorithm; static.
+      params: parameters by part name, `{"target": ...}`.
+      request: from `jaxdec.prepare`.
+      placement: the devices, and what lies on which; the rows divide over them.
+
+    Raises:
+      ValueError: for parameters that are not by part name, or what does not divide over the devices or fit on them.
+    """
     check_parts(params, part_names(decoder))
+    if placement is not None:
+        return placed.init(decoder, placement, params, request)
     return _init(decoder, params, request)
+
+
+def decode(
+    decoder: Decoder[State],
+    params: Params,
+    request: Request,
+    rng: Any,
+    placement: Placement | None = None,
+) -> tuple[State, Record]:
+    """A request from its first step to its last: `run` of `init`, on a mesh with rows added until they divide.
+
+    Args:
+      decoder: the algorithm; static.
+      params: parameters by part name, `{"target": ...}`.
+      request: from `jaxdec.prepare`.
+      rng: one key or integer seed, or keys or seeds, one a prompt, or one a row.
+      placement: the devices, and what lies on which; None for one device.
+
+    Returns:
+      `(state, record)`, of at least the rows of the request, its own first.
+
+    Raises:
+      ValueError: as `init`.
+    """
+    keys = row_keys(rng, request.prompt.shape[0], request.hypotheses)
+    if placement is not None:
+        request, keys = placed.fill(placement, request, keys)
+    state = init(decoder, params, request, placement=placement)
+    return run(decoder, params, state, keys, placement=placement)

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 from jaxdec.cache import Cache
-from jaxdec.decoding import Decoder, init, run
+from jaxdec.decoding import Decoder, decode
 from jaxdec.generation.prepare import prepare
 from jaxdec.generation.result import Result, result
 from jaxdec.model import Order, Params
-from jaxdec.sampling import row_keys
+from jaxdec.parallel import Placement
 from jaxdec.text import Tokenizer
 
 
@@ -32,6 +32,7 @@ def generate(
     top_log_probs: int = 0,
     most_new_tokens: int | None = None,
     cache: Callable[[Any], Cache] | None = None,
+    placement: Placement | None = None,
     **knobs: Any,
 ) -> Result:
     """Decodes a batch of prompts.
@@ -63,6 +64,9 @@ def generate(
       most_new_tokens: a bound on `max_new_tokens`, for calls in which that is traced: it sizes the buffers.
       cache: from the empty cache of each model to the one that is used (`jaxdec.cache.Cache`), such as one that rounds
         or compresses; part of the compiled program, so give the same function each time. The models' own if not given.
+      placement: a mesh of devices, and what lies on which (`jaxdec.parallel.placement`); the tokens are the same as on
+        one device. Prompts that do not divide over the devices are joined by some that end at once. Place the
+        parameters once for several calls: `params = placement.place(params)`.
       **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a prompt: `temperature`, `top_k`, `top_p`, ...; and
         those that the decoder declares.
 
@@ -90,7 +94,7 @@ def generate(
         cache=cache,
         **knobs,
     )
-    keys = row_keys(rng, request.prompt.shape[0], hypotheses)
-    state = init(decoder, params, request)
-    state, record = run(decoder, params, state, keys)
-    return result(state, record)
+    state, record = decode(decoder, params, request, rng, placement)
+    found = result(state, record)
+    batch = request.prompt.shape[0]
+    return found if len(found.codes) == batch else jax.tree.map(lambda x: x[:batch], found)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.any_subset import fixed_order, lattice
-from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, init, run
+from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, decode
 from jaxdec.generation.prepare import prepare
 from jaxdec.model import Params
-from jaxdec.sampling import TopTokens, is_traced, row_keys
+from jaxdec.parallel import Placement
+from jaxdec.sampling import TopTokens, is_traced
 
 
 @jax.tree_util.register_dataclass
@@ -112,6 +113,7 @@ def infill(
     rng: jax.Array | int,
     sizes: Any = None,
     ranks: Any = None,
+    placement: Placement | None = None,
     **knobs: Any,
 ) -> Infilled:
     """Fills every masked position of a batch of sequences, given all visible ones. Works inside `jit` and `vmap`.
@@ -128,6 +130,7 @@ def infill(
       sizes: int `[B]`, positions of each row; all L if not given.
       ranks: int `[B, L]`, an order of the caller's own, visible positions first; the lattice order (masked positions
         from left to right) if not given.
+      placement: a mesh of devices, and what lies on which; see `generate`.
       **knobs: settings of `jaxdec.sampling.Warp`: `temperature`, `top_p`, `banned`, ...; and `eos`, `stop`,
         `stop_strings`, `tokenizer`, `cache`, `hypotheses`, `top_log_probs` as in `generate`; stops are looked for by
         rank.
@@ -136,9 +139,10 @@ def infill(
       ValueError: for impossible arguments, before anything is traced, naming the value and the limit.
     """
     request = prepare_infill(decoder, params, tokens, visible, sizes=sizes, ranks=ranks, **knobs)
-    keys = row_keys(rng, request.prompt.shape[0], request.hypotheses)
-    state, record = run(decoder, params, init(decoder, params, request), keys)
-    return infilled(state.rows, record, np.shape(tokens)[1])
+    state, record = decode(decoder, params, request, rng, placement)
+    found = infilled(state.rows, record, np.shape(tokens)[1])
+    batch = request.prompt.shape[0]
+    return found if len(found.codes) == batch else jax.tree.map(lambda x: x[:batch], found)
 
 
 @functools.partial(jax.jit, static_argnums=2)

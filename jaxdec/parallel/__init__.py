@@ -1,23 +1,18 @@
-"""Rows over devices."""
+"""Placements over devices: which arrays lie where, and the map that a loop runs in."""
 
-from jaxdec.parallel.rows import (
-    AXIS,
-    data_mesh,
-    generate_sharded,
-    infill_sharded,
-    init_sharded,
-    replicate,
-    row_specs,
-    run_sharded,
-)
+from jaxdec.parallel.placement import Placement, over_caches, placement, put
+from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
 
 __all__ = [
-    "AXIS",
-    "data_mesh",
-    "generate_sharded",
-    "infill_sharded",
-    "init_sharded",
-    "replicate",
-    "row_specs",
-    "run_sharded",
+    "AXES",
+    "CACHES",
+    "DATA",
+    "MODEL",
+    "NETWORKS",
+    "SEQUENCE",
+    "Placement",
+    "Rule",
+    "over_caches",
+    "placement",
+    "put",
 ]

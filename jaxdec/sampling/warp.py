@@ -24,6 +24,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdec.sampling.bans import bad_words, chosen, early_ends, given, repeated
+from jaxdec.sampling.broadcast import by_row, by_token, each_row
 from jaxdec.sampling.filters import FILTERS
 from jaxdec.sampling.filters.ranking import is_argmax, ranks, unsorted
 from jaxdec.sampling.history import History
@@ -226,7 +227,7 @@ class Warp:
 
         tempered, greedy = logits, None
         if self.temperature is not None:
-            temperature = _rows(self.temperature, logits.ndim)
+            temperature = by_row(self.temperature, logits.ndim)
             # Subnormal temperatures count as 0, since some devices flush them.
             greedy = temperature < jnp.finfo(jnp.float32).tiny
             # Shifted first: a small temperature then sends logits to -inf, never to +inf.
@@ -234,9 +235,10 @@ class Warp:
 
         # One softmax of the masked logits, not a chain of renormalisations: a filter that removes
         # nothing then changes no bit of the result.
-        log_probs = jax.nn.log_softmax(jnp.where(self._kept(logits, tempered), tempered, -jnp.inf))
+        log_probs = self._normalised(logits, tempered, top)
         if greedy is not None:
-            log_probs = jnp.where(greedy, jnp.where(is_argmax(logits), 0.0, -jnp.inf), log_probs)
+            best = is_argmax(logits, top)
+            log_probs = jnp.where(greedy, jnp.where(best, 0.0, -jnp.inf), log_probs)
         return jnp.where(broken, jnp.nan, log_probs), logits
 
     def noise(self, keys: Callable[[], jax.Array], shape: tuple[int, ...]) -> jax.Array:
@@ -259,9 +261,9 @@ class Warp:
         """Logits `[B, ..., V]` after every stage before the temperature."""
         ndim = logits.ndim
         if self.logit_bias is not None:
-            logits = logits + _table(self.logit_bias, ndim)
+            logits = logits + by_token(self.logit_bias, ndim)
         if self.banned is not None:
-            logits = jnp.where(_table(self.banned, ndim), -jnp.inf, logits)
+            logits = jnp.where(by_token(self.banned, ndim), -jnp.inf, logits)
         if self.needs_text:
             if history is None or history.text is None:
                 raise ValueError("a ban reads the text: log_probs needs the history, got none")
@@ -270,36 +272,46 @@ class Warp:
             return logits
         if history is None or history.prompt is None or history.generated is None:
             raise ValueError("a penalty is set: log_probs needs the history it reads, got None")
-        generated = _table(history.generated, ndim)
+        generated = by_token(history.generated, ndim)
         if self.repetition_penalty is not None:
-            seen = _table(history.prompt, ndim) + generated > 0
-            logits = _repetition(logits, seen, _rows(self.repetition_penalty, ndim))
+            seen = by_token(history.prompt, ndim) + generated > 0
+            logits = _repetition(logits, seen, by_row(self.repetition_penalty, ndim))
         if self.presence_penalty is not None:
-            logits = logits - _rows(self.presence_penalty, ndim) * (generated > 0)
+            logits = logits - by_row(self.presence_penalty, ndim) * (generated > 0)
         if self.frequency_penalty is not None:
-            logits = logits - _rows(self.frequency_penalty, ndim) * generated
+            logits = logits - by_row(self.frequency_penalty, ndim) * generated
         return logits
 
     def _ruled_out(self, logits: jax.Array, text: TextBefore) -> jax.Array:
         """Logits `[B, ..., V]` without what the text itself rules out."""
         ndim, size = logits.ndim, logits.shape[-1]
-        remove = lambda table: jnp.where(_table(table, ndim), -jnp.inf, logits)
+        remove = lambda table: jnp.where(by_token(table, ndim), -jnp.inf, logits)
         found = []
         if self.no_repeat_ngram is not None:
-            found.append(repeated(text, _each(self.no_repeat_ngram, text)))
+            found.append(repeated(text, each_row(self.no_repeat_ngram, text)))
         if self.bad_words is not None:
             found.append(bad_words(text, jnp.asarray(self.bad_words)))
         if found:
             tokens, where = (jnp.concatenate(some, axis=-1) for some in zip(*found, strict=True))
             logits = remove(chosen(tokens, where, size))
         if self.min_new_tokens is not None and self.ends is not None:
-            fewest, ends = _each(self.min_new_tokens, text), jnp.asarray(self.ends)
+            fewest, ends = each_row(self.min_new_tokens, text), jnp.asarray(self.ends)
             logits = remove(early_ends(text, fewest, ends, size))
         if self.forced_prefix is not None:
-            token = _table(given(text, jnp.asarray(self.forced_prefix))[..., None], ndim)
+            token = by_token(given(text, jnp.asarray(self.forced_prefix))[..., None], ndim)
             certain = jnp.where(jnp.arange(size) == token, 0.0, -jnp.inf)
             logits = jnp.where(token != NONE, certain, logits)
         return logits
+
+    def _normalised(self, logits: jax.Array, tempered: jax.Array, top: jax.Array) -> jax.Array:
+        """Log-probabilities `[B, ..., V]` of tempered logits that every filter keeps."""
+        if any(getattr(self, stage.name) is not None for stage in FILTERS):
+            return jax.nn.log_softmax(
+                jnp.where(self._kept(logits, tempered), tempered, -jnp.inf), axis=-1
+            )
+        # The highest is known, which over a vocabulary on several devices saves sending it once more.
+        scores = tempered - top if self.temperature is None else tempered
+        return scores - jnp.log(jnp.sum(jnp.exp(scores), axis=-1, keepdims=True))
 
     def _kept(self, logits: jax.Array, tempered: jax.Array) -> jax.Array:
         """Which tokens every filter keeps, bool `[B, ..., V]`."""
@@ -312,7 +324,7 @@ class Warp:
             )
         for stage in present:
             log_probs = jax.nn.log_softmax(tempered)
-            keep = stage.keep(log_probs, _rows(getattr(self, stage.name), logits.ndim))
+            keep = stage.keep(log_probs, by_row(getattr(self, stage.name), logits.ndim))
             tempered = jnp.where(keep, tempered, -jnp.inf)
         kept = tempered > -jnp.inf
         return kept if order is None else unsorted(kept, order)
@@ -323,28 +335,3 @@ def _repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.A
     scaled = jnp.where(logits > 0, logits / penalty, logits * penalty)
     # -inf stays as it is: a penalty flushed to 0 would make it NaN.
     return jnp.where(seen & (logits > -jnp.inf), scaled, logits)
-
-
-def _each(knob: ArrayLike, text: TextBefore) -> jax.Array:
-    """A scalar or `[B]` integer knob as int32 `[B]`."""
-    return jnp.broadcast_to(jnp.asarray(knob, jnp.int32), text.length.shape)
-
-
-def _rows(knob: ArrayLike, ndim: int) -> jax.Array:
-    """A scalar or `[B]` knob, shaped to broadcast against `[B, ..., V]` of `ndim` axes."""
-    knob = _single(knob)
-    return knob.reshape(knob.shape + (1,) * (ndim - 1)) if knob.ndim else knob
-
-
-def _table(table: ArrayLike, ndim: int) -> jax.Array:
-    """`[V]`, or `[B, ..., V]` with axes of size 1 put before the last up to `ndim` axes."""
-    table = _single(table)
-    if table.ndim <= 1:
-        return table
-    return table.reshape(table.shape[:-1] + (1,) * (ndim - table.ndim) + table.shape[-1:])
-
-
-def _single(values: ArrayLike) -> jax.Array:
-    """Floats as float32, whatever JAX would make of them; other types as they are."""
-    values = jnp.asarray(values)
-    return values.astype(jnp.float32) if jnp.issubdtype(values.dtype, jnp.floating) else values

@@ -110,7 +110,7 @@ def _dispatch(
 ) -> Arrays:
     new = jax.tree.map(lambda x, held: x.astype(held.dtype), new, cache)
 
-    def unsupported(name: str) -> str | None:
+    def unsupported(name, cache, new, *where):
         if name == "gpu":
             return gpu.unsupported(cache)
         return tpu.unsupported(cache, new, where[0].shape[1]) if name == "tpu" else None
@@ -123,6 +123,7 @@ def _dispatch(
         *where,
         implementation=implementation,
         unsupported=unsupported,
+        heads=((1, 1, *(None for _ in where)), 1),
     )
 
 

@@ -64,7 +64,7 @@ def span_attention(
     }
     modules = {"tpu": tpu, "gpu": gpu}
 
-    def unsupported(name: str) -> str | None:
+    def unsupported(name, queries, query_spans, positions, parts, shared_queries):
         if name not in modules:
             return None
         return modules[name].unsupported(queries, parts, shared_queries)
@@ -79,7 +79,13 @@ def span_attention(
         shared_queries,
         implementation=implementation,
         unsupported=unsupported,
+        heads=((1, None, None, tuple(_heads(part) for part in parts), 1), (1, 1)),
     )
+
+
+def _heads(part: Keys) -> Keys:
+    """The axes of its arrays that are heads."""
+    return Keys(1, 1, None, None, None, None)  # type: ignore[arg-type]
 
 
 def _differentiable(kernel: Any, **settings: Any) -> Any:

@@ -3,6 +3,8 @@
 Legend: N rows, V vocabulary, B groups of rows, D width of hidden states.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -68,7 +70,7 @@ def unmask(
                 f"banned must be [B, {size}], B a divisor of {rows}, got {banned.shape}"
             )
 
-    def unsupported(name: str) -> str | None:
+    def unsupported(name: str, *arrays: Any) -> str | None:
         if name == "reference":
             return None
         parts = jax.tree.leaves(scores)

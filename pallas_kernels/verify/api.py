@@ -74,7 +74,7 @@ def walk(
         banned,
         noise,
         implementation=implementation,
-        unsupported=lambda name: None if name == "reference" else _foreign(keys),
+        unsupported=lambda name, *arrays: None if name == "reference" else _foreign(keys),
     )
 
 
@@ -145,7 +145,7 @@ def ratio_walk(
         temperature,
         banned,
         implementation=implementation,
-        unsupported=lambda name: None if name == "reference" else _foreign(keys),
+        unsupported=lambda name, *arrays: None if name == "reference" else _foreign(keys),
     )
 
 

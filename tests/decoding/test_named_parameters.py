@@ -27,7 +27,7 @@ def state():
 
 
 def mesh():
-    return parallel.data_mesh(jax.devices()[:1])
+    return parallel.placement(devices=jax.devices()[:1])
 
 
 CALLS = {
@@ -53,11 +53,11 @@ CALLS = {
         rng=KEY,
         lengths=(1,),
     ),
-    "generate_sharded": lambda params: parallel.generate_sharded(
-        DRAFTED, params, PROMPT, mesh=mesh(), rng=KEY
+    "generate, placed": lambda params: jaxdec.generate(
+        DRAFTED, params, PROMPT, placement=mesh(), rng=KEY
     ),
-    "init_sharded": lambda params: parallel.init_sharded(DRAFTED, params, request(), mesh()),
-    "run_sharded": lambda params: parallel.run_sharded(DRAFTED, params, state(), KEY, mesh()),
+    "init, placed": lambda params: decoding.init(DRAFTED, params, request(), placement=mesh()),
+    "run, placed": lambda params: decoding.run(DRAFTED, params, state(), KEY, placement=mesh()),
 }
 
 
@@ -97,9 +97,9 @@ def test_what_was_given_is_said(params, got):
         lambda params: jaxdec.infill(GAPS, params, PROMPT, VISIBLE, rng=KEY),
         lambda params: jaxdec.auto_infill({"": GAPS}, params, PROMPT, VISIBLE, rng=KEY),
         lambda params: jaxdec.choose_length(GAPS, params, [1], [2], (1, 2), rng=KEY),
-        lambda params: parallel.infill_sharded(GAPS, params, PROMPT, VISIBLE, mesh=mesh(), rng=KEY),
+        lambda params: jaxdec.infill(GAPS, params, PROMPT, VISIBLE, placement=mesh(), rng=KEY),
     ],
-    ids=["infill", "auto_infill", "choose_length", "infill_sharded"],
+    ids=["infill", "auto_infill", "choose_length", "infill, placed"],
 )
 def test_gaps_are_filled_by_named_parameters(call):
     with pytest.raises(ValueError, match="by part name, with 'target'; got ArrayImpl"):

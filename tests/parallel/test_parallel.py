@@ -35,8 +35,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def report():
-    """What differs in each case; see `sharded_cases.py`."""
-    command = [sys.executable, "-m", "tests.parallel.sharded_cases"]
+    """What differs in each case; see `placed_cases.py`."""
+    command = [sys.executable, "-m", "tests.parallel.placed_cases"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -12,9 +12,13 @@ def ranks(like: jax.Array) -> jax.Array:
     return jax.lax.broadcasted_iota(jnp.int32, like.shape, like.ndim - 1)
 
 
-def is_argmax(values: jax.Array) -> jax.Array:
-    """True at the lowest-index maximum of `[..., V]`."""
-    return ranks(values) == jnp.argmax(values, axis=-1, keepdims=True)
+def is_argmax(values: jax.Array, top: jax.Array | None = None) -> jax.Array:
+    """True at the lowest-index maximum of `[..., V]`; `top [..., 1]` is the maximum, where it is known already."""
+    places = ranks(values)
+    if top is None:
+        return places == jnp.argmax(values, axis=-1, keepdims=True)
+    size = values.shape[-1]
+    return places == jnp.min(jnp.where(values == top, places, size), axis=-1, keepdims=True)
 
 
 def prefix(within: jax.Array) -> jax.Array:

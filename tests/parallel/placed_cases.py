@@ -1,4 +1,4 @@
-"""Compares sharded with unsharded decoding on eight CPU devices; prints the differences of each case as JSON.
+"""Compares decoding on a mesh of eight CPU devices with decoding on one; prints the differences of each case as JSON.
 
 A process of its own, since the number of devices must be set before JAX starts.
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 import jaxdec
 from jaxdec import any_subset, decoding, diffusion, parallel
+from jaxdec.decoding import loop, placed
 from jaxdec.testing.battery.cases import Letters
 from jaxdec.testing.oracles import blend, canvas, hash_oracle
 from tests.decoding.moving import Resampled
@@ -56,7 +57,7 @@ DECODERS = {
 
 
 def mesh(devices):
-    return parallel.data_mesh(jax.devices()[:devices])
+    return parallel.placement(data=devices)
 
 
 def request(batch):
@@ -95,13 +96,11 @@ def unequal(first, second, rounding=0.0):
     return names
 
 
-def against_unsharded(name, batch, devices, rng=RNG):
+def against_one_device(name, batch, devices, rng=RNG):
     prompt, settings = request(batch)
     decoder = DECODERS[name]
     expected = jaxdec.generate(decoder, PARAMS, prompt, rng=rng, **settings)
-    got = parallel.generate_sharded(
-        decoder, PARAMS, prompt, mesh=mesh(devices), rng=rng, **settings
-    )
+    got = jaxdec.generate(decoder, PARAMS, prompt, placement=mesh(devices), rng=rng, **settings)
     assert len(set(expected.lengths.tolist())) > 1, "the rows should not end together"
     return unequal(expected, got)
 
@@ -113,27 +112,25 @@ FORMS = {
 }
 
 
-def infilling_against_unsharded(name, batch, devices):
+def infilling_against_one_device(name, batch, devices):
     generator = np.random.default_rng(1)
     tokens = generator.integers(0, VOCAB, (batch, 12))
     visible = generator.random((batch, 12)) < 0.4
     visible[:, 0], visible[:, 1] = True, False
     knobs = {"rng": RNG, "temperature": 0.9, "sizes": 12 - np.arange(batch)}
     expected = jaxdec.infill(FORMS[name], PARAMS, tokens, visible, **knobs)
-    got = parallel.infill_sharded(FORMS[name], PARAMS, tokens, visible, mesh=mesh(devices), **knobs)
+    got = jaxdec.infill(FORMS[name], PARAMS, tokens, visible, placement=mesh(devices), **knobs)
     # Laws joined from two forwards are vectorised by the shape of the batch: the last bit may differ.
     return unequal(expected, got, rounding=1e-6)
 
 
-def hypotheses_against_unsharded(batch, devices):
+def hypotheses_against_one_device(batch, devices):
     """Rows that move stay on the device of their prompt."""
     prompt, settings = request(batch)
     settings = {**settings, "hypotheses": 3, "temperature": 0.9}
     decoder = Resampled(DECODERS["model, walk"])
     expected = jaxdec.generate(decoder, PARAMS, prompt, rng=RNG, **settings)
-    got = parallel.generate_sharded(
-        decoder, PARAMS, prompt, mesh=mesh(devices), rng=RNG, **settings
-    )
+    got = jaxdec.generate(decoder, PARAMS, prompt, placement=mesh(devices), rng=RNG, **settings)
     return unequal(expected, got)
 
 
@@ -142,11 +139,11 @@ def chunked_is_whole():
     decoder = DECODERS["model, walk"]
     expected = jaxdec.generate(decoder, PARAMS, prompt, rng=RNG, **settings)
     asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
-    state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
+    state = decoding.init(decoder, PARAMS, asked, placement=mesh(8))
     record, chunks = None, 0
     while bool(state.rows.running.any()):
-        state, record = parallel.run_sharded(
-            decoder, PARAMS, state, RNG, mesh(8), max_steps=2, record=record
+        state, record = decoding.run(
+            decoder, PARAMS, state, RNG, max_steps=2, record=record, placement=mesh(8)
         )
         chunks += 1
     assert chunks > 1
@@ -157,7 +154,7 @@ def rows_lie_on_their_devices():
     prompt, settings = request(8)
     decoder = DECODERS["model, walk"]
     asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
-    state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
+    state = decoding.init(decoder, PARAMS, asked, placement=mesh(8))
     wrong = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         name = jax.tree_util.keystr(path)
@@ -171,8 +168,8 @@ def state_is_donated():
     prompt, settings = request(8)
     decoder = DECODERS["model, walk"]
     asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
-    state = parallel.init_sharded(decoder, PARAMS, asked, mesh(8))
-    parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(8))
+    state = decoding.init(decoder, PARAMS, asked, placement=mesh(8))
+    decoding.run(decoder, PARAMS, state, RNG, placement=mesh(8))
     kept = [] if state.cache.read(0).keys.is_deleted() else ["cache"]
     return kept + [
         jax.tree_util.keystr(path)
@@ -184,14 +181,14 @@ def state_is_donated():
 def knobs_compile_nothing():
     decoder = DECODERS["autoregressive"]
     prompt, settings = request(8)
-    call = lambda **changed: parallel.generate_sharded(
-        decoder, PARAMS, prompt, mesh=mesh(8), rng=RNG, **(settings | changed)
+    call = lambda **changed: jaxdec.generate(
+        decoder, PARAMS, prompt, placement=mesh(8), rng=RNG, **(settings | changed)
     )
     call()
-    before = parallel.rows._run._cache_size(), parallel.rows._init._cache_size()
+    before = loop._run_placed._cache_size(), placed._init._cache_size()
     call(temperature=0.3, max_new_tokens=9)
     call(top_p=1.0, lengths=np.full(8, 2), stop=[[1, 4], [6]])
-    after = parallel.rows._run._cache_size(), parallel.rows._init._cache_size()
+    after = loop._run_placed._cache_size(), placed._init._cache_size()
     return [] if before == after else [f"programs: {before} -> {after}"]
 
 
@@ -209,8 +206,8 @@ def rows_that_do_not_divide():
     asked = jaxdec.prepare(decoder, PARAMS, prompt, **settings)
     state = decoding.init(decoder, PARAMS, asked)
     for text in (
-        raised(lambda: parallel.init_sharded(decoder, PARAMS, asked, mesh(2))),
-        raised(lambda: parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(2))),
+        raised(lambda: decoding.init(decoder, PARAMS, asked, placement=mesh(2))),
+        raised(lambda: decoding.run(decoder, PARAMS, state, RNG, placement=mesh(2))),
     ):
         if not text.startswith("3 rows do not divide over 2 devices"):
             return [text]
@@ -222,22 +219,22 @@ def leaf_without_rows():
     decoder = DECODERS["autoregressive"]
     state = decoding.init(decoder, PARAMS, jaxdec.prepare(decoder, PARAMS, prompt, **settings))
     state = dataclasses.replace(state, cache={"table": jax.numpy.zeros((5, 2))})
-    text = raised(lambda: parallel.run_sharded(decoder, PARAMS, state, RNG, mesh(2)))
+    text = raised(lambda: decoding.run(decoder, PARAMS, state, RNG, placement=mesh(2)))
     return [] if text.startswith(".cache['table'] has shape [5, 2]") else [text]
 
 
 CASES = (
-    {f"{name}; 8 rows, 8 devices": (against_unsharded, name, 8, 8) for name in DECODERS}
-    | {f"model, walk; 8 rows, {n} devices": (against_unsharded, "model, walk", 8, n) for n in (1, 2)}
+    {f"{name}; 8 rows, 8 devices": (against_one_device, name, 8, 8) for name in DECODERS}
+    | {f"model, walk; 8 rows, {n} devices": (against_one_device, "model, walk", 8, n) for n in (1, 2)}
     | {
-        "autoregressive; 5 rows, 8 devices": (against_unsharded, "autoregressive", 5, 8),
-        "model, block; 7 rows, 2 devices": (against_unsharded, "model, block", 7, 2),
+        "autoregressive; 5 rows, 8 devices": (against_one_device, "autoregressive", 5, 8),
+        "model, block; 7 rows, 2 devices": (against_one_device, "model, block", 7, 2),
         "autoregressive; keys of the caller": (
-            *(against_unsharded, "autoregressive", 8, 8),
+            *(against_one_device, "autoregressive", 8, 8),
             jax.random.split(RNG, 8),
         ),
-        **{f"{name}; 5 rows, 4 devices": (infilling_against_unsharded, name, 5, 4) for name in FORMS},
-        "hypotheses; 3 prompts, 2 devices": (hypotheses_against_unsharded, 3, 2),
+        **{f"{name}; 5 rows, 4 devices": (infilling_against_one_device, name, 5, 4) for name in FORMS},
+        "hypotheses; 3 prompts, 2 devices": (hypotheses_against_one_device, 3, 2),
         "chunked is whole": (chunked_is_whole,),
         "rows lie on their devices": (rows_lie_on_their_devices,),
         "state is donated": (state_is_donated,),
