@@ -1,5 +1,6 @@
 """Placements over devices: which arrays lie where, and the map that a loop runs in."""
 
+from jaxdec.parallel.hosts import gather, own_rows
 from jaxdec.parallel.placement import Placement, over_caches, placement, put
 from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
 
@@ -12,7 +13,9 @@ __all__ = [
     "SEQUENCE",
     "Placement",
     "Rule",
+    "gather",
     "over_caches",
+    "own_rows",
     "placement",
     "put",
 ]

@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdec.cache import Cache
 from jaxdec.model import Params
+from jaxdec.parallel.hosts import across
 from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
 from pallas_kernels import heads_over
 
@@ -249,7 +250,12 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 def put(tree: Any, shardings: Any) -> Any:
     """Arrays where shardings say: placed now, or told to the compiler of a program that is being traced."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-    return (jax.lax.with_sharding_constraint if traced else jax.device_put)(tree, shardings)
+    if traced:
+        return jax.lax.with_sharding_constraint(tree, shardings)
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+    spread = lambda sharding, part: jax.tree.map(lambda leaf: across(leaf, sharding), part)
+    return jax.tree.map(spread, shardings, tree)
 
 
 def over_caches(
