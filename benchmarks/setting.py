@@ -48,6 +48,8 @@ class Scale:
       residues: masked in such a window.
       shapes: of random models in `peers`, by name.
       peers: repeats there.
+      routed: prompts in `experts`.
+      traced: training windows from which its placements and tables are made.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -89,6 +91,8 @@ class Scale:
     residues: int = 8
     shapes: tuple[str, ...] = ("100M", "350M")
     peers: int = 7
+    routed: int = 128
+    traced: int = 512
 
 
 FULL = Scale()
@@ -127,6 +131,8 @@ QUICK = Scale(
     residues=4,
     shapes=("tiny",),
     peers=2,
+    routed=3,
+    traced=6,
 )
 
 

@@ -125,6 +125,16 @@ def _by_heads(
                 operation, forms, *arrays, implementation=implementation, unsupported=unsupported
             )
 
+    devices = jax.sharding.get_abstract_mesh().shape[axis]
+
+    def check(place: int | None, array: Any) -> None:
+        for leaf in jax.tree.leaves(array) if place is not None else ():
+            if leaf.shape[place] % devices:
+                raise ValueError(
+                    f"{operation}: {leaf.shape[place]} heads do not divide over {devices} devices of the axis {axis!r}"
+                )
+
+    jax.tree.map(check, heads[0], arrays, is_leaf=lambda node: node is None)
     given, results = (jax.tree.map(spec, tree, is_leaf=lambda node: node is None) for tree in heads)
     mapped = jax.shard_map(
         own, in_specs=given, out_specs=results, axis_names={axis}, check_vma=False

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jaxdec.generation": {*DECODERS, "jaxdec.text"},
     "jaxdec.measuring": {"jaxdec", *DECODERS, "jaxdec.generation"},
     "jaxdec.plotting": DECODERS,
-    "jaxdec.models": {*GROUND, *ALONE, "pallas_kernels"},
+    "jaxdec.models": {*GROUND, *ALONE, "jaxdec.parallel", "pallas_kernels"},
     "jaxdec.checkpoint_folder": {*ALONE, "jaxdec.models"},
     "jaxdec.checkpoints": {*DECODERS, *ALONE, "jaxdec.models", "jaxdec.checkpoint_folder"},
     "jaxdec.training": {

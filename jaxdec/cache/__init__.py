@@ -2,7 +2,9 @@
 
 from jaxdec.cache.contract import Cache, Entries
 from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
+from jaxdec.cache.linear_states import continue_states, state_before
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
+from jaxdec.cache.sequence import SequenceCache
 
 __all__ = [
     "LONG",
@@ -14,4 +16,7 @@ __all__ = [
     "LayerEntries",
     "RecurrentCache",
     "RecurrentEntries",
+    "SequenceCache",
+    "continue_states",
+    "state_before",
 ]

@@ -48,7 +48,7 @@ class Cache(Protocol):
         ...
 
     def read(self, layer: int) -> Any:
-        """What a layer's forward reads: for attention `pallas_kernels.span_attention.Keys`.
+        """What a layer's forward reads: for attention `pallas_kernels.span_attention.Keys`, or a `Split` of them.
 
         That is keys and values `[B, H, S, D]`, spans int32 `[B, S, 2]` (`visibility.EMPTY` where a slot is empty or
         hidden) and positions int32 `[B, S]`. A forward that stops at some layer reads the first ones only.
@@ -87,7 +87,8 @@ class Cache(Protocol):
     def renumber(self, change: Callable[[jax.Array], jax.Array]) -> Self:
         """The cache with other spans, to be read once: `change` maps int32 `[B, S, 2]` to the same shape.
 
-        It has to keep `visibility.EMPTY` a span that nobody sees. Entries are not touched.
+        It has to keep `visibility.EMPTY` a span that nobody sees, and to treat all slots alike: a cache that is split
+        over devices calls it on those that a device holds. Entries are not touched.
         """
         ...
 

@@ -50,6 +50,12 @@ class KVEntries:
         )
         return KVEntries(layers, self.positions[:, :count])
 
+    def at(self, index: jax.Array) -> "KVEntries":
+        """Those of new tokens `index`, int32 `[B, A]`: A entries in that order."""
+        pick = lambda x: jnp.take_along_axis(x, index[:, None, :, None], axis=2)
+        positions = jnp.take_along_axis(self.positions, index, axis=1)
+        return KVEntries(jax.tree.map(pick, self.layers), positions)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,29 @@ class RecurrentCache:
         states = jax.tree.map(end, self.states, entries.states)
         return dataclasses.replace(self, states=states, length=self.length + count)
 
+    def commit_share(
+        self, entries: RecurrentEntries, count: jax.Array, axis: str
+    ) -> "RecurrentCache":
+        """Takes the state after the first tokens of each row, of which each device has read a share.
+
+        Args:
+          entries: of this device's share: its T / n of T consecutive tokens, device after device.
+          count: int32 `[B]`, tokens of each row, 0 to T.
+          axis: name of the mesh axis, manual in the enclosing `jax.shard_map`; one sum over it an array.
+        """
+        width = jax.tree.leaves(entries.states)[0].shape[1]
+        last = jnp.maximum(count - 1, 0)
+        mine = last // width == jax.lax.axis_index(axis).astype(jnp.int32)
+
+        def end(old: jax.Array, new: jax.Array) -> jax.Array:
+            wide = lambda x: x.reshape(-1, *(1,) * (old.ndim - 1))
+            picked = jnp.take_along_axis(new, wide(last % width)[:, None], axis=1)[:, 0]
+            picked = jax.lax.psum(jnp.where(wide(mine), picked, jnp.zeros_like(picked)), axis)
+            return jnp.where(wide(count > 0), picked.astype(old.dtype), old)
+
+        states = jax.tree.map(end, self.states, entries.states)
+        return dataclasses.replace(self, states=states, length=self.length + count)
+
     def write(self, entries: RecurrentEntries, slots: jax.Array, key_spans: jax.Array) -> NoReturn:
         """Raises `ValueError`: there are no slots."""
         raise _whole("written to slots")

@@ -25,7 +25,7 @@ from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_heads, trainer
+from jaxdec.training import corpus, export, export_heads, run_folder
 from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.trainer import RunConfig, TrainConfig, train
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
         )
     learn, publish, teacher = _task(preset, config, arguments)
-    extended_from = trainer.extended_from(folder, config.steps)
+    extended_from = run_folder.extended_from(folder, config.steps)
     runs = export.identities(config, data, teacher, extended_from)
     export.check_free(target, runs)
     size = sum(len(source.content) for source in data.train)

@@ -43,9 +43,19 @@ def place(placement: Placement, tree: Tree) -> Tree:
 
 def init(decoder: Decoder, placement: Placement, params: Params, request: Request) -> Any:
     """`decoder.init` on the mesh."""
+    check(placement)
     _check_rows(placement, request, request.lengths.shape[0], request.hypotheses)
     request = dataclasses.replace(request, cache=placement.cache(request.cache))
     return _init(decoder, placement, placement.place(params), place(placement, request))
+
+
+def check(placement: Any) -> None:
+    """Raises `ValueError` for what is no placement."""
+    if not isinstance(placement, Placement):
+        raise ValueError(
+            f"placement must be a jaxdec.parallel.Placement, got {type(placement).__name__}; "
+            "jaxdec.parallel.placement(data=2, model=4) makes one"
+        )
 
 
 def arguments(placement: Placement, params: Params, state: Any, rng: jax.Array) -> tuple[Any, ...]:
@@ -64,8 +74,8 @@ def _init(decoder, placement, params, request):
     # Once for the structure of the state, by which its specs go: collectives stand inside, so only under the map.
     state = jax.eval_shape(placement.map(body, given, P(DATA)), params, request)
     found = specs(placement, state)
-    state = placement.map(body, given, found)(params, request)
-    return state
+    placement.check_memory(params, state)
+    return placement.map(body, given, found)(params, request)
 
 
 def looped(loop, decoder, placement, params, state, keys, max_steps, record):
@@ -101,6 +111,7 @@ def fill(placement: Placement, request: Request, keys: jax.Array) -> tuple[Reque
       request: of any number of prompts.
       keys: one a row `[B]`, made before rows are added, so that each is folded with the row's place in the batch.
     """
+    check(placement)
     batch = request.lengths.shape[0]
     extra = -batch % (placement.size(DATA) * request.hypotheses)
     if not extra:
@@ -113,7 +124,8 @@ def fill(placement: Placement, request: Request, keys: jax.Array) -> tuple[Reque
 
 
 def check_state(placement: Placement, state: Any) -> None:
-    """Raises `ValueError` unless the rows of a state divide over the devices."""
+    """Raises `ValueError` for no placement, or unless the rows of a state divide over its devices."""
+    check(placement)
     _check_rows(placement, state, state.rows.length.shape[0], state.rows.hypotheses)
 
 

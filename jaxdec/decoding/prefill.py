@@ -14,6 +14,7 @@ from jaxdec.cache import Cache
 from jaxdec.decoding.moving import by_row
 from jaxdec.decoding.request import Request
 from jaxdec.model import Model, Output, Params, prompt_inputs
+from jaxdec.parallel import SEQUENCE, SplitCaches, read_shares
 
 Tree = TypeVar("Tree")
 
@@ -30,7 +31,8 @@ def prefill(model: Model, params: Params, request: Request) -> Any:
 def read_prompts(model: Model, params: Params, request: Request) -> tuple[Any, Output]:
     """As `prefill`, and the output over the prompts `[B, P]`, for those who draft from it.
 
-    A prompt is read once, whatever the number of its hypotheses; the output's entries are of the prompts alone.
+    A prompt is read once, whatever the number of its hypotheses; the output's entries are of the prompts alone,
+    and where slots are split over devices, of each device's share of them.
     """
     cache, output = _read(model, params, by_prompt(request, request.hypotheses))
     seen = output.logits, output.hidden, output.layer_states
@@ -68,8 +70,13 @@ def _read(model: Model, params: Params, request: Request) -> tuple[Any, Output]:
     inputs = prompt_inputs(request.prompt, request.lengths, order)
     if order is not None:
         inputs = dataclasses.replace(inputs, positions=order.at(inputs.positions))
-    output = model(params, inputs, None)
     index = jnp.broadcast_to(jnp.arange(width), (batch, width))
-    cache = request.new_cache(model)
+    cache, count = request.new_cache(model), request.lengths - 1
     key_spans = visibility.causal(index).key_spans
-    return cache.commit(output.entries, index, request.lengths - 1, key_spans), output
+    if isinstance(request.cache, SplitCaches):
+        form = request.cache.prompts
+        shared = read_shares(model, params, inputs, cache, count, key_spans, SEQUENCE, form)
+        if shared is not None:
+            return shared
+    output = model(params, inputs, None)
+    return cache.commit(output.entries, index, count, key_spans), output

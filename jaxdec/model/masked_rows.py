@@ -12,6 +12,7 @@ from jaxdec import visibility
 from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model.contract import Inputs, Model, Output, Params
 from jaxdec.model.two_stream import check_mask, without_token
+from pallas_kernels.span_attention import whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,9 @@ def with_cached(inputs: Inputs, cache: Cache | None) -> Inputs:
     """New and cached tokens as one row of inputs, without queries."""
     if cache is None:
         return dataclasses.replace(inputs, queries=None)
-    held = cache.read(0)
-    whole = lambda x: jnp.round(x[:, 0, :, 0]).astype(jnp.int32)
-    tokens, query_spans = whole(held.keys), whole(held.values)
+    held = whole(cache.read(0))
+    number = lambda x: jnp.round(x[:, 0, :, 0]).astype(jnp.int32)
+    tokens, query_spans = number(held.keys), number(held.values)
     join = lambda new, old: jnp.concatenate([new, old], axis=1)
     return Inputs(
         tokens=join(inputs.tokens, tokens),

@@ -15,6 +15,7 @@ from jaxdec.cache import Cache, KVEntries
 from jaxdec.model import Inputs, Output
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.layers import MLP, Attention, Experts, Norm, committed, empty_cache, linear, rows
+from jaxdec.models.layers.expert_shuffle import shuffled, shuffles
 from pallas_kernels.span_attention import Keys
 
 
@@ -38,6 +39,10 @@ class Block(nnx.Module):
             mixed, entries = self.self_attn(x, inputs, *earlier)
             x = self.input_layernorm(x + mixed)
             return self.post_attention_layernorm(x + self.mlp(x)), entries
+        if self.placement == "pre" and shuffles(unit := self.mlp, self.self_attn):
+            mixed, entries = self.self_attn.mixed(self.input_layernorm(x), inputs, *earlier)
+            norm = self.post_attention_layernorm
+            return shuffled(x, mixed, self.self_attn.o_proj, norm, unit), entries
         mixed, entries = self.self_attn(self.input_layernorm(x), inputs, *earlier)
         if self.placement == "sandwich":
             x = x + self.attention_output_norm(mixed)

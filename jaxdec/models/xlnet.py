@@ -164,7 +164,7 @@ class RelativeAttention(nnx.Module):
         mixed, _ = span_attention(
             queries + self.r_w_bias[...][:, None],
             inputs.query_spans,
-            *(part._replace(shared_keys=places.cached) for part in earlier),
+            *(part.with_shared(places.cached) for part in earlier),
             new,
             shared_queries=relative_queries(mapped, places.cos, places.sin),
         )

@@ -22,11 +22,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdec.cache import Cache
+from jaxdec.cache import Cache, SequenceCache
 from jaxdec.model import Params
 from jaxdec.parallel.hosts import across
 from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
 from pallas_kernels import heads_over
+from pallas_kernels.span_attention import Form, check_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Placement:
       mesh: with axes among `"data"`, `"model"` and `"sequence"`; one that is missing has size 1.
       rules: for parameters, the first that fits a path holds; an array that none fits lies whole on each device.
       caches: rules for the arrays of caches, by their paths within one, row axis included.
+      attention: how it goes over the devices of `"sequence"` (`pallas_kernels.span_attention.Split`): in the reading of
+        prompts, and in steps if rows are not split; steps of rows that are split are by `gather`.
       memory: bytes that a device holds, to refuse what does not fit before anything is traced; what the devices
         report themselves if not given (CPUs report nothing).
     """
@@ -44,9 +47,11 @@ class Placement:
     mesh: Mesh
     rules: tuple[Rule, ...] = NETWORKS
     caches: tuple[Rule, ...] = CACHES
+    attention: Form = "gather"
     memory: int | None = None
 
     def __post_init__(self):
+        check_form(self.attention)
         if not isinstance(self.mesh, Mesh):
             raise ValueError(f"mesh must be a jax.sharding.Mesh, got {self.mesh!r}")
         for axis in self.mesh.axis_names:
@@ -63,8 +68,8 @@ class Placement:
 
     @property
     def manual(self) -> frozenset[str]:
-        """The axes that the loop's map is manual over: all but `"model"`."""
-        return frozenset(self.mesh.axis_names) - {MODEL}
+        """The axes that the loop's map is manual over: all but a `"model"` of several devices."""
+        return frozenset(self.mesh.axis_names) - ({MODEL} if self.size(MODEL) > 1 else set())
 
     @property
     def heads(self) -> str | None:
@@ -111,10 +116,47 @@ class Placement:
         """
 
         def spec(path, leaf):
-            found = self._spec(self.caches, path, leaf)
+            # Slots are split by the cache itself, which has seen to it that they divide.
+            found = self._spec(self.caches, path, leaf, (DATA, MODEL))
             return found if len(found) else P(DATA)
 
         return jax.tree_util.tree_map_with_path(spec, cache)
+
+    def check_memory(self, params: Params, state: Any) -> None:
+        """Raises `ValueError` if parameters and the caches of a state are more than a device holds.
+
+        Args:
+          params: arrays or their shapes.
+          state: likewise, as they are outside of the loop's map.
+        """
+        limit = self.memory
+        if limit is None:
+            try:
+                limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+            except (AttributeError, NotImplementedError, RuntimeError):
+                return  # a device that does not say, or one that is not there
+        if limit is None:
+            return
+        weights = self._bytes(params, self.specs(params))
+        caches: list[int] = []
+
+        def count(cache):
+            caches.append(self._bytes(cache, self.cache_specs(cache)))
+
+        over_caches(count, lambda leaf: None, state)
+        if weights + sum(caches) > limit:
+            sizes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
+            raise ValueError(
+                f"parameters of {weights:,} and caches of {sum(caches):,} bytes a device on a mesh of {sizes} are more "
+                f"than its {limit:,} bytes"
+            )
+
+    def _bytes(self, tree: Any, specs: Any) -> int:
+        """What a device holds of some arrays."""
+        is_spec = lambda node: isinstance(node, P)
+        held = zip(jax.tree.leaves(tree), jax.tree.leaves(specs, is_leaf=is_spec), strict=True)
+        split = lambda spec: math.prod(self.size(axis) for axis in spec if axis)
+        return sum(leaf.size * leaf.dtype.itemsize // split(spec) for leaf, spec in held)
 
     def part(self, spec: P, axes: Collection[str]) -> P:
         """What a partition spec says of some axes alone."""
@@ -154,7 +196,11 @@ class Placement:
         Args:
           given: from the empty cache of a model to the one that is asked for; None for the model's own.
         """
-        return given
+        if self.size(SEQUENCE) == 1:
+            return given
+        # Groups of rows take different numbers of steps, and whoever passes keys on may not wait for another group.
+        form = self.attention if self.size(DATA) == 1 else "gather"
+        return SplitCaches(given, self.size(SEQUENCE), form, self.attention)
 
     def lay_out(self, tree: Any) -> Any:
         """Tells the compiler, inside the map, over which devices of `"model"` the caches of a state lie."""
@@ -193,6 +239,28 @@ class Placement:
         return P(*axes)
 
 
+@dataclasses.dataclass(frozen=True)
+class SplitCaches:
+    """What a request asks for where slots are split: its caches over the devices of `"sequence"`; compares by value.
+
+    Attributes:
+      given: from the empty cache of a model to the one that is asked for; None for the model's own.
+      devices: along the axis.
+      form: of attention in steps.
+      prompts: of attention in the reading of prompts.
+    """
+
+    given: Callable[[Any], Cache] | None
+    devices: int
+    form: Form
+    prompts: Form
+
+    def __call__(self, cache: Any) -> Any:
+        """The empty cache of a model, split."""
+        cache = cache if self.given is None else self.given(cache)
+        return SequenceCache.split(cache, SEQUENCE, self.devices, self.form)
+
+
 def placement(
     *,
     data: int = 1,
@@ -200,6 +268,7 @@ def placement(
     sequence: int = 1,
     devices: Sequence[jax.Device] | None = None,
     rules: Sequence[Rule | tuple[str, tuple[str | None, ...]]] = (),
+    attention: Form = "gather",
     memory: int | None = None,
 ) -> Placement:
     """A placement over devices, by the sizes of its axes.
@@ -211,10 +280,12 @@ def placement(
       devices: in the order of the mesh, `data` outermost and `model` innermost; all that there are if not given.
       rules: for parameters, before the library's own: `Rule`s, or pairs of a pattern and axes a dimension, such as
         `(r"^draft/", ())`, which leaves a draft model whole on every device.
+      attention: how it goes over the devices of `sequence`: `gather`, of few queries over many keys; `ring` or
+        `bidirectional`, of as many queries as keys. See `Placement`.
       memory: see `Placement`.
 
     Raises:
-      ValueError: for sizes that are not positive, or that are not those of the devices.
+      ValueError: for sizes that are not positive, or that are not those of the devices, or another form of attention.
     """
     given = list(jax.devices() if devices is None else devices)
     sizes = {DATA: data, SEQUENCE: sequence, MODEL: model}
@@ -239,12 +310,7 @@ def placement(
         )
     own = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
     mesh = Mesh(np.asarray(given).reshape(tuple(sizes.values())), tuple(sizes))
-    return Placement(mesh, (*own, *NETWORKS), memory=memory)
-
-
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis, `"data"`, over some devices; all if not given."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA,))
+    return Placement(mesh, (*own, *NETWORKS), attention=attention, memory=memory)
 
 
 def put(tree: Any, shardings: Any) -> Any:

@@ -306,9 +306,8 @@ class Warp:
     def _normalised(self, logits: jax.Array, tempered: jax.Array, top: jax.Array) -> jax.Array:
         """Log-probabilities `[B, ..., V]` of tempered logits that every filter keeps."""
         if any(getattr(self, stage.name) is not None for stage in FILTERS):
-            return jax.nn.log_softmax(
-                jnp.where(self._kept(logits, tempered), tempered, -jnp.inf), axis=-1
-            )
+            kept = self._kept(logits, tempered)
+            return jax.nn.log_softmax(jnp.where(kept, tempered, -jnp.inf))
         # The highest is known, which over a vocabulary on several devices saves sending it once more.
         scores = tempered - top if self.temperature is None else tempered
         return scores - jnp.log(jnp.sum(jnp.exp(scores), axis=-1, keepdims=True))

@@ -25,7 +25,7 @@ from jaxdec.cache import (
     RecurrentEntries,
 )
 from jaxdec.model import Inputs, Model, Output, Queries
-from pallas_kernels.span_attention import Keys
+from pallas_kernels.span_attention import Keys, Split, whole, whole_tokens
 
 
 def _init_cache(batch: int, capacity: int) -> KVCache:
@@ -35,11 +35,12 @@ def _init_cache(batch: int, capacity: int) -> KVCache:
 
 def _seen(inputs: Inputs, cache: Cache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What each question may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T or Q, K]`."""
-    tokens, positions = inputs.tokens, inputs.positions
+    tokens, positions, key_spans = whole_tokens((inputs.tokens, inputs.positions, inputs.key_spans))
     query_spans = inputs.query_spans if inputs.queries is None else inputs.queries.query_spans
-    visible = visibility.dense(query_spans, inputs.key_spans)
+    visible = visibility.dense(query_spans, key_spans)
     if cache is not None:
-        held = cache.read(0)
+        held = whole(cache.read(0))
+        assert held.positions is not None
         tokens = jnp.concatenate([tokens, _held_tokens(held)], axis=1)
         positions = jnp.concatenate([positions, held.positions], axis=1)
         cached = visibility.dense(query_spans, held.key_spans)
@@ -47,9 +48,9 @@ def _seen(inputs: Inputs, cache: Cache | None) -> tuple[jax.Array, jax.Array, ja
     return tokens, positions, visible
 
 
-def _held_tokens(held: Keys) -> jax.Array:
+def _held_tokens(held: Keys | Split) -> jax.Array:
     """Committed tokens `[B, S]`; a cache that rounds gives them back as long as it errs by less than a half."""
-    return jnp.round(held.keys[:, 0, :, 0]).astype(jnp.int32)
+    return jnp.round(whole(held).keys[:, 0, :, 0]).astype(jnp.int32)
 
 
 def _wanted(inputs: Inputs) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxdec.models import TransformerConfig
 from jaxdec.training.noising import Noising
 from jaxdec.training.trainer import RunConfig, TrainConfig
 
@@ -40,8 +41,8 @@ def card(name: str, config: TrainConfig, facts: dict[str, Any]) -> str:
     return f"""# {name}
 
 {facts["about"]}: {facts["parameters"]:,} parameters, {sizes.layers} layers of width {sizes.width}, \
-{sizes.heads} query heads and {sizes.kv_heads} key-value heads, a vocabulary of {sizes.vocab_size} (bytes and \
-special tokens). Weights are stored in bfloat16.
+{sizes.heads} query heads and {sizes.kv_heads} key-value heads,{_experts(sizes)} a vocabulary of {sizes.vocab_size} \
+(bytes and special tokens). Weights are stored in bfloat16.
 
 ## Data
 
@@ -67,6 +68,14 @@ nothing but Python sources.{_limits(config)}
 {facts["command"]}
 ```
 """
+
+
+def _experts(sizes: TransformerConfig) -> str:
+    """What a card says of a mixture."""
+    mixture = sizes.mixture
+    if mixture is None:
+        return ""
+    return f" {mixture.experts} experts of width {mixture.hidden} a layer, {mixture.per_token} a token,"
 
 
 def _masking(config: TrainConfig) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxdec import text
 from jaxdec.models import HeadsConfig, TransformerConfig
+from jaxdec.models.layers import Mixture
 from jaxdec.training.heads import HeadTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
@@ -44,6 +45,16 @@ _DRAFT = TransformerConfig(
     head_dim=32,
     hidden=160,
 )
+_MIXTURE = TransformerConfig(
+    vocab_size=text.VOCAB_SIZE,
+    width=128,
+    layers=4,
+    heads=2,
+    kv_heads=1,
+    head_dim=64,
+    hidden=48,
+    mixture=Mixture(experts=8, per_token=2, hidden=48, normalised=True),
+)
 _HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
 # Adaptations of the causal target, in turn: to any subset, and from there to canvases.
 _ADAPTED = TrainConfig(
@@ -74,6 +85,17 @@ PRESETS = {
         ),
         teacher="code-target",
         about="a drafter for code-target, distilled from it",
+    ),
+    "code-mixture": Preset(
+        TrainConfig(
+            _MIXTURE,
+            steps=1200,
+            batch=8,
+            length=256,
+            rows_at_once=1,
+            balance=0.02,
+        ),
+        about="a small causal mixture of experts for bytes of Python source",
     ),
     "code-infill": Preset(
         _ADAPTED,

@@ -23,10 +23,11 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from optax import contrib
 
-from jaxdec import files, text
+from jaxdec import text
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
-from jaxdec.training import corpus, noising, objectives, subsets
+from jaxdec.models.layers import balance_loss, recorded
+from jaxdec.training import corpus, noising, objectives, run_folder, subsets
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
 
@@ -79,17 +80,23 @@ class TrainConfig(RunConfig):
       start: name of the checkpoint whose weights the run starts from; None for fresh ones.
       masking: visible sets of the any-subset objective, or masked sets of a diffusion objective; None for next-token
         prediction.
+      balance: weight of the loss that spreads tokens evenly over the experts of a mixture (`balance_loss`); 0 for none.
     """
 
     model: TransformerConfig
     distill: float = 0.0
     start: str | None = None
     masking: Masking | Noising | None = None
+    balance: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.distill <= 1:
             raise ValueError(f"distill must lie in [0, 1], got {self.distill}")
+        if self.balance < 0 or (self.balance and self.model.mixture is None):
+            raise ValueError(
+                f"balance must be at least 0, and 0 without a mixture, got {self.balance}"
+            )
 
 
 def optimizer(config: RunConfig) -> optax.GradientTransformation:
@@ -171,12 +178,14 @@ def train(
     draw, ask = _objective(config.masking)
 
     def loss(params, teacher_params, batch):
-        predictions = ask(model, params, batch)
+        with recorded() as routed:
+            predictions = ask(model, params, batch)
+        uneven = config.balance * balance_loss(routed) if config.balance else 0.0
         if not config.distill:
-            return objectives.cross_entropy(predictions)
+            return objectives.cross_entropy(predictions) + uneven
         assert teacher is not None
         law = ask(teacher[0], teacher_params, batch).logits
-        return objectives.cross_entropy(predictions, law, config.distill)
+        return objectives.cross_entropy(predictions, law, config.distill) + uneven
 
     fixed = None if teacher is None else teacher[1]
     return model, descend(config, data, folder, params, draw, loss, fixed=fixed, report=report)
@@ -215,7 +224,7 @@ def descend(
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     run = {**dataclasses.asdict(config), "corpus": data.fingerprint()}
-    _claim(folder, run | ({} if fixed is None else {"teacher": fingerprint(fixed)}))
+    run_folder.claim(folder, run | ({} if fixed is None else {"teacher": fingerprint(fixed)}))
     update = optimizer(config)
     state = {"params": params, "optimizer": update.init(params)}
     stream = data.train_stream()
@@ -241,7 +250,7 @@ def descend(
         start = manager.latest_step() or 0
         if start:
             state = manager.restore(start, args=ocp.args.StandardRestore(state))
-        log = _losses(folder / "losses.jsonl", start)
+        log = run_folder.losses(folder / "losses.jsonl", start)
         began = time.monotonic()
         with log:
             for step in range(start, config.steps):
@@ -289,61 +298,3 @@ def fingerprint(params: Params) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
         digest.update(x.tobytes())
     return digest.hexdigest()[:16]
-
-
-def extended_from(folder: Path, steps: int) -> tuple[int, ...]:
-    """The numbers of steps, in turn, that the run of a folder was given before it is given `steps`.
-
-    Args:
-      folder: of the run; need not exist.
-      steps: of the configuration that is to run there.
-
-    Raises:
-      ValueError: if the folder holds something else, or a run of more steps.
-    """
-    held = _held(Path(folder)) or {"steps": steps}
-    if held["steps"] > steps:
-        raise ValueError(
-            f"{folder} holds a run with {held['steps']} steps, more than {steps}; use a new folder"
-        )
-    earlier = tuple(held.get("extended_from", ()))
-    return (*earlier, held["steps"]) if held["steps"] < steps else earlier
-
-
-def _held(folder: Path) -> dict[str, Any] | None:
-    """The configuration of the run that a folder holds."""
-    path = folder / "config.json"
-    if not path.exists():
-        return None
-    try:
-        held = json.loads(path.read_bytes())
-    except ValueError:
-        held = None
-    if not isinstance(held, dict) or not isinstance(held.get("steps"), int):
-        raise ValueError(f"{path} is not the configuration of a run")
-    return held
-
-
-def _claim(folder: Path, run: dict[str, Any]) -> None:
-    """Writes the run's configuration, or checks that the folder holds this very run, with as many steps or fewer."""
-    run = json.loads(json.dumps(run))
-    held = _held(folder)
-    if held is not None:
-        changed = {k for k in run.keys() | held.keys() if run.get(k) != held.get(k)}
-        changed -= {"extended_from", "steps"}
-        if changed:
-            raise ValueError(
-                f"{folder} holds another run: {', '.join(sorted(changed))} differ; use a new folder"
-            )
-        earlier = extended_from(folder, run["steps"])
-        if run["steps"] == held["steps"]:
-            return
-        run["extended_from"] = list(earlier)
-    files.write_whole(folder / "config.json", json.dumps(run, indent=2) + "\n")
-
-
-def _losses(path: Path, start: int):
-    """Opens the log for appending after `start` steps; later lines of a killed run are dropped."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    files.write_whole(path, "".join(line + "\n" for line in lines[:start]))
-    return path.open("a")

@@ -8,12 +8,13 @@ import jax
 from pallas_kernels.dispatch import Implementation, dispatch
 from pallas_kernels.span_attention import gpu, reference, tpu
 from pallas_kernels.span_attention.parts import Keys
+from pallas_kernels.span_attention.split import Asked, Split, attend, sharing
 
 
 def span_attention(
     queries: jax.Array,
     query_spans: jax.Array,
-    *parts: Keys,
+    *parts: Keys | Split,
     positions: jax.Array | None = None,
     shared_queries: jax.Array | None = None,
     window: int | None = None,
@@ -36,7 +37,9 @@ def span_attention(
     Args:
       queries: `[B, H, T, D]`, H a multiple of K.
       query_spans: int32 `[B, T, 2]`, the span `(lo, hi)` that each query sees with.
-      *parts: disjoint sets of keys: the cache and the new tokens, say; in the type of the queries or another.
+      *parts: disjoint sets of keys: the cache and the new tokens, say; in the type of the queries or another. Those
+        that are `Split` over devices are attended to by all of them together; others are the same on each device, but
+        within `tokens_split`.
       positions: int32 `[B, T]`, needed with `window`.
       shared_queries: float32 `[B, H, T, E]`, for parts that all have `shared_keys`: columns of keys that are the same
         for all heads, such as those of relative positions, and so are neither copied nor read a head.
@@ -48,15 +51,26 @@ def span_attention(
       Outputs `[B, H, T, D]` in the queries' type, and L, float32 `[B, H, T]`.
 
     Raises:
-      ValueError: for shapes that do not fit together, a window without positions, or an implementation that does not
-        exist or cannot serve these arrays.
+      ValueError: for shapes that do not fit together, a window without positions, an implementation that does not
+        exist or cannot serve these arrays, or a part that is split over what is no axis of an enclosing shard_map.
 
     Differentiable; the backward pass is that of the reference.
     """
-    _check(queries, query_spans, parts, positions, window)
-    _check_shared(queries, parts, shared_queries)
+    here = tuple(part.keys if isinstance(part, Split) else part for part in parts)
+    _check(queries, query_spans, here, positions, window)
+    _check_shared(queries, here, shared_queries)
     scale = queries.shape[-1] ** -0.5 if scale is None else scale
-    settings: dict[str, Any] = {"window": window, "scale": scale}
+    local = functools.partial(_local, window=window, scale=scale, implementation=implementation)
+    asked = Asked(queries, query_spans, positions, shared_queries)
+    if sharing() is None and all(isinstance(part, Keys) for part in parts):
+        return local(asked, here)
+    return attend(local, asked, parts)
+
+
+def _local(
+    asked: Asked, parts: tuple[Keys, ...], *, implementation: Implementation | None, **settings: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Attention over keys that are all here, by the form that is chosen."""
     forms = {
         "reference": functools.partial(reference.span_attention, **settings),
         "tpu": _differentiable(tpu.span_attention, **settings),
@@ -72,11 +86,11 @@ def span_attention(
     return dispatch(
         "span_attention",
         forms,
-        queries,
-        query_spans,
-        positions,
+        asked.queries,
+        asked.query_spans,
+        asked.positions,
         parts,
-        shared_queries,
+        asked.shared_queries,
         implementation=implementation,
         unsupported=unsupported,
         heads=((1, None, None, tuple(_heads(part) for part in parts), 1), (1, 1)),

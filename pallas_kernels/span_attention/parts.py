@@ -25,6 +25,10 @@ class Keys(NamedTuple):
     bias: jax.Array | None = None
     shared_keys: jax.Array | None = None
 
+    def with_shared(self, columns: jax.Array | None) -> "Keys":
+        """The same with other `shared_keys`."""
+        return self._replace(shared_keys=columns)
+
 
 def merge(parts: list[tuple[jax.Array, jax.Array]]) -> tuple[jax.Array, jax.Array]:
     """Attention over the union of disjoint sets of keys, from the results over each.

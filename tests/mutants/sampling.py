@@ -73,7 +73,7 @@ MUTANTS = [
     Mutant(
         "repetition ignores the prompt",
         WARP,
-        "_table(history.prompt, ndim) + generated > 0",
+        "by_token(history.prompt, ndim) + generated > 0",
         "generated > 0",
         "the repetition penalty ignores the prompt",
     ),
@@ -94,15 +94,15 @@ MUTANTS = [
     Mutant(
         "frequency does not count",
         WARP,
-        "_rows(self.frequency_penalty, ndim) * generated",
-        "_rows(self.frequency_penalty, ndim) * jnp.minimum(generated, 1)",
+        "by_row(self.frequency_penalty, ndim) * generated",
+        "by_row(self.frequency_penalty, ndim) * jnp.minimum(generated, 1)",
         "the frequency penalty does not grow with the count",
     ),
     Mutant(
         "law not renormalised",
         WARP,
-        "jax.nn.log_softmax(jnp.where(self._kept(logits, tempered), tempered, -jnp.inf))",
-        "jnp.where(self._kept(logits, tempered), jax.nn.log_softmax(tempered), -jnp.inf)",
+        "return jax.nn.log_softmax(jnp.where(kept, tempered, -jnp.inf))",
+        "return jnp.where(kept, jax.nn.log_softmax(tempered), -jnp.inf)",
         "removed tokens take their mass with them",
     ),
     Mutant(

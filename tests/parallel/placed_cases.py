@@ -16,10 +16,13 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import numpy as np
+from flax import nnx
 
 import jaxdec
 from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.decoding import loop, placed
+from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.speculative import growth
 from jaxdec.testing.battery.cases import Letters
 from jaxdec.testing.oracles import blend, canvas, hash_oracle
 from tests.decoding.moving import Resampled
@@ -134,6 +137,95 @@ def hypotheses_against_one_device(batch, devices):
     return unequal(expected, got)
 
 
+NETWORK = TransformerConfig(
+    vocab_size=64, width=32, layers=2, heads=8, kv_heads=4, head_dim=8, hidden=64, tied=False
+)
+
+
+def network(seed):
+    """A tiny transformer whose laws are not flat."""
+    model, params = jaxdec.from_nnx(Transformer(NETWORK, rngs=nnx.Rngs(seed)))
+    return model, jax.tree.map(lambda x: 2 * x, params)
+
+
+def over_networks():
+    """A decoder of each family over transformers, whose weights and heads can be split."""
+    (target, params), (draft, draft_params) = network(0), network(1)
+    blocks = diffusion.schedules.blocks(4)
+    tree = growth.best_first(nodes=6, depth=3)
+    return {"target": params, "draft": draft_params}, {
+        "plain": jaxdec.autoregressive(target),
+        "tree": jaxdec.speculative(target, drafter=jaxdec.drafters.model(draft, growth=tree)),
+        "canvas": jaxdec.denoise(
+            diffusion.canvas_model(target, 63), schedule=blocks, refresh=diffusion.refresh.dual()
+        ),
+        "infill": any_subset.assd(any_subset.two_stream(target, 63), width=3),
+    }
+
+
+def network_on_a_mesh(name, data, model):
+    """The same tokens, and laws up to rounding: sums over heads and widths are taken in another order."""
+    params, decoders = over_networks()
+    place = parallel.placement(data=data, model=model)
+    knobs = {"rng": RNG, "temperature": np.array([0.0, 0.9, 0.8, 0.0, 1.0])}
+    if name == "infill":
+        visible = np.random.default_rng(1).random((5, 12)) < 0.4
+        visible[:, 0], visible[:, 1] = True, False
+        tokens = np.random.default_rng(2).integers(0, 63, (5, 12))
+        call = lambda **more: jaxdec.infill(
+            decoders[name], params, tokens, visible, **knobs, **more
+        )
+    else:
+        prompt = np.random.default_rng(0).integers(0, 63, (5, 6))
+        knobs |= {"lengths": [1, 3, 6, 2, 5], "max_new_tokens": [5, 9, 20, 12, 7], "top_p": 0.9}
+        call = lambda **more: jaxdec.generate(decoders[name], params, prompt, **knobs, **more)
+    return unequal(call(), call(placement=place), rounding=1e-4)
+
+
+def weights_lie_split():
+    """A placement puts a share of each split array on each device, and leaves what lies there."""
+    place = parallel.placement(data=2, model=4)
+    params = place.place(over_networks()[0])
+    again = place.place(params)
+    kernel = params["target"]["layers"][0]["mlp"]["up_proj"]["kernel"]
+    shape = kernel.sharding.shard_shape(kernel.shape)
+    same = all(a is b for a, b in zip(*map(jax.tree.leaves, (params, again)), strict=True))
+    return ([] if shape == (32, 16) else [str(shape)]) + ([] if same else ["copied"])
+
+
+def refusals():
+    """What does not divide or fit, with the numbers."""
+    params, decoders = over_networks()
+    prompt = np.ones((4, 6), np.int32)
+
+    def call(**more):
+        return lambda: jaxdec.generate(decoders["plain"], params, prompt, rng=0, **more)
+
+    wanted = {
+        "data 3 x sequence 1 x model 3 is 9 devices, got 8": lambda: parallel.placement(
+            data=3, model=3
+        ),
+        "model must be an integer of at least 1, got 0": lambda: parallel.placement(model=0),
+        "a placement's mesh has axes among": lambda: parallel.Placement(
+            jax.make_mesh((8,), ("rows",))
+        ),
+        "a placement's mesh needs the axis 'data'": lambda: parallel.Placement(
+            jax.make_mesh((8,), ("model",))
+        ),
+        "span_attention: 4 heads do not divide over 8 devices of the axis 'model'": call(
+            placement=parallel.placement(model=8)
+        ),
+        "placement must be a jaxdec.parallel.Placement, got Mesh": call(
+            placement=jax.make_mesh((8,), ("data",))
+        ),
+        "parameters of 58,624 and caches of 47,048 bytes a device": call(
+            placement=parallel.placement(data=2, model=4, memory=30_000)
+        ),
+    }
+    found = {start: raised(function) for start, function in wanted.items()}
+    return [text for start, text in found.items() if not text.startswith(start)]
+
+
 def chunked_is_whole():
     prompt, settings = request(8)
     decoder = DECODERS["model, walk"]
@@ -223,6 +315,7 @@ def leaf_without_rows():
     return [] if text.startswith(".cache['table'] has shape [5, 2]") else [text]
 
 
+SPLITS = [("plain", 1, 4), ("plain", 2, 2), ("tree", 2, 4), ("canvas", 2, 4), ("infill", 2, 2)]
 CASES = (
     {f"{name}; 8 rows, 8 devices": (against_one_device, name, 8, 8) for name in DECODERS}
     | {f"model, walk; 8 rows, {n} devices": (against_one_device, "model, walk", 8, n) for n in (1, 2)}
@@ -235,6 +328,12 @@ CASES = (
         ),
         **{f"{name}; 5 rows, 4 devices": (infilling_against_one_device, name, 5, 4) for name in FORMS},
         "hypotheses; 3 prompts, 2 devices": (hypotheses_against_one_device, 3, 2),
+        **{
+            f"{name}; data {data}, model {model}": (network_on_a_mesh, name, data, model)
+            for name, data, model in SPLITS
+        },
+        "weights lie split": (weights_lie_split,),
+        "refusals": (refusals,),
         "chunked is whole": (chunked_is_whole,),
         "rows lie on their devices": (rows_lie_on_their_devices,),
         "state is donated": (state_is_donated,),

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ pytestmark = [
         reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
     ),
 ]
-DEVICES = {"v5e:2x2": 4, "v6e:2x4": 8}
+DEVICES = {"v5e:2x2": 4, "v5e:4x4": 16, "v6e:2x4": 8}
 
 
 def compile_for(program, kind, *topologies):
@@ -39,8 +41,8 @@ def compile_for(program, kind, *topologies):
         ("canvas", "v5e:2x2"),
     ],
 )
-def test_rows_split_by_shard_map_communicate_nothing(program, topology):
-    report = compile_for(program, "shard_map", topology)[topology]
+def test_rows_on_devices_communicate_nothing(program, topology):
+    report = compile_for(program, "placed", topology)[topology]
     assert report["devices"] == DEVICES[topology]
     assert report["loops"] > 0
     assert report["in_loops"] == []
@@ -51,6 +53,48 @@ def test_automatic_sharding_communicates_in_the_loop():
     """The control: the same decode, sharded by the compiler, fails the check above."""
     report = compile_for("causal", "automatic", "v5e:2x2")["v5e:2x2"]
     assert report["in_loops"]
+
+
+LAYERS, WIDTH = 2, 1024
+TOKEN = 6
+"""Collectives for the token: two maxima with their places, a sum, and what is read of the law at the token."""
+PLACES = 7
+"""And for the places of a canvas: the highest of the other tokens, too."""
+
+
+@pytest.mark.parametrize(
+    ("program", "topologies", "branches", "small"),
+    [
+        ("wide_plain", ["v6e:2x4"], 1, TOKEN),
+        ("wide_tree", ["v5e:2x2", "v5e:4x4", "v6e:2x4"], 1, TOKEN),
+        ("wide_infill", ["v5e:4x4"], 1, TOKEN),
+        ("wide_canvas", ["v5e:2x2"], 2, PLACES),  # a step is a block with its last one, or without
+    ],
+)
+def test_heads_on_devices_communicate_the_residual_and_few_numbers(
+    program, topologies, branches, small
+):
+    """Two sums of the residual a layer and one for the embedding, in bfloat16; for the token, numbers a scored row."""
+    report = compile_for(program, "split", *topologies)
+    for topology in topologies:
+        found = [line.split(" ", 1) for line in report[topology]["in_loops"]]
+        residual = [kind for kind, shapes in found if shapes.endswith(f",{WIDTH}]")]
+        assert residual == ["all-reduce"] * branches * (2 * LAYERS + 1)
+        summed = [shapes for _, shapes in found if shapes.endswith(f",{WIDTH}]")]
+        assert all(shapes.startswith("bf16") and shapes.count("[") == 1 for shapes in summed)
+        others = [shapes for _, shapes in found if not shapes.endswith(f",{WIDTH}]")]
+        assert len(others) == small
+        numbers = [math.prod(map(int, dims.split(","))) for o in others for dims in held(o)]
+        devices = DEVICES[topology] // 2
+        assert (
+            max(numbers) <= 8 * 16 * devices
+        )  # rows, tokens a row: nothing as long as a vocabulary
+        assert report[topology]["kernels_in_loops"].count("span_attention") == branches * LAYERS
+
+
+def held(shapes):
+    """The dimensions in `f32[8,16] s32[8]`."""
+    return re.findall(r"\[([\d,]+)\]", shapes)
 
 
 @pytest.mark.parametrize(

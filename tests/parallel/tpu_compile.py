@@ -1,12 +1,13 @@
 """Compiles whole decodes for a TPU that is not there; prints what their loops communicate as JSON.
 
-    python tests/parallel/tpu_compile.py causal shard_map v5e:2x2 v6e:2x4
+    python tests/parallel/tpu_compile.py causal placed v5e:2x2 v6e:2x4
 
 The decode continues prompts (`causal`, or `plain` with caches that no chip holds in its own memory), fills gaps with
 the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and
-64 new tokens a step. Rows are split by `jaxdec.parallel` (`shard_map`; `kernels` with those of TPUs, asked for by name,
-`default` with what a TPU gets) or left to automatic sharding (`automatic`). A process of its own, since the variables
-below must be set before the TPU compiler is loaded.
+64 new tokens a step. Rows are split by a placement (`placed`; `kernels` with those of TPUs, asked for by name,
+`default` with what a TPU gets) or left to automatic sharding (`automatic`); `split` splits the heads, too, over all
+but two of the devices, of networks in bfloat16 (`wide_` programs). A process of its own, since the variables below must
+be set before the TPU compiler is loaded.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ os.environ.update(
 )
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.experimental import topologies
@@ -35,6 +37,7 @@ from jax.sharding import PartitionSpec as P
 import jaxdec
 import pallas_kernels
 from jaxdec import any_subset, decoding, diffusion, parallel
+from jaxdec.decoding import placed
 from jaxdec.models import Transformer, TransformerConfig
 
 COLLECTIVES = (
@@ -183,40 +186,108 @@ def large_canvas():
     return decoder, large_shapes(decoder, {"target": params}, 8192 - 64)
 
 
-def compiled_text(function, shapes, mesh):
-    specs = P(), parallel.row_specs(shapes[1]), P(parallel.AXIS)
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+WIDE = TransformerConfig(
+    vocab_size=4096,
+    width=1024,
+    layers=2,
+    heads=16,
+    kv_heads=8,
+    head_dim=128,
+    hidden=2048,
+    max_length=2048,
+    tied=False,
+)
+"""A network whose heads divide over eight devices."""
+
+
+def wide(build, **request):
+    """A decoder over a network in bfloat16, and the shapes of its arguments."""
+    model, params = jaxdec.from_nnx(
+        nnx.eval_shape(lambda: Transformer(WIDE, rngs=nnx.Rngs(0))), dtype=jnp.bfloat16
+    )
+    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), params)
+    decoder, params = build(model), {"target": params}
+    if request:
+        asked = jaxdec.prepare_infill(decoder, params, **request, temperature=0.8)
+    else:
+        prompt = np.ones((BATCH, 64), np.int32)
+        asked = jaxdec.prepare(
+            decoder, params, prompt, max_new_tokens=900, temperature=0.8, eos=[7]
+        )
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    return decoder, jax.eval_shape(lambda *x: x, params, asked, keys)
+
+
+def wide_plain():
+    return wide(jaxdec.autoregressive)
+
+
+def wide_tree():
+    """A tree of 15 nodes from the text so far."""
+    return wide(
+        lambda model: jaxdec.speculative(model, drafter=jaxdec.drafters.lookup_tree(nodes=15))
+    )
+
+
+def wide_canvas():
+    """Blocks of 16 with the exact cache."""
+
+    def build(model):
+        return jaxdec.denoise(
+            diffusion.canvas_model(model, 5),
+            schedule=diffusion.schedules.blocks(16),
+            attention="causal",
+            refresh=diffusion.refresh.block(),
+        )
+
+    return wide(build)
+
+
+def wide_infill():
+    """Plain decoding in the order of the gaps."""
+    tokens = np.ones((BATCH, 64), np.int32)
+    visible = np.broadcast_to(np.arange(64) % 3 == 0, tokens.shape)
+    build = lambda model: jaxdec.autoregressive(any_subset.two_stream(model, 5))
+    return wide(build, tokens=tokens, visible=visible)
+
+
+def compiled_text(function, shapes, place):
+    shardings = jax.tree.map(
+        lambda spec: NamedSharding(place.mesh, spec),
+        (place.specs(shapes[0]), placed.specs(place, shapes[1]), P(parallel.DATA)),
+        is_leaf=lambda node: isinstance(node, P),
+    )
     jitted = jax.jit(function, in_shardings=shardings)
     return jitted.trace(*shapes).lower(lowering_platforms=("tpu",)).compile().as_text()
 
 
-def sharded(decoder, mesh):
+def on_a_mesh(decoder, place):
     def decode(params, request, keys):
-        state = parallel.init_sharded(decoder, params, request, mesh)
-        return parallel.run_sharded(decoder, params, state, keys, mesh)
+        state = decoding.init(decoder, params, request, placement=place)
+        return decoding.run(decoder, params, state, keys, placement=place)
 
     return decode
 
 
-def with_kernels(decoder, mesh):
+def with_kernels(decoder, place):
     def decode(params, request, keys):
         with pallas_kernels.use("tpu"):
-            return sharded(decoder, mesh)(params, request, keys)
+            return on_a_mesh(decoder, place)(params, request, keys)
 
     return decode
 
 
-def on_a_tpu(decoder, mesh):
+def on_a_tpu(decoder, place):
     """As a program that names no implementation is traced on a machine with a TPU."""
 
     def decode(params, request, keys):
         with mock.patch.object(jax, "default_backend", lambda: "tpu"):
-            return sharded(decoder, mesh)(params, request, keys)
+            return on_a_mesh(decoder, place)(params, request, keys)
 
     return decode
 
 
-def automatic(decoder, mesh):
+def automatic(decoder, place):
     def decode(params, request, keys):
         state = decoding.init(decoder, params, request)
         return decoding.run(decoder, params, state, keys)
@@ -250,8 +321,13 @@ def facts(text):
         if name not in inside:
             inside.add(name)
             todo += [other for line in computations[name] for other in called(line)]
-    operation = re.compile(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(")
-    find = lambda lines: [match[1] for line in lines if (match := operation.search(line))]
+    shapes = re.compile(r"\w+\[[\d,]*\]")
+    operation = re.compile(rf"= (\(?.*?\)?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+
+    def find(lines):
+        matches = [match for line in lines if (match := operation.search(line))]
+        return [" ".join([match[2], *shapes.findall(match[1])]) for match in matches]
+
     inner = [line for name in inside for line in computations[name]]
     kernel = re.compile(r'custom_call_target="tpu_custom_call".*op_name="[^"]*?(\w+)/pallas_call')
     return {
@@ -266,14 +342,17 @@ def facts(text):
 def main(program, kind, topology_names):
     programs = {"causal": causal, "infill": infilling, "canvas": canvas, "plain": plain}
     programs |= {"rereads": rereads, "large": large, "large_canvas": large_canvas}
+    programs |= {"wide_plain": wide_plain, "wide_tree": wide_tree}
+    programs |= {"wide_canvas": wide_canvas, "wide_infill": wide_infill}
     decoder, shapes = programs[program]()
     report = {}
     for name in topology_names:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-        mesh = parallel.data_mesh(devices)
-        kinds = {"shard_map": sharded, "automatic": automatic}
+        rows = 2 if kind == "split" else len(devices)
+        place = parallel.placement(data=rows, model=len(devices) // rows, devices=devices)
+        kinds = {"placed": on_a_mesh, "automatic": automatic, "split": with_kernels}
         kinds |= {"kernels": with_kernels, "default": on_a_tpu}
-        text = compiled_text(kinds[kind](decoder, mesh), shapes, mesh)
+        text = compiled_text(kinds[kind](decoder, place), shapes, place)
         report[name] = {"devices": len(devices), **facts(text)}
     print(json.dumps(report))
 

@@ -80,6 +80,11 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, inputs: Inputs, *earlier: Keys):
         """Maps `x [B, T, D]`, the states of new tokens, to `(output [B, T, D], entries)`."""
+        mixed, entries = self.mixed(x, inputs, *earlier)
+        return self.o_proj(mixed), entries
+
+    def mixed(self, x: jax.Array, inputs: Inputs, *earlier: Keys):
+        """What `o_proj` takes, all heads `[B, T, H d]`, and the entries."""
         config, positions = self.config, inputs.positions
         queries = self._heads(self.q_proj(x), self.q_norm if config.qk_norm else None, positions)
         entries = self.entries(x, positions)
@@ -93,8 +98,7 @@ class Attention(nnx.Module):
             window=self.kind.window,
             scale=config.attention_scale,
         )
-        mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)
-        return self.o_proj(mixed), entries
+        return mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1), entries
 
     def entries(self, x: jax.Array, positions: jax.Array) -> LayerEntries:
         """Keys and values of states `x [B, T, D]` at `positions [B, T]`."""

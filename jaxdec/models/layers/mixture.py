@@ -5,14 +5,18 @@ Legend: B rows, T new tokens, D width, E experts, K experts a token, H inner wid
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
+from jaxdec.models.layers import routing
+from jaxdec.models.layers.expert_parallel import AXIS, devices_of, over_devices
+from jaxdec.models.layers.experts import Bank, weighted_sum
 from jaxdec.models.layers.linear import linear
-from jaxdec.models.layers.mlp import ACTIVATIONS, MLP
+from jaxdec.models.layers.mlp import MLP
 
 if TYPE_CHECKING:
     from jaxdec.models.config import TransformerConfig
@@ -116,36 +120,33 @@ class Experts(nnx.Module):
             self.shared = MLP(config, self.mixture.shared_hidden, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[B, T, D]` to `[B, T, D]`."""
+        """Maps `[B, T, D]` to `[B, T, D]`; under a mesh, see `expert_parallel`."""
         flat = x.reshape(-1, x.shape[-1])
-        bias = self.gate_bias[...] if self.mixture.bias else None
-        experts, weights = choose(self.gate(flat), self.mixture, bias)
-        # A few tokens read the weights of their own experts alone; many share each expert's.
-        few = experts.size <= self.mixture.experts
-        outputs = self._few(flat, experts) if few else self._many(flat, experts)
-        mixed = jnp.einsum("nkd,nk->nd", outputs.astype(jnp.float32), weights).astype(x.dtype)
-        if self.mixture.shared_hidden:
+        logits = self.gate(flat)
+        experts, weights = self.chosen(logits)
+        routing.note(routing.Routed(self, x, logits, experts))
+        bank = Bank(self.gate_proj[...], self.up_proj[...], self.down_proj[...])
+        if devices_of(self.mixture.experts) > 1:
+            shared = self._splittable(devices_of(self.mixture.experts))
+            mixed = over_devices(flat, experts, weights, bank, self.activation, shared)
+        else:
+            shared = None
+            mixed = weighted_sum(flat, experts, weights, bank, self.activation).astype(x.dtype)
+        if self.mixture.shared_hidden and shared is None:
             mixed = mixed + self.shared(flat)
         return mixed.reshape(x.shape)
 
-    def _few(self, x: jax.Array, experts: jax.Array) -> jax.Array:
-        """Outputs `[N, K, D]` of each token's experts, whose weights are gathered."""
-        gate, up, down = (
-            proj[...][experts] for proj in (self.gate_proj, self.up_proj, self.down_proj)
-        )
-        act = ACTIVATIONS[self.activation]
-        inner = act(jnp.einsum("nd,nkdh->nkh", x, gate)) * jnp.einsum("nd,nkdh->nkh", x, up)
-        return jnp.einsum("nkh,nkhd->nkd", inner, down)
+    def chosen(self, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`choose` by this layer's gate, of its logits `[N, E]`."""
+        return choose(logits, self.mixture, self.gate_bias[...] if self.mixture.bias else None)
 
-    def _many(self, x: jax.Array, experts: jax.Array) -> jax.Array:
-        """The same from tokens that are sorted by expert."""
-        chosen = experts.reshape(-1)
-        order = jnp.argsort(chosen, stable=True)
-        sizes = jnp.bincount(chosen, length=self.mixture.experts).astype(jnp.int32)
-        rows = x[order // experts.shape[1]]
-        act = ACTIVATIONS[self.activation]
-        apply = lambda y, proj: jax.lax.ragged_dot(y, proj[...], sizes)
-        inner = act(apply(rows, self.gate_proj)) * apply(rows, self.up_proj)
-        outputs = apply(inner, self.down_proj)
-        back = jnp.zeros_like(outputs).at[order].set(outputs, unique_indices=True)
-        return back.reshape(*experts.shape, -1)
+    def _splittable(self, devices: int) -> Any:
+        """The shared expert as `over_devices` takes it, split by its inner numbers; None if it has to be whole."""
+        hidden = self.mixture.shared_hidden
+        if not hidden or hidden % devices or self.shared.up_proj.bias is not None:
+            return None
+        graphdef, state = nnx.split(self.shared)
+        params = nnx.to_pure_dict(state)
+        rows = {"down_proj"}
+        specs = {name: {"kernel": P(AXIS) if name in rows else P(None, AXIS)} for name in params}
+        return lambda params, x: nnx.merge(graphdef, params)(x), params, specs

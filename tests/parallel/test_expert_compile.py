@@ -1,0 +1,53 @@
+"""The loop of a mixture over rows and experts, compiled for a TPU: what it communicates is what it must."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None,
+        reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
+    ),
+]
+RESIDUAL = 8 * 16 * 512
+"""Numbers: rows of a device, nodes and the pending token, width."""
+LAYERS, CAPACITY = 2, 8
+SENT = 4 * CAPACITY * 512
+EXPECTED = {
+    # The embedding, and of each layer attention and mixture, its shared expert with the others.
+    "replicated": [["all-reduce", RESIDUAL, "bf16"]] * (1 + 2 * LAYERS),
+    "dispatch": [
+        *[["all-gather", RESIDUAL, "bf16"]] * LAYERS,
+        *[["all-reduce", RESIDUAL, "bf16"]] * (1 + LAYERS),
+        *[["all-to-all", SENT, "bf16"]] * 2 * LAYERS,
+        # Twice as many tokens in the prefill, whose rounds are a loop too; of its last layer the cache alone is kept.
+        *[["all-to-all", 2 * SENT, "bf16"]] * 2 * (LAYERS - 1),
+        *[["reduce-scatter", RESIDUAL // 4, "bf16"]] * LAYERS,
+    ],
+    # The sums of attention go to where experts are guessed: two all-reduces of a layer are one.
+    "speculative": [
+        *[["all-gather", RESIDUAL, "bf16"]] * LAYERS,
+        *[["all-reduce", RESIDUAL, "bf16"]],
+        *[["all-to-all", SENT, "bf16"]] * 2 * LAYERS,
+        *[["all-to-all", 2 * SENT, "bf16"]] * 2 * (LAYERS - 1),
+        *[["reduce-scatter", RESIDUAL // 4, "bf16"]] * LAYERS,
+    ],
+}
+
+
+@pytest.mark.parametrize("form", EXPECTED)
+def test_what_loops_of_mixtures_communicate(form):
+    script = Path(__file__).with_name("expert_compile.py")
+    done = subprocess.run(
+        [sys.executable, script, form], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    # All else is of numbers a row: no weight of an expert is moved.
+    assert [each for each in found if each[1] >= 4096] == sorted(EXPECTED[form])
