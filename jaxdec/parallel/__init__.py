@@ -9,6 +9,8 @@ from jaxdec.parallel.expert_placement import (
     place_experts,
 )
 from jaxdec.parallel.expert_prediction import TokenTable, token_table
+from jaxdec.parallel.hosts import gather, own_rows
+from jaxdec.parallel.memory import check_memory
 from jaxdec.parallel.placement import Placement, SplitCaches, over_caches, placement, put
 from jaxdec.parallel.prompts import read_shares
 from jaxdec.parallel.roles import together
@@ -27,10 +29,13 @@ __all__ = [
     "Rule",
     "SplitCaches",
     "TokenTable",
+    "check_memory",
     "expert_affinity",
     "expert_order",
+    "gather",
     "local_share",
     "over_caches",
+    "own_rows",
     "permute_experts",
     "place_experts",
     "placement",

@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdec.cache import Cache, SequenceCache
 from jaxdec.model import Params
+from jaxdec.parallel.hosts import across
 from jaxdec.parallel.roles import roles_over
 from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, ROLE, SEQUENCE, Rule
 from pallas_kernels import heads_over
@@ -124,37 +125,8 @@ class Placement:
 
         return jax.tree_util.tree_map_with_path(spec, cache)
 
-    def check_memory(self, params: Params, state: Any) -> None:
-        """Raises `ValueError` if parameters and the caches of a state are more than a device holds.
-
-        Args:
-          params: arrays or their shapes.
-          state: likewise, as they are outside of the loop's map.
-        """
-        limit = self.memory
-        if limit is None:
-            try:
-                limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
-            except (AttributeError, NotImplementedError, RuntimeError):
-                return  # a device that does not say, or one that is not there
-        if limit is None:
-            return
-        weights = self._bytes(params, self.specs(params))
-        caches: list[int] = []
-
-        def count(cache):
-            caches.append(self._bytes(cache, self.cache_specs(cache)))
-
-        over_caches(count, lambda leaf: None, state)
-        if weights + sum(caches) > limit:
-            sizes = _product(dict(self.mesh.shape))
-            raise ValueError(
-                f"parameters of {weights:,} and caches of {sum(caches):,} bytes a device on a mesh of {sizes} are more "
-                f"than its {limit:,} bytes"
-            )
-
-    def _bytes(self, tree: Any, specs: Any) -> int:
-        """What a device holds of some arrays."""
+    def bytes_a_device(self, tree: Any, specs: Any) -> int:
+        """What a device holds of some arrays, or of their shapes, that lie as partition specs say."""
         is_spec = lambda node: isinstance(node, P)
         held = zip(jax.tree.leaves(tree), jax.tree.leaves(specs, is_leaf=is_spec), strict=True)
         split = lambda spec: math.prod(self.size(axis) for axis in spec if axis)
@@ -304,20 +276,20 @@ def placement(
     if data == -1:
         if len(given) % others or not given:
             raise ValueError(
-                f"{len(given)} devices do not divide into groups of {others}: {_product(sizes, DATA)}"
+                f"{len(given)} devices do not divide into groups of {others}: {product(sizes, DATA)}"
             )
         sizes[DATA] = len(given) // others
     wanted = math.prod(sizes.values())
     if devices is None and wanted < len(given):
         given = given[:wanted]
     if wanted != len(given):
-        raise ValueError(f"{_product(sizes)} is {wanted} devices, got {len(given)}")
+        raise ValueError(f"{product(sizes)} is {wanted} devices, got {len(given)}")
     own = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
     mesh = Mesh(np.asarray(given).reshape(tuple(sizes.values())), tuple(sizes))
     return Placement(mesh, (*own, *NETWORKS), attention=attention, memory=memory)
 
 
-def _product(sizes: dict[str, int], *without: str) -> str:
+def product(sizes: dict[str, int], *without: str) -> str:
     """Sizes of axes for messages, `data 2 x model 4`; those of one device are left out, but for `"data"`."""
     told = [f"{a} {n}" for a, n in sizes.items() if a not in without and (n != 1 or a == DATA)]
     return " x ".join(told)
@@ -326,7 +298,12 @@ def _product(sizes: dict[str, int], *without: str) -> str:
 def put(tree: Any, shardings: Any) -> Any:
     """Arrays where shardings say: placed now, or told to the compiler of a program that is being traced."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-    return (jax.lax.with_sharding_constraint if traced else jax.device_put)(tree, shardings)
+    if traced:
+        return jax.lax.with_sharding_constraint(tree, shardings)
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+    spread = lambda sharding, part: jax.tree.map(lambda leaf: across(leaf, sharding), part)
+    return jax.tree.map(spread, shardings, tree)
 
 
 def over_caches(
