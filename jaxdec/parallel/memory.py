@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import jax
+from jax.sharding import PartitionSpec as P
+
 from jaxdec.model import Params
 from jaxdec.parallel.placement import Placement, over_caches, product
+from jaxdec.parallel.rules import DATA, MODEL
 
 
 def check_memory(placement: Placement, params: Params, state: Any) -> None:
@@ -14,7 +18,7 @@ def check_memory(placement: Placement, params: Params, state: Any) -> None:
     Args:
       placement: where they are to lie.
       params: arrays or their shapes.
-      state: likewise, as they are outside of the loop's map.
+      state: likewise, of all rows and of the slots of one device.
     """
     limit = _limit(placement)
     if limit is None:
@@ -23,7 +27,10 @@ def check_memory(placement: Placement, params: Params, state: Any) -> None:
     caches: list[int] = []
 
     def count(cache: Any) -> None:
-        caches.append(placement.bytes_a_device(cache, placement.cache_specs(cache)))
+        split = lambda spec: placement.part(spec, (DATA, MODEL))
+        is_spec = lambda node: isinstance(node, P)
+        specs = jax.tree.map(split, placement.cache_specs(cache), is_leaf=is_spec)
+        caches.append(placement.bytes_a_device(cache, specs))
 
     over_caches(count, lambda leaf: None, state)
     if weights + sum(caches) > limit:

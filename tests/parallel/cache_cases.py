@@ -229,7 +229,16 @@ def refused():
     form = raised(lambda: SequenceCache.split(cache, "sequence", 5, "star"))
     table = dataclasses.replace(cache, positions=cache.positions[:, :4])
     array = raised(lambda: SequenceCache.split(table, "sequence", 5))
+    decoder, params = DECODERS["plain"]
+    small = parallel.placement(sequence=4, memory=1)
+    held = raised(
+        lambda: jaxdec.generate(
+            decoder, params, np.ones((4, 6), int), rng=0, max_new_tokens=9, placement=small
+        )
+    )
     wanted = (
+        # Of 72 slots in 4 rows a quarter, 20 bytes each, and two lengths a row.
+        (held, f"caches of {72 * 20 + 4 * 2 * 4:,} bytes"),
         (odd, "10 slots do not divide over 4 devices along 'sequence'"),
         (form, "form must be one of gather, ring, bidirectional, got 'star'"),
         (array, "an array [2, 4] of a KVCache has no 10 slots on axis 1"),
