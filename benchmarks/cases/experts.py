@@ -29,6 +29,7 @@ DEVICES = 2, 4
 SHUFFLES = 16
 GROUP = 2048
 """Tokens that are routed together."""
+GATE, KNOWN = "by the gate, before the attention", "known"
 NUMBER = 2
 """Bytes of a number that is moved: bfloat16."""
 
@@ -49,8 +50,9 @@ def run(setting: Setting) -> list[Row]:
     size, cached = NUMBER * config.width, 2 * config.kv_heads * config.head_dim
     counts = expert_affinity(seen.experts, experts)
     for devices in each(DEVICES, "{} devices".format):
+        facts["sum"] = size * all_reduce(layers, devices)
         fixed = {
-            "all_reduce": size * all_reduce(layers, devices),
+            "all_reduce": facts["sum"],
             "context": NUMBER * context(layers, devices, cached),
         }
         best = place_experts(counts, devices)
@@ -114,8 +116,8 @@ def guessed(
         ("by the token", by_token, best(by_token)),
         ("by the token, one home for all layers", None, home[None].repeat(layers, 0)),
         ("by the layer before", by_gate, best(by_gate)),
-        ("by the gate, before the attention", held.own_gate, best(held.own_gate)),
-        ("known", held.experts, best(held.experts)),
+        (GATE, held.own_gate, best(held.own_gate)),
+        (KNOWN, held.experts, best(held.experts)),
     ):
         at = place[np.arange(layers)[:, None, None], held.experts]
         right = (at == homes[:, :, None]).any(-1).mean(0)
@@ -168,6 +170,17 @@ def within(name: str, form: str) -> Callable[[Row], str]:
     return cell
 
 
+def whole(row: Row) -> str:
+    """What layers send, the attention's sum with the mixture, in the form that a row stands for."""
+    if row["guess"] == "none":
+        return f"{2 * row['sum']:.0f} (replicated)"
+    forms = {GATE: ("speculative", 1.0), KNOWN: ("dispatch", 1.5)}
+    if row["guess"] not in forms:
+        return "–"
+    form, sums = forms[row["guess"]]
+    return f"{sums * row['sum'] + row['padded']:.0f} ({form})"
+
+
 CASE = Case(
     name="experts",
     order=15,
@@ -188,6 +201,7 @@ CASE = Case(
         ("all-reduce, bytes", number("all_reduce", ".0f")),
         ("two all-to-alls, bytes", within("two", ".0f")),
         ("in rounds, bytes", within("padded", ".0f")),
+        ("whole layers, bytes", whole),
         ("one all-to-all, bytes", within("one", ".0f")),
         ("and context, bytes", number("context", ".0f")),
         ("experts guessed", within("hits", ".1%")),
@@ -203,9 +217,11 @@ gate (the first layer's guess is that of the token), or by the gate itself on th
 is what `"speculative"` does; *known* is what `"dispatch"` does where the residual lies on all devices. To be there
 again takes half the bytes of the all-reduce, in an all-gather. *in rounds*: the same as the program sends it, of 2,048
 tokens together, in rounds of one capacity for all pairs of devices, of which the fullest decides; ± over such groups.
-*one all-to-all*: tokens stay where their experts were (ExFlow), *stays* is how often one need not move; the keys and
-values of new tokens then go to all devices, *and context*. *experts guessed*: share of a token's experts among as many
-guessed; *home right*: the device has one of them. A wrong guess costs bytes and changes no token.
+*whole layers*: with the sum of the attention: two all-reduces (what decode loops do), a reduce-scatter, an all-gather
+and rounds (`"speculative"`), or an all-reduce, an all-gather and rounds (`"dispatch"`). *one all-to-all*: tokens stay
+where their experts were (ExFlow), *stays* is how often one need not move; the keys and values of new tokens then go to
+all devices, *and context*. *experts guessed*: share of a token's experts among as many guessed; *home right*: the
+device has one of them. A wrong guess costs bytes and changes no token.
 """,
     labels=("devices", "placement", "guess"),
     run=run,

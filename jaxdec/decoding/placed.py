@@ -70,6 +70,7 @@ def _init(decoder, placement, params, request):
     def body(params, request):
         return placement.lay_out(decoder.init(params, request))
 
+    placement.check_heads(decoder.model)
     given = P(), specs(placement, request)
     # Once for the structure of the state, by which its specs go: collectives stand inside, so only under the map.
     state = jax.eval_shape(placement.map(body, given, P(DATA)), params, request)

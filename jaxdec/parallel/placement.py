@@ -23,12 +23,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdec.cache import Cache, SequenceCache
-from jaxdec.model import Params
+from jaxdec.model import Model, Params
 from jaxdec.parallel.hosts import across
 from jaxdec.parallel.roles import roles_over
 from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, ROLE, SEQUENCE, Rule
 from pallas_kernels import heads_over
 from pallas_kernels.span_attention import Form, check_form
+
+TARGET = "target"
+"""The part whose arrays have to divide; what drafts for it may be too small to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +112,10 @@ class Placement:
         return put(params, self.shardings(params))
 
     def cache_specs(self, cache: Cache) -> Any:
-        """Partition specs of the arrays of a cache, over all axes.
+        """Partition specs of the arrays of a cache, over all axes; heads that do not divide are all on each device.
 
         Args:
           cache: arrays or their shapes, as they are outside of the loop's map.
-
-        Raises:
-          ValueError: if the key-value heads do not divide over the devices.
         """
 
         def spec(path, leaf):
@@ -124,6 +124,13 @@ class Placement:
             return found if len(found) else P(DATA)
 
         return jax.tree_util.tree_map_with_path(spec, cache)
+
+    def check_heads(self, model: Model) -> None:
+        """Raises `ValueError` if the key-value heads of a target do not divide over the devices of `"model"`."""
+        cache = jax.eval_shape(lambda: model.init_cache(1, 1))
+        jax.tree_util.tree_map_with_path(
+            lambda path, leaf: self._spec(self.caches, path, leaf, (MODEL,)), {TARGET: cache}
+        )
 
     def bytes_a_device(self, tree: Any, specs: Any) -> int:
         """What a device holds of some arrays, or of their shapes, that lie as partition specs say."""
@@ -205,7 +212,7 @@ class Placement:
             size, devices = leaf.shape[place], self.size(axis) if axis and axis in checked else 1
             if size % devices == 0:
                 continue
-            if not rule.strict:
+            if not rule.strict or not name.startswith(TARGET):
                 return P()
             raise ValueError(
                 f"{rule.what or name}: {size} do not divide over {devices} devices of the axis {axis!r}"

@@ -241,7 +241,7 @@ def refusals():
         "a placement's mesh needs the axis 'data'": lambda: parallel.Placement(
             jax.make_mesh((8,), ("model",))
         ),
-        "span_attention: 4 heads do not divide over 8 devices of the axis 'model'": call(
+        "key-value heads: 4 do not divide over 8 devices of the axis 'model'": call(
             placement=parallel.placement(model=8)
         ),
         "placement must be a jaxdec.parallel.Placement, got Mesh": call(

@@ -25,6 +25,7 @@ CASES = (
     "decodes alike, dispatch",
     "decodes alike, speculative",
     "decodes alike, three axes",
+    "a trained mixture is placed",
 )
 
 pytestmark = pytest.mark.slow
