@@ -178,8 +178,8 @@ MUTANTS = [
     Mutant(
         "pending token committed with the prompt",
         PREFILL,
-        "request.lengths - 1, key_spans",
-        "request.lengths, key_spans",
+        "request.new_cache(model), request.lengths - 1",
+        "request.new_cache(model), request.lengths",
         "the last token of a prompt is stored, and stored again when it is scored",
     ),
     Mutant(

@@ -1,13 +1,7 @@
-"""Caches over devices against whole ones, and whole decodes over them; prints JSON.
-
-A process of its own: see `tests.parallel.virtual`.
-"""
-
-from tests.parallel import virtual  # isort: skip
+"""Caches over devices against whole ones, and whole decodes over them: see `tests.parallel.sequence_cases`."""
 
 import dataclasses
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -250,11 +244,11 @@ def refused():
 
 CASES = {
     "operations, 5 devices": (operations, 5),
-    "balanced": (balanced,),
     "plain, 8 devices": (decoded, "plain", {"sequence": 8}),
-    "refused": (refused,),
+    "caches, refused": (refused,),
 }
 SLOW = {
+    "balanced": (balanced,),
     "operations, 2 devices": (operations, 2),
     **{f"attention, {form}": (attention, form) for form in ("gather", "ring", "bidirectional")},
     **{f"{name}, 4 devices": (decoded, name, {"sequence": 4}) for name in ("tree", "hypotheses", "recurrent")},
@@ -272,6 +266,3 @@ SLOW = {
         )
     },
 }  # fmt: skip
-
-if __name__ == "__main__":
-    virtual.report(SLOW if "slow" in sys.argv else CASES)

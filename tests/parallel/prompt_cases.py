@@ -1,13 +1,7 @@
-"""Prompts and states of linear attention in shares against whole ones; prints JSON.
-
-A process of its own: see `tests.parallel.virtual`.
-"""
-
-from tests.parallel import virtual  # isort: skip
+"""Prompts and states of linear attention in shares against whole ones: see `tests.parallel.sequence_cases`."""
 
 import dataclasses
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +147,6 @@ def decoded():
 
 
 CASES = {
-    "oracle, gather, 8 devices": (shares, "oracle", "gather", 8),
     "network, ring, 3 devices": (shares, "network", "ring", 3),
     "linear, ring, 8 devices": (shares, "linear", "ring", 8),
     "states, gather": (states, "gather"),
@@ -161,11 +154,9 @@ CASES = {
     "read whole": (read_whole,),
 }
 SLOW = {
+    "oracle, gather, 8 devices": (shares, "oracle", "gather", 8),
     "network, gather, 8 devices": (shares, "network", "gather", 8),
     "network, bidirectional, 4 devices": (shares, "network", "bidirectional", 4),
     "linear, gather, 3 devices": (shares, "linear", "gather", 3),
     "linear, decoded": (decoded,),
 }
-
-if __name__ == "__main__":
-    virtual.report(SLOW if "slow" in sys.argv else CASES)
