@@ -62,6 +62,8 @@ def test_opens_in_colab(path, monkeypatch):
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    # Compiling is most of the work: this takes half of the time.
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the kernel starts in the temporary folder
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook, cells = read(path)
