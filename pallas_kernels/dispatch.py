@@ -52,7 +52,8 @@ def heads_over(axis: str | None) -> Iterator[None]:
     What reads whole vocabularies runs by its reference there, which the compiler splits.
 
     Args:
-      axis: an automatic axis of the mesh of the enclosing program, which divides the heads; None for none.
+      axis: an automatic axis of the mesh of the enclosing program; None for none. Heads that do not divide over it are
+        all on each device.
     """
     with _split(axis):
         yield
@@ -116,9 +117,6 @@ def _by_heads(
 ) -> Any:
     """The operation on each device's own heads, under a map of its own over `axis`."""
 
-    def spec(place: int | None) -> PartitionSpec:
-        return PartitionSpec() if place is None else PartitionSpec(*(None,) * place, axis)
-
     def own(*arrays: Any) -> Any:
         with heads_over(None):
             return dispatch(
@@ -126,15 +124,22 @@ def _by_heads(
             )
 
     devices = jax.sharding.get_abstract_mesh().shape[axis]
+    sizes = jax.tree.map(
+        lambda place, part: (
+            [] if place is None else [x.shape[place] for x in jax.tree.leaves(part)]
+        ),
+        heads[0],
+        arrays,
+        is_leaf=lambda node: node is None,
+    )
+    # Heads that do not divide, such as those of a small draft model, are all on each device.
+    whole = any(size % devices for size in jax.tree.leaves(sizes))
 
-    def check(place: int | None, array: Any) -> None:
-        for leaf in jax.tree.leaves(array) if place is not None else ():
-            if leaf.shape[place] % devices:
-                raise ValueError(
-                    f"{operation}: {leaf.shape[place]} heads do not divide over {devices} devices of the axis {axis!r}"
-                )
+    def spec(place: int | None) -> PartitionSpec:
+        if place is None or whole:
+            return PartitionSpec()
+        return PartitionSpec(*(None,) * place, axis)
 
-    jax.tree.map(check, heads[0], arrays, is_leaf=lambda node: node is None)
     given, results = (jax.tree.map(spec, tree, is_leaf=lambda node: node is None) for tree in heads)
     mapped = jax.shard_map(
         own, in_specs=given, out_specs=results, axis_names={axis}, check_vma=False

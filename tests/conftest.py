@@ -26,11 +26,11 @@ SMOKE = (
     "tests/test_visibility.py",
     "tests/conformance/test_assembly.py",
     *(
-        f"tests/conformance/test_methods.py::test_the_parts_hold[{name}]"
+        f"tests/conformance/test_methods.py::test_it_holds[{name}]"
         for name in ("autoregressive", "draft", "draft-token", "sequoia", "lookup", "medusa")
     ),
     *(
-        f"tests/conformance/test_methods.py::test_the_parts_hold[{name}]"
+        f"tests/conformance/test_methods.py::test_it_holds[{name}]"
         for name in ("eagle", "fused", "threshold", "freedave")
     ),
 )

@@ -13,13 +13,23 @@ from benchmarks.progress import each
 from benchmarks.routes import Routes, routes
 from benchmarks.setting import Setting
 from benchmarks.workload import prompts
-from jaxdec.parallel.expert_placement import affinity, in_order, place_experts
+from jaxdec.models.layers.expert_parallel import by_device, capacity_of
+from jaxdec.parallel.expert_placement import expert_affinity, in_order, place_experts
 from jaxdec.parallel.expert_prediction import hit_rate, token_table
-from jaxdec.parallel.expert_traffic import all_reduce, context, one_all_to_all, two_all_to_alls
+from jaxdec.parallel.expert_traffic import (
+    all_reduce,
+    context,
+    one_all_to_all,
+    two_all_to_alls,
+    visited,
+)
 
 MODEL = "code-mixture"
 DEVICES = 2, 4
 SHUFFLES = 16
+GROUP = 2048
+"""Tokens that are routed together."""
+GATE, KNOWN = "by the gate, before the attention", "known"
 NUMBER = 2
 """Bytes of a number that is moved: bfloat16."""
 
@@ -38,10 +48,11 @@ def run(setting: Setting) -> list[Row]:
     )
     facts = {"prompts": scale.routed, "tokens": len(held.tokens), "traced": len(seen.tokens)}
     size, cached = NUMBER * config.width, 2 * config.kv_heads * config.head_dim
-    counts = affinity(seen.experts, experts)
+    counts = expert_affinity(seen.experts, experts)
     for devices in each(DEVICES, "{} devices".format):
+        facts["sum"] = size * all_reduce(layers, devices)
         fixed = {
-            "all_reduce": size * all_reduce(layers, devices),
+            "all_reduce": facts["sum"],
             "context": NUMBER * context(layers, devices, cached),
         }
         best = place_experts(counts, devices)
@@ -85,6 +96,7 @@ def moves(held: Routes, places: list[np.ndarray], devices: int, size: int) -> Ro
         **mean("stays", lambda place: one(place)[1], 1 / len(held.experts)),
         **mean("two", lambda place: two_all_to_alls(held.experts, place, devices, homes), size),
         **mean("one", lambda place: one(place)[0], size),
+        **(padded(held, places[0], devices, None, size) if len(places) == 1 else {}),
     }
 
 
@@ -104,8 +116,8 @@ def guessed(
         ("by the token", by_token, best(by_token)),
         ("by the token, one home for all layers", None, home[None].repeat(layers, 0)),
         ("by the layer before", by_gate, best(by_gate)),
-        ("by the gate, before the attention", held.own_gate, best(held.own_gate)),
-        ("known", held.experts, best(held.experts)),
+        (GATE, held.own_gate, best(held.own_gate)),
+        (KNOWN, held.experts, best(held.experts)),
     ):
         at = place[np.arange(layers)[:, None, None], held.experts]
         right = (at == homes[:, :, None]).any(-1).mean(0)
@@ -119,7 +131,32 @@ def guessed(
             **hits,
             **held.figure("right", right),
             **held.figure("two", two, size),
+            **padded(held, place, devices, homes, size),
         }
+
+
+def padded(
+    held: Routes, place: np.ndarray, devices: int, homes: np.ndarray | None, size: int
+) -> Row:
+    """Bytes a token of `dispatch` as it is, rounds of fixed capacity, for groups of tokens that are routed together."""
+    group = min(GROUP, len(held.tokens) // 2)
+    share, found = group // devices, []
+    group = share * devices
+    capacity = capacity_of(share, held.experts.shape[-1], devices)
+    for start in range(0, len(held.tokens) - group + 1, group):
+        rounds = 0
+        for layer, to in enumerate(visited(held.experts[:, start : start + group], place, devices)):
+            order = np.arange(group)
+            if homes is not None:
+                order = np.asarray(
+                    by_device(jnp.asarray(homes[layer, start : start + group]), devices)
+                )
+            pairs = to[order].reshape(devices, share, devices).sum(1)
+            np.fill_diagonal(pairs, 0)
+            rounds += -(-pairs.max() // capacity)
+        found.append(2 * size * rounds * capacity * devices * (devices - 1) / group)
+    error = 2 * np.std(found, ddof=1) / np.sqrt(len(found))
+    return {"padded": float(np.mean(found)), "padded_error": float(error), "together": group}
 
 
 def within(name: str, form: str) -> Callable[[Row], str]:
@@ -131,6 +168,17 @@ def within(name: str, form: str) -> Callable[[Row], str]:
         return f"{row[name]:{form}} ± {row[f'{name}_error']:{form}}"
 
     return cell
+
+
+def whole(row: Row) -> str:
+    """What layers send, the attention's sum with the mixture, in the form that a row stands for."""
+    if row["guess"] == "none":
+        return f"{2 * row['sum']:.0f} (replicated)"
+    forms = {GATE: ("speculative", 1.0), KNOWN: ("dispatch", 1.5)}
+    if row["guess"] not in forms:
+        return "–"
+    form, sums = forms[row["guess"]]
+    return f"{sums * row['sum'] + row['padded']:.0f} ({form})"
 
 
 CASE = Case(
@@ -152,6 +200,8 @@ CASE = Case(
         ("stays", within("stays", ".1%")),
         ("all-reduce, bytes", number("all_reduce", ".0f")),
         ("two all-to-alls, bytes", within("two", ".0f")),
+        ("in rounds, bytes", within("padded", ".0f")),
+        ("whole layers, bytes", whole),
         ("one all-to-all, bytes", within("one", ".0f")),
         ("and context, bytes", number("context", ".0f")),
         ("experts guessed", within("hits", ".1%")),
@@ -160,15 +210,18 @@ CASE = Case(
     legend="""\
 ± is twice the standard error over prompts. *local transitions*: pairs of an expert of one layer and one of the next,
 both of one token, on one device; *at most*: what the integer programme proved for the text that it saw. Bytes a token,
-all layers, in bfloat16, without the padding of fixed capacities. *all-reduce*: every device has all tokens and adds up
-its own experts (`"replicated"`, what decode loops do). *two all-to-alls*: from a token's home to its experts and back;
-its home is its place in the batch (*none*), or where it was guessed that its best expert is: by tables of tokens, by
-the layer before through the next gate (the first layer's guess is that of the token), or by the gate itself on the
-residual before the attention, which is what `"speculative"` does; *known* is what `"dispatch"` does where the residual
-lies on all devices. To be there again takes half the bytes of the all-reduce, in an all-gather. *one all-to-all*:
-tokens stay where their experts were (ExFlow), *stays* is how often one need not move; the keys and values of new tokens
-then go to all devices, *and context*. *experts guessed*: share of a token's experts among as many guessed; *home
-right*: the device has one of them. A wrong guess costs bytes and changes no token.
+all layers, in bfloat16. *all-reduce*: every device has all tokens and adds up its own experts (`"replicated"`, what
+decode loops do). *two all-to-alls*: from a token's home to its experts and back; its home is its place in the batch
+(*none*), or where it was guessed that its best expert is: by tables of tokens, by the layer before through the next
+gate (the first layer's guess is that of the token), or by the gate itself on the residual before the attention, which
+is what `"speculative"` does; *known* is what `"dispatch"` does where the residual lies on all devices. To be there
+again takes half the bytes of the all-reduce, in an all-gather. *in rounds*: the same as the program sends it, of 2,048
+tokens together, in rounds of one capacity for all pairs of devices, of which the fullest decides; ± over such groups.
+*whole layers*: with the sum of the attention: two all-reduces (what decode loops do), a reduce-scatter, an all-gather
+and rounds (`"speculative"`), or an all-reduce, an all-gather and rounds (`"dispatch"`). *one all-to-all*: tokens stay
+where their experts were (ExFlow), *stays* is how often one need not move; the keys and values of new tokens then go to
+all devices, *and context*. *experts guessed*: share of a token's experts among as many guessed; *home right*: the
+device has one of them. A wrong guess costs bytes and changes no token.
 """,
     labels=("devices", "placement", "guess"),
     run=run,

@@ -115,6 +115,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
     )
     options.add_seed(parser)
     options.add_text(parser)
+    options.add_placement(parser)
     options.add_output(parser)
     add(
         "--top-log-probs",
@@ -163,6 +164,7 @@ def infill(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--output", metavar="FILE", help="write the filled text there, all at once")
     where.add_argument("--in-place", action="store_true", help="write it to the file itself")
     add("--order", action="store_true", help="show which step wrote each byte")
+    options.add_placement(parser)
     options.add_output(parser)
 
 
@@ -213,6 +215,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the canvas while it fills, and which step wrote each byte",
     )
+    options.add_placement(parser)
     options.add_output(parser)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxdec.decoding import Decoder, DecoderState, Request, Status, init, run, stream
 from jaxdec.model import Params
+from jaxdec.parallel import Placement
 from jaxdec.sampling import TopTokens, row_keys
 
 CHUNK = 256
@@ -88,6 +90,7 @@ def live(
     look: Callable[[DecoderState], None] = lambda state: None,
     begin: Callable[[], None] = lambda: None,
     waiting: Waiting = silent,
+    placement: Placement | None = None,
 ) -> Decoded:
     """Decodes step by step. The first step, which compiles, is not timed.
 
@@ -100,6 +103,7 @@ def live(
       look: called with the state after each step, which must not be kept.
       begin: called once before the first of `show`, when the first step is done.
       waiting: shows until then that programs are being compiled.
+      placement: the devices; None for one.
 
     Raises:
       FloatingPointError: if a row ends since its law is not finite; after all has been shown.
@@ -111,9 +115,9 @@ def live(
     counts = np.zeros((3, batch), int)
     began = time.perf_counter()
     with waiting(COMPILING):
-        start = init(decoder, params, request)
+        start = init(decoder, params, request, placement=placement)
         status = np.asarray(start.rows.status)
-        pieces = stream(decoder, params, start, rng)
+        pieces = stream(decoder, params, start, rng, placement=placement)
         piece = jax.block_until_ready(next(pieces, None))
     begin()
     for row, code in enumerate(status):
@@ -160,6 +164,7 @@ def whole(
     request: Request,
     rng: jax.Array,
     waiting: Waiting = silent,
+    placement: Placement | None = None,
 ) -> Decoded:
     """Decodes in `lax.while_loop`, in chunks of many steps; see `live` for the arguments.
 
@@ -169,16 +174,17 @@ def whole(
     keys = row_keys(rng, request.prompt.shape[0], request.hypotheses)
     began = time.perf_counter()
     with waiting(COMPILING) as say:
-        state = init(decoder, params, request)
+        state = init(decoder, params, request, placement=placement)
+        step = functools.partial(run, decoder, params, placement=placement)
         # No step at all, yet the very programs of the timed calls below: the number of steps is traced. Twice, since
         # the second call takes what the first one returned, as the timed ones do.
-        state, record = run(decoder, params, state, keys, max_steps=0)
-        state, record = run(decoder, params, state, keys, max_steps=0, record=record)
+        state, record = step(state, keys, max_steps=0)
+        state, record = step(state, keys, max_steps=0, record=record)
         rows = jax.device_get(jax.block_until_ready((state.rows, record))[0])
         started = time.perf_counter()
         while (rows.status == Status.RUNNING).any():
             say(f"decoding, {(rows.length - rows.prompt_length).sum()} tokens")
-            state, record = run(decoder, params, state, keys, max_steps=CHUNK, record=record)
+            state, record = step(state, keys, max_steps=CHUNK, record=record)
             rows = jax.device_get(jax.block_until_ready((state.rows, record))[0])
         seconds = time.perf_counter() - started
     record = jax.device_get(record)

@@ -59,16 +59,17 @@ def run(arguments: argparse.Namespace) -> None:
         banned=banned,
         **_knobs(arguments, decoder),
     )
+    place, params = loading.placed(arguments.placement, params)
     rng = jax.random.key(arguments.seed)
     if arguments.json:
-        decoded = whole(decoder, params, request, rng, waiting)
+        decoded = whole(decoder, params, request, rng, waiting, place)
         print(json.dumps(_report(arguments.method, decoder, prompt, decoded, tokenizer)))
         return
     console, errors = output(), figures()
     if arguments.show and console.is_terminal and not arguments.no_stream:
         canvas = _Canvas(request, tokenizer)
         with watched(console, canvas.sheet):
-            decoded = live(decoder, params, request, rng, lambda *_: None, canvas)
+            decoded = live(decoder, params, request, rng, lambda *_: None, canvas, placement=place)
         styles = [PROMPT] * tokens.size + [step_style(step) for step in decoded.steps[0]]
         shown = paint([*tokens[0].tolist(), *decoded.tokens[0]], styles, tokenizer)
         console.print(shown, soft_wrap=True)
@@ -87,11 +88,13 @@ def run(arguments: argparse.Namespace) -> None:
                 page.end(row)
 
         if arguments.no_stream:
-            decoded = whole(decoder, params, request, rng, waiting)
+            decoded = whole(decoder, params, request, rng, waiting, place)
             begin()
             show(0, decoded.tokens[0], decoded.drafted[0], True)
         else:
-            decoded = live(decoder, params, request, rng, show, begin=begin, waiting=waiting)
+            decoded = live(
+                decoder, params, request, rng, show, begin=begin, waiting=waiting, placement=place
+            )
     if arguments.show:
         print_order(errors, "new text", decoded.tokens[0], decoded.steps[0], tokenizer)
     errors.print(summary(decoded), style="dim")

@@ -53,11 +53,12 @@ def run(arguments: argparse.Namespace) -> None:
         tokenizer=tokenizer,
         **_knobs(arguments, target),
     )
+    place, params = loading.placed(arguments.placement, params)
     rng = jax.random.key(arguments.seed)
     prompts = [prompt for prompt in prompts for _ in range(arguments.n)]
     tokens, lengths = (np.repeat(x, arguments.n, axis=0) for x in (tokens, lengths))
     if arguments.json:
-        decoded = whole(decoder, params, request, rng, waiting)
+        decoded = whole(decoder, params, request, rng, waiting, place)
         print(json.dumps(_report(method, prompts, decoded, tokenizer, stops)))
         return
     page = Page(output(), len(prompts), tokenizer, stops)
@@ -75,12 +76,14 @@ def run(arguments: argparse.Namespace) -> None:
             page.end(row)
 
     if arguments.no_stream:
-        decoded = whole(decoder, params, request, rng, waiting)
+        decoded = whole(decoder, params, request, rng, waiting, place)
         begin()
         for row, (new, marks) in enumerate(zip(decoded.tokens, decoded.drafted, strict=True)):
             show(row, new, marks, True)
     else:
-        decoded = live(decoder, params, request, rng, show, begin=begin, waiting=waiting)
+        decoded = live(
+            decoder, params, request, rng, show, begin=begin, waiting=waiting, placement=place
+        )
     figures().print(summary(decoded), style="dim")
 
 

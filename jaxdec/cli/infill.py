@@ -236,12 +236,13 @@ def _decode(
     arguments: argparse.Namespace,
 ) -> Decoded:
     """Decodes step by step if somebody looks on, or if the steps are asked for; else in one loop."""
+    place, params = loading.placed(arguments.placement, params)
     if console is not None:
         with watched(console, fill.sheet):
-            return live(decoder, params, request, rng, fill)
+            return live(decoder, params, request, rng, fill, placement=place)
     if arguments.order:
-        return live(decoder, params, request, rng, fill, waiting=waiting)
-    decoded = whole(decoder, params, request, rng, waiting)
+        return live(decoder, params, request, rng, fill, waiting=waiting, placement=place)
+    decoded = whole(decoder, params, request, rng, waiting, place)
     for row, (new, marks) in enumerate(zip(decoded.tokens, decoded.drafted, strict=True)):
         fill(row, new, marks, True)
     return decoded

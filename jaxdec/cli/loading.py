@@ -10,6 +10,8 @@ import numpy as np
 from jaxdec import catalogue, checkpoints
 from jaxdec.catalogue import Method
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
+from jaxdec.model import Params
+from jaxdec.parallel import Placement, placement
 from jaxdec.text import Tokenizer
 
 SHORT = 16  # names that are listed in a message
@@ -47,6 +49,18 @@ def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
             "as bytes needs 256"
         )
     return checkpoint.tokenizer
+
+
+def placed(sizes: dict[str, int] | None, params: Params) -> tuple[Placement | None, Params]:
+    """The devices that `--placement` asks for, and parameters that lie on them; `(None, params)` if it was not given.
+
+    Raises:
+      ValueError: if there are fewer devices, or something does not divide over them.
+    """
+    if sizes is None:
+        return None, params
+    place = placement(**sizes)  # type: ignore[arg-type]
+    return place, place.place(params)
 
 
 def wordless(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ LARGEST_SEED = 2**32 - 1
 LONGEST_DRAFT = 64
 MOST_NODES = 256  # of a draft tree
 MOST_SAMPLES = 1024  # of a prompt
+AXES = ("data", "model", "sequence")  # of a mesh of devices
 LONGEST_GAP = 1024  # that a length is chosen from
 
 
@@ -44,6 +45,19 @@ def lengths(text: str) -> tuple[int, ...]:
             )
         found.update(range(first, last + 1))
     return tuple(sorted(found))
+
+
+def placement(text: str) -> dict[str, int]:
+    """Devices along the axes of a mesh, such as `data=2,model=4`."""
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if name not in AXES or name in sizes or not size.isdecimal() or int(size) < 1:
+            raise argparse.ArgumentTypeError(
+                f"got {text!r}, must be axes among {', '.join(AXES)}, each once, with their devices: data=2,model=4"
+            )
+        sizes[name] = int(size)
+    return sizes
 
 
 def argument_bytes(argument: str) -> bytes:
@@ -144,6 +158,17 @@ def add_temperature(parser: argparse.ArgumentParser) -> None:
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """The option that chooses the random key."""
     parser.add_argument("--seed", type=integer(0, LARGEST_SEED), default=0, help="random key")
+
+
+def add_placement(parser: argparse.ArgumentParser) -> None:
+    """The option that spreads the decode over devices."""
+    parser.add_argument(
+        "--placement",
+        type=placement,
+        metavar="AXIS=N,...",
+        help="over how many devices rows (data), heads and widths (model) and the cache's slots (sequence) are split: "
+        "data=2,model=4",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

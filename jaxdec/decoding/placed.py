@@ -18,7 +18,7 @@ from jaxdec.decoding.moving import by_row
 from jaxdec.decoding.request import Request
 from jaxdec.decoding.stops import Stops
 from jaxdec.model import Params
-from jaxdec.parallel import DATA, Placement, over_caches, put
+from jaxdec.parallel import DATA, Placement, check_memory, over_caches, put
 from jaxdec.sampling import row_keys
 
 Tree = TypeVar("Tree")
@@ -70,11 +70,12 @@ def _init(decoder, placement, params, request):
     def body(params, request):
         return placement.lay_out(decoder.init(params, request))
 
+    placement.check_heads(decoder.model)
     given = P(), specs(placement, request)
     # Once for the structure of the state, by which its specs go: collectives stand inside, so only under the map.
     state = jax.eval_shape(placement.map(body, given, P(DATA)), params, request)
     found = specs(placement, state)
-    placement.check_memory(params, state)
+    check_memory(placement, params, state)
     return placement.map(body, given, found)(params, request)
 
 

@@ -40,7 +40,7 @@ class ExpertPlaces(NamedTuple):
     bound: float = 1.0
 
 
-def affinity(experts: np.ndarray, count: int) -> np.ndarray:
+def expert_affinity(experts: np.ndarray, count: int) -> np.ndarray:
     """Counts `N` float64 `[L - 1, E, E]` of the transitions between successive layers, all K x K of a token.
 
     Args:
@@ -83,7 +83,7 @@ def place_experts(
     """Puts experts on devices so that as many transitions as possible stay local.
 
     Args:
-      counts: `[L - 1, E, E]`, from `affinity`.
+      counts: `[L - 1, E, E]`, from `expert_affinity`.
       devices: G, which divides E; or (nodes, G a node): experts are put on nodes first, then on the devices of each,
         numbered node by node.
       method: `"exact"`: the integer programme, by HiGHS, begun above what `"exchange"` reaches. `"exchange"`: layer by

@@ -23,10 +23,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdec.cache import Cache, SequenceCache
-from jaxdec.model import Params
-from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, SEQUENCE, Rule
+from jaxdec.model import Model, Params
+from jaxdec.parallel.hosts import across
+from jaxdec.parallel.roles import roles_over
+from jaxdec.parallel.rules import AXES, CACHES, DATA, MODEL, NETWORKS, ROLE, SEQUENCE, Rule
 from pallas_kernels import heads_over
 from pallas_kernels.span_attention import Form, check_form
+
+TARGET = "target"
+"""The part whose arrays have to divide; what drafts for it may be too small to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Placement:
     """A mesh, and rules that say over which of its axes arrays are split; compares by value.
 
     Attributes:
-      mesh: with axes among `"data"`, `"model"` and `"sequence"`; one that is missing has size 1.
+      mesh: with axes among `"data"`, `"model"`, `"sequence"` and `"role"`; one that is missing has size 1.
       rules: for parameters, the first that fits a path holds; an array that none fits lies whole on each device.
       caches: rules for the arrays of caches, by their paths within one, row axis included.
       attention: how it goes over the devices of `"sequence"` (`pallas_kernels.span_attention.Split`): in the reading of
@@ -56,6 +61,8 @@ class Placement:
         for axis in self.mesh.axis_names:
             if axis not in AXES:
                 raise ValueError(f"a placement's mesh has axes among {AXES}, got {axis!r}")
+        if self.size(ROLE) > 2:
+            raise ValueError(f"there are 2 roles, got {self.size(ROLE)} along the axis {ROLE!r}")
         if DATA not in self.mesh.axis_names:
             raise ValueError(
                 f"a placement's mesh needs the axis {DATA!r}, of size 1 at least, got {self.mesh.axis_names}"
@@ -105,13 +112,10 @@ class Placement:
         return put(params, self.shardings(params))
 
     def cache_specs(self, cache: Cache) -> Any:
-        """Partition specs of the arrays of a cache, over all axes.
+        """Partition specs of the arrays of a cache, over all axes; heads that do not divide are all on each device.
 
         Args:
           cache: arrays or their shapes, as they are outside of the loop's map.
-
-        Raises:
-          ValueError: if the key-value heads do not divide over the devices.
         """
 
         def spec(path, leaf):
@@ -121,37 +125,15 @@ class Placement:
 
         return jax.tree_util.tree_map_with_path(spec, cache)
 
-    def check_memory(self, params: Params, state: Any) -> None:
-        """Raises `ValueError` if parameters and the caches of a state are more than a device holds.
+    def check_heads(self, model: Model) -> None:
+        """Raises `ValueError` if the key-value heads of a target do not divide over the devices of `"model"`."""
+        cache = jax.eval_shape(lambda: model.init_cache(1, 1))
+        jax.tree_util.tree_map_with_path(
+            lambda path, leaf: self._spec(self.caches, path, leaf, (MODEL,)), {TARGET: cache}
+        )
 
-        Args:
-          params: arrays or their shapes.
-          state: likewise, as they are outside of the loop's map.
-        """
-        limit = self.memory
-        if limit is None:
-            try:
-                limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
-            except (AttributeError, NotImplementedError, RuntimeError):
-                return  # a device that does not say, or one that is not there
-        if limit is None:
-            return
-        weights = self._bytes(params, self.specs(params))
-        caches: list[int] = []
-
-        def count(cache):
-            caches.append(self._bytes(cache, self.cache_specs(cache)))
-
-        over_caches(count, lambda leaf: None, state)
-        if weights + sum(caches) > limit:
-            sizes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
-            raise ValueError(
-                f"parameters of {weights:,} and caches of {sum(caches):,} bytes a device on a mesh of {sizes} are more "
-                f"than its {limit:,} bytes"
-            )
-
-    def _bytes(self, tree: Any, specs: Any) -> int:
-        """What a device holds of some arrays."""
+    def bytes_a_device(self, tree: Any, specs: Any) -> int:
+        """What a device holds of some arrays, or of their shapes, that lie as partition specs say."""
         is_spec = lambda node: isinstance(node, P)
         held = zip(jax.tree.leaves(tree), jax.tree.leaves(specs, is_leaf=is_spec), strict=True)
         split = lambda spec: math.prod(self.size(axis) for axis in spec if axis)
@@ -176,7 +158,8 @@ class Placement:
         )
 
         def split(*arguments):
-            with heads_over(self.heads):
+            two = ROLE if self.size(ROLE) > 1 else None
+            with heads_over(self.heads), roles_over(two):
                 return body(*arguments)
 
         # Unchecked: decoders start their loops from plain zeros, which the check takes for replicated values.
@@ -229,7 +212,7 @@ class Placement:
             size, devices = leaf.shape[place], self.size(axis) if axis and axis in checked else 1
             if size % devices == 0:
                 continue
-            if not rule.strict:
+            if not rule.strict or not name.startswith(TARGET):
                 return P()
             raise ValueError(
                 f"{rule.what or name}: {size} do not divide over {devices} devices of the axis {axis!r}"
@@ -265,6 +248,7 @@ def placement(
     data: int = 1,
     model: int = 1,
     sequence: int = 1,
+    role: int = 1,
     devices: Sequence[jax.Device] | None = None,
     rules: Sequence[Rule | tuple[str, tuple[str | None, ...]]] = (),
     attention: Form = "gather",
@@ -276,6 +260,8 @@ def placement(
       data: devices, or groups of them, that rows are split over; -1 for as many as the others leave.
       model: devices that heads, inner widths, vocabularies and experts are split over.
       sequence: devices that the slots of caches are split over.
+      role: 2 for two groups of devices, of which one verifies while the other drafts, in decoders that can
+        (`jaxdec.parallel.together`).
       devices: in the order of the mesh, `data` outermost and `model` innermost; all that there are if not given.
       rules: for parameters, before the library's own: `Rule`s, or pairs of a pattern and axes a dimension, such as
         `(r"^draft/", ())`, which leaves a draft model whole on every device.
@@ -287,35 +273,44 @@ def placement(
       ValueError: for sizes that are not positive, or that are not those of the devices, or another form of attention.
     """
     given = list(jax.devices() if devices is None else devices)
-    sizes = {DATA: data, SEQUENCE: sequence, MODEL: model}
+    sizes = {DATA: data, ROLE: role, SEQUENCE: sequence, MODEL: model}
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or (
             size < 1 and not (name == DATA and size == -1)
         ):
             raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")
-    others = sequence * model
+    others = role * sequence * model
     if data == -1:
         if len(given) % others or not given:
             raise ValueError(
-                f"{len(given)} devices do not divide into groups of {others} (sequence {sequence} x model {model})"
+                f"{len(given)} devices do not divide into groups of {others}: {product(sizes, DATA)}"
             )
         sizes[DATA] = len(given) // others
     wanted = math.prod(sizes.values())
     if devices is None and wanted < len(given):
         given = given[:wanted]
     if wanted != len(given):
-        raise ValueError(
-            f"data {sizes[DATA]} x sequence {sequence} x model {model} is {wanted} devices, got {len(given)}"
-        )
+        raise ValueError(f"{product(sizes)} is {wanted} devices, got {len(given)}")
     own = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
     mesh = Mesh(np.asarray(given).reshape(tuple(sizes.values())), tuple(sizes))
     return Placement(mesh, (*own, *NETWORKS), attention=attention, memory=memory)
 
 
+def product(sizes: dict[str, int], *without: str) -> str:
+    """Sizes of axes for messages, `data 2 x model 4`; those of one device are left out, but for `"data"`."""
+    told = [f"{a} {n}" for a, n in sizes.items() if a not in without and (n != 1 or a == DATA)]
+    return " x ".join(told)
+
+
 def put(tree: Any, shardings: Any) -> Any:
     """Arrays where shardings say: placed now, or told to the compiler of a program that is being traced."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-    return (jax.lax.with_sharding_constraint if traced else jax.device_put)(tree, shardings)
+    if traced:
+        return jax.lax.with_sharding_constraint(tree, shardings)
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+    spread = lambda sharding, part: jax.tree.map(lambda leaf: across(leaf, sharding), part)
+    return jax.tree.map(spread, shardings, tree)
 
 
 def over_caches(

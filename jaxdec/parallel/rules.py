@@ -7,9 +7,9 @@ heads are split by vocabulary, mixtures by expert.
 
 import dataclasses
 
-DATA, MODEL, SEQUENCE = "data", "model", "sequence"
-AXES = DATA, MODEL, SEQUENCE
-"""The axes that a placement's mesh may have: of rows, of weights and heads, of slots."""
+DATA, MODEL, SEQUENCE, ROLE = "data", "model", "sequence", "role"
+AXES = DATA, MODEL, SEQUENCE, ROLE
+"""The axes that a placement's mesh may have: of rows, of weights and heads, of slots, of target and drafter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Rule:
       pattern: a regular expression, looked for in the path of an array, such as `target/layers/0/mlp/up_proj/kernel`.
       axes: an axis of the mesh, or None, for each leading dimension.
       what: what the split dimension counts, for messages.
-      strict: whether a dimension that does not divide is an error; else such an array lies whole on each device.
+      strict: whether a dimension of the target that does not divide is an error; else, and in other parts, such as a
+        small draft model, such an array lies whole on each device.
     """
 
     pattern: str

@@ -54,7 +54,7 @@ def span_attention(
       ValueError: for shapes that do not fit together, a window without positions, an implementation that does not
         exist or cannot serve these arrays, or a part that is split over what is no axis of an enclosing shard_map.
 
-    Differentiable; the backward pass is that of the reference.
+    Differentiable where no part is split; the backward pass is that of the reference.
     """
     here = tuple(part.keys if isinstance(part, Split) else part for part in parts)
     _check(queries, query_spans, here, positions, window)

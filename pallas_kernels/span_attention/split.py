@@ -32,6 +32,9 @@ Form = Literal["gather", "ring", "bidirectional"]
 
 Result = tuple[jax.Array, jax.Array]
 
+LATENCY = 2**18
+"""Bytes that travel in about the time that a collective takes to begin: of so few, one collective beats two."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -225,12 +228,14 @@ def attend(local: Local, asked: Asked, parts: tuple[Keys | Split, ...]) -> Resul
 def _merged(out: jax.Array, log_sum: jax.Array, axis: str) -> Result:
     """Results over all devices' keys from those over each device's own, on every device alike.
 
-    Gathered and merged, or summed with the weights of their log-sum-exps: whichever moves fewer bytes. A device
-    receives n - 1 partial results in the first case, and float32 sums about twice in the second.
+    Gathered and merged, or summed with the weights of their log-sum-exps. A device receives n - 1 partial results in
+    the first case, and in the second float32 sums about twice and a maximum before: two collectives, of fewer bytes
+    from some n on.
     """
-    devices = devices_along(axis)
-    width = out.shape[-1]
-    if devices * (width * out.dtype.itemsize + 4) <= 2 * (4 * width + 8):
+    devices, width = devices_along(axis), out.shape[-1]
+    gathered = (devices - 1) * log_sum.size * (width * out.dtype.itemsize + 4)
+    summed = 2 * (devices - 1) * log_sum.size * (4 * width + 8) // devices
+    if gathered <= max(summed, LATENCY):
         outs, log_sums = _travel((out, log_sum), lambda x: jax.lax.all_gather(x, axis))
         return merge(list(zip(outs, log_sums, strict=True)))
     top = jax.lax.pmax(jax.lax.stop_gradient(log_sum), axis)

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from jaxdec import any_subset, visibility
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=12).filter(lambda v: any(v) and not all(v)))

@@ -17,6 +17,8 @@ from jaxdec.speculative import verifiers
 from jaxdec.testing import oracles
 from jaxdec.testing.enumeration import law_of, plain_law, total_variation
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 class Conditionals:
     """`p(x at some rank | the prompt and the first generated tokens)` of a model along an order."""

@@ -10,6 +10,8 @@ import pytest
 from jaxdec import visibility
 from jaxdec.cache import KVCache, KVEntries, LayerEntries
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 B, H, S, D, LAYERS = 3, 2, 12, 4, 2
 commit = jax.jit(KVCache.commit)
 

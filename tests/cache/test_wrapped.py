@@ -18,7 +18,7 @@ from jaxdec.model import from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.sampling import row_keys
 from jaxdec.speculative import RankTree
-from jaxdec.testing import check
+from jaxdec.testing import battery, check
 from tests.cache.int8 import Int8Cache, int8
 from tests.diffusion import canvases
 
@@ -58,9 +58,11 @@ DECODERS = {
 }
 
 
-@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS.keys())
-def test_battery(make):
-    check(make)
+@pytest.mark.parametrize("name", DECODERS)
+def test_battery(name):
+    """Rows end, and settings read text, as under any cache; a loop takes the cache as its own."""
+    checks = battery.PARTS + battery.LOOPS * (name == "tree")
+    check(DECODERS[name], checks=checks, read_left=False)
 
 
 CONFIG = TransformerConfig(

@@ -39,6 +39,18 @@ CASES = {
         "no-such-model",
     ),
     "nameless checkpoint": (["demo", "--target", ""], "empty"),
+    "placement": (
+        ["generate", "--prompt", "x", "--placement", "rows=2"],
+        ("'rows=2'", "data, model, sequence"),
+    ),
+    "an axis of no devices": (
+        ["infill", "--prompt", "x<FILL:3>", "--placement", "model=0"],
+        ("'model=0'", "data=2,model=4"),
+    ),
+    "more devices than there are": (
+        ["generate", "--prompt", "x", "--method", "lookup", "--placement", "model=4096"],
+        ("4096 devices", "got 1"),
+    ),
     "unknown preset": (["train", "gpt-5"], ("gpt-5", "code-target")),
     "steps": (["train", "code-target", "--steps", "0"], ("'0'", "at least 1")),
     "a draft for nobody": (

@@ -17,6 +17,8 @@ from jaxdec.testing.battery import FALSE_POSITIVE_RATE
 from jaxdec.testing.statistics import g_test
 from tests.diffusion.canvases import decode, oracle, texts
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE, VOCAB = 3, 3
 
 

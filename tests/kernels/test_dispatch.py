@@ -20,7 +20,7 @@ def test_the_reference_runs_where_no_kernel_fits():
 def test_where_a_kernel_is_best_only_programs_for_that_platform_have_it(monkeypatch, reason):
     """As on a machine with a TPU; the platform of each program decides, and kernels that cannot serve are left out."""
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    add = lambda x: dispatch("addition", FORMS, x, unsupported=lambda name: reason)
+    add = lambda x: dispatch("addition", FORMS, x, unsupported=lambda name, *arrays: reason)
     lower = lambda platform: jax.jit(add).trace(0).lower(lowering_platforms=(platform,)).as_text()
     two = "stablehlo.constant dense<2>"
     assert two not in lower("cpu")
@@ -50,4 +50,4 @@ def test_impossible_choices_are_refused():
     with pytest.raises(ValueError, match="'gpu': addition has none"):
         call(0, implementation="gpu")
     with pytest.raises(ValueError, match="'tpu': too large"):
-        call(0, implementation="tpu", unsupported=lambda name: "too large")
+        call(0, implementation="tpu", unsupported=lambda name, *arrays: "too large")

@@ -5,6 +5,8 @@ import pytest
 
 from pallas_kernels import noise
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("size", [1, 2, 77, 1000])
 def test_gumbel_is_that_of_jax_bit_for_bit(size):

@@ -12,6 +12,8 @@ from jax.experimental import pallas as pl
 from pallas_kernels.verify import cases, ratio_walk, reference, walk
 from tests.kernels.interpreting import checked
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TEMPERATURES = np.array([0.8, 0.0, 1.3, 1e-39], np.float32)
 TWINS = cases.Case("twins", 2, (-1, -1, 1, -1, 3), 2, 40)
 KERNELS = ("tpu", "gpu")

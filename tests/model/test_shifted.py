@@ -10,6 +10,8 @@ from jaxdec import visibility
 from jaxdec.model import Inputs, canvas_model, next_token, shifted, unshifted
 from jaxdec.testing import check_model, oracles
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MASK = 7
 ORACLE, TABLE = oracles.hash_oracle(MASK)
 AHEAD = oracles.canvas(ORACLE, lead=1)

@@ -25,7 +25,7 @@ jax.config.update(
 
 Check = tuple[str, Callable[[], object]]
 LOOPS = battery.LOOPS
-PARTS = battery.PARTS
+PARTS = battery.PARTS + battery.ENDS
 CHEAP_FIRST = (*PARTS, *LOOPS)
 """All but the statistical check."""
 

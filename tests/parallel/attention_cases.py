@@ -6,6 +6,7 @@ A process of its own: see `tests.parallel.virtual`.
 from tests.parallel import virtual  # isort: skip
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from pallas_kernels.span_attention import Keys, Split, span_attention, tokens_split
+from pallas_kernels.span_attention import Keys, Split, span_attention, split, tokens_split
 from tests.parallel.collectives import collectives, counts, total
 
 DEVICES = 8
@@ -102,6 +103,13 @@ def expected():
     return attention(given, given["cached"], given["new"], window=WINDOW)
 
 
+def summed():
+    """Many bytes are not gathered: a sum of weighted outputs and weights, and a maximum of log-sum-exps."""
+    PLANNED["gather", "whole", 1] = {"all-reduce": 2}, B * (FOUND + 4 * H)
+    with mock.patch.object(split, "LATENCY", 0):
+        return equal("gather", "whole", 1)
+
+
 def equal(form, queries, cut=T):
     """Differences from one device, and from what the program should communicate."""
     given = arguments()
@@ -128,9 +136,8 @@ FOUND = 4 * H * (D + 1)
 """Those of a partial result."""
 SHARE, SLICE, REST = T // DEVICES, S // DEVICES, DEVICES - 1
 PLANNED = {
-    # A sum of weighted outputs and weights, and a maximum of log-sum-exps.
-    ("gather", "whole", T): ({"all-reduce": 2}, B * T * (FOUND + 4 * H)),
-    ("gather", "whole", 1): ({"all-reduce": 2}, B * (FOUND + 4 * H)),
+    # All partial results, of few bytes.
+    ("gather", "whole", T): ({"all-gather": 1}, DEVICES * B * T * FOUND),
     # Six arrays of keys in each of seven steps, then all outputs.
     ("ring", "whole", T): (
         {"all-gather": 1, "collective-permute": 6 * REST},
@@ -182,7 +189,7 @@ def refused():
 CASES = {
     **{f"{form}, whole queries": (equal, form, "whole") for form in FORMS},
     **{f"{form}, shared queries": (equal, form, "shared") for form in FORMS},
-    "gather, one query": (equal, "gather", "whole", 1),
+    "gather, summed": (summed,),
     "bidirectional, one query": (equal, "bidirectional", "whole", 1),
     "refused": (refused,),
 }

@@ -26,6 +26,8 @@ from jaxdec.testing.parts.cache import check_cache, kv_cache, kv_entries
 from pallas_kernels.span_attention import Keys, span_attention
 from tests.cache.int8 import int8
 from tests.decoding.moving import Resampled
+from tests.models import test_xlnet as xlnet
+from tests.speculative import test_public_heads as public
 
 
 @jax.tree_util.register_dataclass
@@ -88,7 +90,7 @@ def balanced():
     """A cache of 96 slots over 3 devices has turns of 16: 40 tokens are 16, 16 and 8 of them."""
     cache = Outside.create(kv_cache(1, 96), 3)
     entries = jax.tree.map(lambda x: x[:1], kv_entries(40, 0))
-    index = jnp.arange(40)[None]
+    index = jnp.arange(40, dtype=jnp.int32)[None]
     spans = jnp.stack([index, index + 99], axis=-1)
     cache = cache.commit(entries, index, jnp.array([40]), spans)
     held = (cache.cache.local.spans[0, :, 0] < 2**30).reshape(3, 32).sum(1).tolist()
@@ -157,6 +159,32 @@ DECODERS = {
 }
 
 
+def networks():
+    """What reads a cache otherwise: a drafter of features, and two streams with columns that heads share."""
+    knobs = {"rng": 7, "temperature": 0.9}
+    drafted = functools.partial(
+        jaxdec.generate,
+        *public.drafting("eagle3"),
+        public.PROMPT,
+        lengths=public.LENGTHS,
+        max_new_tokens=9,
+        **knobs,
+    )
+    random = np.random.default_rng(0)
+    tokens, visible = random.integers(0, xlnet.MASK, (2, 12)), random.random((2, 12)) < 0.4
+    visible[:, 0], visible[:, 1] = True, False
+    decoder = any_subset.assd(xlnet.MODEL, width=2)
+    filled = functools.partial(
+        jaxdec.infill, decoder, {"target": xlnet.PARAMS}, tokens, visible, **knobs
+    )
+    place = parallel.placement(sequence=2)
+    return [
+        name
+        for name, call in (("eagle3", drafted), ("xlnet", filled))
+        if not np.array_equal(call().tokens, call(placement=place).tokens)
+    ]
+
+
 def decoded(name, sizes, **how):
     """Ragged rows with settings of their own: the same tokens and log-probabilities on the mesh as on one device."""
     decoder, params = DECODERS[name]
@@ -201,7 +229,16 @@ def refused():
     form = raised(lambda: SequenceCache.split(cache, "sequence", 5, "star"))
     table = dataclasses.replace(cache, positions=cache.positions[:, :4])
     array = raised(lambda: SequenceCache.split(table, "sequence", 5))
+    decoder, params = DECODERS["plain"]
+    small = parallel.placement(sequence=4, memory=1)
+    held = raised(
+        lambda: jaxdec.generate(
+            decoder, params, np.ones((4, 6), int), rng=0, max_new_tokens=9, placement=small
+        )
+    )
     wanted = (
+        # Of 72 slots in 4 rows a quarter, 20 bytes each, and two lengths a row.
+        (held, f"caches of {72 * 20 + 4 * 2 * 4:,} bytes"),
         (odd, "10 slots do not divide over 4 devices along 'sequence'"),
         (form, "form must be one of gather, ring, bidirectional, got 'star'"),
         (array, "an array [2, 4] of a KVCache has no 10 slots on axis 1"),
@@ -222,6 +259,7 @@ SLOW = {
     **{f"attention, {form}": (attention, form) for form in ("gather", "ring", "bidirectional")},
     **{f"{name}, 4 devices": (decoded, name, {"sequence": 4}) for name in ("tree", "hypotheses", "recurrent")},
     **{f"{name}, 2 x 4 devices": (decoded, name, {"data": 2, "sequence": 4}) for name in ("canvas", "assd")},
+    "networks, 2 devices": (networks,),
     "rounded, 4 devices": (functools.partial(decoded, cache=int8), "plain", {"sequence": 4}),
     **{
         f"network, {form}, {sizes}": (functools.partial(decoded, attention=form), "network", sizes)

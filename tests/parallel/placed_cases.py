@@ -17,10 +17,12 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
 import jaxdec
 from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.decoding import loop, placed
+from jaxdec.model import Inputs
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative import growth
 from jaxdec.testing.battery.cases import Letters
@@ -163,10 +165,10 @@ def over_networks():
     }
 
 
-def network_on_a_mesh(name, data, model):
+def network_on_a_mesh(name, data, model, sequence):
     """The same tokens, and laws up to rounding: sums over heads and widths are taken in another order."""
     params, decoders = over_networks()
-    place = parallel.placement(data=data, model=model)
+    place = parallel.placement(data=data, model=model, sequence=sequence)
     knobs = {"rng": RNG, "temperature": np.array([0.0, 0.9, 0.8, 0.0, 1.0])}
     if name == "infill":
         visible = np.random.default_rng(1).random((5, 12)) < 0.4
@@ -180,6 +182,31 @@ def network_on_a_mesh(name, data, model):
         knobs |= {"lengths": [1, 3, 6, 2, 5], "max_new_tokens": [5, 9, 20, 12, 7], "top_p": 0.9}
         call = lambda **more: jaxdec.generate(decoders[name], params, prompt, **knobs, **more)
     return unequal(call(), call(placement=place), rounding=1e-4)
+
+
+def roles():
+    """Target and draft model at the same time on two groups of devices: what they give one after the other."""
+    params, _ = over_networks()
+    (target, _), (draft, _) = network(0), network(1)
+    place = parallel.placement(role=2, model=4)
+    tokens = np.random.default_rng(0).integers(0, 63, (3, 7)).astype(np.int32)
+
+    def both(params, tokens):
+        inputs = Inputs.causal(tokens)
+        return parallel.together(
+            lambda: target(params["target"], inputs).logits,
+            lambda: draft(params["draft"], inputs).logits / 0,  # what is not finite stays so
+        )
+
+    expected = both(params, tokens)
+    mapped = jax.jit(place.map(both, (P(), P("data")), P("data")))
+    compiled = mapped.lower(place.place(params), tokens).compile().as_text()
+    got = mapped(place.place(params), tokens)
+    wrong = [] if "conditional(" in compiled else ["no branches"]
+    same = [
+        np.allclose(a, b, atol=1e-4, equal_nan=True) for a, b in zip(expected, got, strict=True)
+    ]
+    return wrong + ([] if all(same) else [str(same)])
 
 
 def weights_lie_split():
@@ -202,17 +229,19 @@ def refusals():
         return lambda: jaxdec.generate(decoders["plain"], params, prompt, rng=0, **more)
 
     wanted = {
-        "data 3 x sequence 1 x model 3 is 9 devices, got 8": lambda: parallel.placement(
-            data=3, model=3
-        ),
+        "data 3 x model 3 is 9 devices, got 8": lambda: parallel.placement(data=3, model=3),
         "model must be an integer of at least 1, got 0": lambda: parallel.placement(model=0),
+        "there are 2 roles, got 4": lambda: parallel.placement(role=4),
+        "8 devices do not divide into groups of 3: model 3": lambda: parallel.placement(
+            data=-1, model=3
+        ),
         "a placement's mesh has axes among": lambda: parallel.Placement(
             jax.make_mesh((8,), ("rows",))
         ),
         "a placement's mesh needs the axis 'data'": lambda: parallel.Placement(
             jax.make_mesh((8,), ("model",))
         ),
-        "span_attention: 4 heads do not divide over 8 devices of the axis 'model'": call(
+        "key-value heads: 4 do not divide over 8 devices of the axis 'model'": call(
             placement=parallel.placement(model=8)
         ),
         "placement must be a jaxdec.parallel.Placement, got Mesh": call(
@@ -315,7 +344,13 @@ def leaf_without_rows():
     return [] if text.startswith(".cache['table'] has shape [5, 2]") else [text]
 
 
-SPLITS = [("plain", 1, 4), ("plain", 2, 2), ("tree", 2, 4), ("canvas", 2, 4), ("infill", 2, 2)]
+SPLITS = [
+    ("plain", 1, 4, 1),
+    ("plain", 2, 2, 2),
+    ("tree", 2, 2, 2),
+    ("canvas", 2, 2, 2),
+    ("infill", 2, 2, 2),
+]
 CASES = (
     {f"{name}; 8 rows, 8 devices": (against_one_device, name, 8, 8) for name in DECODERS}
     | {f"model, walk; 8 rows, {n} devices": (against_one_device, "model, walk", 8, n) for n in (1, 2)}
@@ -329,9 +364,12 @@ CASES = (
         **{f"{name}; 5 rows, 4 devices": (infilling_against_one_device, name, 5, 4) for name in FORMS},
         "hypotheses; 3 prompts, 2 devices": (hypotheses_against_one_device, 3, 2),
         **{
-            f"{name}; data {data}, model {model}": (network_on_a_mesh, name, data, model)
-            for name, data, model in SPLITS
+            f"{name}; data {data}, model {model}, sequence {sequence}": (
+                *(network_on_a_mesh, name, data, model, sequence),
+            )
+            for name, data, model, sequence in SPLITS
         },
+        "roles": (roles,),
         "weights lie split": (weights_lie_split,),
         "refusals": (refusals,),
         "chunked is whole": (chunked_is_whole,),

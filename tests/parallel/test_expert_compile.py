@@ -25,17 +25,15 @@ EXPECTED = {
     "dispatch": [
         *[["all-gather", RESIDUAL, "bf16"]] * LAYERS,
         *[["all-reduce", RESIDUAL, "bf16"]] * (1 + LAYERS),
-        *[["all-to-all", SENT, "bf16"]] * 2 * LAYERS,
-        # Twice as many tokens in the prefill, whose rounds are a loop too; of its last layer the cache alone is kept.
-        *[["all-to-all", 2 * SENT, "bf16"]] * 2 * (LAYERS - 1),
+        # The rounds of the prefill are a loop too; of its last layer the cache alone is kept.
+        *[["all-to-all", SENT, "bf16"]] * 2 * (LAYERS + LAYERS - 1),
         *[["reduce-scatter", RESIDUAL // 4, "bf16"]] * LAYERS,
     ],
     # The sums of attention go to where experts are guessed: two all-reduces of a layer are one.
     "speculative": [
         *[["all-gather", RESIDUAL, "bf16"]] * LAYERS,
         *[["all-reduce", RESIDUAL, "bf16"]],
-        *[["all-to-all", SENT, "bf16"]] * 2 * LAYERS,
-        *[["all-to-all", 2 * SENT, "bf16"]] * 2 * (LAYERS - 1),
+        *[["all-to-all", SENT, "bf16"]] * 2 * (LAYERS + LAYERS - 1),
         *[["reduce-scatter", RESIDUAL // 4, "bf16"]] * LAYERS,
     ],
 }

@@ -12,7 +12,7 @@ from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.layers import Mixture, guess_next, recorded
 from jaxdec.parallel.expert_placement import (
-    affinity,
+    expert_affinity,
     expert_order,
     in_order,
     local_share,
@@ -54,7 +54,7 @@ def test_transitions_are_counted_as_by_a_loop():
     for layer, row, place in itertools.product(range(2), range(2), range(5)):
         for i, j in itertools.product(experts[layer, row, place], experts[layer + 1, row, place]):
             expected[layer, i, j] += 1
-    np.testing.assert_array_equal(affinity(experts, 4), expected)
+    np.testing.assert_array_equal(expert_affinity(experts, 4), expected)
 
 
 def test_the_integer_programme_finds_the_best_of_all_placements():
@@ -88,7 +88,7 @@ def test_a_network_with_experts_in_another_order_computes_what_it_did():
     params = jax.tree.map(lambda x: x + 0.3 * RNG.normal(size=x.shape).astype(np.float32), params)
     tokens = jnp.asarray(RNG.integers(0, 11, (3, 7)), jnp.int32)
     logits, experts, _ = routed(model, params, tokens)
-    counts = affinity(experts, 8)
+    counts = expert_affinity(experts, 8)
     found = place_experts(counts, 2, "exchange")
     order = expert_order(found.devices)
     moved = permute_experts({"target": params}, order)["target"]
@@ -97,7 +97,7 @@ def test_a_network_with_experts_in_another_order_computes_what_it_did():
     for layer in range(2):
         np.testing.assert_array_equal(order[layer][places[layer]], experts[layer])
     # Laid out in order, device by device, they lie where the placement says.
-    share = local_share(affinity(places, 8), in_order(2, 8, 2))
+    share = local_share(expert_affinity(places, 8), in_order(2, 8, 2))
     assert share == pytest.approx(found.local) and share > local_share(counts, in_order(2, 8, 2))
     for wrong, message in (
         (order[:1], "order is for 1 mixtures of 8 experts; the network has another"),
@@ -121,7 +121,7 @@ def test_impossible_placements():
     with pytest.raises(ValueError, match="method must be one of"):
         place_experts(np.ones((1, 4, 4)), 2, "best")
     with pytest.raises(ValueError, match="experts must be 0 to 3, got 0, 4"):
-        affinity(np.asarray([[[0]], [[4]]]), 4)
+        expert_affinity(np.asarray([[[0]], [[4]]]), 4)
 
 
 def test_traffic_is_that_of_a_loop():

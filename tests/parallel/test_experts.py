@@ -24,6 +24,8 @@ CASES = (
     "decodes alike, replicated",
     "decodes alike, dispatch",
     "decodes alike, speculative",
+    "decodes alike, three axes",
+    "a trained mixture is placed",
 )
 
 pytestmark = pytest.mark.slow

@@ -20,6 +20,8 @@ from jaxdec.testing.parts.warp import (
     warp_twin,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 

@@ -12,6 +12,8 @@ from jaxdec.speculative.drafters import Grid, Pool
 from jaxdec.testing.oracles import hash_oracle
 from tests.speculative.contexts import context, randoms, request, step_result
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 V, N, W, G = 40, 4, 3, 2
 MODEL, _ = hash_oracle(V)
 

@@ -10,6 +10,8 @@ from jaxdec.speculative.drafters.lookup_tree import merge_chains
 from jaxdec.speculative.drafters.prompt_lookup import find_continuations
 from tests.speculative.contexts import context, randoms, request, step_result
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 V = 3
 
 

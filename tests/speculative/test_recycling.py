@@ -13,6 +13,8 @@ from jaxdec.speculative.drafters import Successors, last_of_each, recycle, seed_
 from jaxdec.testing.oracles import hash_oracle
 from tests.speculative.contexts import context, randoms, request
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 V, K = 6, 3
 
 

@@ -10,6 +10,8 @@ from jaxdec.speculative.drafters.trigram_tree import Trigrams
 from jaxdec.testing.oracles import hash_oracle
 from tests.speculative.contexts import context, randoms, request
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 V, K, MEMORY = 6, 3, 0.5
 
 

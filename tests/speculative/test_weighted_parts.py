@@ -56,7 +56,7 @@ def judged(target, draft):
 def test_the_battery_of_a_verifier_with_weights():
     battery.check(
         lambda target, draft: (judged(target, draft), {"judge": WEIGHTS}),
-        checks=battery.PARTS + battery.LOOPS,
+        checks=battery.PARTS + battery.ENDS + battery.LOOPS,
     )
 
 

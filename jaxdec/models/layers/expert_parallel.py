@@ -164,6 +164,15 @@ def by_device(homes: jax.Array, devices: int) -> jax.Array:
     return jnp.where(order == tokens, late[free], order)
 
 
+def capacity_of(tokens: int, per_token: int, devices: int) -> int:
+    """Tokens from one device to another in a round: a quarter of what an even spread of S tokens over experts needs.
+
+    A round costs its capacity whether it is full or not, and the fullest pair of devices decides how many there are:
+    small rounds pad less. (An exchange of unequal parts would pad nothing; no CPU has one to test it on.)
+    """
+    return min(tokens, max(LEAST, -(-tokens * per_token // (4 * devices))))
+
+
 def dispatch(
     x: jax.Array,
     experts: jax.Array,
@@ -182,8 +191,7 @@ def dispatch(
       weights: float32 `[S, K]`.
       bank: this device's experts, E / G.
       activation: of `ACTIVATIONS`.
-      capacity: C; None for half of what an even spread of all experts needs. It decides how many rounds there are, and
-        nothing else: small ones pad less, and tokens that begin at the right place need fewer.
+      capacity: C; None for that of `capacity_of`. It decides how many rounds there are, and nothing else.
 
     Returns:
       `[S, D]`, of the type of `x`.
@@ -191,7 +199,7 @@ def dispatch(
     (tokens, per_token), held = experts.shape, len(bank.gate)
     devices, me = jax.lax.axis_size(AXIS), jax.lax.axis_index(AXIS)
     if capacity is None:
-        capacity = min(tokens, max(LEAST, -(-tokens * per_token // (2 * devices))))
+        capacity = capacity_of(tokens, per_token, devices)
     to = experts // held
     sent = (to[:, :, None] == jnp.arange(devices)).any(1) & (jnp.arange(devices) != me)
     rank = jnp.cumsum(sent, axis=0, dtype=jnp.int32) - 1

@@ -10,9 +10,10 @@ changes a token. An all-gather of the residual ends the layer.
     reduce-scatter + all-to-alls of what was wrong + all-gather,   against two all-reduces:
     2 (G - 1) / G vectors a token and device, and the all-to-alls', against 4 (G - 1) / G
 
-The capacity of a round is small, so that good guesses make fewer rounds. What is not here: an overlap of the exchange
-with the attention; one guess for several layers, since the attention of the next layer needs every token on all
-devices of the axis; a shared expert, whose inner numbers are split and which needs all tokens likewise.
+Guesses save less than they could: a round has one capacity for all pairs of devices, of which the fullest decides
+(benchmark case `experts`). What is not here: an overlap of the exchange with the attention; one guess for several
+layers, since the attention of the next layer needs every token on all devices of the axis; a shared expert, whose inner
+numbers are split and which needs all tokens likewise.
 
 Source: Speculative MoE, "speculative token shuffling"; from its abstract, the guess is this package's.
 

@@ -7,7 +7,7 @@ A check is a function of a `Subject`, a decoder with its runs over the rows of `
 
 from jaxdec.testing.battery.capacity import check_cache, check_capacity
 from jaxdec.testing.battery.cases import CASES, NEVER, OFF, VOCAB, Case, Kind, pair
-from jaxdec.testing.battery.check import ALL, LAW, LOOPS, PARTS, check
+from jaxdec.testing.battery.check import ALL, ENDS, LAW, LOOPS, PARTS, check
 from jaxdec.testing.battery.declaration import check_compiled_once, check_declaration
 from jaxdec.testing.battery.identity import (
     check_broken_model,
@@ -33,6 +33,7 @@ from jaxdec.testing.battery.subject import Counted, Factory, Subject, built
 __all__ = [
     "ALL",
     "CASES",
+    "ENDS",
     "FALSE_POSITIVE_RATE",
     "LAW",
     "LOOPS",

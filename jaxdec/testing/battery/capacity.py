@@ -25,9 +25,9 @@ EXACT = (Exactness.TOKEN_IDENTICAL, Exactness.DISTRIBUTION_IDENTICAL)
 
 
 @functools.cache
-def _plain(orders: bool, models: Models) -> Run:
+def _plain(orders: bool, models: Models, read_left: bool) -> Run:
     """Plain decoding until the buffers are full."""
-    plain = Subject(lambda target, draft: jaxdec.autoregressive(target), orders, models)
+    plain = Subject(lambda target, draft: jaxdec.autoregressive(target), orders, models, read_left)
     return plain.run(OVERFULL)
 
 
@@ -41,10 +41,10 @@ def check_capacity(subject: Subject) -> None:
     # A row ends once its cache, one token behind it, has no room for a whole chunk.
     least = min(request.capacity, request.capacity + 2 - subject.decoder.width)
     exact = {case.name for case in identical(subject)}
-    plain = _plain(subject.kind is Kind.ORDERS, subject.models)
+    plain = _plain(subject.kind is Kind.ORDERS, subject.models, subject.read_left)
     for params in {id(p): p for p in (subject.params, subject.agreeing_params)}.values():
         for name, row in subject.run(OVERFULL, params=params).items():
-            sound(row, subject.kind)
+            sound(row, subject.read_left)
             if row.status is not Status.CACHE_FULL:
                 raise Difference("a full row", row=name, expected="CACHE_FULL", got=row.status.name)
             if not least <= row.length <= request.capacity:

@@ -59,7 +59,10 @@ OFF: dict[str, Any] = dict(
 """Every setting of `Warp`, so that all batches are one program; each is off, but that one token never comes."""
 
 READ_LEFT = ("no_repeat_ngram", "bad_words")
-"""Settings that only a decoder takes which continues prompts: the tokens to the left of each are known."""
+"""Settings that only a decoder takes which continues prompts: the tokens to the left of each are known.
+
+They are a fifth of the programs of such a decoder.
+"""
 
 TOP = 2
 """Most probable tokens that are recorded of every law."""
@@ -107,9 +110,9 @@ class Case:
         """All settings of `Warp`, scalars and tables `[V]`."""
         return {**OFF, **self.knobs}
 
-    def asked(self, kind: Kind) -> dict[str, Any]:
-        """The settings that a decoder of some kind takes."""
-        left_out = () if kind is Kind.PROMPTS else READ_LEFT
+    def asked(self, read_left: bool = True) -> dict[str, Any]:
+        """Its settings, with or without those in `READ_LEFT`."""
+        left_out = () if read_left else READ_LEFT
         return {name: value for name, value in self.settings.items() if name not in left_out}
 
     @property

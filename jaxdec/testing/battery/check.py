@@ -29,8 +29,6 @@ PARTS: tuple[Check, ...] = (
     check_record,
     check_neighbours,
     check_chunked,
-    check_stops,
-    check_early_ends,
     check_keys,
     check_broken_model,
     check_full_cache,
@@ -41,13 +39,16 @@ PARTS: tuple[Check, ...] = (
 )
 """What every part of a decoder can break; one program serves them all."""
 
+ENDS: tuple[Check, ...] = (check_stops, check_early_ends)
+"""What can be broken where a step's tokens are cut and rows end; by the same program, a run for each set of stops."""
+
 LOOPS: tuple[Check, ...] = (check_stream, check_alone)
 """What a loop can break; each compiles a program of its own."""
 
 LAW: tuple[Check, ...] = (check_law,)
 """What a part that draws can break; of a hundred thousand rows."""
 
-ALL = PARTS + LOOPS + LAW
+ALL = PARTS + ENDS + LOOPS + LAW
 
 
 IMPLIED_BY: dict[Check, tuple[Exactness, ...]] = {
@@ -73,6 +74,7 @@ def check(
     orders: bool | None = None,
     models: Models = pair,
     checks: Sequence[Check] = ALL,
+    read_left: bool = True,
     raise_: bool = True,
 ) -> Report:
     """Tests a decoder: what it declares is what it is tested for.
@@ -87,6 +89,8 @@ def check(
         a decoder that takes prompts is tested on prompts.
       models: gives other models than the battery's own, such as `oracles.recurrent_oracle`; see `Models`.
       checks: which properties; all that its declaration implies if not given.
+      read_left: whether a decoder that continues prompts is asked for settings that read the tokens before each new
+        one, `no_repeat_ngram` and `bad_words`; a fifth of its programs. False where its loop was tested with them.
       raise_: whether to raise if something fails.
 
     Returns:
@@ -95,7 +99,7 @@ def check(
     Raises:
       AssertionError: if a check fails, with the report as its message.
     """
-    subject = Subject(make, orders, models)
+    subject = Subject(make, orders, models, read_left)
     outcomes = []
     for run in checks:
         if not implied(run, subject):

@@ -1,13 +1,14 @@
 """A decoder against a loop in Python that has no cache, no batch and no drafts."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdec.decoding import Exactness, Status
 from jaxdec.sampling import row_keys
-from jaxdec.testing.battery.cases import CASES, RANKS, Case, Kind, broken, pair, places
+from jaxdec.testing.battery.cases import CASES, RANKS, READ_LEFT, Case, Kind, broken, pair, places
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.runs import Row, compare_floats, compare_texts
 from jaxdec.testing.battery.subject import Models, Subject
@@ -22,16 +23,18 @@ def twin(
     models: Models = pair,
     end: int | None = None,
     fewest: int = 0,
+    read_left: bool = True,
 ) -> TwinResult:
     """What plain decoding makes of a case, by a Python loop; a case that is overfull is decoded beyond any buffer.
 
     Args:
       case: the row.
-      kind: what the decoder is asked for, which leaves out some settings; by order if it fills gaps in one.
+      kind: what the decoder is asked for; by order if it fills gaps in one.
       finite: whether all laws of the model are.
       models: gives the models.
       end: the token that ends the row; None for none.
       fewest: the least new tokens before that.
+      read_left: whether to heed the settings in `READ_LEFT`.
     """
     model, params = models()
     keys = row_keys(jax.random.key(7), len(CASES))
@@ -45,8 +48,14 @@ def twin(
         places=places(case, size) if kind is Kind.ORDERS else None,
         width=RANKS,
         eos=() if end is None else (end,),
-        **{**case.asked(kind), "min_new_tokens": fewest},
+        **{**case.asked(read_left and kind is Kind.PROMPTS), "min_new_tokens": fewest},
     )
+
+
+def twin_of(subject: Subject, case: Case, finite: bool = True, **ends: Any) -> TwinResult:
+    """What plain decoding makes of a case, asked as a decoder is asked; `ends` are `end` and `fewest` of `twin`."""
+    read_left = subject.read_left and not case.knobs.keys().isdisjoint(READ_LEFT)
+    return twin(case, subject.kind, finite, subject.models, read_left=read_left, **ends)
 
 
 def identical(subject: Subject) -> tuple[Case, ...]:
@@ -92,13 +101,12 @@ def _compare_top(laws: np.ndarray, got: Row, what: str) -> None:
 def check_identity(subject: Subject) -> None:
     """Where plain decoding is promised, its tokens, log-probabilities and statuses: under all settings, good drafts and
     perfect ones."""
-    expected = functools.partial(twin, kind=subject.kind, models=subject.models)
     for run, what in (
         (subject.free, "as plain decoding"),
         (subject.agreeing, "drafts by the target"),
     ):
         for case in identical(subject):
-            compare_with_twin(expected(case), run[case.name], what)
+            compare_with_twin(twin_of(subject, case), run[case.name], what)
 
 
 def check_broken_model(subject: Subject) -> None:
@@ -107,5 +115,5 @@ def check_broken_model(subject: Subject) -> None:
     if not any(row.status is Status.NONFINITE for row in run.values()):
         raise Difference("no row met a law that is not finite")
     for case in identical(subject):
-        expected = twin(case, subject.kind, False, subject.models)
+        expected = twin_of(subject, case, finite=False)
         compare_with_twin(expected, run[case.name], "a model some of whose laws are NaN")

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxdec.decoding import Status
 from jaxdec.testing.battery.cases import CASES, NEVER, PIECES, Case, Kind
-from jaxdec.testing.battery.identity import compare_with_twin, identical, twin
+from jaxdec.testing.battery.identity import compare_with_twin, identical, twin_of
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.runs import Row, Run, compare_texts
 from jaxdec.testing.battery.subject import Subject
@@ -132,5 +132,5 @@ def check_early_ends(subject: Subject) -> None:
     if not ends:
         raise Difference("no row ended after the tokens that it had to have")
     for case in identical(subject):
-        wanted = twin(case, subject.kind, True, subject.models, END, fewest(case))
+        wanted = twin_of(subject, case, end=END, fewest=fewest(case))
         compare_with_twin(wanted, run[case.name], "with a least number of tokens")

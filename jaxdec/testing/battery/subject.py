@@ -71,12 +71,19 @@ class Subject:
       models: gives the model and the params that it is built from.
       decoder: it.
       kind: what it is asked for.
+      read_left: whether it is asked for the settings in `READ_LEFT`.
       params: of its parts, among them `target` and a `draft` that resembles it.
       counted: the decoder that runs; it counts its traces.
     """
 
-    def __init__(self, make: Factory, orders: bool | None = None, models: Models = pair):
-        self.make, self.models = make, models
+    def __init__(
+        self,
+        make: Factory,
+        orders: bool | None = None,
+        models: Models = pair,
+        read_left: bool = True,
+    ):
+        self.make, self.models, self.read_left = make, models, read_left
         self.model, params = models()
         self.decoder, more = built(make, self.model)
         self.params = {**params, **more}
@@ -87,6 +94,7 @@ class Subject:
             self.kind = Kind.ORDERS
         else:
             self.kind = Kind.PROMPTS
+        self.read_left &= self.kind is Kind.PROMPTS
 
     @property
     def exactness(self) -> Exactness | None:
@@ -111,7 +119,7 @@ class Subject:
         """A checked request; cases that are overfull ask for more than its buffers hold."""
         eos, sequences, strings = stops
         given = {**arrays(list(cases), width, padding), **self._own_knobs(cases), **more}
-        if self.kind is not Kind.PROMPTS:
+        if not self.read_left:
             given.update(dict.fromkeys(READ_LEFT))
         if self.kind is Kind.ORDERS:
             lengths, budgets = given["lengths"], given["max_new_tokens"]
