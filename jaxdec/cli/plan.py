@@ -13,7 +13,7 @@ from rich.table import Table
 from jaxdec import catalogue, files, plotting
 from jaxdec.cli.display import figures, output, waiting
 from jaxdec.cli.plan_options import placement
-from jaxdec.planning import DEPTHS, Task, Topology, plan
+from jaxdec.planning import Task, Topology, plan
 from jaxdec.planning.models import sized
 
 AXES = (("data", "data"), ("sequence", "sequence"), ("model", "model_axis"))
@@ -82,10 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
     show(found)
 
 
-def _layers(text: str | None, task: Task) -> tuple[int, ...]:
+def _layers(text: str | None, task: Task) -> tuple[int, ...] | None:
     """The layers of the programs that are compiled."""
     if text is None:
-        return DEPTHS
+        return None
     if text == "all":
         return (sized(task.model).config.layers,)
     if not re.fullmatch(r"[1-9]\d*,[1-9]\d*", text) or len(set(text.split(","))) < 2:

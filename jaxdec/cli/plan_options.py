@@ -66,7 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--layers",
         metavar="A,B",
         help="layers of the programs that are compiled, from which counts go on in a straight line to the model's own "
-        "(default 2,4), or `all`: the whole network, which takes minutes",
+        "(default: the least that stand for it), or `all`: the whole network, which takes minutes",
     )
     put("--json", type=Path, metavar="FILE", help="write all numbers there")
     put("--plot", type=Path, metavar="FILE", help="draw what tokens a forward cost there")

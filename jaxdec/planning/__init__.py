@@ -3,18 +3,18 @@
 from jaxdec.planning.chips import CHIPS, Chip, Topology
 from jaxdec.planning.facts import facts
 from jaxdec.planning.models import SIZES
-from jaxdec.planning.plan import CHEAP, DEPTHS, TOKENS, plan
+from jaxdec.planning.plan import CHEAP, TOKENS, depths, plan
 from jaxdec.planning.task import Task
 
 __all__ = [
     "CHEAP",
     "CHIPS",
-    "DEPTHS",
     "SIZES",
     "TOKENS",
     "Chip",
     "Task",
     "Topology",
+    "depths",
     "facts",
     "plan",
 ]

@@ -1,8 +1,11 @@
 """Plans: what a decode would hold, move and take on chips that are not there, and whether to speculate on them."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
 
 from jaxdec.planning import work
 from jaxdec.planning.chips import Chip, Topology
@@ -13,14 +16,15 @@ TOKENS = (1, 8, 16, 32, 64)
 """Tokens a forward whose cost is told, relative to one."""
 CHEAP = 1.25
 """How much a forward may cost, relative to one of a single token, while its further tokens count as cheap."""
-DEPTHS = (2, 4)
-"""Layers of the programs that are compiled, where not all are: every layer compiles to the same."""
+FAST = 2**28
+"""Bytes of weights on a chip that the programs which are compiled hold at least: twice the fast memory, where the
+compiler keeps the first layers of a network that is small enough."""
 
 
 def plan(
     task: Task,
     *,
-    layers: Sequence[int] = DEPTHS,
+    layers: Sequence[int] | None = None,
     report: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
     """Compiles the decode for the chips, and counts.
@@ -28,7 +32,7 @@ def plan(
     Args:
       task: what is planned.
       layers: of the programs that are compiled: two numbers, from which all counts are continued in a straight line to
-        the model's own layers, or that number alone.
+        the model's own layers, or that number alone. If not given, the least two that `depths` finds.
       report: is called with what is compiled next.
 
     Returns:
@@ -39,23 +43,40 @@ def plan(
     """
     task.check()
     whole = task.target.config.layers
-    depths = sorted({min(depth, whole) for depth in layers})
-    if len(depths) == 1 and depths[0] != whole:
-        raise ValueError(f"one number of layers must be the model's own {whole}, got {depths[0]}")
+    compile_layers = depths(task) if layers is None else sorted({min(n, whole) for n in layers})
+    if len(compile_layers) == 1 and compile_layers[0] != whole:
+        raise ValueError(
+            f"one number of layers must be the model's own {whole}, got {compile_layers[0]}"
+        )
     kinds = [None, 1, TOKENS[-1]]
     if task.method == "autoregressive":
         kinds.remove(1)
-    jobs = [Job(task, depth, tokens) for tokens in kinds for depth in depths]
+    jobs = [Job(task, depth, tokens) for tokens in kinds for depth in compile_layers]
     found: dict[int | None, list[dict[str, Any]]] = {tokens: [] for tokens in kinds}
     report(jobs[0].about)
     for number, facts in enumerate(compiled(jobs)):
         found[jobs[number].tokens].append(facts)
         if number + 1 < len(jobs):
             report(jobs[number + 1].about)
-    programs = {tokens: _continued(facts, depths, whole) for tokens, facts in found.items()}
+    programs = {tokens: _continued(facts, compile_layers, whole) for tokens, facts in found.items()}
     programs.setdefault(1, programs[None])
     chip = Topology.parse(task.topology).chip
-    return assembled(task, chip, programs, depths)
+    return assembled(task, chip, programs, compile_layers)
+
+
+def depths(task: Task) -> list[int]:
+    """Layers of two programs that stand for the whole network, whose layers all compile to the same.
+
+    The first holds `FAST` bytes of weights on a chip, the second twice as many layers; or the network itself, where it
+    has no more layers than that.
+    """
+    size = lambda layers: sum(
+        x.size * x.dtype.itemsize
+        for x in jax.tree.leaves(task.target.network(layers, task.dtype)[1])
+    )
+    each = (size(2) - size(1)) / task.model_axis
+    first, whole = max(2, math.ceil(FAST / each)), task.target.config.layers
+    return [first, 2 * first] if 2 * first < whole else [whole]
 
 
 def _continued(facts: list[dict[str, Any]], depths: list[int], whole: int) -> dict[str, Any]:

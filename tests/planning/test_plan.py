@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from jaxdec.planning import CHIPS, Task, Topology, plan, work
+from jaxdec.planning import CHIPS, Task, Topology, depths, plan, work
 from jaxdec.planning.plan import memory, speculation, verification
 
 TASK = Task("llama-8b", "v5e:2x2", data=2, model_axis=2, batch=4, context=1024)
@@ -101,6 +101,19 @@ def test_what_fits():
 def test_what_cannot_be_planned(changes, message):
     with pytest.raises(ValueError, match=message):
         plan(dataclasses.replace(TASK, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "layers"),
+    [
+        ({}, [2, 4]),  # 218 MB a layer and chip
+        ({"model_axis": 8}, [5, 10]),
+        ({"model": "qwen3-0.6b", "model_axis": 1}, [9, 18]),
+        ({"model": "qwen3-0.6b"}, [28]),
+    ],
+)
+def test_layers_that_stand_for_a_network(changes, layers):
+    assert depths(dataclasses.replace(TASK, **changes)) == layers
 
 
 def test_one_number_of_layers_is_all_of_them():
