@@ -12,7 +12,6 @@ from rich.table import Table
 
 from jaxdec import catalogue, files, plotting
 from jaxdec.cli.display import figures, output, waiting
-from jaxdec.cli.plan_options import placement
 from jaxdec.planning import Task, Topology, plan
 from jaxdec.planning.models import sized
 
@@ -29,9 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
       OSError: for files that cannot be written.
     """
     topology = Topology.parse(arguments.topology)
-    sizes = (
-        {"data": topology.chips} if arguments.placement is None else placement(arguments.placement)
-    )
+    sizes = {"data": topology.chips} if arguments.placement is None else arguments.placement
     task = Task(
         arguments.model,
         topology.name,

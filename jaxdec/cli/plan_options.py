@@ -1,25 +1,9 @@
 """The arguments of `jaxdec plan`. Nothing here needs JAX."""
 
 import argparse
-import re
 from pathlib import Path
 
 from jaxdec.cli import options
-
-AXES = ("data", "model", "sequence")
-
-
-def placement(text: str) -> dict[str, int]:
-    """Reads `data=2,model=8`; raises `ValueError` for anything else."""
-    sizes = {}
-    for part in text.split(","):
-        found = re.fullmatch(r"(\w+)=([1-9]\d*)", part)
-        if not found or found[1] not in AXES or found[1] in sizes:
-            raise ValueError(
-                f"--placement must be like data=2,model=8, with axes among {', '.join(AXES)}, got {text!r}"
-            )
-        sizes[found[1]] = int(found[2])
-    return sizes
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="CHIPS",
         help="TPUs, such as v5e:1x1, v5e:4x4, v6e:2x4 or v4:2x2x1",
     )
-    put(
-        "--placement",
-        metavar="SIZES",
-        help="chips along each axis, such as data=2,model=8 (default: all along data)",
-    )
+    options.add_placement(parser)
     put(
         "--method",
         default="autoregressive",
