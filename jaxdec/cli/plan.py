@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             )
         },
     )
-    if arguments.refresh not in catalogue.REFRESH_RULES:
+    if arguments.refresh not in (None, *catalogue.REFRESH_RULES):
         raise ValueError(
             f"--refresh must be one of {', '.join(catalogue.REFRESH_RULES)}, got {arguments.refresh!r}"
         )

@@ -40,7 +40,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="tokens a row, half of them a prompt (default 8192)",
     )
     put("--block", type=number, metavar="N", help="positions of a block of a canvas")
-    put("--refresh", default="block", metavar="NAME", help="cache of a canvas (default block)")
+    put(
+        "--refresh",
+        metavar="NAME",
+        help="cache of a canvas (default dual; block for models of blocks)",
+    )
     put("--dtype", default="bfloat16", metavar="NAME", help="bfloat16 (default) or float32")
     put(
         "--layers",

@@ -36,7 +36,7 @@ class Task:
       batch: rows in all.
       context: tokens a row, half of them a prompt.
       block: of a canvas; the model's own, else 32.
-      refresh: of a canvas, see `Parts`.
+      refresh: of a canvas, see `Parts`; if not given `"block"` for a model of blocks, else `"dual"`.
       dtype: of parameters and caches.
     """
 
@@ -52,7 +52,7 @@ class Task:
     batch: int = 16
     context: int = 8192
     block: int | None = None
-    refresh: str = "block"
+    refresh: str | None = None
     dtype: str = "bfloat16"
 
     def check(self) -> None:
@@ -126,7 +126,7 @@ class Task:
                 length=self.length,
                 block=block,
                 causal=causal,
-                refresh=self.refresh,
+                refresh=self.refresh or ("block" if causal else "dual"),
             )
             return method.make(parts), params
         if method.heads:
