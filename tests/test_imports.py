@@ -29,6 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Another family is open to a family by its public names only, those of the family's package.
     **{name: {*GROUND, "jaxdec.decoding", "pallas_kernels"} for name in FAMILIES},
     "jaxdec.generation": {*DECODERS, "jaxdec.text"},
+    "jaxdec.planning": {
+        *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoint_folder",
+        "jaxdec.catalogue", "pallas_kernels",
+    },
     "jaxdec.measuring": {"jaxdec", *DECODERS, "jaxdec.generation"},
     "jaxdec.plotting": DECODERS,
     "jaxdec.models": {*GROUND, *ALONE, "jaxdec.parallel", "pallas_kernels"},
@@ -47,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jaxdec.cli": {
         "jaxdec", *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.measuring", "jaxdec.plotting", "jaxdec.models",
         "jaxdec.checkpoint_folder", "jaxdec.checkpoints", "jaxdec.training", "jaxdec.catalogue", "jaxdec.testing",
+        "jaxdec.planning",
     },
     "jaxdec.__main__": {"jaxdec.cli"},
     "pallas_kernels": {"pallas_kernels"},
@@ -177,6 +182,8 @@ except ImportError:
         ("jaxdec.files", "from jaxdec import text"),
         ("jaxdec.decoding.loop", "import jaxdec"),
         ("jaxdec.public", "from jaxdec.testing import check"),
+        ("jaxdec.planning.work", "from jaxdec.cli import display"),
+        ("jaxdec.parallel.placement", "from jaxdec.planning import plan"),
         ("jaxdec", "import jaxdec.decoding"),
         ("jaxdec.something", "import os"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import jaxdec
-from jaxdec.cli import options
+from jaxdec.cli import options, plan_options
 
 LENGTHS = "1-16,20,24,28,32,40,48,56,64"
 CONTEXT = 240  # with a gap of a line, as much as a training window; twice as much was measured to give no more
@@ -314,6 +314,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": (
         "Trains a shipped model from its preset, resumes a killed run, and exports a checkpoint with its card.",
         train,
+    ),
+    "plan": (
+        "Compiles a decode for TPUs that need not be there: memory, traffic, least time, and whether to speculate.",
+        plan_options.add,
     ),
     "info": ("Shows versions, devices, shipped checkpoints and methods.", info),
 }

@@ -1,7 +1,13 @@
 """Pictures of decoding for notebooks; needs matplotlib, which is imported by the call (the extra `notebooks`)."""
 
 from jaxdec.plotting.comparison import bars, bars_height
-from jaxdec.plotting.curves import acceptance_by_depth, label_lines, node_budgets, trade_off
+from jaxdec.plotting.curves import (
+    acceptance_by_depth,
+    label_lines,
+    node_budgets,
+    trade_off,
+    verification_cost,
+)
 from jaxdec.plotting.maps import LETTERED, commit_map, confidence_map
 from jaxdec.plotting.trees import draft_tree
 
@@ -16,4 +22,5 @@ __all__ = [
     "label_lines",
     "node_budgets",
     "trade_off",
+    "verification_cost",
 ]

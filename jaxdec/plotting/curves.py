@@ -52,6 +52,38 @@ def node_budgets(
     return ax
 
 
+def verification_cost(
+    costs: Sequence[tuple[float, float]],
+    *,
+    step: tuple[float, float] | None = None,
+    title: str = "",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws what a forward of several tokens costs: tokens to the right, doubling, times the cost of one upwards.
+
+    Args:
+      costs: `(tokens, times the cost of one)`, which a line joins.
+      step: that of a whole step with its drafting, a point, whose height is the tokens a step that it has to give.
+      title: above it.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: if there is no cost, or a point is not two finite numbers.
+    """
+    ax = _curves("network", {"a forward": costs}, "tokens a forward", "times the cost of one", ax)
+    if step is not None:
+        ax.plot(*step, "o", color="black")
+        ax.annotate(f"break-even {step[1]:.2f}", step, textcoords="offset points", xytext=(6, -4))
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_ylim(bottom=0)
+    ax.set_title(title)
+    return ax
+
+
 def acceptance_by_depth(
     shares: Mapping[str, Sequence[float]], *, ax: "Axes | None" = None
 ) -> "Axes":

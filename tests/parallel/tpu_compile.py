@@ -12,9 +12,7 @@ be set before the TPU compiler is loaded.
 
 import dataclasses
 import json
-import math
 import os
-import re
 import sys
 from unittest import mock
 
@@ -39,18 +37,9 @@ import pallas_kernels
 from jaxdec import any_subset, decoding, diffusion, parallel
 from jaxdec.decoding import placed
 from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.planning import facts
 
-COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "all-to-all",
-    "collective-permute",
-    "collective-broadcast",
-    "reduce-scatter",
-)
 BATCH = 16
-LARGE = 2**20
-"""Numbers in an array whose copies are counted."""
 
 
 def transformer(width, layers, heads, head_dim=None):
@@ -293,50 +282,6 @@ def automatic(decoder, place):
         return decoding.run(decoder, params, state, keys)
 
     return decode
-
-
-def large_copies(lines):
-    """Shapes of large arrays that are copied, or moved to another memory."""
-    copy = re.compile(r"= \(?\w+\[([\d,]+)\]\S* .*\bcopy(?:-start)?\(")
-    shapes = [list(map(int, match[1].split(","))) for line in lines if (match := copy.search(line))]
-    return [shape for shape in shapes if math.prod(shape) >= LARGE]
-
-
-def facts(text):
-    """Collective operations of a compiled program, those in its `while` loops and in all that these call, and what is
-    copied and which kernels run there."""
-    computations, name = {}, ""
-    for line in text.splitlines():
-        opened = re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line)
-        name = opened[1] if opened else name
-        computations.setdefault(name, []).append(line)
-    called = lambda line: [
-        name for name in re.findall(r"%([\w.\-]+)", line) if name in computations
-    ]
-    lines = [line for held in computations.values() for line in held]
-    loops = [line for line in lines if " while(" in line]
-    inside, todo = set(), [name for line in loops for name in called(line)]
-    while todo:
-        name = todo.pop()
-        if name not in inside:
-            inside.add(name)
-            todo += [other for line in computations[name] for other in called(line)]
-    shapes = re.compile(r"\w+\[[\d,]*\]")
-    operation = re.compile(rf"= (\(?.*?\)?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
-
-    def find(lines):
-        matches = [match for line in lines if (match := operation.search(line))]
-        return [" ".join([match[2], *shapes.findall(match[1])]) for match in matches]
-
-    inner = [line for name in inside for line in computations[name]]
-    kernel = re.compile(r'custom_call_target="tpu_custom_call".*op_name="[^"]*?(\w+)/pallas_call')
-    return {
-        "loops": len(loops),
-        "in_loops": find(inner),
-        "anywhere": find(lines),
-        "copied_in_loops": large_copies(inner),
-        "kernels_in_loops": [match[1] for line in inner if (match := kernel.search(line))],
-    }
 
 
 def main(program, kind, topology_names):
