@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,7 @@ ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # another process may hold it
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # programs of chips that are not there are not read back
 }
 
 
@@ -69,39 +71,40 @@ def compiled(jobs: list[Job]) -> Iterator[dict[str, Any]]:
         raise ValueError(
             "plans need the TPU compiler, which runs without a TPU on x86-64 Linux: pip install 'jaxdec[tpu]'"
         )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxdec.planning.compiling"],
-        env={**os.environ, **ENVIRONMENT},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps([dataclasses.asdict(job) for job in jobs]))
-        process.stdin.close()
-        for line in process.stdout:
-            if line.startswith("{"):
-                yield json.loads(line)
-        assert process.stderr is not None
-        errors = process.stderr.read()
-        if process.wait():
-            said = [line for line in errors.splitlines() if line.strip()]
-            raise ValueError(said[-1] if said else "the compiler ended without a word")
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jaxdec.planning.compiling"],
+            env={**os.environ, **ENVIRONMENT},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(json.dumps([dataclasses.asdict(job) for job in jobs]))
+            process.stdin.close()
+            for line in process.stdout:
+                if line.startswith("{"):
+                    yield json.loads(line)
+            if process.wait():
+                said.seek(0)
+                lines = [line.strip() for line in said if line.strip()]
+                raise ValueError(lines[-1] if lines else "the compiler ended without a word")
+        finally:
+            process.kill()
+            process.wait()
 
 
 def facts(job: Job) -> dict[str, Any]:
     """What a program holds on a chip, and what a step of it does.
 
     Returns:
-      A JSON object: `seconds` to compile; `memory`, bytes a chip; `weights`, bytes a chip by part (`held`, and `read`:
-      those that a forward needs); `usual` and `widest` steps; `depth`, forwards of a drafter's network in a step.
+      A JSON object: `seconds` to compile by the clock, and `processor_seconds` on all cores; `memory`, bytes a chip;
+      `weights`, bytes a chip by part (`held`, and `read`: those that a forward needs); `caches`, bytes a chip of each,
+      and their `slots` a row; `usual` and `widest` steps; `depth`, forwards of a drafter's network in a step.
     """
-    task, start = job.task, time.perf_counter()
+    task, start, worked = job.task, time.perf_counter(), time.process_time()
     if job.tokens is None:
         decoder, params = task.decoder(job.layers)
     else:
@@ -120,7 +123,7 @@ def facts(job: Job) -> dict[str, Any]:
 
     state = jax.eval_shape(begin, params, request)
     program = _program(run, (params, state, keys), place)
-    seconds = time.perf_counter() - start
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
     held, kernel = Program.read(program.as_text()), at_context(task.context)
     memory = program.memory_analysis()
     caches: list[int] = []
@@ -135,6 +138,7 @@ def facts(job: Job) -> dict[str, Any]:
         "tokens": job.tokens or task.scored(decoder),
         "depth": 0 if drafter is None else drafter.depth,
         "seconds": seconds,
+        "processor_seconds": worked,
         "memory": {
             "arguments": memory.argument_size_in_bytes,
             "temporaries": memory.temp_size_in_bytes,

@@ -81,11 +81,12 @@ def depths(task: Task) -> list[int]:
 
 def _continued(facts: list[dict[str, Any]], depths: list[int], whole: int) -> dict[str, Any]:
     """Facts of a program with all layers."""
-    seconds = [held["seconds"] for held in facts]
+    names = ("seconds", "processor_seconds")
+    spent = {name: [held[name] for held in facts] for name in names}
     if len(facts) == 1:
-        return {**facts[0], "seconds": seconds}
+        return {**facts[0], **spent}
     at = (whole - depths[0]) / (depths[1] - depths[0])
-    return {**work.along(facts[0], facts[1], at), "seconds": seconds}
+    return {**work.along(facts[0], facts[1], at), **spent}
 
 
 def assembled(
@@ -100,7 +101,8 @@ def assembled(
         "chip": dataclasses.asdict(chip),
         "layers": {"whole": task.target.config.layers, "compiled": list(depths)},
         "tokens_a_forward": own["tokens"],
-        "compile_seconds": {str(tokens): held["seconds"] for tokens, held in programs.items()},
+        "compile_seconds": _spent(programs, "seconds"),
+        "compile_processor_seconds": _spent(programs, "processor_seconds"),
         "memory": memory(task, chip, own),
         "step": {
             **step,
@@ -112,6 +114,14 @@ def assembled(
         "wide_step": {**own["widest"], "seconds": work.seconds(chip, own["widest"])},
         "verification": verification(chip, programs[1], programs[TOKENS[-1]]),
         "speculation": speculation(chip, programs),
+    }
+
+
+def _spent(programs: dict[int | None, dict[str, Any]], name: str) -> dict[str, list[float]]:
+    """What the programs took to compile, one figure a depth, by what they score."""
+    return {
+        "step" if tokens is None else f"{tokens} tokens": held[name]
+        for tokens, held in programs.items()
     }
 
 

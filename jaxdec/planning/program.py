@@ -87,7 +87,9 @@ class _Counter:
             return self.collective(made, operation, inputs)
         if made.opcode in ("copy", "copy-start", "slice-start"):
             return Counts(Counter(copies=_copied(made, inputs)))
-        called = made.named("calls") if made.opcode in ("fusion", "async-start") else None
+        called = made.named("calls")
+        if made.opcode == "async-start" and called:
+            return self.computation(called)
         if called is None:
             return Counts(Counter(other=_plain(made, inputs)), _flops(made, inputs))
         read = sum(

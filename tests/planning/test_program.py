@@ -50,6 +50,22 @@ def test_bytes_of_a_step(program, widest, branch):
     assert counts.kernels == {"span_attention": 1}
 
 
+def test_what_runs_beside_is_counted_once():
+    turned = """
+%turned (q: f32[256]) -> f32[256] {
+  %q = f32[256]{0:T(256)} parameter(0)
+  ROOT %r = f32[256]{0:T(256)S(1)} negate(%q)
+}
+"""
+    line = "  %start = ((f32[256]{0:T(256)}), f32[256]{0:T(256)S(1)}, u32[]) async-start(%s5), calls=%turned"
+    lines = [line if held.startswith("  %start = ") else held for held in TEXT.splitlines()]
+    before, after = (
+        step_counts(Program.read(text), kernel) for text in (TEXT, turned + "\n".join(lines))
+    )
+    assert after.moved["other"] == before.moved["other"] + 1024
+    assert after.moved["copies"] == 0
+
+
 def test_collectives_of_a_step(program):
     (found,) = step_counts(program, kernel).collectives
     assert found == Collective("all-reduce", ("bf16",), 2048, 4)
