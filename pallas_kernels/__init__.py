@@ -7,5 +7,6 @@ are kernels, and `api.py` is the function that users call:
 """
 
 from pallas_kernels.dispatch import Implementation, heads_over, use
+from pallas_kernels.top import top_k
 
-__all__ = ["Implementation", "heads_over", "use"]
+__all__ = ["Implementation", "heads_over", "top_k", "use"]

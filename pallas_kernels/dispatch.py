@@ -59,6 +59,11 @@ def heads_over(axis: str | None) -> Iterator[None]:
         yield
 
 
+def split_over() -> str | None:
+    """The axis of the enclosing `heads_over`; None if there is none."""
+    return _split.value
+
+
 def dispatch(
     operation: str,
     forms: dict[str, Callable[..., Any]],
@@ -85,7 +90,7 @@ def dispatch(
       ValueError: for an unknown name, or one that cannot serve the call.
     """
     _check(implementation)
-    axis = _split.value
+    axis = split_over()
     if axis is not None:
         if heads is None:
             return forms["reference"](*arrays)

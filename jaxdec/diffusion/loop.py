@@ -201,27 +201,23 @@ class Denoise:
 
     def _forward(
         self, params: Params, state: DenoiseState, status: CanvasStatus, wide: jax.Array
-    ) -> Computed:
-        """Narrow or wide, as the rows need it."""
+    ) -> tuple[Scored, Any]:
+        """Narrow or wide, as the rows need it; and the cache with what was computed.
+
+        Each branch stores its own entries: a narrow step then costs what is narrow, however large the canvas.
+        """
         narrow, most = self._sizes(state)
-        compute = lambda fresh, size: self._compute(
-            params, state, status, fresh, size, self.branches
-        )
-        large = lambda: compute(self._fresh(params, state, status, wide), most)
+
+        def forward(wide: jax.Array | None, size: int) -> tuple[Scored, Any]:
+            fresh = self._fresh(params, state, status, wide)
+            computed = self._compute(params, state, status, fresh, size, self.branches)
+            cache = None if state.cache is None else self._store(state, computed)
+            return computed.scored, cache
+
         if narrow == most:
-            return large()
-        like = jax.eval_shape(large)
-
-        def padded():
-            small = self._fresh(params, state, status, None)
-            fill = lambda x, full: jnp.pad(
-                x, [(0, m - n) for n, m in zip(x.shape, full.shape, strict=True)]
-            )
-            filled = jax.tree.map(fill, compute(small, narrow), like)
-            outside = jnp.arange(most) >= narrow
-            return filled._replace(slots=jnp.where(outside, -1, filled.slots))
-
-        return jax.lax.cond((wide & state.rows.running).any(), large, padded)
+            return forward(wide, most)
+        some = (wide & state.rows.running).any()
+        return jax.lax.cond(some, lambda: forward(wide, most), lambda: forward(None, narrow))
 
     def step(
         self, params: Params, state: DenoiseState, rng: jax.Array
@@ -231,12 +227,12 @@ class Denoise:
         window = self._window(state.room, state.canvas.tokens.shape[1])
         status = canvas_status(state, state.rows.rounds == 0)
         wide = self.refresh.due(self.refresh.own(params), status)
-        computed = self._forward(params, state, status, wide)
+        scored, cache = self._forward(params, state, status, wide)
         # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
         by_step = self.unmask.value_dependent or self.remask is not None
         active, group = active_group(state, status, window, rng, by_step)
         stuck = ~(active.there & ~group.committed).any(1)
-        taken = self._steps(params, state, status, computed.scored, active, group)
+        taken = self._steps(params, state, status, scored, active, group)
         group, ahead = taken.group, state.ahead
         if ahead is not None:
             seen = active.see(taken.scored, group, taken.step, taken.steps)
@@ -261,7 +257,6 @@ class Denoise:
             status.group[:, 0], status.unit[:, 0], taken.step, active.opened, taken.steps, since
         )
         counters = pick(ran, moved, counters)
-        cache = None if state.cache is None else self._store(state, computed)
         after = dataclasses.replace(
             state,
             rows=rows,

@@ -8,6 +8,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels import top_k
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,6 @@ def top_tokens(logits: jax.Array, count: int) -> TopTokens | None:
     if not count:
         return None
     logits = logits.astype(jnp.float32)
-    values, tokens = jax.lax.top_k(logits, count)
+    values, tokens = top_k(logits, count)
     totals = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     return TopTokens(tokens.astype(jnp.int32), values - totals)

@@ -240,6 +240,17 @@ def wide_infill():
     return wide(build, tokens=tokens, visible=visible)
 
 
+def large_dual():
+    """Blocks of 64 that see the whole canvas, whose other entries are kept while a block is decoded."""
+    raw, params = large_transformer()
+    decoder = jaxdec.denoise(
+        diffusion.canvas_model(raw, 4095),
+        schedule=diffusion.schedules.blocks(64),
+        refresh=diffusion.refresh.dual(),
+    )
+    return decoder, large_shapes(decoder, {"target": params}, 8192 - 64)
+
+
 def compiled_text(function, shapes, place):
     shardings = jax.tree.map(
         lambda spec: NamedSharding(place.mesh, spec),
@@ -286,7 +297,12 @@ def automatic(decoder, place):
 
 def main(program, kind, topology_names):
     programs = {"causal": causal, "infill": infilling, "canvas": canvas, "plain": plain}
-    programs |= {"rereads": rereads, "large": large, "large_canvas": large_canvas}
+    programs |= {
+        "rereads": rereads,
+        "large": large,
+        "large_canvas": large_canvas,
+        "large_dual": large_dual,
+    }
     programs |= {"wide_plain": wide_plain, "wide_tree": wide_tree}
     programs |= {"wide_canvas": wide_canvas, "wide_infill": wide_infill}
     decoder, shapes = programs[program]()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxdec.sampling import perturbed_argmax
 from jaxdec.speculative import DraftTree, RankTree
+from pallas_kernels import top_k
 
 RATES = (0.6, 0.16, 0.06, 0.03)
 """How often a position drafted alone turns out to hold its best, second best, ... token, about, on held-out Python."""
@@ -39,7 +40,7 @@ def rank_tree_drafts(
         return DraftTree.chain(perturbed_argmax(law, noise), mask, law, target_logits)
     # Tokens without mass come last, by the model's own preference: at temperature 0 that decides.
     scores = jnp.where(law > -jnp.inf, law + noise, logits - 1e4)
-    _, best = jax.lax.top_k(scores, max(shape.ranks) + 1)  # [B, K, R]
+    _, best = top_k(scores, max(shape.ranks) + 1)  # [B, K, R]
     parents = jnp.broadcast_to(jnp.asarray(shape.parents), (batch, len(shape.parents)))
     tokens = best[:, depths - 1, jnp.asarray(shape.ranks)].astype(jnp.int32)
     return DraftTree(tokens, parents, mask, None, target_logits, depth)

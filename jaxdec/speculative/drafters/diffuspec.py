@@ -14,6 +14,7 @@ from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.tree import DraftTree
+from pallas_kernels import top_k
 
 
 @jax.tree_util.register_dataclass
@@ -119,7 +120,7 @@ class DiffuSpec(CausalDrafter):
 
         def step(carry, law):
             last, score = carry  # [B, W]
-            top, tokens = jax.lax.top_k(law, self.candidates)  # [B, M]
+            top, tokens = top_k(law, self.candidates)  # [B, M]
             probability = jnp.exp(top)
             enough = jnp.cumsum(probability, axis=1) - probability < self.mass
             tokens = jnp.broadcast_to(tokens[:, None], (*last.shape, self.candidates))

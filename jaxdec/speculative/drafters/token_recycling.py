@@ -16,6 +16,7 @@ from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.tree import DraftTree, RankTree, check_sizes
+from pallas_kernels import top_k
 
 RATES = (0.52, 0.08, 0.045, 0.04, 0.022, 0.018, 0.016, 0.015)
 """How often the r-th candidate after a byte turns out to follow it, about, on held-out Python."""
@@ -78,7 +79,7 @@ def recycle(
       logits: `[T, V]`.
     """
     size, width = tokens.shape
-    _, best = jax.lax.top_k(logits, width)
+    _, best = top_k(logits, width)
     at = jnp.where(last_of_each(keys, mask), keys, size)  # past the end: dropped
     return Successors(
         tokens.at[at].set(best.astype(jnp.int32), mode="drop"),

@@ -14,6 +14,7 @@ from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.tree import DraftTree, check_sizes
+from pallas_kernels import top_k
 
 
 @jax.tree_util.register_dataclass
@@ -159,7 +160,7 @@ class TrigramTree(CausalDrafter):
     def update(self, params: Params, state: Trigrams, rows: Rows, result: StepResult) -> Trigrams:
         """Learns what the target predicts after each scored token."""
         law = jax.nn.softmax(result.output.logits)
-        weights, tokens = jax.lax.top_k(law, self.slots)
+        weights, tokens = top_k(law, self.slots)
         pairs, exists = result.proposal
         mask = exists & jnp.isfinite(weights).all(-1)  # a broken law teaches nothing
         learn = lambda table, *seen: table.learn(*seen, self.memory)

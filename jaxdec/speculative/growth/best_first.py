@@ -13,6 +13,7 @@ from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.weighed import Weighed, budgeted, largest, selected
 from jaxdec.speculative.tree import DraftTree
+from pallas_kernels import top_k
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class BestFirst(Weighed):
     ) -> Children:
         """The likeliest tokens of each node; they are chosen, not drawn."""
         batch = frontier.tokens.shape[0]
-        own, tokens = jax.lax.top_k(laws.estimate, self.siblings)
+        own, tokens = top_k(laws.estimate, self.siblings)
         flat = lambda x: x.reshape(batch, -1)
         value = flat(frontier.value[..., None] + own)
         parents = jnp.repeat(jnp.arange(self.width, dtype=jnp.int32), self.siblings)

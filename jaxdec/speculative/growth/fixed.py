@@ -14,6 +14,7 @@ from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
 from jaxdec.speculative.growth.siblings import without_earlier_siblings
 from jaxdec.speculative.tree import DraftTree, RankTree
+from pallas_kernels import top_k
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Fixed(Growth):
         if self.branching == 1:  # no sort for chains
             best = jnp.argmax(laws.perturbed, axis=-1)[..., None]
         else:
-            best = jax.lax.top_k(laws.perturbed, self.branching)[1]
+            best = top_k(laws.perturbed, self.branching)[1]
         tokens = best[:, slots, ranks].astype(jnp.int32)
         parents = jnp.broadcast_to(slots, tokens.shape)
         law = laws.at(parents)

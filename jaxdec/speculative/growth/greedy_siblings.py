@@ -13,6 +13,7 @@ from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.fixed import Fixed
 from jaxdec.speculative.tree import RankTree
+from pallas_kernels import top_k
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class GreedySiblings(Fixed):
         slots, ranks, exists, _ = (jnp.asarray(table)[depth] for table in self.tables())
         family = exists & (slots[:, None] == slots)  # [C, C]
         chosen = jnp.where(exists, family.sum(-1) - 1, 0)  # siblings of each node that are chosen
-        best = jax.lax.top_k(laws.law, self.branching)[1][:, slots]  # [B, C, R]
+        best = top_k(laws.law, self.branching)[1][:, slots]  # [B, C, R]
         law = laws.at(drawn.parents)
         likeliest = jax.nn.one_hot(best, law.shape[-1], dtype=bool)
         likeliest &= (jnp.arange(self.branching) < chosen[:, None])[..., None]

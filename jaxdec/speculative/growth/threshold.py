@@ -14,6 +14,7 @@ from jaxdec.speculative.growth.contract import Children, Frontier, Laws
 from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblings
 from jaxdec.speculative.growth.weighed import Weighed, budgeted, selected
 from jaxdec.speculative.tree import DraftTree
+from pallas_kernels import top_k
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ThresholdGrowth(Weighed):
             # Whether a node fits the budget depends on its neighbours' draws, which must tell nothing of its own.
             laws = dataclasses.replace(laws, noise=own_noise(context, depth, self.width))
         chance = laws.estimate
-        _, tokens = jax.lax.top_k(laws.perturbed, self.siblings)  # [B, F, K]
+        _, tokens = top_k(laws.perturbed, self.siblings)  # [B, F, K]
         own = jnp.take_along_axis(chance, tokens, axis=-1)
         mass = jnp.exp(own)
         left = 1 - (jnp.cumsum(mass, axis=-1) - mass)
