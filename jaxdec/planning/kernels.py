@@ -2,6 +2,7 @@
 
 import functools
 import math
+from itertools import zip_longest
 from typing import Any
 
 import jax
@@ -23,21 +24,23 @@ def at_context(context: int) -> Kernel:
     """Bytes and flops of a kernel, where each row holds `context` tokens that every new one sees.
 
     Attention is counted from its index maps; commits and writes by the windows of slots that they change; all others as
-    if they read and wrote every array whole.
+    if they read and wrote every array whole. What lies in the fast memory is free: its way there was a copy of its own.
     """
 
     @functools.cache
     def count(name: str, inputs: tuple[Array, ...], outputs: tuple[Array, ...]) -> tuple[int, int]:
         if name == "span_attention":
-            return _attention(inputs, context)
+            return _attention(inputs, outputs, context)
         if name in ("commit", "write"):
             return _stored(inputs, outputs), 0
-        return sum(array.nbytes for array in (*inputs, *outputs)), 0
+        return sum(array.main_bytes for array in (*inputs, *outputs)), 0
 
     return count
 
 
-def _attention(inputs: tuple[Array, ...], context: int) -> tuple[int, int]:
+def _attention(
+    inputs: tuple[Array, ...], outputs: tuple[Array, ...], context: int
+) -> tuple[int, int]:
     """Of span attention: operands as its plan lists them, lists of visits first."""
     lists = next(n for n, array in enumerate(inputs) if len(array.shape) > 1)
     queries = inputs[lists + 1]
@@ -73,6 +76,8 @@ def _attention(inputs: tuple[Array, ...], context: int) -> tuple[int, int]:
         [*call.operands, *call.out_shape],
         call.prefetched,
     )
+    fast = [array.fast for array in (*inputs[len(inputs) - len(call.operands) :], *outputs)]
+    moved = [0 if free else n for n, free in zip_longest(moved, fast, fillvalue=False)]
     seen = sum(
         min(context, keys.shape[2]) if number == 0 and len(held) > 2 else keys.shape[2]
         for number, keys in enumerate(held[::2])
@@ -89,5 +94,5 @@ def _stored(inputs: tuple[Array, ...], outputs: tuple[Array, ...]) -> int:
     places = max(array.numbers for array in inputs if len(array.shape) == 1) // batch
     size = min(slots, 32 if any(array.kind == "s8" for array in caches) else 8)
     windows = min(-(-slots // size), -(-places // size) + 1)
-    moved = sum(2 * array.nbytes // slots * size * windows for array in caches)
-    return moved + sum(array.nbytes for array in tokens)
+    moved = sum(2 * array.main_bytes // slots * size * windows for array in caches)
+    return moved + sum(array.main_bytes for array in tokens)

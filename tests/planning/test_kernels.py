@@ -6,11 +6,11 @@ from jaxdec.planning.kernels import at_context
 BATCH, HEADS, GROUP, SLOTS, WIDTH = 2, 2, 4, 1032, 128
 
 
-def attention(context):
+def attention(context, fast=False):
     scalars = tuple(Array("s32", (n,)) for n in (6, 2, 2, 2))
     asked = Array("s32", (BATCH, 16, 2))
     queries = Array("bf16", (BATCH, HEADS, GROUP, 16, WIDTH))
-    cache = Array("bf16", (BATCH, HEADS, SLOTS, WIDTH))
+    cache = Array("bf16", (BATCH, HEADS, SLOTS, WIDTH), fast)
     new = Array("bf16", (BATCH, HEADS, 9, WIDTH))
     spans = Array("s32", (BATCH, 2, 1536))
     inputs = (
@@ -36,6 +36,16 @@ def test_attention_fetches_the_blocks_that_are_seen():
     last = 2 * BATCH * HEADS * (SLOTS - 1024) * WIDTH * 2 + BATCH * 2 * 512 * 4
     assert all_ - some == last
     assert attention(1000)[1] == 4 * BATCH * HEADS * GROUP * 16 * WIDTH * (1000 + 9)
+
+
+def test_what_was_brought_to_the_fast_memory_is_not_read_again():
+    slow, free = attention(SLOTS)[0], attention(SLOTS, fast=True)[0]
+    assert slow - free == 2 * BATCH * HEADS * SLOTS * WIDTH * 2  # keys and values of the cache
+    new, cache = Array("bf16", (2, 2, 9, 128), True), Array("bf16", (2, 2, 64, 128), True)
+    scalars = (Array("s32", ()), Array("s32", (2,)), Array("s32", (12,)))
+    given = (*scalars, cache, cache, new, new)
+    assert at_context(10)("commit", given, (cache, cache)) == (0, 0)
+    assert at_context(10)("verify_walk", (new,), (cache,)) == (0, 0)
 
 
 def test_a_commit_moves_windows():
