@@ -6,6 +6,7 @@ A process of its own, since the number of devices must be set before JAX starts.
 import dataclasses
 import json
 import os
+import re
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Unoptimised code: the cases compile many small programs and run each once.
@@ -17,6 +18,7 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxdec
@@ -27,6 +29,7 @@ from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.speculative import growth
 from jaxdec.testing.battery.cases import Letters
 from jaxdec.testing.oracles import blend, canvas, hash_oracle
+from pallas_kernels import top_k
 from tests.decoding.moving import Resampled
 
 VOCAB = 11
@@ -209,6 +212,17 @@ def roles():
     return wrong + ([] if all(same) else [str(same)])
 
 
+def highest_of_a_split_vocabulary():
+    """Each device's own highest are sent, and nothing as long as a vocabulary; of equals the first are taken."""
+    place = parallel.placement(data=2, model=4)
+    values = np.random.default_rng(0).integers(0, 9, (4, 3, 64)).astype(np.float32)
+    found = jax.jit(place.map(lambda x: top_k(x, 5), (P("data"),), P("data")))
+    laid = jax.device_put(values, NamedSharding(place.mesh, P("data", None, "model")))
+    sent = re.findall(r"= \w+\[([\d,]+)\]\S* all-", found.lower(laid).compile().as_text())
+    same = map(np.array_equal, found(laid), jax.lax.top_k(values, 5))
+    return ([] if all(same) else ["other places"]) + ([] if set(sent) == {"2,3,20"} else sent)
+
+
 def weights_lie_split():
     """A placement puts a share of each split array on each device, and leaves what lies there."""
     place = parallel.placement(data=2, model=4)
@@ -370,6 +384,7 @@ CASES = (
             for name, data, model, sequence in SPLITS
         },
         "roles": (roles,),
+        "highest of a split vocabulary": (highest_of_a_split_vocabulary,),
         "weights lie split": (weights_lie_split,),
         "refusals": (refusals,),
         "chunked is whole": (chunked_is_whole,),

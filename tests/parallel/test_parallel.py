@@ -22,6 +22,7 @@ CASES = (
     "plain; data 1, model 4, sequence 1",
     *(f"{name}; data 2, model 2, sequence 2" for name in ("plain", "tree", "canvas", "infill")),
     "roles",
+    "highest of a split vocabulary",
     "weights lie split",
     "refusals",
     "chunked is whole",

@@ -125,6 +125,13 @@ def test_loops_of_large_decodes_run_kernels_and_copy_no_cache(program, topology,
     assert report["in_loops"] == []
 
 
+def test_narrow_steps_of_a_canvas_store_what_is_narrow():
+    """Where a wide step stores the whole canvas, which is left to the compiler, a narrow one still is a kernel's work."""
+    report = compile_for("large_dual", "kernels", "v5e:2x2")["v5e:2x2"]
+    assert report["kernels_in_loops"].count("write") == 2  # layers
+    assert report["in_loops"] == []
+
+
 def test_a_cache_that_is_read_after_the_commit_is_copied():
     """The control: here the old cache is needed beside the new one."""
     assert compile_for("rereads", "kernels", "v5e:2x2")["v5e:2x2"]["copied_in_loops"]
