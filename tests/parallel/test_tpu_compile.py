@@ -126,7 +126,7 @@ def test_loops_of_large_decodes_run_kernels_and_copy_no_cache(program, topology,
 
 
 def test_narrow_steps_of_a_canvas_store_what_is_narrow():
-    """Where a wide step stores the whole canvas, which is left to the compiler, a narrow one still is a kernel's work."""
+    """A wide step stores the whole canvas, which is left to the compiler; a narrow one is a kernel's work."""
     report = compile_for("large_dual", "kernels", "v5e:2x2")["v5e:2x2"]
     assert report["kernels_in_loops"].count("write") == 2  # layers
     assert report["in_loops"] == []
