@@ -64,6 +64,8 @@ def write_slots(old: jax.Array, new: jax.Array, slots: jax.Array, axis: int) -> 
       axis: that of the slots, counted with the row axis.
     """
     capacity = old.shape[axis]
+    if 2 * slots.shape[1] >= capacity:
+        return _rewritten(old, new, slots, axis)
     # Skipped tokens get distinct places past the end: the scatter is promised unique indices.
     past = capacity + jnp.arange(slots.shape[1])
     slots = jnp.where((slots < 0) | (slots >= capacity), past, slots)
@@ -73,3 +75,19 @@ def write_slots(old: jax.Array, new: jax.Array, slots: jax.Array, axis: int) -> 
         return old.at[at].set(new, mode="drop", unique_indices=True)
 
     return jax.vmap(row)(old, new, slots)
+
+
+def _rewritten(old: jax.Array, new: jax.Array, slots: jax.Array, axis: int) -> jax.Array:
+    """`write_slots` where much of each row is written: every slot takes what is new to it, without a scatter."""
+    size, tokens = old.shape[axis], slots.shape[1]
+    places = jnp.arange(tokens, dtype=jnp.int32)
+    inside = jnp.where((slots < 0) | (slots >= size), size + places, slots)
+    taken = jax.vmap(
+        lambda at: (
+            jnp.full((size,), -1, jnp.int32).at[at].set(places, mode="drop", unique_indices=True)
+        )
+    )(inside)
+    shape = (len(old), *(size if i == axis else 1 for i in range(1, old.ndim)))
+    taken = taken.reshape(shape)
+    found = jnp.take_along_axis(new, jnp.maximum(taken, 0), axis=axis)
+    return jnp.where(taken >= 0, found, old)
