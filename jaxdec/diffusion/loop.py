@@ -54,6 +54,10 @@ class StepsTaken(NamedTuple):
     branch: jax.Array
 
 
+FILLED = 2
+"""How many times as wide as a narrow step a wide one may be for the entries of both to be stored alike."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Denoise:
     """See `denoise`; `spans` is the rule that `attention` names."""
@@ -204,20 +208,37 @@ class Denoise:
     ) -> tuple[Scored, Any]:
         """Narrow or wide, as the rows need it; and the cache with what was computed.
 
-        Each branch stores its own entries: a narrow step then costs what is narrow, however large the canvas.
+        A step that is much narrower than a wide one stores its own entries in its own branch: it then costs what is
+        narrow, however large the canvas. Else entries are filled up and stored behind the branches, where the compiler
+        never copies a cache.
         """
         narrow, most = self._sizes(state)
 
-        def forward(wide: jax.Array | None, size: int) -> tuple[Scored, Any]:
+        def compute(wide: jax.Array | None, size: int) -> Computed:
             fresh = self._fresh(params, state, status, wide)
-            computed = self._compute(params, state, status, fresh, size, self.branches)
-            cache = None if state.cache is None else self._store(state, computed)
-            return computed.scored, cache
+            return self._compute(params, state, status, fresh, size, self.branches)
+
+        def stored(computed: Computed) -> tuple[Scored, Any]:
+            return computed.scored, None if state.cache is None else self._store(state, computed)
 
         if narrow == most:
-            return forward(wide, most)
+            return stored(compute(wide, most))
         some = (wide & state.rows.running).any()
-        return jax.lax.cond(some, lambda: forward(wide, most), lambda: forward(None, narrow))
+        if most > FILLED * narrow:
+            return jax.lax.cond(
+                some, lambda: stored(compute(wide, most)), lambda: stored(compute(None, narrow))
+            )
+        like = jax.eval_shape(lambda: compute(wide, most))
+
+        def filled() -> Computed:
+            fill = lambda x, full: jnp.pad(
+                x, [(0, m - n) for n, m in zip(x.shape, full.shape, strict=True)]
+            )
+            small = jax.tree.map(fill, compute(None, narrow), like)
+            outside = jnp.arange(most) >= narrow
+            return small._replace(slots=jnp.where(outside, -1, small.slots))
+
+        return stored(jax.lax.cond(some, lambda: compute(wide, most), filled))
 
     def step(
         self, params: Params, state: DenoiseState, rng: jax.Array
