@@ -45,7 +45,7 @@ def init(decoder: Decoder, placement: Placement, params: Params, request: Reques
     """`decoder.init` on the mesh."""
     check(placement)
     _check_rows(placement, request, request.lengths.shape[0], request.hypotheses)
-    request = dataclasses.replace(request, cache=placement.cache(request.cache))
+    request = dataclasses.replace(request, cache=placement.split_caches(request.cache))
     return _init(decoder, placement, placement.place(params), place(placement, request))
 
 

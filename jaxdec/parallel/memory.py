@@ -46,5 +46,5 @@ def _limit(placement: Placement) -> int | None:
         return placement.memory
     try:
         return (placement.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return None  # a device that is not there, such as one of a topology
+    except RuntimeError:
+        return None  # of a device that is not here, but in a topology or on another host

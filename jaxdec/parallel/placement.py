@@ -41,7 +41,7 @@ class Placement:
     Attributes:
       mesh: with axes among `"data"`, `"model"`, `"sequence"` and `"role"`; one that is missing has size 1.
       rules: for parameters, the first that fits a path holds; an array that none fits lies whole on each device.
-      caches: rules for the arrays of caches, by their paths within one, row axis included.
+      cache_rules: rules for the arrays of caches, by their paths within one, row axis included.
       attention: how it goes over the devices of `"sequence"` (`pallas_kernels.span_attention.Split`): in the reading of
         prompts, and in steps if rows are not split; steps of rows that are split are by `gather`.
       memory: bytes that a device holds, to refuse what does not fit before anything is traced; what the devices
@@ -50,7 +50,7 @@ class Placement:
 
     mesh: Mesh
     rules: tuple[Rule, ...] = NETWORKS
-    caches: tuple[Rule, ...] = CACHES
+    cache_rules: tuple[Rule, ...] = CACHES
     attention: Form = "gather"
     memory: int | None = None
 
@@ -120,7 +120,7 @@ class Placement:
 
         def spec(path, leaf):
             # Slots are split by the cache itself, which has seen to it that they divide.
-            found = self._spec(self.caches, path, leaf, (DATA, MODEL))
+            found = self._spec(self.cache_rules, path, leaf, (DATA, MODEL))
             return found if len(found) else P(DATA)
 
         return jax.tree_util.tree_map_with_path(spec, cache)
@@ -129,7 +129,7 @@ class Placement:
         """Raises `ValueError` if the key-value heads of a target do not divide over the devices of `"model"`."""
         cache = jax.eval_shape(lambda: model.init_cache(1, 1))
         jax.tree_util.tree_map_with_path(
-            lambda path, leaf: self._spec(self.caches, path, leaf, (MODEL,)), {TARGET: cache}
+            lambda path, leaf: self._spec(self.cache_rules, path, leaf, (MODEL,)), {TARGET: cache}
         )
 
     def bytes_a_device(self, tree: Any, specs: Any) -> int:
@@ -172,7 +172,7 @@ class Placement:
             check_vma=False,
         )
 
-    def cache(self, given: Callable[[Any], Cache] | None) -> Callable[[Any], Cache] | None:
+    def split_caches(self, given: Callable[[Any], Cache] | None) -> Callable[[Any], Cache] | None:
         """The caches of a request on this mesh: `given`, and then split over `"sequence"` where there is such an axis.
 
         Args:
@@ -190,7 +190,7 @@ class Placement:
             return tree
 
         def lay(path, leaf):
-            spec = self.part(self._spec(self.caches, path, leaf, (MODEL,)), (MODEL,))
+            spec = self.part(self._spec(self.cache_rules, path, leaf, (MODEL,)), (MODEL,))
             return jax.lax.with_sharding_constraint(leaf, spec)
 
         change = lambda cache: jax.tree_util.tree_map_with_path(lay, cache)

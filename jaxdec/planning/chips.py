@@ -1,8 +1,8 @@
 """TPUs and their published figures.
 
 Source: the system architecture pages of Google Cloud's TPU documentation (v4, v5e, v5p, v6e), figures a chip: memory
-and its bandwidth, peak arithmetic in bfloat16, bandwidth of the links between chips, both directions together, which
-the pages give in Gbit/s.
+and its bandwidth, peak arithmetic in bfloat16, and what it can send over all its links: half of what the pages give for
+both directions.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Chip:
       memory: bytes.
       bandwidth: of the memory, bytes a second.
       flops: bfloat16 operations a second.
-      links: bytes a second to and from other chips, over all links.
+      links: bytes a second that it sends to other chips at most, over all links.
       dimensions: of a topology.
     """
 
@@ -36,10 +36,10 @@ class Chip:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * GIB, 1228e9, 275e12, 2400e9 / 8, 3),
-        Chip("v5e", 16 * GIB, 819e9, 197e12, 1600e9 / 8, 2),
-        Chip("v5p", 95 * GIB, 2765e9, 459e12, 4800e9 / 8, 3),
-        Chip("v6e", 32 * GIB, 1640e9, 918e12, 3200e9 / 8, 2),
+        Chip("v4", 32 * GIB, 1228e9, 275e12, 300e9, 3),
+        Chip("v5e", 16 * GIB, 819e9, 197e12, 200e9, 2),
+        Chip("v5p", 95 * GIB, 2765e9, 459e12, 600e9, 3),
+        Chip("v6e", 32 * GIB, 1640e9, 918e12, 400e9, 2),
     )
 }
 

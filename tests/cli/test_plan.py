@@ -6,6 +6,7 @@ import json
 import pytest
 
 from jaxdec.cli.plan import short, show
+from tests.parallel.processes import needs_tpu_compiler
 
 FOUND = {
     "task": {
@@ -104,10 +105,7 @@ def test_without_the_compiler(jaxdec, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="the TPU compiler (package libtpu) is missing",
-)
+@needs_tpu_compiler
 def test_a_whole_plan(jaxdec, tmp_path):
     held, drawn = tmp_path / "plan.json", tmp_path / "plan.svg"
     sizes = ["--batch", 4, "--context", 256, "--nodes", 7, "--layers", "1,2"]

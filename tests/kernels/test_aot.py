@@ -1,6 +1,5 @@
 """Every kernel compiles at real sizes for TPU v5e and v6e, and needs little memory beside its arguments."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,14 +7,9 @@ import sys
 import pytest
 
 from benchmarks import ROOT
+from tests.parallel.processes import needs_tpu_compiler
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("libtpu") is None,
-        reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_tpu_compiler]
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,13 @@
 """Mixtures whose experts lie over devices, against one device, on eight CPU devices; prints what is wrong as JSON.
 
-A process of its own, since the number of devices must be set before JAX starts.
+A process of its own: see `tests.parallel.virtual`.
 """
+
+from tests.parallel import virtual  # isort: skip
 
 import dataclasses
 import functools
-import json
-import os
 import re
-
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
 
 import jax
 import jax.numpy as jnp
@@ -203,15 +197,5 @@ CASES = {
 }  # fmt: skip
 
 
-def main():
-    report = {}
-    for name, (function, *arguments) in CASES.items():
-        try:
-            report[name] = function(*arguments)
-        except Exception as error:
-            report[name] = [f"{type(error).__name__}: {error}"[:2000]]
-    print(json.dumps(report))
-
-
 if __name__ == "__main__":
-    main()
+    virtual.report(CASES)

@@ -1,24 +1,17 @@
 """Compiles a decode of a mixture over rows and experts for a TPU that is not there; prints its collectives as JSON.
 
-    python tests/parallel/expert_compile.py replicated
+    python -m tests.parallel.expert_compile replicated
 
-For each operation in the loops: its kind, the numbers in its result and their type. A process of its own, since the
-variables below must be set before the TPU compiler is loaded.
+For each operation in the loops: its kind, the numbers in its result and their type. A process of its own:
+see `tests.parallel.no_tpu`.
 """
+
+from tests.parallel import no_tpu  # noqa: F401  # isort: skip
 
 import dataclasses
 import json
-import os
 import re
 import sys
-
-os.environ.update(
-    JAX_PLATFORMS="cpu",
-    TPU_SKIP_MDS_QUERY="1",
-    TPU_ACCELERATOR_TYPE="v5litepod-4",
-    TPU_WORKER_HOSTNAMES="localhost",
-    ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # another test run on this machine must not lock this one out
-)
 
 import jax
 import jax.numpy as jnp

@@ -1,19 +1,12 @@
 """Compares decoding on a mesh of eight CPU devices with decoding on one; prints the differences of each case as JSON.
 
-A process of its own, since the number of devices must be set before JAX starts.
+A process of its own: see `tests.parallel.virtual`.
 """
 
-import dataclasses
-import json
-import os
-import re
+from tests.parallel import virtual  # isort: skip
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Unoptimised code: the cases compile many small programs and run each once.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -397,15 +390,5 @@ CASES = (
 )  # fmt: skip
 
 
-def main():
-    report = {}
-    for name, (function, *arguments) in CASES.items():
-        try:
-            report[name] = function(*arguments)
-        except Exception as error:
-            report[name] = [f"{type(error).__name__}: {error}"]
-    print(json.dumps(report))
-
-
 if __name__ == "__main__":
-    main()
+    virtual.report(CASES)

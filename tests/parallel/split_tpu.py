@@ -1,19 +1,12 @@
 """Compiles attention over split keys for TPUs that are not there; prints what is in flight while a kernel runs as JSON.
 
-A process of its own, since the variables below must be set before the TPU compiler is loaded.
+A process of its own: see `tests.parallel.no_tpu`.
 """
 
-import json
-import os
-import re
+from tests.parallel import no_tpu  # noqa: F401  # isort: skip
 
-os.environ.update(
-    JAX_PLATFORMS="cpu",
-    TPU_SKIP_MDS_QUERY="1",
-    TPU_ACCELERATOR_TYPE="v5litepod-4",
-    TPU_WORKER_HOSTNAMES="localhost",
-    ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # another test run on this machine must not lock this one out
-)
+import json
+import re
 
 import jax
 import numpy as np

@@ -1,20 +1,10 @@
 """The loop of a mixture over rows and experts, compiled for a TPU: what it communicates is what it must."""
 
-import importlib.util
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("libtpu") is None,
-        reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
-    ),
-]
+from tests.parallel.processes import needs_tpu_compiler, report_of
+
+pytestmark = [pytest.mark.slow, needs_tpu_compiler]
 RESIDUAL = 8 * 16 * 512
 """Numbers: rows of a device, nodes and the pending token, width."""
 LAYERS, CAPACITY = 2, 8
@@ -41,11 +31,6 @@ EXPECTED = {
 
 @pytest.mark.parametrize("form", EXPECTED)
 def test_what_loops_of_mixtures_communicate(form):
-    script = Path(__file__).with_name("expert_compile.py")
-    done = subprocess.run(
-        [sys.executable, script, form], capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = report_of("expert_compile", form)
     # All else is of numbers a row: no weight of an expert is moved.
     assert [each for each in found if each[1] >= 4096] == sorted(EXPECTED[form])

@@ -1,11 +1,8 @@
 """Experts over devices: see `expert_cases.py`."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.parallel.processes import report_of
 
 CASES = (
     "replicated, many",
@@ -34,11 +31,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def report():
     """What is wrong in each case."""
-    command = [sys.executable, "-m", "tests.parallel.expert_cases"]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return report_of("expert_cases")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,11 +1,8 @@
 """Decoding with the rows split over devices gives, bit for bit, what one device gives."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.parallel.processes import report_of
 
 DRAFTERS = ("model", "prompt lookup")
 VERIFIERS = ("walk", "token ratio", "block")
@@ -34,18 +31,13 @@ CASES = (
 )
 
 
-ROOT = Path(__file__).parents[2]
-
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def report():
     """What differs in each case; see `placed_cases.py`."""
-    command = [sys.executable, "-m", "tests.parallel.placed_cases"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return report_of("placed_cases")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,20 +1,8 @@
 """Sequences split over devices: attention, caches, states and prompts are those of one device."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def report_of(module, *arguments):
-    command = [sys.executable, "-m", f"tests.parallel.{module}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+from tests.parallel.processes import needs_tpu_compiler, report_of
 
 
 @pytest.mark.parametrize("kind", ["fast", pytest.param("slow", marks=pytest.mark.slow)])
@@ -26,9 +14,9 @@ def test_split_is_whole(kind):
 
 
 @pytest.mark.slow
+@needs_tpu_compiler
 def test_keys_and_queries_travel_while_kernels_run():
     """In programs for TPU v5e 2x2: what a ring passes on is sent before a kernel starts and waited for after it."""
-    pytest.importorskip("libtpu")
     report = report_of("split_tpu")
     assert report["gather"]["counts"] == {"all-gather": 2}  # outputs, and log-sum-exps
     # Of the two kernels of a ring one stands in its loop, and one works on the keys that came last.

@@ -1,35 +1,18 @@
 """A whole decode compiles ahead of time for TPUs, and its loops hold no collective and copy no cache."""
 
-import importlib.util
-import json
 import math
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("libtpu") is None,
-        reason="the TPU compiler (package libtpu, in the extra `test` on x86-64 Linux) is not installed",
-    ),
-]
+from tests.parallel.processes import needs_tpu_compiler, report_of
+
+pytestmark = [pytest.mark.slow, needs_tpu_compiler]
 DEVICES = {"v5e:2x2": 4, "v5e:4x4": 16, "v6e:2x4": 8}
 
 
 def compile_for(program, kind, *topologies):
-    script = Path(__file__).with_name("tpu_compile.py")
-    done = subprocess.run(
-        [sys.executable, script, program, kind, *topologies],
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return report_of("tpu_compile", program, kind, *topologies)
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,20 @@
 """Compiles whole decodes for a TPU that is not there; prints what their loops communicate as JSON.
 
-    python tests/parallel/tpu_compile.py causal placed v5e:2x2 v6e:2x4
+    python -m tests.parallel.tpu_compile causal placed v5e:2x2 v6e:2x4
 
 The decode continues prompts (`causal`, or `plain` with caches that no chip holds in its own memory), fills gaps with
 the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and
 64 new tokens a step. Rows are split by a placement (`placed`; `kernels` with those of TPUs, asked for by name,
 `default` with what a TPU gets) or left to automatic sharding (`automatic`); `split` splits the heads, too, over all
-but two of the devices, of networks in bfloat16 (`wide_` programs). A process of its own, since the variables below must
-be set before the TPU compiler is loaded.
+but two of the devices, of networks in bfloat16 (`wide_` programs). A process of its own: see `tests.parallel.no_tpu`.
 """
+
+from tests.parallel import no_tpu  # noqa: F401  # isort: skip
 
 import dataclasses
 import json
-import os
 import sys
 from unittest import mock
-
-os.environ.update(
-    JAX_PLATFORMS="cpu",
-    TPU_SKIP_MDS_QUERY="1",
-    TPU_ACCELERATOR_TYPE="v5litepod-4",
-    TPU_WORKER_HOSTNAMES="localhost",
-    ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # another test run on this machine must not lock this one out
-)
 
 import jax
 import jax.numpy as jnp
