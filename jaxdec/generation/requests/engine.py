@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.cache import Cache
 from jaxdec.decoding import (
     Decoder,
     Status,
-    by_row,
     check_decoder,
     check_parts,
     integers,
     part_names,
 )
 from jaxdec.generation.requests import programs
+from jaxdec.generation.requests.backlog import Backlog
 from jaxdec.generation.requests.call import Call, Template
 from jaxdec.generation.requests.completed import Completed, Refused, completed, unstarted
 from jaxdec.generation.requests.policies import FirstCome, Policy
+from jaxdec.generation.requests.prefixes import read_prefixes
 from jaxdec.generation.requests.slot_engine import NO_LIMIT, SlotEngine
 from jaxdec.generation.requests.state import Finished
 from jaxdec.generation.requests.waiting import NEVER, NOBODY, Waiting
@@ -150,13 +150,12 @@ class Engine:
         )
         self._live: dict[int, _Live] = {}
         self._dropped: dict[int, Status] = {}
-        self._waiting: list[list[int]] = [[] for _ in range(lanes)]
-        self._pushes: list[list[Waiting]] = [[] for _ in range(lanes)]
-        self._load = [0] * lanes
-        self._ready: list[Completed] = []
+        self._backlog = Backlog(lanes, self.places)
         self._next, self._group, self._clock = 0, 0, [0] * lanes
         self.counts: dict[str, int] = {}
-        self._prefixes = self._read_prefixes(prefixes)
+        self._state, self._prefixes = read_prefixes(
+            self._engine, placement, self._params, self._state, self.template, prefixes
+        )
 
     @property
     def pending(self) -> int:
@@ -166,7 +165,7 @@ class Engine:
     @property
     def room(self) -> int:
         """Requests (samples) that can be submitted before the next `poll`, in the emptiest lane."""
-        return max(self.places - len(ids) for ids in self._waiting)
+        return self._backlog.room
 
     @property
     def occupancy(self) -> float:
@@ -183,16 +182,12 @@ class Engine:
         """
         request, keys = self.template.row(call)
         samples = keys.shape[0]
-        if samples > self.places:
-            raise ValueError(f"samples must be at most {self.places}, the places, got {samples}")
         integers("priority", call.priority, [()])
         deadline = NEVER
         if call.deadline is not None:
             deadline = int(integers("deadline", call.deadline, [()], low=0, high=NEVER // 2))
         until = None if call.timeout is None else time.monotonic() + _seconds(call.timeout)
-        lane = min(range(self.lanes), key=lambda at: (self._load[at], len(self._waiting[at])))
-        if len(self._waiting[lane]) + samples > self.places:
-            raise queue.Full(f"{self.places} requests wait already")
+        lane = self._backlog.lane_for(samples)
         if call.deadline is not None:
             deadline += self._clock[lane]
         ids = list(range(self._next, self._next + samples))
@@ -209,12 +204,10 @@ class Engine:
                 priority=number(call.priority),
                 deadline=number(min(deadline, NEVER)),
                 group=number(self._group if samples > 1 else -1),
-                prefix=number(self._prefix(request)),
+                prefix=number(self._prefixes.longest(request)),
             )
-            self._pushes[lane].append(waiting)
-            self._waiting[lane].append(name)
+            self._backlog.add(lane, name, waiting)
             self._live[name] = _Live(call, sample, lane, order, until, int(request.lengths[0]))
-            self._load[lane] += 1
         return ids
 
     def cancel(self, ids: int | Iterable[int], status: Status = Status.CANCELLED) -> None:
@@ -290,14 +283,8 @@ class Engine:
 
     def _flush(self) -> None:
         """Sends what was submitted to the device, in pieces of one size."""
-        while any(self._pushes):
-            rows: list[Waiting] = []
-            blank = next(pushes[0] for pushes in self._pushes if pushes)
-            blank = dataclasses.replace(blank, ids=np.full((1,), NOBODY, np.int32))
-            for lane in range(self.lanes):
-                part, self._pushes[lane] = self._pushes[lane][:_PIECE], self._pushes[lane][_PIECE:]
-                rows += part + [blank] * (_PIECE - len(part))
-            self._state = programs.push(self._engine, self.placement, self._state, _stacked(rows))
+        for piece in self._backlog.pieces():
+            self._state = programs.push(self._engine, self.placement, self._state, piece)
 
     def _collect(self, finished: Finished) -> list[Completed]:
         state = self._state
@@ -317,10 +304,7 @@ class Engine:
             field.name: int(getattr(counts, field.name).sum())
             for field in dataclasses.fields(counts)
         }
-        self._waiting = [
-            [int(name) for name in lane if name != NOBODY]
-            for lane in queued.reshape(self.lanes, -1)
-        ]
+        self._backlog.seen(queued)
         found = []
         for place in np.flatnonzero(ring.ids != NOBODY):
             name = int(ring.ids[place])
@@ -337,66 +321,8 @@ class Engine:
 
     def _forget(self, name: int) -> _Live:
         live = self._live.pop(name)
-        self._load[live.lane] -= 1
+        self._backlog.load[live.lane] -= 1
         return live
-
-    def _read_prefixes(self, prefixes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-        """Reads the beginnings that prompts share; the first of the list is that of none."""
-        found: list[tuple[int, ...]] = [()]
-        if not len(prefixes):
-            return found
-        if self._state.prefixes is None:
-            raise ValueError(
-                f"there are {len(prefixes)} prefixes, but prompts of this decoder see themselves whole and are read "
-                "at once"
-            )
-        readings = [self._state.prefixes]
-        for prefix in prefixes:
-            call = Call(prompt=prefix, max_new_tokens=0)
-            request, _ = self.template.row(call)
-            readings.append(
-                programs.read_prefix(
-                    self._engine,
-                    self.placement,
-                    self._params,
-                    self._state,
-                    request.prompt,
-                    request.lengths,
-                )
-            )
-            found.append(tuple(np.asarray(prefix).tolist()))
-        joined = programs.join(self.placement, readings)
-        self._state = dataclasses.replace(self._state, prefixes=joined)
-        return found
-
-    def _prefix(self, request: Any) -> int:
-        """The longest of the prefixes that a prompt begins with and goes on from."""
-        if len(self._prefixes) == 1:
-            return 0
-        tokens = request.prompt[0, : request.lengths[0] - 1].tolist()
-        fits = lambda prefix: tuple(tokens[: len(prefix)]) == prefix
-        return max(
-            (at for at, prefix in enumerate(self._prefixes) if fits(prefix)),
-            key=lambda at: len(self._prefixes[at]),
-        )
-
-
-_PIECE = 8
-"""Requests that are sent to the device at once, for each lane."""
-
-
-def _stacked(rows: list[Waiting]) -> Waiting:
-    """Requests of one place each, as one of several."""
-    stops = rows[0].request.settings.stops
-    bare = [by_row(row, lambda x: x, lambda _: None) for row in rows]
-    join = lambda *own: (
-        jnp.concatenate(own) if isinstance(own[0], jax.Array) else np.concatenate(own)
-    )
-    joined = jax.tree.map(join, *bare)
-    settings = dataclasses.replace(joined.request.settings, stops=stops)
-    return dataclasses.replace(
-        joined, request=dataclasses.replace(joined.request, settings=settings)
-    )
 
 
 def _divided(name: str, value: Any, lanes: int) -> int:
