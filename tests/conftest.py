@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.smoke)
 
 
+def pytest_collection_finish():
+    """What has been imported and collected stays: it is not looked through again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_xdist_auto_num_workers(config):
     """Two processes for the whole suite; one for tests that are named, which start the sooner."""
     if config.args_source is config.ArgsSource.TESTPATHS:
