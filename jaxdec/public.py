@@ -37,6 +37,7 @@ from jaxdec.speculative import (
     adaptive,
     drafters,
     growth,
+    lengths,
     speculative,
     verifiers,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "generated_texts",
     "growth",
     "infill",
+    "lengths",
     "load",
     "models",
     "prepare",

@@ -98,6 +98,10 @@ class DFlashDrafter(FeatureDrafter):
         features = features_at(self.model, params.source, result.output, path)
         return self._store(params, state, tokens, features, rows.length - result.proposal)
 
+    def rest(self, params: GrownParams, state: Any, rows: Rows, like: Any) -> jax.Array:
+        """The rows' lengths: the context is stored whether drafts were made or not."""
+        return rows.length
+
 
 def dflash(
     model: Model, *, block: int = 16, growth: Growth | None = None, name: str = "draft"

@@ -4,6 +4,7 @@ Legend: B rows, K heads, F nodes of a frontier, D levels, V vocabulary.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +97,10 @@ class HeadDrafter(Grown, CausalDrafter):
         some = taken > 0
         hidden = jnp.where(some[:, None], hidden_at(result.output, last), state.hidden)
         return LastHidden(hidden, state.known | some)
+
+    def rest(self, params: GrownParams, state: LastHidden, rows: Rows, like: Any) -> jax.Array:
+        """The rows' lengths: the state follows the target whether drafts were made or not."""
+        return rows.length
 
 
 def hidden_at(output: Output, place: jax.Array) -> jax.Array:

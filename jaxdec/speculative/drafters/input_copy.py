@@ -4,6 +4,7 @@ Legend: B rows, L buffer width, D depth.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,12 @@ class InputCopy(CausalDrafter):
         copied = (same | (jnp.arange(width) >= count[:, None])).all(1)
         place = anchor.place + count
         return Anchor(place, anchor.held & copied & (place < rows.prompt_length))
+
+    def rest(
+        self, params: Params, state: Anchor, rows: Rows, like: Any
+    ) -> tuple[Anchor, jax.Array]:
+        """The anchor as it is, and the lengths of the rows."""
+        return state, rows.length
 
 
 def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
