@@ -139,8 +139,8 @@ QUICK = Scale(
     peers=2,
     routed=3,
     traced=6,
-    loads=(1, 2),
-    ladder=(1, 2),
+    loads=(2,),
+    ladder=(2,),
     load_tokens=8,
 )
 

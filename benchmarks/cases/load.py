@@ -102,7 +102,7 @@ def _rows(
 
 CASE = Case(
     name="load",
-    order=21,
+    order=24,
     about=(
         "The shipped pair by the rows decoded at once: plain, fixed draft lengths, and the length chosen in every step "
         "from the costs of steps, measured before on the same machine (`lengths.by_load`)."

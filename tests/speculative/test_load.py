@@ -38,6 +38,17 @@ class InTurns(LengthRule):
         return jnp.broadcast_to(jnp.maximum(turn, 0).astype(jnp.int32), rows.length.shape)
 
 
+def featured(model):
+    """The oracle with a law that the features shift; hidden states are logits."""
+
+    def forward(params, inputs, cache=None):
+        output = model.forward(params, inputs, cache)
+        logits = 0.9 * output.logits + 0.1 * inputs.features
+        return dataclasses.replace(output, logits=logits, hidden=logits)
+
+    return dataclasses.replace(model, forward=forward)
+
+
 def chain(model, verifier=None):
     return lambda k: jaxdec.speculative(
         model, drafter=drafters.model(model, length=k), verifier=verifier
@@ -88,6 +99,25 @@ def test_steps_without_drafts_change_no_token(name):
 
 
 @pytest.mark.slow
+def test_features_of_long_steps_are_read_in_short_ones():
+    make = lambda k: jaxdec.speculative(
+        MODEL, drafter=drafters.eagle(featured(MODEL), growth=growth.chain(k))
+    )
+    params = {"target": TARGET, "draft": TARGET}
+    expected = jaxdec.generate(make(3), params, PROMPT, **OPTIONS).stats.accepted
+    decoder = jaxdec.adaptive(make, (1, 3), rule=lengths.given())
+    for place in (0, 1):
+        result = jaxdec.generate(decoder, {**params, "length": place}, PROMPT, **OPTIONS)
+        np.testing.assert_array_equal(result.tokens, plain(MODEL, TARGET).tokens)
+    np.testing.assert_array_equal(result.stats.accepted, expected)
+    result = jaxdec.generate(
+        jaxdec.adaptive(make, (1, 3), rule=InTurns()), params, PROMPT, **OPTIONS
+    )
+    np.testing.assert_array_equal(result.tokens, plain(MODEL, TARGET).tokens)
+    assert (result.stats.accepted > 0).all()
+
+
+@pytest.mark.slow
 def test_a_recurrent_drafter_catches_up():
     model, params = recurrent_oracle(V, seed=3)
     decoder = jaxdec.adaptive(chain(model), (0, 3), rule=InTurns())
@@ -110,6 +140,7 @@ def test_any_order_with_steps_without_drafts():
         np.testing.assert_array_equal(result.stats.accepted > 0, True)
 
 
+@pytest.mark.slow
 def test_other_verifiers_take_steps_without_drafts():
     made = jaxdec.adaptive(chain(MODEL, verifiers.TokenRatio()), (0, 2), rule=InTurns())
     greedy = dict(temperature=0.0)
@@ -241,6 +272,7 @@ def test_the_length_grows_as_rows_end_and_another_table_compiles_nothing():
     assert len(traced) == before
 
 
+@pytest.mark.slow
 def test_a_given_length():
     decoder = jaxdec.adaptive(chain(MODEL), (0, 1, 3), rule=lengths.given())
     decode = lambda place: jaxdec.generate(

@@ -73,7 +73,7 @@ class ByLoad(LengthRule):
 def by_load(
     *,
     expected: float = 0.7,
-    margin: float = 0.03,
+    margin: float = 0.05,
     memory: float = 0.9,
     fading: float = 0.995,
     name: str = "load",
