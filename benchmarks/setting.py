@@ -97,7 +97,7 @@ class Scale:
     routed: int = 128
     traced: int = 512
     loads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    ladder: tuple[int, ...] = (1, 2, 4, 8)
+    ladder: tuple[int, ...] = (2, 4, 8)
     load_tokens: int = 64
 
 

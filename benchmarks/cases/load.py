@@ -1,10 +1,12 @@
 """Draft lengths by load, by the clock."""
 
+import functools
 import statistics
 
 import jaxdec
 from benchmarks.case import CAUSAL, Case
-from benchmarks.columns import EXACTNESS, IDENTICAL, METHOD, Row, number, spread, word
+from benchmarks.columns import EXACTNESS, IDENTICAL, METHOD, SIZE, Row, number, spread, word
+from benchmarks.grown import GROWN, Sized, sizes
 from benchmarks.progress import each
 from benchmarks.setting import Setting
 from benchmarks.timed import compile_all, timed
@@ -13,22 +15,28 @@ from benchmarks.workload import Variant, Workload
 from jaxdec.measuring.comparison import counts, identical, new_tokens
 from jaxdec.measuring.costs import verify_costs
 from jaxdec.measuring.timing import Timing, interleave, quartiles, ratios
+from jaxdec.model import Model
 from jaxdec.speculative import LoadCosts, Speculative
 
 BAR = 1.0
 
 
 def run(setting: Setting) -> list[Row]:
-    """One row a number of rows and method; the costs are measured first, on the same prompts."""
-    scale, rows = setting.scale, []
-    lengths = (0, *scale.ladder)
-    held, both = (
-        setting.prompts(max(scale.loads)),
-        {"target": setting.target.params, "draft": setting.draft.params},
-    )
-    temperature = scale.temperatures[-1]
+    """One row a target, number of rows and method."""
+    goals = setting.scale.grown
+    targets = sizes(setting, goals[1:2]) if goals else sizes(setting, None)[:1]
+    return [row for sized in each(targets) for row in _of_target(setting, sized)]
+
+
+def _of_target(setting: Setting, sized: Sized) -> list[Row]:
+    """The costs of steps are measured first, on the same prompts."""
+    scale, rows, target = setting.scale, [], sized.checkpoint
+    lengths, temperature = (0, *scale.ladder), scale.temperatures[-1]
+    held = setting.prompts(max(scale.loads))
+    both = {"target": target.params, "draft": setting.draft.params}
+    make = functools.partial(_drafting, target.model, setting.draft.model)
     costs = verify_costs(
-        lambda length: _drafting(setting, length),
+        make,
         both,
         held.tokens,
         prompt_lengths=held.lengths,
@@ -38,26 +46,24 @@ def run(setting: Setting) -> list[Row]:
         repeats=scale.repeats,
         temperature=temperature,
     )
-    decoder = jaxdec.adaptive(
-        lambda length: _drafting(setting, length), lengths, rule=jaxdec.lengths.by_load()
-    )
+    decoder = jaxdec.adaptive(make, lengths, rule=jaxdec.lengths.by_load())
     variants = [
-        plain(setting.target.model, setting.target.params),
-        *(drafting(setting, length) for length in scale.ladder),
+        plain(target.model, target.params),
+        *(drafting(setting, length, target=target) for length in scale.ladder),
         Variant("adaptive by load", decoder, {**both, "load": costs}),
     ]
-    for load in each(scale.loads, "{} rows".format):
+    for load in scale.loads:
         workload = Workload(held[:load], load, scale.load_tokens, temperature)
         compile_all(variants, workload)
         methods = [workload.method(variant) for variant in variants]
         timings = interleave(methods, repeats=scale.repeats)
-        rows += _rows(variants, timings, load, costs)
+        rows += [{**sized.labels, **row} for row in _rows(variants, timings, load, costs)]
     return rows
 
 
-def _drafting(setting: Setting, length: int) -> Speculative:
-    drafter = jaxdec.drafters.model(setting.draft.model, length=length)
-    return jaxdec.speculative(setting.target.model, drafter=drafter)
+def _drafting(target: Model, draft: Model, length: int) -> Speculative:
+    drafter = jaxdec.drafters.model(draft, length=length)
+    return jaxdec.speculative(target, drafter=drafter)
 
 
 def _rows(
@@ -104,11 +110,12 @@ CASE = Case(
     name="load",
     order=24,
     about=(
-        "The shipped pair by the rows decoded at once: plain, fixed draft lengths, and the length chosen in every step "
-        "from the costs of steps, measured before on the same machine (`lengths.by_load`)."
+        "The shipped pair, and a larger target, by the rows decoded at once: plain, fixed draft lengths, and the "
+        "length chosen in every step from the costs of steps, measured before on the same machine (`lengths.by_load`)."
     ),
     models=CAUSAL,
     columns=(
+        *SIZE,
         ("rows", word("load")),
         METHOD,
         ("step / plain step", number("cost_ratio", ".2f")),
@@ -123,10 +130,11 @@ CASE = Case(
         EXACTNESS,
     ),
     legend=(
+        f"{GROWN} "
         "*step / plain step*: the measured cost of a step of that draft length over one without drafts, at that number "
         "of rows. *drafts/forward*: drafts a forward of the target. *times the best fixed*: against the fastest of "
         "plain decoding and the fixed lengths at that number of rows."
     ),
-    labels=("load", "method"),
+    labels=("target", "parameters", "load", "method"),
     run=run,
 )

@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxdec
 from jaxdec import any_subset, drafters, growth, lengths, verifiers
-from jaxdec.decoding import init
+from jaxdec.decoding import Record, init
 from jaxdec.model import Heads
+from jaxdec.models import Transformer, TransformerConfig
+from jaxdec.planning.facts import facts
 from jaxdec.speculative import LengthRule, LoadCosts
 from jaxdec.speculative.lengths import Acceptance, Ladder
 from jaxdec.testing.heads import block_filler
@@ -322,3 +325,30 @@ def test_costs_that_do_not_serve(costs, message):
     decoder = jaxdec.adaptive(chain(MODEL), (0, 1, 3), rule=lengths.by_load())
     with pytest.raises(ValueError, match=message):
         jaxdec.prepare(decoder, {"target": TARGET, "draft": TARGET, **costs}, PROMPT)
+
+
+@pytest.mark.slow
+def test_no_cache_is_copied_in_the_loop():
+    """The drafter's cache goes through the loop that catches up, is read by one of two steps and written after it."""
+    config = lambda layers: TransformerConfig(
+        vocab_size=16, width=64, layers=layers, heads=4, kv_heads=4, head_dim=16, hidden=64
+    )
+    network = lambda layers: jaxdec.from_nnx(Transformer(config(layers), rngs=nnx.Rngs(layers)))
+    (target, weights), (draft, small) = network(2), network(1)
+    decoder = jaxdec.adaptive(
+        lambda k: jaxdec.speculative(target, drafter=drafters.model(draft, length=k)),
+        (0, 2),
+        rule=lengths.given(),
+    )
+    params = {"target": weights, "draft": small, "length": jnp.int32(0)}
+    prompts = np.zeros((16, 8), np.int32)  # 2^21 keys in each cache of 2,048 slots
+    request = jaxdec.prepare(decoder, params, prompts, max_new_tokens=2000)
+    state = jax.eval_shape(decoder.init, params, request)
+    record = jax.eval_shape(Record.start, state.rows)
+
+    def whole(params, state, record):
+        return jaxdec.run(decoder, params, state, jax.random.key(0), 9, record)
+
+    compiled = jax.jit(whole, donate_argnums=(1, 2)).lower(params, state, record).compile()
+    found = facts(compiled.as_text())
+    assert found["loops"] > 1 and found["copied_in_loops"] == []
