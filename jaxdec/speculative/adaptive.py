@@ -5,6 +5,7 @@ Legend: B rows, W tokens that the longest step commits, K drafts.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from jaxdec.speculative.lengths import Acceptance, Ladder, LengthRule, by_accept
 from jaxdec.speculative.loop import Speculative, SpeculativeState
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
+
+Held = TypeVar("Held")
 
 
 @jax.tree_util.register_dataclass
@@ -120,46 +123,76 @@ class Adaptive:
         drafts, certain = (jnp.asarray(x) for x in dataclasses.astuple(self.ladder))
         limit = drafts[best]  # a row drafts what was chosen for it, whatever its neighbours need
         needed = jnp.max(jnp.where(state.rows.running, best, 0))
-        inner, longest = state.inner, self.decoders[-1]
+        drafted = lambda inner: self._drafted(params, inner, rng, needed, limit)
         if self.rests:
-            drafter, wanted = longest.drafter, drafts[needed] > 0
-            draft = drafter.catch_up(drafter.own(params), inner.draft, inner.rows, wanted)
-            inner = dataclasses.replace(inner, draft=draft)
-        # The caches are only read in here, and updated in place outside.
-        result = jax.lax.switch(needed, self._branches(params, inner, rng, limit), inner)
-        inner, info = longest.conclude(params, inner, result)
-        free = jnp.minimum(longest.drafter.target_drawn, info.proposed)
+            like = jax.eval_shape(drafted, state.inner)[1]
+
+            def plain(inner):
+                inner, info = self._plain(params, inner, rng)
+                return inner, _filled(info, like)
+
+            held = state.inner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+            held = _once(needed > 0, lambda held: drafted(held[0]), held)
+            inner, info = _once(needed == 0, lambda held: plain(held[0]), held)
+        else:
+            inner, info = drafted(state.inner)
+        free = jnp.minimum(self.decoders[-1].drafter.target_drawn, info.proposed)
         accepted = jnp.maximum(info.accepted - free, 0)
         tested = accepted + (info.accepted < info.proposed)
         asked = limit > certain[best]
         learned = self.rule.learn(state.acceptance, accepted, tested, asked & state.rows.running)
         return AdaptiveState(inner, learned), info
 
-    def _branches(
-        self, params: Params, state: SpeculativeState, rng: jax.Array, limit: jax.Array
-    ) -> list[Callable[[SpeculativeState], StepResult]]:
-        """A step of each length, filled up with zeros to the shapes of the longest one."""
+    def _plain(
+        self, params: Params, state: SpeculativeState, rng: jax.Array
+    ) -> tuple[SpeculativeState, Info]:
+        """A step of plain decoding, which leaves room for a longer one."""
+        plain, drafter = self.decoders[0], self.decoders[-1].drafter
+        result = plain.judge(params, state, rng)
+        after, info = plain.conclude(params, state, result, spare=self.width - 1)
+        draft = drafter.rest(drafter.own(params), state.draft, state.rows, after.rows, result)
+        return dataclasses.replace(after, draft=draft), info
+
+    def _drafted(
+        self,
+        params: Params,
+        state: SpeculativeState,
+        rng: jax.Array,
+        needed: jax.Array,
+        limit: jax.Array,
+    ) -> tuple[SpeculativeState, Info]:
+        """A step of the decoder `needed`, at most `limit [B]` drafts a row."""
         longest = self.decoders[-1]
+        if self.rests:
+            own = longest.drafter.own(params)
+            draft = longest.drafter.catch_up(own, state.draft, state.rows)
+            state = dataclasses.replace(state, draft=draft)
         like = jax.eval_shape(lambda: longest.judge(params, state, rng, limit))
 
-        def branch(decoder: Speculative):
+        def branch(decoder: Speculative) -> Callable[[SpeculativeState], StepResult]:
             # Nobody reads past what a row drafted.
-            fill = lambda x, full: jnp.pad(
-                x, [(0, n - m) for m, n in zip(x.shape, full.shape, strict=True)]
-            )
+            return lambda state: _filled(decoder.judge(params, state, rng, limit), like)
 
-            def judged(state: SpeculativeState) -> StepResult:
-                result = decoder.judge(params, state, rng, limit)
-                if not decoder.drafter.depth:
-                    drafter = longest.drafter
-                    own = drafter.own(params)
-                    proposal = drafter.rest(own, state.draft, state.rows, like.proposal)
-                    result = dataclasses.replace(result, proposal=proposal)
-                return jax.tree.map(fill, result, like)
+        # The caches are only read in here, and updated in place outside.
+        first = int(self.rests)
+        branches = [branch(decoder) for decoder in self.decoders[first:]]
+        result = jax.lax.switch(needed - first, branches, state)
+        return longest.conclude(params, state, result)
 
-            return judged
 
-        return [branch(decoder) for decoder in self.decoders]
+def _filled(tree: Any, like: Any) -> Any:
+    """Arrays filled up with zeros to the shapes of others."""
+
+    def fill(x, full):
+        return jnp.pad(x, [(0, n - m) for m, n in zip(x.shape, full.shape, strict=True)])
+
+    return jax.tree.map(fill, tree, like)
+
+
+def _once(wanted: jax.Array, change: Callable[[Held], Held], held: Held) -> Held:
+    """What is held, changed if that is wanted: a loop of one step at most, since a loop changes caches in place."""
+    body = lambda carry: (jnp.bool_(False), change(carry[1]))
+    return jax.lax.while_loop(lambda carry: carry[0], body, (wanted, held))[1]
 
 
 def adaptive(

@@ -253,35 +253,33 @@ class Drafter(Part, abc.ABC):
         """
         return state
 
-    def rest(self, params: Params, state: Any, rows: Rows, like: Any) -> Any:
-        """What `update` reads for a proposal after a step in which nothing was drafted.
-
-        A drafter that learns nothing in `update` needs no proposal: zeros stand for one.
+    def rest(self, params: Params, state: Any, before: Rows, rows: Rows, result: StepResult) -> Any:
+        """The state after a step in which nothing was drafted, in place of `update`.
 
         Args:
           params: the drafter's own.
-          state: as `propose` would see it.
-          rows: before the step.
-          like: shapes and types of what `propose` gives beside the tree; leaves may be smaller than these.
+          state: before the step.
+          before: the rows before the step.
+          rows: after it.
+          result: what the step found out, of the pending token alone; it has no proposal.
 
         Raises:
-          ValueError: unless a subclass says otherwise, for a drafter that learns in every step.
+          ValueError: for a drafter that learns in `update` and does not say here what of it is left to learn.
         """
         if type(self).update is not Drafter.update:
             raise ValueError(
                 f"{type(self).__name__} must draft in every step, so that 0 is no length for it: it goes on from what "
                 "the target said of its last drafts"
             )
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        return state
 
-    def catch_up(self, params: Params, state: Any, rows: Rows, wanted: jax.Array) -> Any:
+    def catch_up(self, params: Params, state: Any, rows: Rows) -> Any:
         """The state before a proposal, once it knows what was committed in steps that drafted nothing.
 
         Args:
           params: the drafter's own.
-          state: after any number of such steps.
+          state: after any number of such steps, or none.
           rows: before the step.
-          wanted: bool `[]`, whether a proposal follows; a state that is not needed may stay behind.
         """
         return state
 

@@ -4,7 +4,6 @@ Legend: B rows, K heads, F nodes of a frontier, D levels, V vocabulary.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,9 +97,16 @@ class HeadDrafter(Grown, CausalDrafter):
         hidden = jnp.where(some[:, None], hidden_at(result.output, last), state.hidden)
         return LastHidden(hidden, state.known | some)
 
-    def rest(self, params: GrownParams, state: LastHidden, rows: Rows, like: Any) -> jax.Array:
-        """The rows' lengths: the state follows the target whether drafts were made or not."""
-        return rows.length
+    def rest(
+        self,
+        params: GrownParams,
+        state: LastHidden,
+        before: Rows,
+        rows: Rows,
+        result: StepResult,
+    ) -> LastHidden:
+        """The state follows the target whether drafts were made or not."""
+        return self.update(params, state, rows, dataclasses.replace(result, proposal=before.length))
 
 
 def hidden_at(output: Output, place: jax.Array) -> jax.Array:

@@ -4,7 +4,6 @@ Legend: B rows, L buffer width, D depth.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,10 +90,11 @@ class InputCopy(CausalDrafter):
         return Anchor(place, anchor.held & copied & (place < rows.prompt_length))
 
     def rest(
-        self, params: Params, state: Anchor, rows: Rows, like: Any
-    ) -> tuple[Anchor, jax.Array]:
-        """The anchor as it is, and the lengths of the rows."""
-        return state, rows.length
+        self, params: Params, state: Anchor, before: Rows, rows: Rows, result: StepResult
+    ) -> Anchor:
+        """The anchor moves on as in any step, but is not looked for."""
+        proposal = state, before.length
+        return self.update(params, state, rows, dataclasses.replace(result, proposal=proposal))
 
 
 def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:

@@ -135,11 +135,13 @@ class ModelDrafter(Grown):
         key_spans = visibility.causal(positions).key_spans
         return state.commit(fed.entries, jnp.maximum(path, 0), count, key_spans)
 
-    def rest(self, params: GrownParams, state: Any, rows: Rows, like: TokenWindow) -> TokenWindow:
-        """A window in which nothing was scored: the cache stays as it is."""
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    def rest(
+        self, params: GrownParams, state: Any, before: Rows, rows: Rows, result: StepResult
+    ) -> Any:
+        """The cache stays as it is."""
+        return state
 
-    def catch_up(self, params: GrownParams, state: Any, rows: Rows, wanted: jax.Array) -> Any:
+    def catch_up(self, params: GrownParams, state: Any, rows: Rows) -> Any:
         """Reads what the cache lacks of running rows, in chunks, but for what a proposal feeds anyway."""
         # As wide as the commits of a step, for which every running row has room.
         batch, width = rows.length.shape[0], self.depth + 1
@@ -150,7 +152,7 @@ class ModelDrafter(Grown):
 
         def more(carry):
             step, cache = carry
-            return wanted & behind(cache).any() & (step < rows.tokens.shape[1])
+            return behind(cache).any() & (step < rows.tokens.shape[1])
 
         def read(carry):
             step, cache = carry
