@@ -38,6 +38,7 @@ from jaxdec.speculative import (
     adaptive,
     drafters,
     growth,
+    lengths,
     speculative,
     verifiers,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "generated_texts",
     "growth",
     "infill",
+    "lengths",
     "load",
     "models",
     "prepare",
