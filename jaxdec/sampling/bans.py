@@ -17,8 +17,8 @@ def repeated(text: TextBefore, size: jax.Array) -> tuple[jax.Array, jax.Array]:
 
       banned(v)  iff  x_{i-n+1}, ..., x_{i-1} = the last n - 1 tokens, and x_i = v, for some i
 
-    Windows are compared a token at a time, as many times as the largest n of the batch asks: any n is one program, and
-    the work is O(n L) a law. The prompt counts.
+    Windows are compared a token at a time, as many times as the largest n of the batch asks, and no more than the
+    text has: any n is one program, and the work is O(min(n, L) L) a law. The prompt counts.
 
     Args:
       text: before each law.
@@ -53,7 +53,9 @@ def repeated(text: TextBefore, size: jax.Array) -> tuple[jax.Array, jax.Array]:
         ahead &= (text.back(drafts + 1 + distance) == wanted) | enough
         return own, ahead
 
-    own, ahead = jax.lax.fori_loop(jnp.int32(0), jnp.max(size) - 1, compare, state)
+    # No window is longer than the text, whatever n is: all that is left after as many tokens has repeated.
+    most = jnp.minimum(jnp.max(size), len(places) + len(drafts) + 1)
+    own, ahead = jax.lax.fori_loop(jnp.int32(0), most - 1, compare, state)
     if len(drafts):
         candidates = jnp.concatenate([candidates, text.back(drafts)], axis=-1)
         own = jnp.concatenate([own, ahead], axis=-1)

@@ -50,6 +50,7 @@ def test_repeated_ngrams_count_the_prompt():
         ((1, 0), ({1, 2, 3}, {})),
         ((5, 6), ({4}, {})),
         ((4, 5), ({}, {4})),
+        ((3, 2**31 - 1), ({3}, {})),  # in no more rounds than the text is long
     ):
         history = after([1, 2, 3, 1, 2] if sizes[0] < 5 else [4] * 5, [4] * 5, start=5)
         assert left(history, 2, no_repeat_ngram=sizes) == [without(*some) for some in banned]
