@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdec.decoding.request import Request
 from jaxdec.model import Inputs, Model, Params, Queries
-from jaxdec.sampling import is_traced
+from jaxdec.sampling import as_array, is_traced, shown
 
 POSITIONS = 1 << 28
 """Tokens that a row may hold at most: draws are addressed by position (`jaxdec.sampling.noise`)."""
@@ -41,16 +41,13 @@ def integers(
       ValueError: naming the value and the limit.
     """
     known = not is_traced(value)
-    try:
-        given = np.asarray(value) if known else jnp.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of integers, got {value!r}") from error
+    given = as_array(name, value, "integers")
     fits = lambda shape: (
         len(shape) == given.ndim
         and all(want in (None, got) for want, got in zip(shape, given.shape, strict=True))
     )
     if given.size and not np.issubdtype(given.dtype, np.integer):
-        got = repr(value) if not given.ndim else given.dtype
+        got = shown(value) if not given.ndim else given.dtype
         raise ValueError(f"{name} must hold integers, got {got}")
     if not any(map(fits, shapes)):
         name_of = lambda shape: f"[{', '.join('any' if n is None else str(n) for n in shape)}]"
@@ -108,7 +105,11 @@ def check_serves(name: str, model: Any, params: Params, request: Request | None 
     if request is not None:
         _check_request(name, model, request)
     leaves, structure = jax.tree.flatten(params)
-    _check_logits(name, model, structure, tuple(map(_shape_of, leaves)))
+    try:
+        shapes = tuple(map(_shape_of, leaves))
+    except (ValueError, TypeError, OverflowError) as error:  # numpy's, of a leaf that is none
+        raise ValueError(f"the {name} cannot read its parameters: {shown(params)}") from error
+    _check_logits(name, model, structure, shapes)
 
 
 def _check_request(name: str, model: Model, request: Request) -> None:

@@ -218,6 +218,8 @@ def decode(
     Raises:
       ValueError: as `init`.
     """
+    if placement is not None:
+        placed.check(placement)
     keys = row_keys(rng, request.prompt.shape[0], request.hypotheses)
     if placement is not None:
         request, keys = placed.fill(placement, request, keys)

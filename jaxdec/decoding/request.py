@@ -14,7 +14,7 @@ import numpy as np
 from jaxdec.cache import Cache
 from jaxdec.decoding.stops import RowStops, Stops
 from jaxdec.model import Model, Order
-from jaxdec.sampling import Warp, is_traced
+from jaxdec.sampling import Warp, as_array, is_traced, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Knob:
         """
         value = self.default if value is None else value
         known = not is_traced(value)
-        given = np.asarray(value) if known else jnp.asarray(value)
+        given = as_array(name, value, "an integer" if self.integer else "a number")
         kinds = (np.integer,) if self.integer else (np.integer, np.floating)
         if value is not self.default and not any(jnp.issubdtype(given.dtype, k) for k in kinds):
             kind = "an integer" if self.integer else "a number"
-            raise ValueError(f"{name} must be {kind}, got {value!r}")
+            raise ValueError(f"{name} must be {kind}, got {shown(value)}")
         if given.shape not in ((), (batch,)):
             raise ValueError(f"{name} must be one value or {batch}, got shape {list(given.shape)}")
         dtype = np.int32 if self.integer else np.float32

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.sampling import is_traced
+from jaxdec.sampling import is_traced, shown
 
 
 class Status(enum.IntEnum):
@@ -76,7 +76,7 @@ class Stops:
         try:
             sequences = list(sequences)
         except TypeError as error:
-            raise ValueError(f"stop must be sequences of tokens, got {sequences!r}") from error
+            raise ValueError(f"stop must be sequences of tokens, got {shown(sequences)}") from error
         sequences = [_tokens(f"stop sequence {i}", s, vocab_size) for i, s in enumerate(sequences)]
         for i, sequence in enumerate(sequences):
             if not len(sequence):
@@ -203,14 +203,14 @@ def _tokens(name: str, value: Any, vocab_size: int | None, alone: bool = False) 
         raise ValueError(f"{name} must be {what}, got a traced value")
     try:
         tokens = np.asarray(value)
-    except ValueError:  # a ragged list
+    except (ValueError, TypeError):  # a ragged list, a key
         tokens = np.asarray(None)
     if isinstance(value, str | bytes) or not (
         np.issubdtype(tokens.dtype, np.integer) or tokens.shape == (0,)
     ):
-        raise ValueError(f"{name} must be {what}, got {value!r}")
+        raise ValueError(f"{name} must be {what}, got {shown(value)}")
     if tokens.ndim != 1 and not (alone and tokens.ndim == 0):
-        got = repr(value) if not tokens.ndim else f"shape {list(tokens.shape)}"
+        got = shown(value) if not tokens.ndim else f"shape {list(tokens.shape)}"
         raise ValueError(f"{name} must be {what}, got {got}")
     for token in tokens.reshape(-1):
         if vocab_size is not None and not 0 <= token < vocab_size:

@@ -13,7 +13,7 @@ from jaxdec.decoding import Decoder, integers, target_params
 from jaxdec.generation.infill import infill
 from jaxdec.generation.prepare import bucket
 from jaxdec.model import Params
-from jaxdec.sampling import as_key
+from jaxdec.sampling import as_array, as_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def choose_length(
 
 
 def _checked(name: str, tokens: jax.Array | np.ndarray, limit: int) -> np.ndarray:
-    tokens = np.asarray(tokens)
+    tokens = np.asarray(as_array(name, tokens, "one row of tokens"))
     if limit < 1:
         raise ValueError(f"{name}_tokens must be at least 1, got {limit}")
     if tokens.ndim != 1 or not tokens.size:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.any_subset import fixed_order, lattice
-from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, decode
+from jaxdec.decoding import Decoder, Record, Request, Rows, Stats, Status, check_decoder, decode
 from jaxdec.generation.prepare import prepare
 from jaxdec.model import Params
 from jaxdec.parallel import Placement
-from jaxdec.sampling import TopTokens, is_traced
+from jaxdec.sampling import TopTokens, as_array, is_traced
 
 
 @jax.tree_util.register_dataclass
@@ -70,13 +70,14 @@ def prepare_infill(
     Raises:
       ValueError: naming the value and the limit.
     """
-    if not is_traced(tokens):
-        tokens = np.asarray(tokens)
+    check_decoder(decoder)
+    tokens = as_array("tokens", tokens, "integers [B, L], in rows of equal length")
+    visible = as_array("visible", visible, "bool [B, L]")
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(
             f"tokens must be integers of shape [B, L], got {tokens.dtype} {list(tokens.shape)}"
         )
-    shape = np.shape(visible)
+    shape = visible.shape
     if shape != tokens.shape:
         raise ValueError(
             f"visible must have the shape {list(tokens.shape)} of tokens, got {list(shape)}"

@@ -31,7 +31,7 @@ from jaxdec.decoding import (
 )
 from jaxdec.decoding.checks import POSITIONS
 from jaxdec.model import Order, Params
-from jaxdec.sampling import Warp, is_traced
+from jaxdec.sampling import Warp, as_array, is_traced
 from jaxdec.text import StopTable, Tokenizer, stop_table
 
 ARGUMENTS = (
@@ -84,6 +84,7 @@ def prepare(
     prompt, lengths = _prompts(prompt, lengths, model.vocab_size)
     batch, width = prompt.shape
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
+    _check_kinds(order, cache, tokenizer)
     _check_purpose(decoder, order)
     strings = _strings(stop_strings, tokenizer, batch, model.vocab_size)
     stops = Stops.create(
@@ -131,13 +132,7 @@ def prepare(
 
 def _prompts(prompt: Any, lengths: Any, vocab_size: int) -> tuple[Any, Any]:
     """Prompts int32 `[B, P]` and their lengths int32 `[B]`."""
-    if is_traced(prompt):
-        prompt = jnp.asarray(prompt)
-    else:
-        try:
-            prompt = np.asarray(prompt)
-        except ValueError as error:
-            raise ValueError("prompt must have shape [B, P], got rows of unequal length") from error
+    prompt = as_array("prompt", prompt, "integers [B, P], in rows of equal length")
     if prompt.ndim != 2:
         raise ValueError(f"prompt must have shape [B, P], got {prompt.shape}")
     if not np.issubdtype(prompt.dtype, np.integer):
@@ -191,6 +186,26 @@ def _strings(
             "stop_strings needs the model's tokenizer: give tokenizer=, such as jaxdec.text.BYTES"
         )
     return stop_table(tokenizer, stop_strings, batch, vocab_size)
+
+
+def _check_kinds(order: Any, cache: Any, tokenizer: Any) -> None:
+    """Raises `ValueError` for what stands in the place of an order, a cache or a tokenizer and is none."""
+    kind = lambda value: getattr(value, "__name__", type(value).__name__)
+    if order is not None and not isinstance(order, Order):
+        raise ValueError(
+            f"order must be an Order, such as any_subset.lattice gives, got {kind(order)}"
+        )
+    if cache is not None and not callable(cache):
+        raise ValueError(
+            f"cache must be a function from a model's empty cache to the one that is used, got {kind(cache)}"
+        )
+    if tokenizer is None:
+        return
+    needed = ("vocab_size", "special_tokens", "pieces")  # of what stop strings ask for
+    if isinstance(tokenizer, type) or not all(hasattr(tokenizer, name) for name in needed):
+        raise ValueError(
+            f"tokenizer must be a Tokenizer, such as jaxdec.text.BYTES, got {kind(tokenizer)}"
+        )
 
 
 def _check_purpose(decoder: Decoder, order: Order | None) -> None:

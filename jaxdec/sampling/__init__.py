@@ -1,7 +1,7 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
 from jaxdec.sampling.history import History
-from jaxdec.sampling.limits import is_traced
+from jaxdec.sampling.limits import as_array, is_traced, shown
 from jaxdec.sampling.noise import (
     Purpose,
     as_key,
@@ -21,12 +21,14 @@ __all__ = [
     "TextBefore",
     "TopTokens",
     "Warp",
+    "as_array",
     "as_key",
     "gumbel",
     "is_traced",
     "key_at",
     "perturbed_argmax",
     "row_keys",
+    "shown",
     "top_tokens",
     "uniform",
 ]

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+SHOWN = 80
+"""Characters of a value in a message at most."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
@@ -30,13 +33,36 @@ def is_traced(value: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
+def shown(value: Any) -> str:
+    """A value as a message shows it: on one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
+
+
+def as_array(name: str, value: Any, limit: str) -> Any:
+    """The value as an array of numpy, or of JAX if it is traced.
+
+    Args:
+      name: what the value is called.
+      value: anything.
+      limit: what it must be, in words.
+
+    Raises:
+      ValueError: if it is no array: rows of unequal length, a key.
+    """
+    try:
+        return jnp.asarray(value) if is_traced(value) else np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{name}: got {shown(value)}, must be {limit}") from error
+
+
 def checked_knob(name: str, knob: ArrayLike, limit: Limit, batch: int) -> Any:
     """The knob as `[B]` float32, or int32 for an integer, if it is within its limits; a traced one has no value yet."""
     known = not is_traced(knob)
-    array: Any = np.asarray(knob) if known else jnp.asarray(knob)
+    array = as_array(name, knob, limit.text)
     integer = limit.integer
     if not (jnp.issubdtype(array.dtype, jnp.integer) if integer else _is_real(array)):
-        raise ValueError(f"{name}: got {knob!r} of type {array.dtype}, must be {limit.text}")
+        raise ValueError(f"{name}: got {shown(knob)} of type {array.dtype}, must be {limit.text}")
     if array.shape not in ((), (batch,)):
         raise ValueError(f"{name}: got shape {array.shape}, must be a scalar or ({batch},)")
     if not known:
@@ -50,7 +76,7 @@ def checked_knob(name: str, knob: ArrayLike, limit: Limit, batch: int) -> Any:
 def checked_table(name: str, table: ArrayLike, batch: int, vocab_size: int) -> Any:
     """The table as `[B, V]`, bool for `banned` and float32 otherwise, if it is legal; a traced one has no value yet."""
     known = not is_traced(table)
-    array: Any = np.asarray(table) if known else jnp.asarray(table)
+    array = as_array(name, table, "bool" if name == "banned" else "real numbers")
     if name == "banned" and array.dtype != bool:
         raise ValueError(f"{name}: got type {array.dtype}, must be bool")
     if name != "banned" and not _is_real(array):

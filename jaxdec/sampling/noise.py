@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.sampling.limits import is_traced
+from jaxdec.sampling.limits import as_array, is_traced, shown
 
 
 class Purpose(enum.IntEnum):
@@ -54,20 +54,21 @@ def as_key(rng: Any) -> jax.Array:
         return jax.random.key(np.uint32(rng))
     # A jax array of uint32 is a key of the old kind, whose two numbers are no seeds.
     old = isinstance(rng, jax.Array) and rng.dtype == jnp.uint32
-    if isinstance(rng, list | tuple | np.ndarray | jax.Array) and np.ndim(rng) == 1 and not old:
-        return _keys_of_seeds(_seeds(rng))
+    if isinstance(rng, list | tuple | np.ndarray | jax.Array) and not old:
+        seeds = as_array("rng", rng, "a list of seeds")
+        if seeds.ndim == 1 and seeds.size:
+            return _keys_of_seeds(_seeds(seeds))
     got = getattr(rng, "dtype", None)
     raise ValueError(
         "rng must be a key made by jax.random.key, an integer seed, or a list of seeds, got "
-        + (f"dtype {got}" if got is not None else f"{rng!r}")
+        + (f"dtype {got}" if got is not None else shown(rng))
     )
 
 
-def _seeds(rng: Any) -> Any:
+def _seeds(given: Any) -> Any:
     """Seeds as uint32 `[P]`; what is traced is checked by type alone."""
-    known = not is_traced(rng)
-    given = np.asarray(rng) if known else jnp.asarray(rng)
-    if given.size and not jnp.issubdtype(given.dtype, jnp.integer):
+    known = not is_traced(given)
+    if not jnp.issubdtype(given.dtype, jnp.integer):
         raise ValueError(f"rng must hold integer seeds, got dtype {given.dtype}")
     if known and ((given < 0) | (given >= 1 << 32)).any():
         outside = given[(given < 0) | (given >= 1 << 32)][0]
@@ -95,11 +96,15 @@ def row_keys(rng: Any, batch: int, hypotheses: int = 1) -> jax.Array:
     Raises:
       ValueError: if `rng` is neither of these.
     """
-    rng = as_key(rng)
+    prompts = batch // hypotheses
+    shapes = ((), (prompts,), (batch,))
+    if isinstance(rng, list | tuple | np.ndarray):  # seeds are counted before keys are made of them
+        rng = as_array("rng", rng, "a list of seeds")
+    few = isinstance(rng, np.ndarray) and rng.ndim == 1 and rng.shape not in shapes
+    rng = rng if few else as_key(rng)
     if rng.shape == (batch,):
         return rng
-    prompts = batch // hypotheses
-    if rng.shape not in ((), (prompts,)):
+    if rng.shape not in shapes:
         raise ValueError(
             f"rng must be one key or {prompts} keys (one a row), got shape {rng.shape}"
             if hypotheses == 1

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.sampling.limits import is_traced
+from jaxdec.sampling.limits import as_array, is_traced, shown
 from jaxdec.sampling.text_before import NONE
 
 
@@ -24,7 +24,7 @@ def checked_words(name: str, words: Any, batch: int, vocab_size: int) -> Any:
     rows = list(words) if _is_list(words) else None
     if rows is None or not all(map(_is_list, rows)):
         raise ValueError(
-            f"{name}: got {words!r}, must be sequences of tokens, such as [[5], [3, 1]]"
+            f"{name}: got {shown(words)}, must be sequences of tokens, such as [[5], [3, 1]]"
         )
     deep = bool(rows) and all(all(map(_is_list, row)) for row in rows) and any(map(len, rows))
     rows = rows if deep else [rows] * batch
@@ -52,7 +52,7 @@ def checked_sequence(
         return _checked_array(name, sequence, (1, 2), batch, vocab_size, holes=holes)
     rows = list(sequence) if _is_list(sequence) else None
     if rows is None:
-        raise ValueError(f"{name}: got {sequence!r}, must be tokens, such as [5, 3]")
+        raise ValueError(f"{name}: got {shown(sequence)}, must be tokens, such as [5, 3]")
     deep = bool(rows) and all(map(_is_list, rows))
     rows = rows if deep else [rows] * batch
     if len(rows) != batch:
@@ -75,7 +75,7 @@ def _filled(name: str, rows: Sequence[Any], vocab_size: int, holes: bool = False
     for i, row in enumerate(rows):
         for place, token in enumerate(row):
             if isinstance(token, bool) or not isinstance(token, int | np.integer):
-                raise ValueError(f"{name}: got {token!r}, must be a token, an integer")
+                raise ValueError(f"{name}: got {shown(token)}, must be a token, an integer")
             _check_token(name, int(token), vocab_size, holes)
             table[i, place] = token
     return table
@@ -85,7 +85,7 @@ def _checked_array(
     name: str, array: Any, dims: tuple[int, int], batch: int, vocab_size: int, *, holes: bool
 ) -> Any:
     known = not is_traced(array)
-    given: Any = np.asarray(array) if known else jnp.asarray(array)
+    given = as_array(name, array, "tokens, integers")
     if not jnp.issubdtype(given.dtype, jnp.integer):
         raise ValueError(f"{name}: got type {given.dtype}, must hold tokens, integers")
     if given.ndim not in dims or (given.ndim == dims[1] and given.shape[0] != batch):

@@ -237,7 +237,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         held = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(held, dict):
         raise ValueError(f"{path} holds no JSON object")

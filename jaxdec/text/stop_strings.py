@@ -50,23 +50,30 @@ def strings_by_row(stop_strings: Any, rows: int) -> list[tuple[bytes, ...]]:
     if isinstance(stop_strings, str | bytes):
         stop_strings = [stop_strings]
     if not isinstance(stop_strings, list | tuple):
-        raise ValueError(f"stop_strings must be strings, got {stop_strings!r}")
+        raise ValueError(f"stop_strings must be strings, got {_shown(stop_strings)}")
     given = list(stop_strings)
     lists = [isinstance(each, list | tuple) for each in given]
     if not any(lists):
         return [_as_bytes(given)] * rows
     if not all(lists):
-        raise ValueError(f"stop_strings must be strings, or a list of them a row, got {given!r}")
+        raise ValueError(
+            "stop_strings must be strings, or a list of them a row, got {_shown(given)}"
+        )
     if len(given) != rows:
         raise ValueError(f"stop_strings has lists for {len(given)} rows; there are {rows}")
     return [_as_bytes(each) for each in given]
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, cut where it is long."""
+    return " ".join(repr(value).split())[:80]
 
 
 def _as_bytes(strings: Any) -> tuple[bytes, ...]:
     found = []
     for string in strings:
         if not isinstance(string, str | bytes):
-            raise ValueError(f"a stop string must be a string, got {string!r}")
+            raise ValueError(f"a stop string must be a string, got {_shown(string)}")
         found.append(string.encode() if isinstance(string, str) else string)
         if not string:
             raise ValueError(f"stop string {len(found) - 1} is empty")

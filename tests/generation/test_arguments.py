@@ -45,7 +45,7 @@ def test_integers(argument, value):
         (dict(lengths=[3, 4]), "prompt 1 has 4 tokens; 1 to 3 are allowed"),
         (dict(lengths=[3]), r"lengths must have shape \[2\], got \[1\]"),
         (dict(prompt=PROMPT[0]), r"prompt must have shape \[B, P\], got \(3,\)"),
-        (dict(prompt=[[1, 2], [3]]), "rows of unequal length"),
+        (dict(prompt=[[1, 2], [3]]), "must be integers .B, P., in rows of equal length"),
         (dict(prompt=PROMPT / 2), "prompt must hold integer tokens, got float64"),
         (dict(prompt="text"), r"prompt must have shape \[B, P\]"),
         (dict(prompt=PROMPT[:, :0]), "prompt 0 has 0 tokens"),
@@ -68,6 +68,18 @@ def test_integers(argument, value):
         (dict(max_tokens=5), "did you mean 'max_new_tokens'.*Settings are temperature, top_k"),
         (dict(temperature="hot"), "temperature"),
         (dict(temperature=np.nan), "temperature: got nan"),
+        (dict(temperature=[[1], [2, 3]]), "temperature: got .*, must be >= 0"),
+        (dict(top_k=KEY), "top_k: got .*, must be an integer >= 0"),
+        (dict(logit_bias=[[0.0], []]), "logit_bias: got .*, must be real numbers"),
+        (dict(eos=KEY), "eos must be tokens"),
+        (dict(order="left"), "order must be an Order, .* got str"),
+        (dict(cache="int8"), "cache must be a function .* got str"),
+        (dict(tokenizer=5), "tokenizer must be a Tokenizer, .* got int"),
+        (dict(placement="data=2"), "placement must be a jaxdec.parallel.Placement, got str"),
+        (dict(rng=()), r"2 keys .one a row., got shape .0,."),
+        (dict(rng=[[1], [2, 3]]), "rng: got .*, must be a list of seeds"),
+        (dict(rng=[1, 2, 3]), r"2 keys \(one a row\), got shape \(3,\)"),
+        (dict(params={"target": "x"}), "the model cannot read its parameters"),
         (dict(rng=-1), r"rng must be a seed in \[0, 4294967296\), got -1"),
         (dict(rng=1 << 32), "rng must be a seed"),
         (dict(rng=0.5), "rng must be a key made by jax.random.key, .* list of seeds, got 0.5"),
@@ -139,6 +151,9 @@ def test_a_model_is_looked_at_once(monkeypatch):
         (dict(visible=np.ones((2, 3))), "visible must be bool"),
         (dict(tokens="ab"), "tokens must be integers"),
         (dict(rng="0"), "rng must be a key"),
+        (dict(tokens=[[1], [2, 3]]), "tokens: got .*, must be integers"),
+        (dict(visible=[[True], []]), "visible: got .*, must be bool"),
+        (dict(ranks="abc"), "ranks must be integers"),
         (dict(max_tokens=3), "no setting 'max_tokens'"),
     ],
 )
@@ -147,6 +162,13 @@ def test_what_infill_refuses(options, message):
     given.update(options)
     with pytest.raises(ValueError, match=message):
         jaxdec.infill(PLAIN, PARAMS, given.pop("tokens"), given.pop("visible"), **given)
+
+
+@pytest.mark.parametrize("value", [[[1], [2, 3]], KEY])
+def test_a_knob_that_is_no_array(value):
+    decoder = jaxdec.denoise(oracles.canvas(MODEL))
+    with pytest.raises(ValueError, match=r"threshold: got .*, must be a number"):
+        generate(decoder, threshold=value)
 
 
 def test_seeds_are_keys(quick_compilation):
