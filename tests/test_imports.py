@@ -11,7 +11,13 @@ MODULES = {
     for package in ("jaxdec", "pallas_kernels")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-GROUND = {"jaxdec.sampling", "jaxdec.visibility", "jaxdec.cache", "jaxdec.model"}
+GROUND = {
+    "jaxdec.arguments",
+    "jaxdec.sampling",
+    "jaxdec.visibility",
+    "jaxdec.cache",
+    "jaxdec.model",
+}
 FAMILIES = {
     "jaxdec.autoregressive",
     "jaxdec.speculative",

@@ -1,10 +1,12 @@
 """Any-subset speculative decoding (ASSD), and the fused form: names for pairs of drafter and verifier."""
 
 from jaxdec.any_subset.drafters import context_ngram, fused_draft, self_draft
+from jaxdec.arguments import typed
 from jaxdec.model import Model
 from jaxdec.speculative import Drafter, Speculative, Verifier, speculative
 
 
+@typed
 def assd(
     model: Model,
     *,
@@ -54,6 +56,7 @@ def assd(
     return speculative(model, drafter=drafter, verifier=verifier, bonus=bonus)
 
 
+@typed
 def fused(
     model: Model,
     *,

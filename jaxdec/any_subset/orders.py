@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdec.decoding import integers
 from jaxdec.model import Order
-from jaxdec.sampling import is_traced
+from jaxdec.sampling import as_array, is_traced
 
 
 def lattice_ranks(visible: jax.Array) -> jax.Array:
@@ -68,7 +68,7 @@ def fixed_order(
     visible, sizes = _checked(visible, sizes)
     known = not is_traced((ranks, visible, sizes))
     xp = np if known else jnp
-    ranks = xp.asarray(ranks)
+    ranks = as_array("ranks", ranks, "integers [B, L]")
     if ranks.shape != visible.shape or not np.issubdtype(ranks.dtype, np.integer):
         raise ValueError(
             f"ranks must be integers of shape {list(visible.shape)}, got {ranks.dtype} {list(ranks.shape)}"
@@ -97,7 +97,7 @@ def _order(places: Any, visible: Any, sizes: Any) -> Order:
 
 
 def _checked(visible: Any, sizes: Any) -> tuple[Any, Any]:
-    visible = visible if is_traced(visible) else np.asarray(visible)
+    visible = as_array("visible", visible, "bool [B, L]")
     if visible.ndim != 2 or visible.dtype != bool:
         raise ValueError(f"visible must be bool [B, L], got {visible.dtype} {list(visible.shape)}")
     batch, length = visible.shape

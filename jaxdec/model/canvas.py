@@ -2,9 +2,11 @@
 
 import dataclasses
 
+from jaxdec.arguments import typed
 from jaxdec.model.contract import Model
 
 
+@typed
 def canvas_model(model: Model, mask_token: int) -> Model:
     """A model whose logits are laws of the token at the place of each row, for `denoise`.
 

@@ -3,10 +3,12 @@
 import dataclasses
 import inspect
 
+from jaxdec.arguments import typed
 from jaxdec.model.contract import Model
 from jaxdec.model.nnx import NnxCache, NnxForward
 
 
+@typed
 def early_exit(model: Model, layers: int) -> Model:
     """The same network cut after its first layers: their states go to the final norm and the head.
 

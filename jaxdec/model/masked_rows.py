@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.cache import Cache, KVCache, KVEntries, LayerEntries
 from jaxdec.model.contract import Inputs, Model, Output, Params
 from jaxdec.model.two_stream import check_mask, without_token
@@ -98,6 +99,7 @@ class _MaskedRows:
         return Output(logits, answer(output.hidden), (), entries)
 
 
+@typed
 def masked_rows(model: Model, mask_token: int) -> Model:
     """An any-subset model from a plain bidirectional masked language model: one batch row a query.
 

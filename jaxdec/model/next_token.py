@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.model.contract import Inputs, Model, Output, Params
 
 
@@ -55,6 +56,7 @@ def _doubled(key_spans):
     return jnp.stack([start, stop], axis=-1)
 
 
+@typed
 def next_token(model: Model) -> Model:
     """A canvas model as a causal one: the law after a token is that of a mask at the next position.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from jaxdec.arguments import typed
 from jaxdec.cache import Cache
 from jaxdec.model.contract import Inputs, Model, Output, Params
 from jaxdec.model.masked_rows import TokenCache, token_entries, with_cached
@@ -19,6 +20,7 @@ class _Recomputed:
         return dataclasses.replace(output, entries=token_entries(inputs))
 
 
+@typed
 def recomputed(model: Model) -> Model:
     """The same any-subset model without its cache: every forward scores every token again.
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model.contract import Inputs, Model, Output, Params
 
 
@@ -42,6 +43,7 @@ def _consecutive(positions: jax.Array) -> jax.Array:
     return jnp.where(positions == 0, index, before)
 
 
+@typed
 def shifted(model: Model) -> Model:
     """A canvas model whose network predicts one position ahead, with laws at their places.
 

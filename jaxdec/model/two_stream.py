@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.model.contract import Inputs, Model, Output, Params
 
 
@@ -54,6 +55,7 @@ class _TwoStream:
         )
 
 
+@typed
 def two_stream(model: Model, mask_token: int) -> Model:
     """An any-subset model from a transformer that was trained as one: content rows and query rows of one forward.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows
 from jaxdec.model import Model, Params
 from jaxdec.speculative.contract import Context, Drafter, StepResult
@@ -195,6 +196,7 @@ def _once(wanted: jax.Array, change: Callable[[Held], Held], held: Held) -> Held
     return jax.lax.while_loop(lambda carry: carry[0], body, (wanted, held))[1]
 
 
+@typed
 def adaptive(
     make: Callable[[int], Speculative],
     lengths: Sequence[int] = (2, 4, 8),

@@ -122,7 +122,7 @@ class Speculative:
     ) -> tuple[DraftTree, Any]:
         """The drafter's tree and what it wants to know of it again; the state is only read.
 
-        A node whose token is outside of the vocabulary does not exist, nor does anything below it.
+        A node that is none (`DraftTree.within`) does not exist, nor does anything below it.
 
         Args:
           params: of the target and the parts.

@@ -13,6 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
+
+MOST_NODES = 1 << 12
+"""Nodes of a draft tree at most: a step compares each with each."""
+
+MOST_SLOTS = 1 << 24
+"""The largest size of any table of a drafter."""
 
 
 @jax.tree_util.register_dataclass
@@ -116,16 +123,21 @@ class DraftTree:
             raise ValueError(f"{author} promises a depth of {depth}, but proposes {self.depth}")
 
     def within(self, vocab_size: int) -> "DraftTree":
-        """The same tree, int32, less the nodes whose token is outside of the vocabulary and all that hangs off them."""
-        legal = (self.tokens >= 0) & (self.tokens < vocab_size)
+        """The same tree, int32, less the nodes that are none and all that hangs off them.
+
+        A node is none if its token is outside of the vocabulary, if its parent does not come before it (so no cycle is
+        left), if the parent does not exist, or if it is deeper than the tree says.
+        """
+        placed = (self.parents >= -1) & (self.parents < jnp.arange(self.parents.shape[1]))
+        legal = self.mask & placed & (self.tokens >= 0) & (self.tokens < vocab_size)
         tree = dataclasses.replace(
             self,
             tokens=jnp.where(legal, self.tokens, 0).astype(jnp.int32),
-            parents=self.parents.astype(jnp.int32),
+            parents=jnp.where(placed, self.parents, -1).astype(jnp.int32),
         )
-        reached = jnp.pad(legal, ((0, 0), (1, 0)), constant_values=True)
-        legal = (tree.lineage() <= reached[:, None]).all(-1)[:, 1:]
-        return dataclasses.replace(tree, mask=self.mask & legal)
+        lineage, reached = tree.lineage(), jnp.pad(legal, ((0, 0), (1, 0)), constant_values=True)
+        exists = (lineage <= reached[:, None]).all(-1) & (lineage.sum(-1) <= self.depth + 1)
+        return dataclasses.replace(tree, mask=exists[:, 1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +157,7 @@ class RankTree:
     reached: tuple[float, ...]
 
     @classmethod
+    @typed
     def of(cls, parents: Sequence[int], *, budget: int | None = None) -> "RankTree":
         """The tree with these parents; siblings are ranked in their order.
 
@@ -159,6 +172,7 @@ class RankTree:
         parents = tuple(int(parent) for parent in parents)
         if not parents:
             raise ValueError("a draft tree has at least 1 node, got 0")
+        check_sizes(MOST_NODES, nodes=len(parents))
         if budget is not None and len(parents) > budget:
             raise ValueError(
                 f"node {budget} is past the budget of {budget}: got {len(parents)} nodes"
@@ -171,26 +185,32 @@ class RankTree:
         return cls(parents, tuple(depths), ranks, (1.0,) * len(parents))
 
     @classmethod
+    @typed
     def chain(cls, length: int) -> "RankTree":
-        """A single path of `length` nodes."""
+        """A single path of `length` nodes, at least 1."""
+        check_sizes(MOST_NODES, length=length)
         return cls.of(range(-1, length - 1))
 
     @classmethod
+    @typed
     def branching(cls, factors: Sequence[int], *, budget: int | None = None) -> "RankTree":
         """The tree whose nodes at depth d all have `factors[d]` children.
 
         Raises:
           ValueError: for a factor below 1, or more nodes than the budget.
         """
-        parents, level = [], [-1]
+        parents: list[int] = []
+        level = [-1]
         for depth, factor in enumerate(factors):
             if factor < 1:
                 raise ValueError(f"factor {depth} must be at least 1, got {factor}")
+            check_sizes(MOST_NODES, nodes=len(parents) + len(level) * factor)
             parents += [parent for parent in level for _ in range(factor)]
             level = list(range(len(parents) - len(level) * factor, len(parents)))
         return cls.of(parents, budget=budget)
 
     @classmethod
+    @typed
     def best(
         cls, depth: int, nodes: int, rates: tuple[float, ...], *, first_certain: bool = False
     ) -> "RankTree":
@@ -206,8 +226,9 @@ class RankTree:
           first_certain: whether the first draft is right for certain.
 
         Raises:
-          ValueError: if `nodes < depth`, or no tree of that depth has so many nodes.
+          ValueError: if `depth < 1`, `nodes < depth`, or no tree of that depth has so many nodes.
         """
+        check_sizes(MOST_NODES, depth=depth, nodes=max(nodes, 1))
         if nodes < depth:
             raise ValueError(f"a tree of depth {depth} has at least {depth} nodes, got {nodes}")
         if nodes == depth:
@@ -249,8 +270,10 @@ def check_parents(parents: np.ndarray) -> None:
             raise ValueError(f"node {node} has parent {parent}; a parent comes before its child")
 
 
-def check_sizes(**sizes: int) -> None:
-    """Raises `ValueError` naming the first size below 1."""
+def check_sizes(most: int = MOST_SLOTS, /, **sizes: int) -> None:
+    """Raises `ValueError` naming the first size below 1 or above `most`."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
+        if size > most:
+            raise ValueError(f"{name} must be at most {most}, got {size}")

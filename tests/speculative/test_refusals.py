@@ -1,6 +1,7 @@
 """What no speculation can be made of is refused by name; drafts that are no tokens are no drafts."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def test_parts_in_the_wrong_place(parts, message):
 
 
 def test_a_model_that_is_none():
-    with pytest.raises(ValueError, match=r"must be a jaxdec\.Model, got dict"):
+    with pytest.raises(ValueError, match="model must be a Model, got dict"):
         drafters.model(BOTH)
 
 
@@ -94,6 +95,12 @@ def test_a_draft_model_that_predicts_no_next_token(draft):
         prepare(drafters.model(draft))
 
 
+def hung(tokens, parents, mask=(True, True, True)):
+    """A tree of any parents, depth 3."""
+    spread = lambda row, kind: jnp.broadcast_to(jnp.array(row, kind), tokens.shape)
+    return DraftTree(tokens, spread(parents, jnp.int32), spread(mask, bool), None, None, 3)
+
+
 @dataclasses.dataclass(frozen=True)
 class Proposing(Drafter):
     """Proposes the same tree for all rows, whatever it is."""
@@ -114,6 +121,12 @@ class Proposing(Drafter):
             "past the end": lambda: DraftTree.chain(last.at[:, 1].set(V)),
             "below zero": lambda: DraftTree.chain(last.at[:, 0].set(-1)),
             "in between": lambda: DraftTree.chain(last.at[1, 2].set(2**30)),
+            "a cycle": lambda: hung(last, [1, 0, -1]),
+            "its own parent": lambda: hung(last, [-1, 1, 2]),
+            "a parent behind": lambda: hung(last, [2, -1, 0]),
+            "no such parent": lambda: hung(last, [-2, 3, -(2**31)]),
+            "below nobody": lambda: hung(last, [-1, 0, 1], [True, False, True]),
+            "too deep": lambda: dataclasses.replace(hung(last, [-1, 0, 1]), depth=2),
         }
         return trees[self.tree](), None
 
@@ -162,3 +175,24 @@ def test_drafts_outside_of_the_vocabulary_do_not_exist(tree, verifier):
     drafts = {"past the end": [1, 1], "below zero": [0, 0], "in between": [3, 2]}[tree]
     forwards = np.asarray(result.stats.target_forwards)
     assert (np.asarray(result.stats.proposed) == forwards * drafts).all()
+
+
+@pytest.mark.parametrize(
+    ("tree", "drafts"),
+    [
+        ("a cycle", 1),
+        ("its own parent", 1),
+        ("a parent behind", 1),
+        ("no such parent", 0),
+        ("below nobody", 1),
+        ("too deep", 2),
+    ],
+)
+def test_nodes_that_hang_nowhere_do_not_exist(tree, drafts):
+    depth = 2 if tree == "too deep" else 3
+    context = SimpleNamespace(rows=SimpleNamespace(pending=jnp.array([1, 2], jnp.int32)))
+    proposed, _ = Proposing(tree, depth).propose(None, None, context)
+    kept = proposed.within(V)
+    assert kept.mask.sum(-1).tolist() == [drafts, drafts]
+    assert ((kept.parents >= -1) & (kept.parents < jnp.arange(3))).all()
+    assert (kept.lineage().sum(-1) <= 4).all()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width, upcoming
+from jaxdec.arguments import typed
 from jaxdec.model import Model, Params
 from jaxdec.sampling import Warp, perturbed_argmax
 from jaxdec.speculative import Context, DraftTree
@@ -64,6 +65,7 @@ class ContextNgram(AnySubsetDrafter):
         return DraftTree.chain(drafts.T, mask, laws.swapaxes(0, 1)), None
 
 
+@typed
 def context_ngram(model: Model, *, width: int = 6) -> ContextNgram:
     """Drafts from the bigrams that the row itself shows, in-graph, with no model and no table of V x V.
 

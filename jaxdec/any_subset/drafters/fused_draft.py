@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
 from jaxdec.any_subset.drafters.independent_positions import RATES, rank_tree_drafts
+from jaxdec.arguments import typed
 from jaxdec.decoding import TARGET, Request, Rows
 from jaxdec.model import Inputs, Model, Output, Params, Queries
 from jaxdec.speculative import Context, DraftTree, RankTree, StepResult
@@ -105,6 +106,7 @@ class FusedDrafter(AnySubsetDrafter):
         return Answers(logits, jnp.maximum(self.depth - beyond, 0).astype(jnp.int32))
 
 
+@typed
 def fused_draft(
     model: Model, *, width: int = 4, nodes: int | None = None, outcomes: int | None = None
 ) -> FusedDrafter:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.any_subset.drafters.any_subset_drafter import AnySubsetDrafter, checked_width
 from jaxdec.any_subset.drafters.independent_positions import RATES, rank_tree_drafts
+from jaxdec.arguments import typed
 from jaxdec.decoding import TARGET
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.speculative import Context, DraftTree, RankTree
@@ -67,6 +68,7 @@ class SelfDrafter(AnySubsetDrafter):
         ), None
 
 
+@typed
 def self_draft(model: Model, *, width: int = 6, nodes: int | None = None) -> SelfDrafter:
     """The target drafts for itself: K tokens from one forward, each given the committed tokens alone.
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob, Scored
 from jaxdec.diffusion.contract import Knobs, knob_default
 from jaxdec.diffusion.fuse.contract import Fuse
@@ -59,6 +60,7 @@ class Credit(Fuse):
         return jax.vmap(jax.vmap(add))(logits, tokens, bonus), (tokens, held)
 
 
+@typed
 def credit(alpha: float = 0.7, beta: float = 0.8, gamma: float = 0.2, *, slots: int = 8) -> Credit:
     """Credit for tokens that stay the most probable at their position, step after step.
 

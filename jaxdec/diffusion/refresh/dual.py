@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import Refreshed, checked_period
 from jaxdec.diffusion.schedules import Schedule
@@ -23,6 +24,7 @@ class Dual(Refreshed):
         return status.active
 
 
+@typed
 def dual(period: int | None = None) -> Refresh:
     """Entries of everything before and after the active group are kept while the group is decoded.
 

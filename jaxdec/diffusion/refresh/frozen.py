@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.prefix import Prefix
 from jaxdec.diffusion.refresh.refreshed import checked_period
@@ -20,6 +21,7 @@ class Frozen(Prefix):
         return status.exists & (everything[:, None] | (status.groups >= status.group - 1))
 
 
+@typed
 def frozen(period: int | None = None) -> Refresh:
     """Entries of finished groups are computed once, when the next group begins, and never again.
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.refresh.block import Block
 from jaxdec.diffusion.refresh.contract import CanvasStatus, Refresh
 from jaxdec.diffusion.refresh.refreshed import checked_period
@@ -31,6 +32,7 @@ class SubBlock(Block):
         return status.entered | status.over
 
 
+@typed
 def sub_block(period: int | None = None) -> Refresh:
     """Exact cache of finished blocks; in the active one, entries outside the active sub-block are kept while it lasts.
 

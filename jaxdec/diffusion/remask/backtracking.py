@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
 from jaxdec.diffusion.contract import Knobs, knob_default
@@ -48,6 +49,7 @@ class Backtracking(Remask):
         return top(fall, seen.committed | reveal, count), confidence
 
 
+@typed
 def backtracking(minimum: int = 2) -> Backtracking:
     """Masks again the `max(n // 2, ceil(r / 8))` tokens whose position lost most confidence, r of them committed.
 

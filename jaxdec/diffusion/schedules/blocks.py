@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.schedules.contract import Schedule
 from jaxdec.model import Params
 
@@ -51,6 +52,7 @@ class Blocks(Schedule):
         return self.size, self.unit or self.size
 
 
+@typed
 def blocks(size: int, *, within: int | None = None, from_start: bool = False) -> Blocks:
     """Blocks from left to right: `group(i) = i // size`; semi-autoregressive decoding.
 

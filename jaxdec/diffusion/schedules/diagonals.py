@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.schedules.grid import grid
 from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
+@typed
 def diagonals(height: int, width: int, slope: int = 1) -> Partition:
     """A picture by diagonals: `group = slope h + w`; next-neighbour decoding for slope 1.
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxdec.decoding import Request
 from jaxdec.diffusion.schedules.contract import Schedule
+from jaxdec.diffusion.schedules.grid import MOST_CELLS
 from jaxdec.model import Params
-from jaxdec.sampling import is_traced
+from jaxdec.sampling import as_array, is_traced, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +66,17 @@ class Partition(Schedule):
 
 def checked_table(groups: Sequence[int] | np.ndarray) -> tuple[int, ...]:
     """The table of an ordered partition; see `partition`."""
-    table = np.asarray(groups)
+    table = as_array("groups", groups, "integers [N]")
     if table.ndim != 1 or not table.size or not np.issubdtype(table.dtype, np.integer):
         raise ValueError(f"groups must be integers [N], got {table.dtype} {list(table.shape)}")
+    if table.size > MOST_CELLS:
+        raise ValueError(f"a schedule has at most {MOST_CELLS} positions, got {table.size}")
     used = np.unique(table)
     if not np.array_equal(used, np.arange(len(used))):
-        missing = sorted(set(range(int(table.max()) + 1)) - set(used.tolist()))
-        raise ValueError(f"groups must be 0, ..., G - 1, all used; found {used[0]}, no {missing}")
+        missing = sorted(set(range(min(int(table.max()), table.size) + 1)) - set(used.tolist()))
+        raise ValueError(
+            f"groups must be 0, ..., G - 1, all used; found {used[0]}, no {shown(missing)}"
+        )
     return tuple(table.tolist())
 
 

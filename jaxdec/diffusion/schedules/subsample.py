@@ -1,9 +1,11 @@
 """A picture by interleaved grids."""
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.schedules.grid import grid
 from jaxdec.diffusion.schedules.partition import Partition, partition
 
 
+@typed
 def subsample(height: int, width: int, stride: int) -> Partition:
     """A picture by interleaved grids: `group = (h mod s) s + w mod s`, coarse structure first."""
     h, w = grid(height, width)

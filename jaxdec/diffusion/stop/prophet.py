@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, knob_default
@@ -46,6 +47,7 @@ class Prophet(Stop):
         return (gap >= limit) & (limit < jnp.inf), state
 
 
+@typed
 def prophet(early: float = 7.5, middle: float = 5.0, late: float = 2.5) -> Prophet:
     """Early commit: all that is left, once the mean gap between the two highest logits is wide enough.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Exactness, Knob
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -40,6 +41,7 @@ class Ancestral(Unmask):
         return knobs["steps"]
 
 
+@typed
 def ancestral(steps: int = 64) -> Ancestral:
     """Ancestral sampling: in step i of S each masked position is committed with probability `1 / (S - i)`.
 

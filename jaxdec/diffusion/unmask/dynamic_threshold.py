@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -37,6 +38,7 @@ class DynamicThreshold(Unmask):
         return jnp.where(enough[:, None], high, top(score, seen.allowed, count)), state
 
 
+@typed
 def dynamic_threshold(
     threshold: float = 0.9, *, steps: int = 0, by: Score = "warped_token_prob"
 ) -> DynamicThreshold:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, ranked
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -40,6 +41,7 @@ class EntropyBound(Unmask):
         return seen.score("entropy"), jnp.ones_like(seen.step)
 
 
+@typed
 def entropy_bound(bound: float = 0.35) -> EntropyBound:
     """The surest positions as long as their entropies add up to less than a bound; at least one.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, Score, check_score, ranked
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -36,6 +37,7 @@ class Factor(Unmask):
         return seen.allowed & (places < count[:, None]), state
 
 
+@typed
 def factor(factor: float = 1.0, *, by: Score = "max_prob") -> Factor:
     """The largest n with `(n + 1) (1 - c_n) <= f`, c_n the n-th highest score; at least one.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob, Request
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, Unmask
@@ -74,6 +75,7 @@ class FirstAlone(Unmask):
         )
 
 
+@typed
 def first_alone(policy: Unmask) -> FirstAlone:
     """The first position of each block is committed by itself, before a policy chooses among the others.
 

@@ -1,8 +1,10 @@
 """The first-hitting sampler."""
 
+from jaxdec.arguments import typed
 from jaxdec.diffusion.unmask.quota import Quota, quota
 
 
+@typed
 def first_hitting(*, steps: int = 0) -> Quota:
     """First-hitting sampler: one uniformly chosen position a step.
 

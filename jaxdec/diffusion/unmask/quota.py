@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Exactness, Knob
 from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -73,6 +74,7 @@ class Quota(Unmask):
         return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
 
 
+@typed
 def quota(
     by: Score = "max_prob",
     *,

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -42,6 +43,7 @@ class Saber(Unmask):
         )
 
 
+@typed
 def saber(minimum: int = 2) -> Saber:
     """Adaptive acceleration: every position surer than the tokens of the past were on average, and the best n.
 

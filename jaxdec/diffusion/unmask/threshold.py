@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
@@ -37,6 +38,7 @@ class Threshold(Unmask):
         return seen.score(self.by), jnp.ones_like(seen.step)
 
 
+@typed
 def threshold(threshold: float = 0.9, *, by: Score = "max_prob") -> Threshold:
     """Every position whose score exceeds a threshold, and always the best one.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows, by_prompt, spread
 from jaxdec.model import Inputs, Model, Output
 from jaxdec.speculative.contract import Context, StepResult
@@ -105,6 +106,7 @@ class DFlashDrafter(FeatureDrafter):
         return self.update(params, state, rows, dataclasses.replace(result, proposal=before.length))
 
 
+@typed
 def dflash(
     model: Model, *, block: int = 16, growth: Growth | None = None, name: str = "draft"
 ) -> DFlashDrafter:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows, check_length, check_serves
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
@@ -157,6 +158,7 @@ class DiffuSpec(CausalDrafter):
         return DraftLength(jnp.clip(length, self.shortest, self.depth), proposed, accepted)
 
 
+@typed
 def diffuspec(
     model: Model,
     *,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows, by_prompt, spread
 from jaxdec.model import Inputs, Model, Output
 from jaxdec.speculative.contract import Context, StepResult
@@ -165,6 +166,7 @@ class EagleDrafter(FeatureDrafter):
         return Pairs(state.cache.commit(fed.entries, places, count, key_spans), features)
 
 
+@typed
 def eagle(model: Model, *, growth: Growth | None = None, name: str = "draft") -> EagleDrafter:
     """Drafts with a network that predicts the target's next feature from pairs of a feature and the token after it.
 

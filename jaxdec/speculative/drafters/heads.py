@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows
 from jaxdec.model import Heads, Output
 from jaxdec.speculative import growth
@@ -114,6 +115,7 @@ def hidden_at(output: Output, place: jax.Array) -> jax.Array:
     return jnp.take_along_axis(output.hidden, place[:, None, None], axis=1)[:, 0]
 
 
+@typed
 def heads(heads: Heads, *, growth: Growth | None = None, name: str = "draft") -> HeadDrafter:
     """Drafts with Medusa's or Hydra's heads: no forward of a draft model.
 

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows
 from jaxdec.model import Output, Params
 from jaxdec.speculative.contract import Context, StepResult
@@ -97,6 +98,7 @@ class InputCopy(CausalDrafter):
         return self.update(params, state, rows, dataclasses.replace(result, proposal=proposal))
 
 
+@typed
 def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     """Drafts the prompt's own text from where the output has got to: for outputs close to their input.
 

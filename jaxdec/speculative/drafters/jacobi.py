@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
 from jaxdec.sampling import perturbed_argmax
@@ -84,6 +85,7 @@ class Jacobi(CausalDrafter):
         return JacobiWindow(answers.astype(jnp.float32), given, at <= size)
 
 
+@typed
 def jacobi(model: Model, *, length: int = 8) -> Jacobi:
     """Guesses the next tokens by the most probable ones after the last guesses, with no draft model.
 

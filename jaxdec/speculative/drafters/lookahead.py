@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
@@ -144,6 +145,7 @@ class Lookahead(CausalDrafter):
         return Grid(jnp.take_along_axis(longer[:, 1:], moved, axis=2), pool)
 
 
+@typed
 def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 7) -> Lookahead:
     """Guesses n-grams that the target produced in Jacobi iterations on later positions, and iterates on.
 

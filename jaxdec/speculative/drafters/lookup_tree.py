@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.drafters.causal import CausalDrafter
@@ -81,6 +82,7 @@ class LookupTree(CausalDrafter):
         return DraftTree(tokens, parents, mask, None, depth=self.depth), None
 
 
+@typed
 def lookup_tree(
     *,
     length: int = 16,

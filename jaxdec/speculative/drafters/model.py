@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows, check_serves, prefill
 from jaxdec.model import Inputs, Model, Output, Params, score
 from jaxdec.speculative.contract import Context, StepResult
@@ -169,6 +170,7 @@ class ModelDrafter(Grown):
         return jax.lax.while_loop(more, read, (jnp.int32(0), state))[1]
 
 
+@typed
 def model(
     model: Model,
     *,

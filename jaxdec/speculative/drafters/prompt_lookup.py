@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.drafters.causal import CausalDrafter
@@ -81,6 +82,7 @@ class PromptLookup(CausalDrafter):
         return DraftTree.chain(tokens, mask=inside & found), None
 
 
+@typed
 def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) -> PromptLookup:
     """Drafts by n-gram lookup in the prompt and the text generated so far, in-graph.
 

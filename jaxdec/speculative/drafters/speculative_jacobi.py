@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Model
 from jaxdec.sampling import perturbed_argmax
 from jaxdec.speculative.drafters.jacobi import Jacobi
@@ -28,6 +29,7 @@ class SpeculativeJacobi(Jacobi):
         return jnp.where(known[..., None], law, chosen)
 
 
+@typed
 def speculative_jacobi(model: Model, *, length: int = 8) -> SpeculativeJacobi:
     """Draws the next guesses from the laws that the target gave after the last ones, and states these laws.
 

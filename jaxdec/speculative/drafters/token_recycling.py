@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
@@ -141,6 +142,7 @@ class TokenRecycling(CausalDrafter):
         return jax.vmap(recycle)(state.tokens, state.count, scored, exists, logits)
 
 
+@typed
 def token_recycling(
     model: Model,
     *,

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.decoding import Request, Rows
 from jaxdec.model import Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
@@ -167,6 +168,7 @@ class TrigramTree(CausalDrafter):
         return jax.vmap(learn)(state, pairs, mask, tokens, weights)
 
 
+@typed
 def trigram_tree(
     model: Model,
     *,

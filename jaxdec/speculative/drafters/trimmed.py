@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxdec.arguments import typed
 from jaxdec.model import Inputs, Output, Params
 from jaxdec.speculative.drafters.model import ModelDrafter
 from jaxdec.speculative.tree import check_sizes
@@ -30,6 +31,7 @@ class _Trimmed:
         return dataclasses.replace(output, logits=jnp.where(kept, output.logits, -jnp.inf))
 
 
+@typed
 def trimmed(drafter: ModelDrafter, keep: Iterable[int]) -> ModelDrafter:
     """The same drafter, which never proposes a token that is not kept.
 

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
@@ -39,6 +40,7 @@ class BestFirst(Weighed):
         return selected(tree, jnp.sort(largest(value, self.nodes), axis=1))
 
 
+@typed
 def best_first(nodes: int, depth: int, *, width: int = 8, siblings: int = 8) -> BestFirst:
     """The `nodes` likeliest paths among those that a beam search met: the dynamic tree of EAGLE-2.
 

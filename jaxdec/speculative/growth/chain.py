@@ -1,9 +1,11 @@
 """One path."""
 
+from jaxdec.arguments import typed
 from jaxdec.speculative.growth.fixed import Fixed
 from jaxdec.speculative.tree import RankTree
 
 
+@typed
 def chain(length: int) -> Fixed:
     """A single path of `length` draws.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
@@ -102,6 +103,7 @@ class Fixed(Growth):
         return DraftTree(tree.tokens[:, places], parents, mask, q, depth=self.depth)
 
 
+@typed
 def fixed(shape: RankTree) -> Fixed:
     """Trees of a fixed shape, whose siblings are drawn without replacement (Gumbel-top-k) from their parent's law.
 

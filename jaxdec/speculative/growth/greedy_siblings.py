@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
@@ -49,6 +50,7 @@ class GreedySiblings(Fixed):
         return Children(tokens, drawn.parents, mask, q, path, path)
 
 
+@typed
 def greedy_siblings(shape: RankTree) -> GreedySiblings:
     """Trees of a fixed shape in which, of K siblings, K - 1 are the likeliest tokens and one is drawn from the others.
 

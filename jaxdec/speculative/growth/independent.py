@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
@@ -49,6 +50,7 @@ class Independent(Growth):
         return Children(tokens, parents, jnp.ones((batch, size), bool), law, path, path)
 
 
+@typed
 def independent(chains: int, length: int) -> Independent:
     """Chains that are drawn independently of one another, with replacement; equal beginnings are scored once.
 

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Growth, Laws
@@ -57,6 +58,7 @@ class StochasticBeam(Growth):
         return Children(tokens, parents, mask, q, jnp.where(mask, value, 0.0), path)
 
 
+@typed
 def stochastic_beam(width: int, depth: int) -> StochasticBeam:
     """The `width` best of all paths at each depth, drawn without replacement: RSD-S.
 

@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.growth.contract import Children, Frontier, Laws
@@ -54,6 +55,7 @@ class ThresholdGrowth(Weighed):
         return selected(tree, order)
 
 
+@typed
 def threshold(
     nodes: int,
     depth: int,

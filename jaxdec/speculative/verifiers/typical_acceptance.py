@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdec.arguments import check_type
 from jaxdec.decoding import Exactness, Knob, Scored
 from jaxdec.model import Params
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax
@@ -46,6 +47,10 @@ class TypicalAcceptance(Verifier):
     shares_noise: bool = False
     chains_only: bool = False
     needs_independence: bool = False
+
+    def __post_init__(self):
+        for name in ("posterior_threshold", "posterior_alpha"):
+            check_type(name, getattr(self, name), float)
 
     @property
     def knobs(self) -> dict[str, Knob]:
