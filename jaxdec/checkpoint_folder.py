@@ -4,7 +4,6 @@ The layout is that of `jaxdec.checkpoints`.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from typing import Any
 from jaxdec import files
 from jaxdec.models import huggingface
 from jaxdec.models.heads import KINDS
+
+HASHED = ("config.json", "weights")
+"""What the hashes of a folder are of."""
 
 FILLS = ("subsets", "canvas", "blocks")
 
@@ -41,16 +43,14 @@ def read(name: str | Path) -> tuple[Path, Any]:
             f"shipped ones ({', '.join(available()) or 'none'})"
         )
     try:
-        held = json.loads((path / "config.json").read_bytes())
+        held = files.read_json(path / "config.json")
     except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise damaged(name, "its config.json is not a JSON object")
+        raise damaged(name, "its config.json is not a JSON object") from None
     if is_public(held):
         return path, held
     check(name, held)
     try:
-        files.check_sums(path)
+        files.check_sums(path, HASHED)
     except ValueError as error:
         raise damaged(name, str(error)) from None
     return path, held

@@ -347,4 +347,4 @@ def write_sums(path: str | Path) -> None:
     Args:
       path: the folder.
     """
-    files.write_sums(Path(path), ["config.json", "weights"])
+    files.write_sums(Path(path), checkpoint_folder.HASHED)

@@ -64,10 +64,19 @@ def test_a_flipped_bit_anywhere_is_seen(saved, tmp_path):
             checkpoints.load_any(copy)
 
 
+@pytest.mark.parametrize("name", ["config.json", "weights/_METADATA"])
+def test_a_file_that_is_not_listed_is_seen(copy, name):
+    sums = copy / files.SUMS
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(line for line in lines if not line.endswith(f"  {name}\n")))
+    (copy / "weights" / ".hidden").write_text("of a file manager")
+    assert f"{name} is not in its {files.SUMS}" in message(copy)
+
+
 def test_the_shipped_checkpoints_have_hashes_of_all_their_files():
     for name in checkpoint_folder.available():
         path = checkpoint_folder.folder() / name
-        files.check_sums(path)
+        files.check_sums(path, checkpoint_folder.HASHED)
         held = {line.split("  ")[1] for line in (path / files.SUMS).read_text().splitlines()}
         there = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}
         assert there - held == {"README.md", files.SUMS}, name
@@ -84,6 +93,7 @@ EDITS = {
     "no type": ({"dtype": 3}, "dtype"),
     "sizes": ({"model": {"width": 8}}, "sizes"),
     "a size of another kind": ({"model": {**vars(TINY), "width": "8"}}, "sizes"),
+    "more layers than any": ({"model": {**vars(TINY), "layers": 2**60}}, "layers"),
     "another width": ({"model": {**vars(TINY), "width": 16}}, "weights"),
     "fills": ({"fills": "holes", "mask_token": 259}, "fills"),
     "no mask": ({"fills": "canvas"}, "mask_token"),
@@ -105,7 +115,7 @@ def test_a_configuration_edited_wrongly(copy, name):
     assert "copy" in said and "damaged" in said and expected in said
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"eos": []'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"eos": []', '{"eos":' * 20_000])
 def test_no_configuration(copy, content):
     (copy / "config.json").write_text(content)
     assert "damaged" in message(copy)

@@ -175,7 +175,7 @@ def read_prompts(name: str) -> list[bytes]:
 def _object(line: bytes) -> dict[str, Any] | None:
     """The JSON object of a line, if it is one."""
     try:
-        held = json.loads(line)
+        held = files.from_json(line)
     except ValueError:
         return None
     return held if isinstance(held, dict) else None

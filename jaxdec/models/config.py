@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jaxdec.arguments import check_type
 from jaxdec.models.layers.mixture import Mixture
 from jaxdec.models.layers.rotary import Rotary, Scaling
 
 PLAIN = Rotary()
+MOST_LAYERS = 1 << 12
+"""A network is built layer by layer, and no larger number is meant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +121,11 @@ class TransformerConfig:
         object.__setattr__(self, "mixture", _of(Mixture, self.mixture))
         sizes = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "hidden")
         for name in (*sizes, "max_length", *(["window"] if self.window is not None else [])):
+            check_type(name, getattr(self, name), int)
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.layers > MOST_LAYERS:
+            raise ValueError(f"layers must be at most {MOST_LAYERS}, got {self.layers}")
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
         for name, forms in FORMS.items():

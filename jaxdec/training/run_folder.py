@@ -36,10 +36,10 @@ def held_by(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        held = json.loads(path.read_bytes())
+        held = files.read_json(path)
     except ValueError:
-        held = None
-    if not isinstance(held, dict) or not isinstance(held.get("steps"), int):
+        held = {}
+    if not isinstance(held.get("steps"), int):
         raise ValueError(f"{path} is not the configuration of a run")
     return held
 

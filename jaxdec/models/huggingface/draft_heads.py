@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.files import read_json
 from jaxdec.model import Heads, Model, Params, from_nnx, heads_from_nnx
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.huggingface import mapping, tensors
 from jaxdec.models.huggingface.contract import Architecture, Path
-from jaxdec.models.huggingface.loading import read_json
+from jaxdec.models.huggingface.fields import reading
 from jaxdec.models.huggingface.registry import heads_modules, heads_of_fields, named
 
 
@@ -89,11 +90,9 @@ def load_heads(
         raise ValueError(
             f"{name} heads draft for a Transformer, the target's configuration is a {type(sizes).__name__}"
         )
-    try:
+    with reading(folder / "config.json"):
         fields = heads.complete(fields, sizes, held)
         config = kind.config(fields)
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from None
     heads.check(held, config)
     if dtype is None:
         dtype = jnp.float32 if params is None else params["embed_tokens"]["embedding"].dtype

@@ -1,6 +1,8 @@
 """What configurations of many architectures have in common: sizes, rotary frequencies, kinds of layers."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxdec.models.config import LayerKind, TransformerConfig
@@ -23,6 +25,22 @@ SCALINGS = {
     },
 }
 IGNORED = {"rope_type", "type", "factor", "rope_theta", "partial_rotary_factor"}
+
+
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Says of which file a configuration is, if it cannot be read: a list where a number should stand, and the like.
+
+    Raises:
+      ValueError: with the file before what is wrong.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{file}: a field is of another kind than it should be: {said}") from error
 
 
 def size(fields: Mapping[str, Any], name: str) -> int:

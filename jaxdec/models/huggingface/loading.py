@@ -17,7 +17,7 @@ from jaxdec import files
 from jaxdec.model import Model, Params, from_nnx
 from jaxdec.models.huggingface import mapping, tensors
 from jaxdec.models.huggingface.contract import Fills, nothing
-from jaxdec.models.huggingface.json_object import read_json
+from jaxdec.models.huggingface.fields import reading
 from jaxdec.models.huggingface.mask_token import tokenizer_mask
 from jaxdec.models.huggingface.registry import named, of_fields
 
@@ -87,12 +87,16 @@ def load(
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} must hold a config.json and at least one *.safetensors file")
-    fields = read_json(folder / "config.json")
-    kind = of_fields(fields) if architecture is None else named(architecture)
+    fields = files.read_json(folder / "config.json")
+    if architecture is None:
+        with reading(folder / "config.json"):
+            kind = of_fields(fields)
+    else:
+        kind = named(architecture)
     if kind.fills is not nothing and fields.get("mask_token_id") is None:
         mask = tokenizer_mask(folder)
         fields |= {} if mask is None else {"mask_token_id": mask}
-    try:
+    with reading(folder / "config.json"):
         if fields.get("quantization_config") is not None:
             raise ValueError(
                 "quantization_config is there, and quantised weights are not supported"
@@ -100,12 +104,12 @@ def load(
         config = kind.config(fields)
         fills = kind.fills(fields)
         held = _stored_type(fields) if dtype is None else jnp.dtype(dtype)
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from None
     generation = folder / "generation_config.json"
-    proposed = read_json(generation) if generation.is_file() else {}
+    proposed = files.read_json(generation) if generation.is_file() else {}
     eos = _eos(proposed if proposed.get("eos_token_id") is not None else fields, config.vocab_size)
-    model, _ = from_nnx(kind.abstract(config), eos=eos, layer_states=layer_states, dtype=held)
+    with reading(folder / "config.json"):
+        network = kind.abstract(config)
+    model, _ = from_nnx(network, eos=eos, layer_states=layer_states, dtype=held)
     params = mapping.from_tensors(kind, tensors.Folder(folder), config, held, place)
     return Loaded(
         model if fills is None else fills(model),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdec.models.huggingface.json_object import read_json
+from jaxdec.files import read_json
 
 FILES = (
     "tokenizer_config.json",

@@ -101,6 +101,12 @@ def table() -> str:
 def heads_of_fields(fields: Mapping[str, Any]) -> str | None:
     """The name of the draft heads that a `config.json` is of; None if it is of none."""
     for name, module in heads_modules().items():
-        if module.HEADS.reads(fields):
-            return name
+        try:
+            if module.HEADS.reads(fields):
+                return name
+        except (
+            TypeError,
+            AttributeError,
+        ):  # fields of another kind than they should be: of no draft heads
+            continue
     return None

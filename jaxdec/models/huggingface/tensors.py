@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxdec.files import read_json
+
 INDEX = "model.safetensors.index.json"
 NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Types of tensors as the files call them, those that parameters may have."""
@@ -156,7 +158,7 @@ def _files(folder: File) -> list[File]:
     index = folder / INDEX
     if index.is_file():
         try:
-            named = {*map(str, json.loads(index.read_bytes())["weight_map"].values())}
+            named = {*map(str, read_json(index)["weight_map"].values())}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{index} has no weight_map") from None
         for name in sorted(named):
