@@ -115,7 +115,7 @@ def check(case: Case, target: Checkpoint | None, second: Checkpoint | None) -> N
             )
     for name in case.modules:
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"the case {case.name} needs {name} (extra parity)")
+            raise ValueError(f"the case {case.name} needs {name} (extras test and parity)")
     case.check()
 
 

@@ -50,6 +50,7 @@ class Scale:
       peers: repeats there.
       routed: prompts in `experts`.
       traced: training windows from which its placements and tables are made.
+      fuzzed: share of the inputs in `fuzz`.
       loads: rows decoded at once in `load`.
       ladder: draft lengths there, beside plain decoding.
       load_tokens: new tokens a row there.
@@ -96,6 +97,7 @@ class Scale:
     peers: int = 7
     routed: int = 128
     traced: int = 512
+    fuzzed: float = 1.0
     loads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     ladder: tuple[int, ...] = (2, 4, 8)
     load_tokens: int = 64
@@ -139,6 +141,7 @@ QUICK = Scale(
     peers=2,
     routed=3,
     traced=6,
+    fuzzed=0.001,
     loads=(2,),
     ladder=(2,),
     load_tokens=8,
