@@ -1,7 +1,6 @@
 """Whenever it is killed, an engine with a journal goes on: every request is completed once, with its tokens."""
 
 import dataclasses
-import itertools
 import shutil
 
 import jax
@@ -10,79 +9,212 @@ import pytest
 
 import jaxdec
 from jaxdec.decoding import Status
-from jaxdec.generation.requests import Call, Completed, Journal, Refused
+from jaxdec.generation.requests import Call, Journal, Refused
 from jaxdec.testing import battery
 from tests.requests.served import engine, mixed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-COUNT = 24
+COUNT = 20
 
 
 @pytest.fixture(scope="module")
 def make():
     model, params = battery.pair()
     decoder = jaxdec.autoregressive(model)
-    return lambda **more: engine(decoder, {"target": params["target"]}, **more)
+    return lambda **more: engine(
+        decoder, {"target": params["target"], **more.pop("also", {})}, **more
+    )
 
 
-def asked(count=COUNT):
-    """Requests, every fifth of which cannot be served, and every seventh has samples."""
-    calls = mixed(count, seed=4)
-    for number in range(0, count, 5):
+def asked():
+    """Requests, every fifth of which cannot be served; every seventh has samples."""
+    calls = mixed(COUNT, seed=4)
+    for number in range(0, COUNT, 5):
         calls[number] = dataclasses.replace(calls[number], max_new_tokens=11)
-    calls[2] = dataclasses.replace(calls[2], tag=object())
-    for number in range(3, count, 7):
+    for number in range(3, COUNT, 7):
         calls[number] = dataclasses.replace(calls[number], samples=2, rng=jax.random.key(number))
     return calls
 
 
-def content(each):
-    """What a request is and what came back of it, but for when."""
-    if isinstance(each, Refused):
-        return each.reason
-    own = {f.name: getattr(each, f.name) for f in dataclasses.fields(each)}
-    del own["started"], own["ended"], own["call"]
-    own["tag"] = each.call.tag
-    return {name: np.asarray(x).tolist() if name != "stats" else x for name, x in own.items()}
-
-
 def table(results):
-    """By id, those that were refused by reason; fails if something comes twice."""
+    """What came back, by request and sample, but for when; fails if something came twice."""
     found = {}
     for each in results:
-        name = each.id if isinstance(each, Completed) else each.reason
-        if name in found:
-            assert isinstance(each, Refused)
-            name = len(found), name
-        found[name] = content(each)
-    return sorted(found.items(), key=str)
+        if isinstance(each, Refused):
+            name, own = (each.call.tag, "refused"), each.reason
+        else:
+            own = {f.name: getattr(each, f.name) for f in dataclasses.fields(each)}
+            del own["started"], own["ended"], own["call"]
+            own = {n: x.tolist() if isinstance(x, np.ndarray) else x for n, x in own.items()}
+            name = each.call.tag, each.sample
+        assert name not in found
+        found[name] = own
+    return found
 
 
 @pytest.fixture(scope="module")
 def expected(make):
+    """Without a journal."""
     found = table(make().serve(asked(), steps=2))
-    assert len(found) == COUNT + 3
+    assert len(found) == COUNT + 2
     return found
 
 
-def answers(results):
-    return dict(x for x in table(results) if isinstance(x[0], int))
-
-
 def test_a_journal_changes_nothing(make, expected, tmp_path):
-    served = make()
-    found = list(served.serve(asked(), steps=2, journal=tmp_path, every=5))
-    reason = "a request's tag is a object, which cannot be stored"
-    assert reason in [each.reason for each in found if isinstance(each, Refused)]
-    have = answers(found)
-    # The one without a tag that can be stored has no id, so that those behind it have one less.
-    plain = [dataclasses.replace(c, tag=None) if i == 2 else c for i, c in enumerate(asked())]
-    del plain[2]
-    assert have == answers(make().serve(plain, steps=2))
-    assert table(Journal(tmp_path).results()) == table(found)
+    assert table(make().serve(asked(), steps=2, journal=tmp_path, every=5)) == expected
+    journal = Journal(tmp_path)
+    assert table(journal.results()) == expected
+    assert (journal.taken, journal.calls, len(journal.states())) == (COUNT, {}, 1)
     assert list(make().serve(asked(), journal=tmp_path)) == []
-    assert table(make().serve(asked(), journal=tmp_path, replay=True)) == table(found)
-    assert Journal(tmp_path).taken == COUNT and not Journal(tmp_path).calls
-    for each in Journal(tmp_path).results():
-        if isinstance(each, Completed):
-            np.testing.assert_array_equal(each.call.prompt, asked()[each.call.tag].prompt)
+    assert table(make().serve(asked(), journal=tmp_path, replay=True)) == expected
+    for each in journal.results():
+        np.testing.assert_array_equal(each.call.prompt, asked()[each.call.tag].prompt)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("every", [1, 3, 1000])
+def test_it_goes_on_after_any_write(make, expected, tmp_path, monkeypatch, every):
+    """Each life ends in the middle of a write, a few writes later than the one before; what is half written is lost."""
+    draw = np.random.default_rng(every)
+    write = Journal._write
+    left = 0
+
+    def torn(self, lines, **more):
+        nonlocal left
+        lines, left = list(lines), left - 1
+        if left > 0:
+            return write(self, lines, **more)
+        kept = int(draw.integers(0, len(lines) + 1))
+        write(self, lines[:kept])
+        self._file.write(b"01234567 {"[: draw.integers(0, 11)])
+        self._file.flush()
+        raise Killed
+
+    monkeypatch.setattr(Journal, "_write", torn)
+    given, lives = [], 0
+    while True:
+        lives, left = lives + 1, int(draw.integers(1, 10 if lives < 12 else 40))
+        served = make()
+        try:
+            given += served.serve(asked(), steps=2, journal=tmp_path, every=every)
+            break
+        except Killed:
+            continue
+    monkeypatch.undo()
+    assert lives > 5
+    assert table(Journal(tmp_path).results()) == expected
+    # What was written and not given away any more is in the journal alone.
+    assert table(given).items() <= expected.items()
+
+
+def test_a_consumer_may_stop_anywhere(make, expected, tmp_path):
+    given = []
+    for _ in range(50):
+        results = make().serve(asked(), steps=2, journal=tmp_path, every=2)
+        some = [each for each, _ in zip(results, range(4), strict=False)]
+        results.close()
+        given += some
+        if not some:
+            break
+    assert table(given).items() <= expected.items()
+    assert table(Journal(tmp_path).results()) == expected
+    given = list(make().serve(asked(), journal=tmp_path, replay=True))
+    assert table(given) == expected
+
+
+def part(make, folder, results=7):
+    """A journal of an engine that was stopped."""
+    running = make().serve(asked(), steps=1, journal=folder, every=2)
+    for _ in range(results):
+        next(running)
+    running.close()
+    return Journal(folder)
+
+
+def test_a_damaged_state_is_done_without_and_other_sizes_go_on(make, expected, tmp_path):
+    part(make, tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (state,) = Journal(tmp_path / "a").states()
+    (state / "host.json").write_text("")
+    for folder, served in (("a", make()), ("b", make(slots=5, ring=2))):
+        list(served.serve(asked(), steps=7, journal=tmp_path / folder))
+        assert table(Journal(tmp_path / folder).results()) == expected
+
+
+def test_what_was_taken_back_stays_so(make, tmp_path):
+    calls = [Call([1, 2], eos=(), max_new_tokens=10, rng=n, tag=n) for n in range(6)]
+    served = make(slots=2)
+    running = served.serve(calls, steps=2, journal=tmp_path, every=1000)
+    assert next(running).id in (0, 1)
+    served.cancel([4, 5])
+    next(running)  # it is written before the next poll
+    served.cancel(3, Status.DEADLINE)
+    while 3 not in Journal(tmp_path).dropped:
+        next(running)
+    running.close()
+    list(make(slots=2).serve(calls, journal=tmp_path))
+    status = {each.id: each.status for each in Journal(tmp_path).results()}
+    assert [status[n] for n in (4, 5, 3)] == [Status.CANCELLED] * 2 + [Status.DEADLINE]
+    assert len(status) == 6
+
+
+def test_what_gives_each_request_once_is_not_passed_over(make, expected, tmp_path):
+    source = iter(asked())
+    running = make().serve(source, steps=1, journal=tmp_path)
+    for _ in range(4):
+        next(running)
+    running.close()
+    list(make().serve(source, journal=tmp_path, skip=False))
+    assert table(Journal(tmp_path).results()) == expected
+
+
+def test_what_cannot_be_stored_is_refused(make, tmp_path):
+    calls = [Call([1]), Call([1], tag=object()), "x", Call([2], max_new_tokens=2)]
+    found = list(make().serve(calls, journal=tmp_path))
+    reasons = [each.reason for each in found if isinstance(each, Refused)]
+    assert reasons == [
+        "a request's tag is a object, which cannot be stored",
+        "a request must be a Call, got str",
+    ]
+    assert Journal(tmp_path).taken == 4 and len(found) == 4
+    assert [each.call for each in Journal(tmp_path).results() if isinstance(each, Refused)] == [
+        None
+    ] * 2
+    assert list(make().serve(calls, journal=tmp_path)) == []
+
+
+def test_one_engine_writes_and_only_what_it_is_asked_for(make, tmp_path):
+    first = make()
+    running = first.serve(asked(), steps=1, journal=tmp_path)
+    next(running)
+    with pytest.raises(ValueError, match="is being written by another engine"):
+        next(make().serve(asked(), journal=tmp_path))
+    first.submit(Call([1]))
+    with pytest.raises(RuntimeError, match=r"beside the journal|is not in the journal"):
+        list(running)
+    with pytest.raises(ValueError, match="requests of the engine are not completed"):
+        next(first.serve(asked(), journal=tmp_path))
+
+
+def test_another_engine_does_not_go_on(make, tmp_path):
+    journal = part(make, tmp_path)
+    _, others = battery.pair(seed=9)
+    with pytest.raises(ValueError, match=r"journal .* of another engine: parameters\['target'\]"):
+        next(make(also={"target": others["target"]}).serve([], journal=tmp_path))
+    with pytest.raises(
+        ValueError, match=r"of another engine: settings.temperature is 1.0, not 2.0"
+    ):
+        next(make(temperature=2.0).serve([], journal=tmp_path))
+    held = journal._path.read_bytes()
+    lines = held.splitlines(True)
+    for number in (1, 3):
+        flipped = lines[number].replace(b'"', b"'", 1)
+        journal._path.write_bytes(b"".join([*lines[:number], flipped, *lines[number + 1 :]]))
+        with pytest.raises(ValueError, match=f"line {number + 1} of .*journal.jsonl is damaged"):
+            next(make().serve([], journal=tmp_path))
+    journal._path.write_bytes(held)
+    with pytest.raises(ValueError, match="every must lie in"):
+        next(make().serve([], journal=tmp_path, every=0))

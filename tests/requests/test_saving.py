@@ -9,25 +9,13 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import catalogue
 from jaxdec.decoding import Status
 from jaxdec.generation.requests import Call, identity, written
 from jaxdec.testing import battery
+from tests.requests.killed import built
 from tests.requests.served import engine, mixed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def built(name):
-    """A decoder of the catalogue, its parameters, and whether it fills gaps."""
-    method, sample = next(
-        (method, method.samples[name])
-        for method in catalogue.METHODS.values()
-        if name in method.samples
-    )
-    model, params = battery.pair()
-    decoder, more = battery.built(sample, model)
-    return decoder, {**params, **more}, method.infills
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +45,10 @@ def rest(served):
     return found
 
 
-@pytest.mark.parametrize("name", ["plain", "sequoia", "fast-dllm-v2"])
-def test_it_goes_on_at_any_moment(name, plain, tmp_path):
+@pytest.mark.parametrize("name", ["autoregressive", "sequoia", "fast-dllm-v2"])
+def test_it_goes_on_at_any_moment(name, tmp_path):
     """In the middle of prompts and of rows, with requests that were not sent, that wait, that were taken back."""
-    decoder, params, gaps = (*plain, False) if name == "plain" else built(name)
+    decoder, params, gaps = built(name)
     served, other = (engine(decoder, params, gaps=gaps, reads=1) for _ in range(2))
     calls = mixed(5, gaps=gaps, seed=2)
     ids = [name for call in calls for name in served.submit(call)]

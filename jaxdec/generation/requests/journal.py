@@ -3,7 +3,8 @@
     <folder>/journal.jsonl    one line each: eight digits of a checksum, and JSON
     <folder>/state-<n>/       the engine as it was saved last (`saving`)
 
-A line is on the disk before what it says is relied upon. The last one may be torn, and is dropped then.
+A line is written before what it says is relied upon: requests before they run, results before they are given away. The
+last one may be torn, and is dropped then.
 
     {"journal": 1, "first": id, "decodes": ...}    what the engine is; the first line
     {"asked": id, "call": ...}                     a request was taken, and `id` is that of its first sample
@@ -62,6 +63,7 @@ class Journal:
         self.folder = Path(folder)
         self._path = self.folder / "journal.jsonl"
         self._file: IO[bytes] | None = None
+        self._unsynced = False
         self.decodes: dict[str, Any] | None
         self._scan()
 
@@ -96,12 +98,12 @@ class Journal:
                 self._file = None
 
     def ask(self, name: int, call: Call) -> None:
-        """Writes that a request was taken, whose first sample has this id.
+        """Writes that a request was taken, whose first sample has this id; it may run after the next `sync`.
 
         Raises:
           ValueError: if it cannot be stored.
         """
-        self._write([{"asked": name, "call": call_to_json(call)}])
+        self._write([{"asked": name, "call": call_to_json(call)}], sync=False)
         self._asked(name, call)
 
     def refuse(self, name: int | None, reason: str) -> None:
@@ -161,8 +163,13 @@ class Journal:
         if found:
             raise ValueError(f"the journal {self.folder} is of another engine: {found}")
 
-    def _write(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Appends lines; they are on the disk when it returns."""
+    def sync(self) -> None:
+        """Sees to it that all that was written is on the disk; until then, it is safe from the end of the process alone."""
+        if self._file is not None and self._unsynced:
+            os.fsync(self._file.fileno())
+            self._unsynced = False
+
+    def _write(self, lines: Iterable[dict[str, Any]], sync: bool = True) -> None:
         content = b"".join(_framed(json.dumps(line).encode()) for line in lines)
         if not content:
             return
@@ -170,7 +177,9 @@ class Journal:
             raise ValueError(f"the journal {self.folder} is not open for writing")
         self._file.write(content)
         self._file.flush()
-        os.fsync(self._file.fileno())
+        self._unsynced = True
+        if sync:
+            self.sync()
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Whole lines, each with the byte at which it ends."""

@@ -148,6 +148,7 @@ class _Written(_Unwritten):
     def poll(self, steps: int) -> list[Completed]:
         """Runs the engine, and writes what ended; from time to time, the engine."""
         self.journal.drop(self.engine._dropped)
+        self.journal.sync()
         found = self.journal.end(super().poll(steps))
         self.polls += 1
         if self.polls % self.every == 0 and self.engine.pending:
