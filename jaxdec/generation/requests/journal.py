@@ -164,7 +164,7 @@ class Journal:
             raise ValueError(f"the journal {self.folder} is of another engine: {found}")
 
     def sync(self) -> None:
-        """Sees to it that all that was written is on the disk; until then, it is safe from the end of the process alone."""
+        """Sees to it that what was written is on the disk; before, it outlives the process, but not the machine."""
         if self._file is not None and self._unsynced:
             os.fsync(self._file.fileno())
             self._unsynced = False
