@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import files
@@ -180,6 +179,7 @@ def _placed(engine: "Engine", arrays: Any) -> Any:
             like = jax.random.key_data(own)
             return jax.random.wrap_key_data(place(like, x), impl=jax.random.key_impl(own))
         # Not committed to the device where nothing is placed: programs would be compiled again for such arrays.
-        return jnp.asarray(x) if engine.placement is None else jax.device_put(x, own.sharding)
+        where = None if engine.placement is None else own.sharding
+        return jax.device_put(x, where, may_alias=False)
 
     return jax.tree.map(place, engine._state, arrays)
