@@ -26,6 +26,7 @@ from jaxdec.generation import (
     infill,
     prepare,
     prepare_infill,
+    requests,
     stream_text,
 )
 from jaxdec.model import Inputs, Model, Output, from_nnx
@@ -81,6 +82,7 @@ __all__ = [
     "models",
     "prepare",
     "prepare_infill",
+    "requests",
     "run",
     "sampling",
     "speculative",
