@@ -50,6 +50,9 @@ class Scale:
       peers: repeats there.
       routed: prompts in `experts`.
       traced: training windows from which its placements and tables are made.
+      loads: rows decoded at once in `load`.
+      ladder: draft lengths there, beside plain decoding.
+      load_tokens: new tokens a row there.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -93,6 +96,9 @@ class Scale:
     peers: int = 7
     routed: int = 128
     traced: int = 512
+    loads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    ladder: tuple[int, ...] = (2, 4, 8)
+    load_tokens: int = 64
 
 
 FULL = Scale()
@@ -133,6 +139,9 @@ QUICK = Scale(
     peers=2,
     routed=3,
     traced=6,
+    loads=(2,),
+    ladder=(2,),
+    load_tokens=8,
 )
 
 

@@ -13,7 +13,7 @@ from jaxdec.decoding import (
     Request,
     Rows,
     Settings,
-    prefill,
+    read_prompts,
     target_params,
 )
 from jaxdec.model import Inputs, Model, Params, score
@@ -56,7 +56,7 @@ class Autoregressive:
         return AutoregressiveState(
             rows=Rows.start(request, self.model.vocab_size),
             settings=request.settings,
-            cache=prefill(self.model, target_params(params), request),
+            cache=read_prompts(self.model, target_params(params), request)[0],
         )
 
     def step(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec import visibility
-from jaxdec.decoding import Exactness, Info, Request, Rows, Settings, prefill, target_params
+from jaxdec.decoding import Exactness, Info, Request, Rows, Settings, read_prompts, target_params
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, key_at, perturbed_argmax, top_tokens
 
@@ -46,7 +46,7 @@ class ParallelSampling:
         return ParallelState(
             rows=Rows.start(request, self.model.vocab_size),
             settings=request.settings,
-            cache=prefill(self.model, target_params(params), request),
+            cache=read_prompts(self.model, target_params(params), request)[0],
         )
 
     def step(

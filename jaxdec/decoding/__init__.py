@@ -2,14 +2,14 @@
 
 from jaxdec.decoding.checks import check_decoder, check_length, check_serves, integers
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
-from jaxdec.decoding.loop import decode, init, run, stream
-from jaxdec.decoding.moving import by_row, take_rows
+from jaxdec.decoding.loop import decode, init, run, stepped, stream, with_rows
+from jaxdec.decoding.moving import after, by_row, put_row, repeat_row, take_rows
 from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, target_params
-from jaxdec.decoding.prefill import by_prompt, prefill, read_prompts, spread
+from jaxdec.decoding.prefill import Reading, by_prompt, prefill, read_prompts, spread
 from jaxdec.decoding.record import Info, Record, Stats
 from jaxdec.decoding.request import Knob, Request, Settings
 from jaxdec.decoding.rows import Rows
-from jaxdec.decoding.stops import Status, Stops
+from jaxdec.decoding.stops import RowStops, Status, Stops
 
 __all__ = [
     "TARGET",
@@ -19,8 +19,10 @@ __all__ = [
     "Info",
     "Knob",
     "Part",
+    "Reading",
     "Record",
     "Request",
+    "RowStops",
     "Rows",
     "Scored",
     "Settings",
@@ -28,6 +30,7 @@ __all__ = [
     "Stats",
     "Status",
     "Stops",
+    "after",
     "by_prompt",
     "by_row",
     "check_decoder",
@@ -39,10 +42,14 @@ __all__ = [
     "integers",
     "part_names",
     "prefill",
+    "put_row",
     "read_prompts",
+    "repeat_row",
     "run",
     "spread",
+    "stepped",
     "stream",
     "take_rows",
     "target_params",
+    "with_rows",
 ]

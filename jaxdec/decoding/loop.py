@@ -14,14 +14,17 @@ from jaxdec.decoding.contract import Decoder, State
 from jaxdec.decoding.part import check_parts, part_names
 from jaxdec.decoding.record import Info, Record
 from jaxdec.decoding.request import Request
+from jaxdec.decoding.rows import Rows
 from jaxdec.decoding.stops import Status
 from jaxdec.model import Params
 from jaxdec.parallel import Placement
 from jaxdec.sampling import as_key, is_traced, row_keys
 
 
-def _stepped(decoder, params, state, keys):
-    """One step; a row that takes more steps than its buffer can ask for ends with `STALLED`."""
+def stepped(
+    decoder: Decoder[State], params: Params, state: State, keys: jax.Array
+) -> tuple[State, Info]:
+    """One step, inside a program; a row that takes more steps than its buffer can ask for ends with `STALLED`."""
     before = state.rows
     state, info = decoder.step(params, state, keys)
     rounds, running = before.rounds, before.running
@@ -34,12 +37,18 @@ def _stepped(decoder, params, state, keys):
     most = min(most, np.iinfo(np.int32).max)
     status = jnp.where(rows.running & (rounds >= most), int(Status.STALLED), rows.status)
     counted = dataclasses.replace(rows, rounds=rounds, status=status)
+    return with_rows(state, counted), dataclasses.replace(info, status=status)
+
+
+def with_rows(state: State, rows: Rows) -> State:
+    """A state with other rows."""
+    before = state.rows
     swapped = jax.tree.map(
-        lambda node: counted if node is rows else node, state, is_leaf=lambda node: node is rows
+        lambda node: rows if node is before else node, state, is_leaf=lambda node: node is before
     )
-    if swapped.rows is not counted:
+    if swapped.rows is not rows:
         raise ValueError(f"the rows of a {type(state).__name__} must be a node of the state itself")
-    return swapped, dataclasses.replace(info, status=status)
+    return swapped
 
 
 def _loop(decoder, params, state, rng, max_steps, record):
@@ -52,7 +61,7 @@ def _loop(decoder, params, state, rng, max_steps, record):
 
     def body(carry):
         step, state, record = carry
-        state, info = _stepped(decoder, params, state, keys)
+        state, info = stepped(decoder, params, state, keys)
         return step + 1, state, record.add(info)
 
     _, state, record = jax.lax.while_loop(running, body, (jnp.int32(0), state, record))
@@ -64,7 +73,7 @@ def _placed_loop(decoder, placement, *arrays):
 
 
 def _placed_stepped(decoder, placement, params, state, keys):
-    return placed.stepped(_stepped, decoder, placement, params, state, keys)
+    return placed.stepped(stepped, decoder, placement, params, state, keys)
 
 
 _run = jax.jit(_loop, static_argnums=0, donate_argnums=(2, 5))
@@ -87,7 +96,7 @@ _init = jax.jit(
 _start = jax.jit(Record.start, keep_unused=True)
 
 
-_step = jax.jit(_stepped, static_argnums=0, donate_argnums=2)
+_step = jax.jit(stepped, static_argnums=0, donate_argnums=2)
 _step_placed = jax.jit(_placed_stepped, static_argnums=(0, 1), donate_argnums=3)
 
 

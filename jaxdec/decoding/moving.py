@@ -49,3 +49,58 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
         return node.rows((copies[:, None] * batch + source).reshape(-1))
 
     return jax.tree.map(take, tree, is_leaf=lambda node: isinstance(node, Settings | Stops | Cache))
+
+
+def repeat_row(tree: Tree, batch: int) -> Tree:
+    """The state of one row `[1, ...]` in each of `batch` rows; what rows share stays."""
+
+    def repeat(node):
+        if isinstance(node, Stops):
+            return node
+        if not isinstance(node, Cache):
+            return jnp.repeat(node, batch, axis=0)
+        return node.rows(jnp.repeat(jnp.arange(node.length.shape[0], dtype=jnp.int32), batch))
+
+    return jax.tree.map(repeat, tree, is_leaf=lambda node: isinstance(node, Stops | Cache))
+
+
+def put_row(tree: Tree, row: Tree, at: jax.Array) -> Tree:
+    """A state whose row `at` is that of another state, `row`, of one row: settings, rows, caches and all else alike.
+
+    What rows share, `Stops`, stays. A cache that holds all rows several times over gets each copy.
+
+    Args:
+      tree: a state of B rows, or a part of one.
+      row: the same of one row.
+      at: int32 `[]`.
+    """
+
+    def put(node, new):
+        if isinstance(node, Stops):
+            return node
+        if not isinstance(node, Cache):
+            return _put(node, new, at)
+        copies = new.length.shape[0]
+        batch = node.length.shape[0] // copies
+        for copy in range(copies):
+            own = jax.tree.map(lambda x, copy=copy: x[copy : copy + 1], new)
+            node = jax.tree.map(lambda x, y, copy=copy: _put(x, y, at + copy * batch), node, own)
+        return node
+
+    return jax.tree.map(put, tree, row, is_leaf=lambda node: isinstance(node, Stops | Cache))
+
+
+def _put(old: jax.Array, new: jax.Array, at: jax.Array) -> jax.Array:
+    new = new if new.dtype == old.dtype else new.astype(old.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(old, new, at, axis=0)
+
+
+def after(value: jax.Array, tree: Any) -> jax.Array:
+    """An int32 value as it is, which no compiler can know before the arrays of a tree are computed.
+
+    Who reads a buffer that somebody else will overwrite has to be seen to come first, or the compiler keeps a copy; a
+    dependence of data is the one order that all of them see. `optimization_barrier` is gone by then.
+    """
+    first = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(tree)]
+    total = sum((x.astype(jnp.float32) for x in first), jnp.float32(0))
+    return value + (total > jnp.inf).astype(jnp.int32)

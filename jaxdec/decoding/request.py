@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.cache import Cache
-from jaxdec.decoding.stops import Stops
+from jaxdec.decoding.stops import RowStops, Stops
 from jaxdec.model import Model, Order
 from jaxdec.sampling import Warp, is_traced
 
@@ -71,6 +71,7 @@ class Settings:
       stops: what ends a row.
       knobs: `[B]` each, those that the decoder itself declares (`Knob`).
       stop_state: int32 `[B]`, where each row begins in the automaton of its stop strings; None if there are none.
+      row_stops: what ends each row beside that; None if rows have none of their own.
     """
 
     warp: Warp
@@ -78,6 +79,25 @@ class Settings:
     stops: Stops
     knobs: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
     stop_state: Any = None
+    row_stops: RowStops | None = None
+
+    def ends(self, tokens: jax.Array) -> jax.Array:
+        """Which of `tokens [B, W]` end their row by themselves, bool."""
+        ends = (tokens[:, :, None] == self.stops.eos).any(-1)
+        return ends if self.row_stops is None else ends | self.row_stops.ends(tokens)
+
+    @property
+    def longest_stop(self) -> int:
+        """K, tokens of a stop sequence at most; static."""
+        own = 0 if self.row_stops is None else self.row_stops.sequences.shape[2]
+        return max(self.stops.sequences.shape[1], own)
+
+    def completed(self, before: jax.Array, fresh: jax.Array, chunk: jax.Array) -> jax.Array:
+        """Where a stop sequence is completed; see `Stops.completed`. `before` holds `longest_stop - 1` tokens."""
+        completed = self.stops.completed(before, fresh, chunk)
+        if self.row_stops is None:
+            return completed
+        return completed | self.row_stops.completed(before, fresh, chunk)
 
 
 @jax.tree_util.register_dataclass
@@ -96,12 +116,15 @@ class Request:
       top_log_probs: K, how many of the most probable tokens are recorded beside each token; static.
       cache: from the empty cache of a model to the one that is used, such as one that rounds; static, compared by
         value. None for the models' own.
+      read: what the target has read of the prompts already, a `jaxdec.decoding.Reading` of all of them; None if
+        `init` reads them.
     """
 
     prompt: jax.Array
     lengths: jax.Array
     settings: Settings
     order: Order | None = None
+    read: Any = None
     capacity: int = dataclasses.field(default=0, metadata={"static": True})
     longest: int = dataclasses.field(default=0, metadata={"static": True})
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})

@@ -168,14 +168,14 @@ class Rows:
             place = jnp.argmax(hits, axis=1).astype(jnp.int32)
             return jnp.where(hits.any(1), place, width)
 
-        tail = settings.stops.sequences.shape[1] - 1
+        tail = settings.longest_stop - 1
         before = self.window(self.length - tail, tail) if tail > 0 else chunk[:, :0]
         generated = self.length - self.prompt_length
-        stopped = settings.stops.completed(before, generated, chunk)
+        stopped = settings.completed(before, generated, chunk)
         if states is not None:
             stopped |= states[:, 1:] == 0
         return _Ends(
-            eos=first((chunk[:, :, None] == settings.stops.eos).any(-1)),
+            eos=first(settings.ends(chunk)),
             stop=first(stopped),
             fault=first(~valid),
             budget=jnp.minimum(

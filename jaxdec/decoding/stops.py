@@ -30,6 +30,10 @@ class Status(enum.IntEnum):
     """The model returned logits that define no law; nothing was emitted from them."""
     STALLED = 6
     """The row took more steps than its decoder ever needs for as many tokens."""
+    CANCELLED = 7
+    """Whoever asked took the request back; what was generated until then stands."""
+    DEADLINE = 8
+    """The request's deadline passed; what was generated until then stands."""
 
 
 @jax.tree_util.register_dataclass
@@ -99,16 +103,7 @@ class Stops:
         Returns:
           bool `[B, W]`: true at the last token of a match.
         """
-        stops, width = self.sequences.shape
-        if not stops:
-            return jnp.zeros(chunk.shape, bool)
-        joined = jnp.concatenate([before, chunk], axis=1)
-        ends = jnp.arange(chunk.shape[1])
-        windows = joined[:, ends[:, None] + jnp.arange(width)]  # [B, W, K]
-        unused = jnp.arange(width) < (width - self.lengths)[:, None]  # [S, K]
-        equal = (windows[:, :, None] == self.sequences) | unused
-        inside = self.lengths <= fresh[:, None, None] + ends[:, None] + 1
-        return (equal.all(-1) & inside).any(-1)
+        return _completed(self.sequences, self.lengths, before, fresh, chunk)
 
     def follow(self, state: jax.Array, chunk: jax.Array) -> jax.Array:
         """The states of the stop strings through a chunk.
@@ -127,6 +122,78 @@ class Stops:
 
         _, states = jax.lax.scan(read, state, chunk.T)
         return jnp.concatenate([state[None], states]).T
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowStops:
+    """Tokens and token sequences that end a row, for each row its own; beside those of `Stops`, which all rows share.
+
+    Attributes:
+      eos: int32 `[B, E]`, tokens that end the row by themselves, -1 behind them.
+      sequences: int32 `[B, S, K]`, right-aligned.
+      lengths: int32 `[B, S]`, tokens in each sequence; 0 where there is none.
+    """
+
+    eos: Any
+    sequences: Any
+    lengths: Any
+
+    @classmethod
+    def create(cls, stops: Stops, room: tuple[int, int, int]) -> "RowStops":
+        """Those of one row `[1, ...]`, out of shared ones.
+
+        Args:
+          stops: what ends the row.
+          room: E, S and K.
+
+        Raises:
+          ValueError: if there is no room for so many tokens, so many sequences or sequences as long.
+        """
+        ends, sequences = len(stops.eos), len(stops.sequences)
+        longest = max(np.asarray(stops.lengths).tolist(), default=0)
+        for what, size, most in (
+            ("eos tokens", ends, room[0]),
+            ("stop sequences", sequences, room[1]),
+            ("tokens of a stop sequence", longest, room[2]),
+        ):
+            if size > most:
+                raise ValueError(f"a request has {size} {what}; there is room for {most}")
+        table = np.zeros((1, *room[1:]), np.int32)
+        if longest:
+            table[0, :sequences, room[2] - longest :] = stops.sequences
+        lengths = np.zeros((1, room[1]), np.int32)
+        lengths[0, :sequences] = stops.lengths
+        eos = np.full((1, room[0]), -1, np.int32)
+        eos[0, :ends] = stops.eos
+        return cls(eos, table, lengths)
+
+    def ends(self, tokens: jax.Array) -> jax.Array:
+        """Which of `tokens [B, W]` end their row by themselves, bool."""
+        return (tokens[:, :, None] == self.eos[:, None]).any(-1)
+
+    def completed(self, before: jax.Array, fresh: jax.Array, chunk: jax.Array) -> jax.Array:
+        """As `Stops.completed`."""
+        return _completed(self.sequences, self.lengths, before, fresh, chunk)
+
+
+def _completed(
+    sequences: jax.Array, lengths: jax.Array, before: jax.Array, fresh: jax.Array, chunk: jax.Array
+) -> jax.Array:
+    """As `Stops.completed`, of sequences `[S, K]` or, for each row its own, `[B, S, K]`."""
+    stops, width = sequences.shape[-2:]
+    if not stops or not width:
+        return jnp.zeros(chunk.shape, bool)
+    before = before[:, before.shape[1] - (width - 1) :]
+    joined = jnp.concatenate([before, chunk], axis=1)
+    ends = jnp.arange(chunk.shape[1])
+    windows = joined[:, ends[:, None] + jnp.arange(width)]  # [B, W, K]
+    sequences, lengths = (x if x.ndim > n else x[None] for x, n in ((sequences, 2), (lengths, 1)))
+    unused = jnp.arange(width) < (width - lengths)[..., None]  # [B or 1, S, K]
+    equal = (windows[:, :, None] == sequences[:, None]) | unused[:, None]
+    lengths = lengths[:, None]  # [B or 1, 1, S]
+    inside = (lengths > 0) & (lengths <= fresh[:, None, None] + ends[:, None] + 1)
+    return (equal.all(-1) & inside).any(-1)
 
 
 def _tokens(name: str, value: Any, vocab_size: int | None, alone: bool = False) -> np.ndarray:

@@ -77,10 +77,10 @@ class DiffuSpec(CausalDrafter):
         """Fills K masks after each row in one forward, and picks the most consistent path through them."""
         law = self.laws(params, context)
         path = self.best_path(law, context)
-        ends = (path[..., None] == context.settings.stops.eos).any(-1)
+        ends = context.settings.ends(path)
         before_end = jnp.cumsum(ends, axis=1) - ends == 0
         first = jnp.argmax(law, axis=-1)
-        ended = (first[..., None] == context.settings.stops.eos).any(-1)
+        ended = context.settings.ends(first)
         raw = jnp.where(ended.any(1), jnp.argmax(ended, axis=1) + 1, state.length)
         wanted = jnp.minimum(state.length, context.remaining)
         mask = (jnp.arange(self.depth) < wanted[:, None]) & before_end
