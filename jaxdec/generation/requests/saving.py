@@ -27,6 +27,9 @@ from jaxdec.generation.requests.written import (
 if TYPE_CHECKING:
     from jaxdec.generation.requests.engine import Engine
 
+HASHED = ("arrays", "host.json")
+"""What the hashes of a folder are of."""
+
 _VERSION = 1
 
 
@@ -56,7 +59,7 @@ def save(engine: "Engine", folder: str | Path) -> None:
         # A marker that orbax writes and does not read back; it names this machine's folders.
         (draft / "arrays" / "commit_success.txt").unlink(missing_ok=True)
         (draft / "host.json").write_text(text)
-        files.write_sums(draft, ["arrays", "host.json"])
+        files.write_sums(draft, HASHED)
 
 
 def load(engine: "Engine", folder: str | Path) -> None:
@@ -92,8 +95,8 @@ def load(engine: "Engine", folder: str | Path) -> None:
 def _checked(path: Path) -> dict[str, Any]:
     """What `host.json` holds."""
     try:
-        files.check_sums(path)
-        held = json.loads((path / "host.json").read_text())
+        files.check_sums(path, HASHED)
+        held = files.read_json(path / "host.json")
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is damaged, or no engine was saved there: {error}") from None
     if not isinstance(held, dict) or held.keys() != {
