@@ -28,7 +28,7 @@ SAMPLES = {
     for method in catalogue.METHODS.values()
     for name, sample in method.samples.items()
 }
-KINDS = ("draft", "sequoia", "eagle", "assd", "threshold", "block-cache")
+KINDS = ("draft", "sequoia", "eagle", "assd", "threshold", "fast-dllm-v2")
 """A chain, a tree, drafts by features, any subset, a canvas, a canvas with a cache."""
 
 
