@@ -167,6 +167,20 @@ def test_what_was_taken_back_stays_so(make, tmp_path):
     assert len(status) == 7
 
 
+def test_what_was_taken_back_just_before_a_kill_stays_so(make, tmp_path):
+    """It is written; the engine was saved before, and the poll that ends it never came."""
+    calls = [Call([1, 2], eos=(), max_new_tokens=10, rng=n, tag=n) for n in range(7)]
+    running = make().serve(calls, steps=2, journal=tmp_path, every=1)
+    next(running)
+    running.close()
+    journal = Journal(tmp_path)
+    with journal.writing(make()):
+        journal.drop({6: Status.DEADLINE})
+    list(make().serve(calls, journal=tmp_path))
+    status = {each.id: each.status for each in Journal(tmp_path).results()}
+    assert status == {n: Status.LENGTH for n in range(6)} | {6: Status.DEADLINE}
+
+
 def test_what_gives_each_request_once_is_not_passed_over(make, expected, tmp_path):
     source = iter(asked())
     running = make().serve(source, steps=1, journal=tmp_path)
