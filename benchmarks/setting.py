@@ -50,6 +50,9 @@ class Scale:
       peers: repeats there.
       routed: prompts in `experts`.
       traced: training windows from which its placements and tables are made.
+      soaked: requests in `soak`, over all parts.
+      served: requests in `requests`, in each measurement.
+      rates: of their arrival, as shares of what the engine does under a backlog.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -93,6 +96,9 @@ class Scale:
     peers: int = 7
     routed: int = 128
     traced: int = 512
+    soaked: int = 10_000
+    served: int = 96
+    rates: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)
 
 
 FULL = Scale()
@@ -133,6 +139,9 @@ QUICK = Scale(
     peers=2,
     routed=3,
     traced=6,
+    soaked=60,
+    served=4,
+    rates=(0.5,),
 )
 
 
