@@ -142,15 +142,20 @@ class Template:
             decoder, params, request, max_prompt, max_new_tokens, gaps, dict(knobs), room, strings
         )
 
+    @property
+    def blank(self) -> Call:
+        """The least request."""
+        tokens = np.zeros((1 + self.gaps,), np.int32)
+        return Call(tokens, visible=np.arange(2) < 1 if self.gaps else None)
+
     def row(self, call: Call) -> tuple[Request, jax.Array]:
-        """A request of one row `[1, ...]` in the template's shape, and a key for each of its samples.
+        """A request of one row `[1, ...]` in the template's shape, and its prompt's key `[1]`.
 
         Raises:
           ValueError: for what `generate` or `infill` would refuse, or what does not fit, naming value and limit.
         """
         if not isinstance(call, Call):
             raise ValueError(f"a request must be a Call, got {type(call).__name__}")
-        samples = int(integers("samples", call.samples, [()], low=1, high=4096))
         vocab_size = self.decoder.model.vocab_size
         eos = call.eos
         if eos is None:
@@ -161,7 +166,7 @@ class Template:
         knobs = self._knobs(call.knobs, stops)
         request = self._gaps(call, knobs) if self.gaps else self._prompt(call, knobs)
         request = _with_stops(request, self.request.settings.stops, own, self.strings, strings)
-        return self._fit(request), row_keys(call.rng, samples, samples)
+        return self._fit(request), row_keys(call.rng, 1)
 
     def _prompt(self, call: Call, knobs: dict[str, Any]) -> Request:
         if call.visible is not None:

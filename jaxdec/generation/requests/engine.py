@@ -181,7 +181,7 @@ class Engine:
           queue.Full: if there is no room; see `room`.
         """
         request, keys = self.template.row(call)
-        samples = keys.shape[0]
+        samples = int(integers("samples", call.samples, [()], low=1))
         integers("priority", call.priority, [()])
         deadline = NEVER
         if call.deadline is not None:
@@ -198,7 +198,8 @@ class Engine:
         for sample, name in enumerate(ids):
             waiting = Waiting(
                 request=request,
-                keys=keys[sample : sample + 1],
+                keys=keys,
+                sample=number(sample),
                 ids=number(name),
                 arrival=number(name),
                 priority=number(call.priority),
@@ -209,6 +210,12 @@ class Engine:
             self._backlog.add(lane, name, waiting)
             self._live[name] = _Live(call, sample, lane, order, until, int(request.lengths[0]))
         return ids
+
+    def warm_up(self) -> None:
+        """Compiles all programs, so that no later request waits for one; takes no time if it was done before."""
+        served = self.submit(self.template.blank)
+        self.cancel(served)
+        self.poll(1)
 
     def cancel(self, ids: int | Iterable[int], status: Status = Status.CANCELLED) -> None:
         """Takes requests back; each is completed at the next `poll` with what it has. Unknown ids are ignored."""

@@ -283,7 +283,7 @@ class SlotEngine:
             state=fresh,
             record=Record.start(fresh.rows),
             ids=staged.ids,
-            keys=staged.keys,
+            keys=staged.row_keys,
             deadline=staged.deadline,
             started=state.clock,
         )

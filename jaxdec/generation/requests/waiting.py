@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Request, by_row
+from jaxdec.sampling import Purpose, key_at
 
 NEVER = 2**30
 """A step that is never reached: the deadline of a request without one."""
@@ -24,7 +25,9 @@ class Waiting:
 
     Attributes:
       request: their prompts and settings, a row a place.
-      keys: `[Q]`, from which each draws.
+      keys: `[Q]`, those of the prompts.
+      sample: int32 `[Q]`, which of the samples of its prompt: the first draws with the prompt's own key, the others
+        with folds of it, as hypotheses do (`sampling.row_keys`).
       ids: int32 `[Q]`, `NOBODY` for an empty place.
       arrival: int32 `[Q]`, counted up from request to request.
       priority: int32 `[Q]`; the higher goes first.
@@ -36,6 +39,7 @@ class Waiting:
 
     request: Request
     keys: jax.Array
+    sample: Any
     ids: Any
     arrival: Any
     priority: Any
@@ -55,6 +59,7 @@ class Waiting:
         return cls(
             request=request,
             keys=key[None],
+            sample=number(0),
             ids=number(NOBODY),
             arrival=number(0),
             priority=number(0),
@@ -73,6 +78,12 @@ class Waiting:
         """Tokens of each request, its prompt's and those that it may generate, int32 `[Q]`."""
         return self.request.lengths + self.request.settings.max_new_tokens
 
+    @property
+    def row_keys(self) -> jax.Array:
+        """The keys that requests draw with, `[Q]`."""
+        others = key_at(self.keys, Purpose.HYPOTHESIS, self.sample)
+        return jnp.where(self.sample > 0, others, self.keys)
+
     def at(self, place: jax.Array) -> "Waiting":
         """The request of one place, `[1]`."""
         take = lambda x: jax.lax.dynamic_index_in_dim(x, place, axis=0)
@@ -88,9 +99,11 @@ class Waiting:
         Args:
           others: M places, those that hold a request before those that do not.
         """
-        size = others.ids.shape[0]
-        empty = jnp.argsort(self.there, stable=True)[:size]  # empty places first
-        place = jnp.where(others.there & ~self.there[empty], empty, self.ids.shape[0])
+        size, places = others.ids.shape[0], self.ids.shape[0]
+        empty = jnp.argsort(self.there, stable=True)  # empty places first
+        empty = jnp.pad(empty[:size], (0, max(size - places, 0)))
+        fits = jnp.arange(size) < (~self.there).sum()
+        place = jnp.where(others.there & fits, empty, places)
         stops = self.request.settings.stops
         old, new = (by_row(tree, lambda x: x, lambda _: None) for tree in (self, others))
         put: Any = lambda x, y: x.at[place].set(y, mode="drop")
