@@ -130,6 +130,7 @@ def soaked(subject: Subject, count: int, shown: Steps) -> Row:
     about = f"{subject.models} {subject.method}"
     shown.begin(f"{about}: first requests")
     engine = Engine(subject.decoder, subject.params, **subject.settings)
+    engine.warm_up()
     quarter = 0
 
     def progress(done: int) -> None:
