@@ -13,16 +13,16 @@ FOLDER = "JAXDEC_PARTS"
 
 
 def part(name: str, make: Callable[[], Row]) -> Row:
-    """A row: as it was kept, if this commit has made it before, else made now and kept.
+    """A row: as it was kept, if this commit has made it before, else made now and kept; changed code keeps nothing.
 
     Args:
       name: of the part, with whatever sizes it depends on; a file name.
       make: makes the row.
     """
-    folder = os.environ.get(FOLDER)
-    if not folder:
+    folder, commit = os.environ.get(FOLDER), machine.commit()
+    if not folder or commit is None or commit.endswith("-dirty"):
         return make()
-    path = Path(folder) / f"{name}-{machine.commit()}.json"
+    path = Path(folder) / f"{name}-{commit}.json"
     if path.is_file():
         return json.loads(path.read_text())
     row = make()

@@ -1,4 +1,7 @@
-"""Thousands of requests of every kind through the slot engine, and each of them alone."""
+"""Thousands of requests of every kind through the slot engine, and each of them alone.
+
+Parts that are done are kept in the folder that `JAXDEC_PARTS` names, if it does (`benchmarks.parts`).
+"""
 
 import collections
 import dataclasses

@@ -111,13 +111,18 @@ def test_a_poison_strikes_those_who_see_it_and_stays_in_the_cache(quick_compilat
 def test_parts_are_kept_where_there_is_a_place_for_them(tmp_path, monkeypatch):
     made = []
     make = lambda: made.append(1) or {"made": len(made)}
+    commit = lambda name: monkeypatch.setattr(parts.machine, "commit", lambda: name)
+    commit("one")
     monkeypatch.delenv(parts.FOLDER, raising=False)
     assert [parts.part("x", make)["made"] for _ in range(2)] == [1, 2]
     monkeypatch.setenv(parts.FOLDER, str(tmp_path / "new"))
     assert [parts.part("x", make)["made"] for _ in range(2)] == [3, 3]
     assert parts.part("y", make)["made"] == 4
-    monkeypatch.setattr(parts.machine, "commit", lambda: "another")
-    assert parts.part("x", make)["made"] == 5
+    for number, name in enumerate(("another", "one-dirty", "one-dirty", None), 5):
+        commit(name)
+        assert parts.part("x", make)["made"] == number
+    commit("one")
+    assert parts.part("x", make)["made"] == 3
 
 
 def test_waits_are_counted_from_the_arrival():
