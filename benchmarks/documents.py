@@ -8,6 +8,7 @@ from benchmarks.case import Figures
 from benchmarks.cases import CASES
 from benchmarks.report import render
 from jaxdec import catalogue
+from jaxdec.catalogue import systems
 
 FIRST = (
     "autoregressive",
@@ -93,11 +94,12 @@ def documents(results: list[dict[str, Any]], root: Path = ROOT) -> dict[Path, st
     for name, region, text in (
         ("README.md", "methods", small_table(results)),
         ("docs/methods.md", "methods", catalogue.markdown() + "\n"),
+        ("docs/methods.md", "systems", systems.markdown() + "\n"),
     ):
         path = root / name
         if not path.is_file():
             raise ValueError(f"no {name} in {root}")
-        held[path] = between_markers(path.read_text(), region, text)
+        held[path] = between_markers(held.get(path, path.read_text()), region, text)
     held[root / "docs" / "benchmarks.md"] = PAGE + render(results)
     return held
 

@@ -50,16 +50,44 @@ def table() -> str:
     ]
     for path in sorted(FOLDER.glob("*.json")):
         held = json.loads(path.read_text())
-        task, memory, step = held["task"], held["memory"], held["step"]
-        costs = {row["tokens"]: row["times_one"] for row in held["verification"]}
-        lines.append(
-            f"| {task['model']}, {task['method']} | {task['topology']} | {task['data']} x {task['model_axis']} "
-            f"| {task['batch']} x {task['context']} | {memory['needed'] / 2**30:.1f} GiB "
-            f"| {'yes' if memory['fits'] else 'no'} | {step['bytes'] / 1e9:.2f} GB | {step['times_least']:.2f} "
-            f"| {1e3 * step['seconds']:.2f} | {', '.join(f'{costs[n]:.2f}' for n in (8, 32, 64))} "
-            f"| {held['speculation']['break_even']:.2f} |"
-        )
+        task, memory = held["task"], held["memory"]
+        cells = [
+            f"{task['model']}, {task['method']}",
+            task["topology"],
+            f"{task['data']} x {task['model_axis']}",
+            f"{task['batch']} x {task['context']}",
+            f"{memory['needed'] / 2**30:.1f} GiB",
+            _fits(memory),
+            *_figures(held),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _fits(memory: dict[str, Any]) -> str:
+    """Whether it does, and if not where it would."""
+    if memory["fits"]:
+        return "yes"
+    smallest = memory.get("smallest")
+    if smallest is None:
+        return "no"
+    return f"no; {smallest['topology']} as {smallest['data']} x {smallest['model']} would"
+
+
+def _figures(held: dict[str, Any]) -> list[str]:
+    """Of a step and of forwards; dashes for those of programs that the compiler refused."""
+    step, costs, words = held["step"], held["verification"], held["speculation"]
+    of_step = ["-"] * 3
+    if step is not None:
+        milliseconds = 1e3 * step["seconds"]
+        of_step = [
+            f"{step['bytes'] / 1e9:.2f} GB",
+            f"{step['times_least']:.2f}",
+            f"{milliseconds:.2f}",
+        ]
+    shown = [f"{row['times_one']:.2f}" for row in costs or () if row["tokens"] in (8, 32, 64)]
+    break_even = "-" if words is None else f"{words['break_even']:.2f}"
+    return [*of_step, ", ".join(shown) or "-", break_even]
 
 
 def page(text: str, rows: str) -> str:

@@ -53,6 +53,9 @@ class Scale:
       soaked: requests in `soak`, over all parts.
       served: requests in `requests`, in each measurement.
       rates: of their arrival, as shares of what the engine does under a backlog.
+      loads: rows decoded at once in `load`.
+      ladder: draft lengths there, beside plain decoding.
+      load_tokens: new tokens a row there.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -99,6 +102,9 @@ class Scale:
     soaked: int = 10_000
     served: int = 96
     rates: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)
+    loads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    ladder: tuple[int, ...] = (2, 4, 8)
+    load_tokens: int = 64
 
 
 FULL = Scale()
@@ -142,6 +148,9 @@ QUICK = Scale(
     soaked=60,
     served=4,
     rates=(0.5,),
+    loads=(2,),
+    ladder=(2,),
+    load_tokens=8,
 )
 
 

@@ -234,7 +234,7 @@ def load_heads(
     config: HeadsConfig | TransformerConfig = checkpoint_folder.sizes(
         name, TransformerConfig if kind == "eagle" else HeadsConfig, held["model"]
     )
-    heads, shapes = build_heads(kind, config, abstract=True)
+    heads, shapes = build_heads(kind, config, abstract=True, dtype=dtype)
     params = _restore(name, path, shapes, held["dtype"])
     if dtype is not None:
         params = jax.tree.map(lambda x: x.astype(dtype), params)

@@ -26,6 +26,7 @@ from jaxdec.generation import (
     infill,
     prepare,
     prepare_infill,
+    requests,
     stream_text,
 )
 from jaxdec.model import Inputs, Model, Output, from_nnx
@@ -37,6 +38,7 @@ from jaxdec.speculative import (
     adaptive,
     drafters,
     growth,
+    lengths,
     speculative,
     verifiers,
 )
@@ -75,10 +77,12 @@ __all__ = [
     "generated_texts",
     "growth",
     "infill",
+    "lengths",
     "load",
     "models",
     "prepare",
     "prepare_infill",
+    "requests",
     "run",
     "sampling",
     "speculative",

@@ -6,7 +6,7 @@ are kernels, and `api.py` is the function that users call:
     from pallas_kernels.span_attention import span_attention
 """
 
-from pallas_kernels.dispatch import Implementation, heads_over, use
+from pallas_kernels.dispatch import Implementation, heads_over, split_over, use
 from pallas_kernels.top import top_k
 
-__all__ = ["Implementation", "heads_over", "top_k", "use"]
+__all__ = ["Implementation", "heads_over", "split_over", "top_k", "use"]

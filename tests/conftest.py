@@ -12,12 +12,15 @@ if "JAX_PLATFORMS" not in os.environ:
     os.environ["JAX_PLATFORMS"] = "cpu"  # for the processes that tests start
     jax.config.update("jax_platforms", "cpu")
 
-# Tests compile far more than they run. XLA's older code generator takes half the time; processes that tests start
-# inherit it. XLA aborts at a flag that it does not know, so only versions that are known to have it get it.
+# Tests compile far more than they run, and processes that tests start inherit what makes it quicker. One module of
+# LLVM for a program takes a tenth less than 32, which serve machines of many cores; XLA's older code generator takes
+# half the time. XLA aborts at a flag that it does not know, so only versions that are known to have it get that.
+quick = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):
-    os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-    )
+    quick.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *quick])
+# A process for each core runs already: threads that share out arrays of a few numbers wait more than they work.
+os.environ.setdefault("NPROC", "1")
 
 SMOKE = (
     "tests/test_imports.py",
@@ -56,6 +59,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.startswith(SMOKE):
             item.add_marker(pytest.mark.smoke)
+
+
+def pytest_collection_finish():
+    """What has been imported and collected stays: it is not looked through again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config):

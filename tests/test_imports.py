@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoint_folder",
         "jaxdec.catalogue", "pallas_kernels",
     },
-    "jaxdec.measuring": {"jaxdec", *DECODERS, "jaxdec.generation"},
+    "jaxdec.measuring": {"jaxdec", *DECODERS, "jaxdec.files", "jaxdec.generation"},
     "jaxdec.plotting": DECODERS,
     "jaxdec.models": {*GROUND, *ALONE, "jaxdec.parallel", "pallas_kernels"},
     "jaxdec.checkpoint_folder": {*ALONE, "jaxdec.models"},

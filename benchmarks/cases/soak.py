@@ -210,7 +210,7 @@ def _quarters(row: Row) -> str:
 
 CASE = Case(
     name="soak",
-    order=24,
+    order=26,
     about=(
         "Requests that arrive at random, more and fewer than the slots can serve by turns, of random lengths, budgets, "
         "knobs, seeds, samples, priorities and stops; some are taken back, some have deadlines, some hold a token that "

@@ -7,6 +7,7 @@ from jaxdec.catalogue import any_subset, canvas, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
+from jaxdec.catalogue.systems import SYSTEMS, System
 
 __all__ = [
     "DENOISING",
@@ -14,10 +15,12 @@ __all__ = [
     "INFILLING",
     "METHODS",
     "REFRESH_RULES",
+    "SYSTEMS",
     "VERIFIERS",
     "Method",
     "Parts",
     "Sample",
+    "System",
     "find",
     "markdown",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import jaxdec
-from jaxdec.cli import options, plan_options
+from jaxdec.cli import options, plan_options, serve_options
 
 LENGTHS = "1-16,20,24,28,32,40,48,56,64"
 CONTEXT = 240  # with a gap of a line, as much as a training window; twice as much was measured to give no more
@@ -306,6 +306,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "denoise": (
         "Continues a prompt by canvas decoding, several tokens a forward in any order; shown as the canvas fills.",
         denoise,
+    ),
+    "serve": (
+        "Answers requests, lines of JSON, as they come: rows are refilled inside the compiled loop.",
+        serve_options.add,
     ),
     "bench": (
         "Decodes prompts of a file with several methods in turns and compares them with plain decoding.",

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         found = plan(task, layers=depths, report=report)
     if arguments.json is not None:
         files.write_whole(arguments.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
-    if figure is not None:
+    if figure is not None and found["verification"] is not None:
         _draw(figure, found)
         drawn = io.BytesIO()
         figure.savefig(drawn, format=arguments.plot.suffix.lstrip(".").lower())
@@ -112,37 +112,56 @@ def show(found: dict[str, Any]) -> None:
     for row in [*_memory(found["memory"]), *_step(step, found["chip"]["name"])]:
         table.add_row(*row)
     console.print(table)
-    if step["collectives"]:
+    if step is not None and step["collectives"]:
         groups = Table("in a step", "times", "bytes", box=box.SIMPLE)
         for name, group in step["collectives"].items():
             groups.add_row(name, f"{group['times']:.0f}", short(group["bytes"]))
         console.print(groups)
-    costs = Table("tokens a forward", "times the cost of one", box=box.SIMPLE)
-    for row in found["verification"]:
-        costs.add_row(f"{row['tokens']}", f"{row['times_one']:.2f}")
-    console.print(costs)
-    memory = found["memory"]
-    if not memory["fits"]:
-        console.print(
-            f"Does not fit: {short(memory['needed'])}B of {short(memory['available'])}B. "
-            + (
-                f"{memory['most_rows']} rows of this context would, or {memory['most_context']} tokens a row."
-                if memory["most_rows"]
-                else "Parameters alone leave no row its room: split over more chips."
-            ),
-            soft_wrap=True,
+    if found["verification"] is not None:
+        costs = Table("tokens a forward", "times the cost of one", box=box.SIMPLE)
+        for row in found["verification"]:
+            costs.add_row(f"{row['tokens']}", f"{row['times_one']:.2f}")
+        console.print(costs)
+    if not found["memory"]["fits"]:
+        console.print(too_large(found["memory"]), soft_wrap=True)
+    if found["speculation"] is not None:
+        console.print(found["speculation"]["words"], soft_wrap=True)
+
+
+def too_large(memory: dict[str, Any]) -> str:
+    """What does not fit, by how much, and what would."""
+    parts = ("params", "cache", "temporaries", "code_and_state")
+    held = ", ".join(f"{_named(part)} {short(memory[part])}B" for part in parts)
+    more = memory["needed"] - memory["available"]
+    rows, tokens, smallest = memory["most_rows"], memory["most_context"], memory["smallest"]
+    room = f"there is room for {rows} rows of this context" if rows else "no row has room"
+    room += f", or for {tokens} tokens a row" if tokens else ""
+    where = "no slice of these chips holds it"
+    if smallest is not None:
+        where = (
+            f"the smallest slice that holds it is {smallest['topology']} as data {smallest['data']} x model "
+            f"{smallest['model']}, with {short(smallest['needed'])}B a chip"
         )
-    console.print(found["speculation"]["words"], soft_wrap=True)
+    return (
+        f"Does not fit: {held} are {short(memory['needed'])}B, {short(more)}B more than a chip gives a program; "
+        f"{room}; {where}."
+    )
+
+
+def _named(part: str) -> str:
+    return part.replace("_", " ")
 
 
 def _memory(memory: dict[str, Any]) -> list[tuple[str, str]]:
     names = ("params", "cache", "temporaries", "code_and_state")
-    rows = [(name.replace("_", " "), short(memory[name]) + "B") for name in names]
+    rows = [(_named(name), short(memory[name]) + "B") for name in names]
     share = memory["needed"] / memory["available"]
     return [*rows, (f"of {short(memory['available'])}B", f"{share:.0%}")]
 
 
-def _step(step: dict[str, Any], chip: str) -> list[tuple[str, str]]:
+def _step(step: dict[str, Any] | None, chip: str) -> list[tuple[str, str]]:
+    if step is None:
+        return [("a step", "of no program: the compiler refused it")]
     return [
         ("bytes a step", short(step["bytes"]) + "B"),
         ("times the least possible", f"{step['times_least']:.2f}"),
@@ -178,7 +197,7 @@ def _draw(figure: Any, found: dict[str, Any]) -> None:
     plotting.verification_cost(
         [(row["tokens"], row["times_one"]) for row in found["verification"]],
         step=None
-        if found["tokens_a_forward"] == 1
+        if found["tokens_a_forward"] == 1 or speculation is None
         else (found["tokens_a_forward"], speculation["break_even"]),
         title=f"{task['model']} on {task['topology']}, {task['batch']} rows of {task['context']}",
         ax=figure.subplots(),

@@ -120,9 +120,12 @@ class Forward:
         if cache is not None:
             cache = cache.renumber(lambda spans: _apart(spans, branches))
             cache = cache.hide(_tiling(given)(fresh))
+        if not self.model.any_subset:
+            rows_at = _each(jnp.where(group_there, take(rank, group_at), 0), branches)
+            rows_at += size * jnp.arange(branches, dtype=jnp.int32)[:, None]
+            inputs = dataclasses.replace(inputs, at=_tiling(given)(_flat(rows_at)))
         output = self.model(target_params(params), inputs, cache)
-        rows_at = jnp.where(group_there, take(rank, group_at), 0)
-        scored = self._scored(params, given, output, rows_at, size, branches)
+        scored = self._scored(params, given, output, branches)
         # Those of the first branch, the canvas as it is: without branches the same would be stored.
         stored = self._spans(status, at, 1).where(readable[:, :1]).key_spans[:, 0]
         return Computed(scored, output.entries.first(size), jnp.where(there, at, -1), stored)
@@ -186,18 +189,12 @@ class Forward:
         params: Params,
         given: ForwardInputs,
         output: Output,
-        rows_at: jax.Array,
-        size: int,
         branches: int,
     ) -> Scored:
         """The active group out of an output: its logits, guided and without impossible tokens, and hidden states."""
-        batch = len(rows_at)
+        batch = len(given.canvas.tokens)
         scored = Scored(output.logits, output.hidden, output.layer_states)
         if not self.model.any_subset:
-            rows_at = _flat(_each(rows_at, branches) + size * jnp.arange(branches)[:, None])
-            rows_at = _tiling(given)(rows_at)[..., None]
-            gather = lambda x: jnp.take_along_axis(x, rows_at, axis=1, mode="clip")
-            scored = jax.tree.map(gather, scored)
             real = jnp.arange(scored.logits.shape[-1]) != self._mask
             scored = dataclasses.replace(scored, logits=jnp.where(real, scored.logits, -jnp.inf))
         if given.guidance is not None:

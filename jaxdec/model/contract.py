@@ -60,6 +60,8 @@ class Inputs:
       before: int32 `[B, T]`, the new token at the position before that of each, by its index; -1 where it is not among
         them. Models that read the row before (`Model.reads_before`) need it unless the tokens stand in order: None
         says that it is the one before, where positions are consecutive.
+      at: int32 `[B, A]`, the new tokens whose laws and states are wanted, by their indices; None for all T. Entries are
+        those of all. Not beside queries, which say what is wanted themselves.
     """
 
     tokens: jax.Array
@@ -69,6 +71,13 @@ class Inputs:
     queries: Queries | None = None
     features: jax.Array | None = None
     before: jax.Array | None = None
+    at: jax.Array | None = None
+
+    def wanted(self, states: jax.Array) -> jax.Array:
+        """States `[B, T, ...]` of the tokens `at`, `[B, A, ...]`; all of them where it is None."""
+        if self.at is None:
+            return states
+        return jnp.take_along_axis(states, self.at[..., None], axis=1, mode="clip")
 
     @classmethod
     def causal(
@@ -102,7 +111,7 @@ class Output:
 
     Attributes:
       logits: float32 `[B, T, V]`; row t is the law of the token that follows (or fills) row t of the inputs. If the
-        inputs have queries, `[B, Q, V]`: the answers.
+        inputs have queries, `[B, Q, V]`: the answers. If they say `at`, `[B, A, V]`, and the states are of these too.
       hidden: `[B, T, D]`, the state that the logits are read from.
       layer_states: hidden states `[B, T, D]` after the layers that the model was asked for.
       entries: a pytree with leading axes that the model's cache understands.
@@ -139,6 +148,8 @@ class Model:
         none for the last hidden states.
       fuse: for such a network, `(params, states [B, T, W]) -> features [B, T, D]`; None where it reads the states
         themselves.
+      picks: whether `forward` computes laws at `Inputs.at` alone. Else it is never given `at`, and what is wanted is
+        taken out of the laws of all tokens, which costs what these cost.
 
     Raises:
       ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
@@ -156,6 +167,7 @@ class Model:
     reads_before: bool = False
     taps: tuple[int, ...] = ()
     fuse: Callable[..., jax.Array] | None = None
+    picks: bool = False
 
     def __post_init__(self):
         try:
@@ -196,7 +208,15 @@ class Model:
             inputs = within(inputs)
             if inputs.queries is not None:
                 inputs = dataclasses.replace(inputs, queries=within(inputs.queries))
-        return self.forward(params, inputs, cache)
+        if inputs.at is None or self.picks:
+            return self.forward(params, inputs, cache)
+        output = self.forward(params, dataclasses.replace(inputs, at=None), cache)
+        return dataclasses.replace(
+            output,
+            logits=inputs.wanted(output.logits),
+            hidden=inputs.wanted(output.hidden),
+            layer_states=tuple(map(inputs.wanted, output.layer_states)),
+        )
 
     def features(self, params: Params, output: Output) -> jax.Array:
         """What a drafter's network reads of a target's output: `Inputs.features`.

@@ -91,9 +91,9 @@ class _MaskedRows:
         places = jnp.broadcast_to(jnp.arange(length), rows.shape)
         exists = places < jnp.repeat(queries.size, queries.positions.shape[1])[:, None]
         spans = visibility.full(places).where(exists)
-        output = self.model(params, Inputs(rows, places, *spans), None)
-        at = queries.positions.reshape(-1, 1, 1)
-        answer = lambda x: jnp.take_along_axis(x, at, axis=1).reshape(batch, -1, x.shape[-1])
+        at = queries.positions.reshape(-1, 1)
+        output = self.model(params, Inputs(rows, places, *spans, at=at), None)
+        answer = lambda x: x.reshape(batch, -1, x.shape[-1])
         logits = without_token(answer(output.logits), self.mask_token)
         return Output(logits, answer(output.hidden), (), entries)
 
@@ -122,4 +122,5 @@ def masked_rows(model: Model, mask_token: int) -> Model:
         any_subset=True,
         causal=False,
         whole_rows=True,
+        picks=False,
     )

@@ -20,27 +20,28 @@ class _NextToken:
     mask_token: int
 
     def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
-        width = inputs.tokens.shape[1]
+        batch, width = inputs.tokens.shape
         join = lambda a, b: jnp.concatenate([a, b], axis=1)
         query_spans, key_spans = 2 * inputs.query_spans, _doubled(inputs.key_spans)
         # A mask sees what the token sees, the token too, and among the masks itself alone.
         between = query_spans + 1
         # Padding may look from the place of a real token: its mask is as invisible as it is itself.
         padding = inputs.key_spans[..., :1] > inputs.key_spans[..., 1:]
+        at = jnp.arange(width, dtype=jnp.int32) if inputs.at is None else inputs.at
         asked = Inputs(
             tokens=join(inputs.tokens, jnp.full_like(inputs.tokens, self.mask_token)),
             positions=join(inputs.positions, inputs.positions + 1),
             query_spans=join(query_spans, between),
             key_spans=join(key_spans, jnp.where(padding, visibility.EMPTY, between)),
+            at=width + jnp.broadcast_to(at, (batch, at.shape[-1])),
         )
         if cache is not None:
             cache = cache.renumber(_doubled)
         output = self.model(params, asked, cache)
         real = jnp.arange(output.logits.shape[-1]) != self.mask_token
-        return Output(
-            logits=jnp.where(real, output.logits[:, width:], -jnp.inf),
-            hidden=output.hidden[:, width:],
-            layer_states=tuple(state[:, width:] for state in output.layer_states),
+        return dataclasses.replace(
+            output,
+            logits=jnp.where(real, output.logits, -jnp.inf),
             entries=output.entries.first(width),
         )
 
@@ -75,4 +76,4 @@ def next_token(model: Model) -> Model:
             "the model is shifted: the rows of its network are laws of next tokens as they are, and need no masks"
         )
     forward = _NextToken(model, model.mask_token)
-    return dataclasses.replace(model, forward=forward, mask_token=None, causal=True)
+    return dataclasses.replace(model, forward=forward, mask_token=None, causal=True, picks=True)

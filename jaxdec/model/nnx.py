@@ -109,7 +109,8 @@ def from_nnx(
       module: an `nnx.Module`, callable as `module(inputs, cache) -> Output` (with `layer_states=` if they are asked
         for). Its hashable `config` has `vocab_size` and may have `max_length`, and it has a static method
         `init_cache(config, batch, capacity)`; the following stand in for what it lacks. One that drafts from a target's
-        states may have `taps` in its `config`, and a method `fuse` (see `Model`).
+        states may have `taps` in its `config`, and a method `fuse`; one that computes laws at `Inputs.at` alone says
+        `picks = True` (see `Model`).
       layer_states: layers whose hidden states the output carries.
       eos: tokens that end a sequence.
       vocab_size: V.
@@ -150,5 +151,6 @@ def from_nnx(
         eos=eos,  # type: ignore[arg-type]
         taps=tuple(getattr(config, "taps", ())),
         fuse=_Call.of(module, method="fuse")[0] if hasattr(module, "fuse") else None,
+        picks=getattr(module, "picks", False),
     )
     return model, params

@@ -71,16 +71,7 @@ def score(
       An output with logits `[B, A + Q, V]`, and hidden and layer states to match.
     """
     if order is None:
-        output = model(params, inputs, cache)
-        if at is None:
-            return output
-        pick = lambda values: jnp.take_along_axis(values, at[..., None], axis=1)
-        return dataclasses.replace(
-            output,
-            logits=pick(output.logits),
-            hidden=pick(output.hidden),
-            layer_states=tuple(map(pick, output.layer_states)),
-        )
+        return model(params, dataclasses.replace(inputs, at=at), cache)
     ranks, query_spans = inputs.positions, inputs.query_spans
     follows = ranks + 1
     if at is not None:

@@ -27,4 +27,5 @@ def recomputed(model: Model) -> Model:
     Args:
       model: from `two_stream`.
     """
-    return dataclasses.replace(model, forward=_Recomputed(model), init_cache=TokenCache())
+    forward = _Recomputed(model)
+    return dataclasses.replace(model, forward=forward, init_cache=TokenCache(), picks=False)

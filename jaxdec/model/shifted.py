@@ -20,10 +20,12 @@ class _Shifted:
 
     def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
         before = _consecutive(inputs.positions) if inputs.before is None else inputs.before
-        output = self.model(params, dataclasses.replace(inputs, before=None), cache)
-        at, known = jnp.maximum(before, 0)[..., None], (before >= 0)[..., None]
+        if inputs.at is not None:
+            before = jnp.take_along_axis(before, inputs.at, axis=1, mode="clip")
+        asked = dataclasses.replace(inputs, before=None, at=jnp.maximum(before, 0))
+        output = self.model(params, asked, cache)
         # A law that was not computed is no number, so that nobody takes a neighbour's for it.
-        move = lambda x: jnp.where(known, jnp.take_along_axis(x, at, axis=1), jnp.nan)
+        move = lambda x: jnp.where((before >= 0)[..., None], x, jnp.nan)
         return dataclasses.replace(
             output,
             logits=move(output.logits),
@@ -62,7 +64,7 @@ def shifted(model: Model) -> Model:
         raise ValueError(f"the model {model.purpose}; only a canvas model has rows to be shifted")
     if model.reads_before:
         raise ValueError("the model is shifted already")
-    return dataclasses.replace(model, forward=_Shifted(model), reads_before=True)
+    return dataclasses.replace(model, forward=_Shifted(model), reads_before=True, picks=True)
 
 
 def unshifted(model: Model) -> Model:

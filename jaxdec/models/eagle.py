@@ -35,6 +35,7 @@ class Eagle(nnx.Module):
     """
 
     init_cache = staticmethod(Transformer.init_cache)
+    picks = True
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         if config.layers != 1:
@@ -59,5 +60,6 @@ class Eagle(nnx.Module):
         tokens = self.embed_norm(rows(self.embed_tokens, inputs.tokens))
         x = self.fc(jnp.concatenate([inputs.features, tokens], axis=-1))
         x, entry = self.layer(x, inputs, *earlier)
+        x = inputs.wanted(x)
         logits = self.lm_head(x).astype(jnp.float32)
         return Output(logits, x, (), KVEntries((entry,), inputs.positions))

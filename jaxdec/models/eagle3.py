@@ -95,6 +95,7 @@ class Eagle3(nnx.Module):
     """
 
     init_cache = staticmethod(Transformer.init_cache)
+    picks = True
 
     def __init__(self, config: Eagle3Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -115,6 +116,7 @@ class Eagle3(nnx.Module):
         assert inputs.features is not None
         tokens = self.embed_tokens(inputs.tokens)
         x, entry = self.midlayer(tokens, inputs.features, inputs, *committed(cache, 0))
+        x = inputs.wanted(x)
         return Output(self.logits(x), x, (), KVEntries((entry,), inputs.positions))
 
     def logits(self, x: jax.Array) -> jax.Array:

@@ -148,7 +148,12 @@ KINDS = {"medusa": Medusa, "hydra": Hydra, "eagle": Eagle}
 
 
 def build_heads(
-    kind: str, config: HeadsConfig | TransformerConfig, *, seed: int = 0, abstract: bool = False
+    kind: str,
+    config: HeadsConfig | TransformerConfig,
+    *,
+    seed: int = 0,
+    abstract: bool = False,
+    dtype: jax.typing.DTypeLike | None = None,
 ) -> tuple[Heads | Model, Params]:
     """Draft heads and fresh parameters: `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE.
 
@@ -157,6 +162,7 @@ def build_heads(
       config: its sizes: a `HeadsConfig`, or a `TransformerConfig` for EAGLE.
       seed: of the parameters.
       abstract: whether the parameters are shapes alone.
+      dtype: of EAGLE's cache, float32 if not given; take the target's. Parameters start in float32 in any case.
 
     Raises:
       ValueError: for a kind or a configuration that is none.
@@ -165,7 +171,7 @@ def build_heads(
         raise ValueError(f"heads are one of {', '.join(KINDS)}, got {kind!r}")
     make = lambda: KINDS[kind](config, rngs=nnx.Rngs(seed))
     module = nnx.eval_shape(make) if abstract else make()
-    return from_nnx(module) if kind == "eagle" else heads_from_nnx(module)
+    return from_nnx(module, dtype=dtype) if kind == "eagle" else heads_from_nnx(module)
 
 
 def start_heads(params: Params, target: Params) -> Params:

@@ -75,6 +75,7 @@ class Transformer(nnx.Module):
             self.head_bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
 
     init_cache = staticmethod(empty_cache)
+    picks = True
 
     def __call__(
         self,
@@ -86,7 +87,7 @@ class Transformer(nnx.Module):
         """Scores new tokens; see `jaxdec.model`.
 
         Args:
-          inputs: T new tokens (or embeddings `[B, T, D]`).
+          inputs: T new tokens (or embeddings `[B, T, D]`); the head is read for those that are wanted alone.
           cache: committed tokens, only read; None scores the new tokens on their own.
           layer_states: layers (0 is the embedding) whose hidden states are returned.
           layers: how many blocks run before the final norm and the head; all of them for None.
@@ -97,11 +98,12 @@ class Transformer(nnx.Module):
             x, entry = block(x, inputs, *committed(cache, i))
             entries.append(entry)
             states.append(x)
+        x = inputs.wanted(x)
         hidden = x if self.config.placement == "post" else self.norm(x)
         return Output(
             logits=self.head(hidden),
             hidden=hidden,
-            layer_states=tuple(states[i] for i in layer_states),
+            layer_states=tuple(inputs.wanted(states[i]) for i in layer_states),
             entries=KVEntries(tuple(entries), inputs.positions),
         )
 

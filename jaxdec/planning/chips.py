@@ -2,7 +2,7 @@
 
 Source: the system architecture pages of Google Cloud's TPU documentation (v4, v5e, v5p, v6e), figures a chip: memory
 and its bandwidth, peak arithmetic in bfloat16, and what it can send over all its links: half of what the pages give for
-both directions.
+both directions. What a program gets of the memory is what the compiler allows.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ class Chip:
     Attributes:
       name: as topologies begin with.
       memory: bytes.
+      usable: bytes of it that a program gets: the rest is the system's.
       bandwidth: of the memory, bytes a second.
       flops: bfloat16 operations a second.
       links: bytes a second that it sends to other chips at most, over all links.
@@ -27,19 +28,29 @@ class Chip:
 
     name: str
     memory: int
+    usable: int
     bandwidth: float
     flops: float
     links: float
     dimensions: int
 
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Topologies that there are, with fewest chips first."""
+        return tuple(f"{self.name}:{shape}" for shape in _SLICES[self.dimensions])
 
+
+_SLICES = {
+    2: ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
+    3: ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"),
+}
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * GIB, 1228e9, 275e12, 300e9, 3),
-        Chip("v5e", 16 * GIB, 819e9, 197e12, 200e9, 2),
-        Chip("v5p", 95 * GIB, 2765e9, 459e12, 600e9, 3),
-        Chip("v6e", 32 * GIB, 1640e9, 918e12, 400e9, 2),
+        Chip("v4", 32 * GIB, 61 * GIB // 2, 1228e9, 275e12, 300e9, 3),
+        Chip("v5e", 16 * GIB, 63 * GIB // 4, 819e9, 197e12, 200e9, 2),
+        Chip("v5p", 95 * GIB, 95 * GIB, 2765e9, 459e12, 600e9, 3),
+        Chip("v6e", 32 * GIB, 125 * GIB // 4, 1640e9, 918e12, 400e9, 2),
     )
 }
 

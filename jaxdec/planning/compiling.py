@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 import pallas_kernels
 from jaxdec import decoding, parallel
 from jaxdec.decoding import placed
-from jaxdec.planning import work
+from jaxdec.planning import fitting, work
 from jaxdec.planning.chips import Topology
 from jaxdec.planning.hlo import Program
 from jaxdec.planning.kernels import at_context
@@ -101,8 +101,10 @@ def facts(job: Job) -> dict[str, Any]:
 
     Returns:
       A JSON object: `seconds` to compile by the clock, and `processor_seconds` on all cores; `memory`, bytes a chip;
+      `elsewhere`, the same on other slices (`fitting.elsewhere`);
       `weights`, bytes a chip by part (`held`, and `read`: those that a forward needs); `caches`, bytes a chip of each,
-      and their `slots` a row; `usual` and `widest` steps; `depth`, forwards of a drafter's network in a step.
+      and their `slots` a row; `usual` and `widest` steps, None of a program that was refused as too large; `depth`,
+      forwards of a drafter's network in a step.
     """
     task, start, worked = job.task, time.perf_counter(), time.process_time()
     if job.tokens is None:
@@ -122,38 +124,37 @@ def facts(job: Job) -> dict[str, Any]:
             return decoding.init(decoder, params, request, placement=place)
 
     state = jax.eval_shape(begin, params, request)
-    program = _program(run, (params, state, keys), place)
+    program, needed = fitting.compiled(_lowered(run, (params, state, keys), place))
     seconds, worked = time.perf_counter() - start, time.process_time() - worked
-    held, kernel = Program.read(program.as_text()), at_context(task.context)
-    memory = program.memory_analysis()
     caches: list[int] = []
     parallel.over_caches(
         lambda cache: caches.append(work.share(cache, place.cache_specs(cache), place)),
         lambda leaf: None,
         state,
     )
+    shares = {part: work.share(params[part], place.specs(params)[part], place) for part in params}
     drafter = getattr(decoder, "drafter", None)
+    usual, widest = (None, None) if program is None else _steps(program, task)
     return {
         "layers": job.layers,
         "tokens": job.tokens or task.scored(decoder),
         "depth": 0 if drafter is None else drafter.depth,
         "seconds": seconds,
         "processor_seconds": worked,
-        "memory": {
-            "arguments": memory.argument_size_in_bytes,
-            "temporaries": memory.temp_size_in_bytes,
-            "code": memory.generated_code_size_in_bytes,
-            "params": sum(
-                work.share(params[part], place.specs(params)[part], place) for part in params
-            ),
-            "cache": sum(caches),
-        },
+        "memory": fitting.bytes_held(program, needed, sum(shares.values()), sum(caches)),
+        "elsewhere": {} if job.tokens else fitting.elsewhere(task, params, state),
         "weights": work.weights(params, place),
         "caches": caches,
         "slots": request.capacity,
-        "usual": work.told(step_counts(held, kernel)),
-        "widest": work.told(step_counts(held, kernel, widest=True)),
+        "usual": usual,
+        "widest": widest,
     }
+
+
+def _steps(program: Any, task: Task) -> list[dict[str, Any]]:
+    """What a usual and a wide step of a compiled loop do."""
+    held, kernel = Program.read(program.as_text()), at_context(task.context)
+    return [work.told(step_counts(held, kernel, widest=widest)) for widest in (False, True)]
 
 
 def _placement(task: Task) -> parallel.Placement:
@@ -168,15 +169,15 @@ def _placement(task: Task) -> parallel.Placement:
     )
 
 
-def _program(run: Any, arguments: tuple[Any, Any, Any], place: parallel.Placement) -> Any:
-    """A run, compiled for parameters, a state that it takes over, and keys."""
+def _lowered(run: Any, arguments: tuple[Any, Any, Any], place: parallel.Placement) -> Any:
+    """A run, to be compiled for parameters, a state that it takes over, and keys."""
     params, state, _ = arguments
     specs = place.specs(params), placed.specs(place, state), P(parallel.DATA)
     shardings = jax.tree.map(
         lambda spec: NamedSharding(place.mesh, spec), specs, is_leaf=lambda x: isinstance(x, P)
     )
     jitted = jax.jit(run, in_shardings=shardings, donate_argnums=1)
-    return jitted.trace(*arguments).lower(lowering_platforms=("tpu",)).compile()
+    return jitted.trace(*arguments).lower(lowering_platforms=("tpu",))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import jax
 from jaxdec.planning import work
 from jaxdec.planning.chips import Chip, Topology
 from jaxdec.planning.compiling import Job, compiled
+from jaxdec.planning.fitting import memory
 from jaxdec.planning.task import Task
 
 TOKENS = (1, 8, 16, 32, 64)
@@ -39,7 +40,8 @@ def plan(
       A JSON object; its keys are those of `docs/plan.md`.
 
     Raises:
-      ValueError: for what cannot be planned, or if the TPU compiler is missing or refuses a program.
+      ValueError: for what cannot be planned, or if the TPU compiler is missing, or refuses a program for another
+        reason than its size.
     """
     task.check()
     whole = task.target.config.layers
@@ -75,7 +77,7 @@ def depths(task: Task) -> list[int]:
         for x in jax.tree.leaves(task.target.network(layers, task.dtype)[1])
     )
     each = (size(2) - size(1)) / task.model_axis
-    first, whole = max(2, math.ceil(FAST / each)), task.target.config.layers
+    first, whole = math.ceil(FAST / each), task.target.config.layers
     return [first, 2 * first] if 2 * first < whole else [whole]
 
 
@@ -92,10 +94,13 @@ def _continued(facts: list[dict[str, Any]], depths: list[int], whole: int) -> di
 def assembled(
     task: Task, chip: Chip, programs: dict[int | None, dict[str, Any]], depths: Sequence[int]
 ) -> dict[str, Any]:
-    """A plan of the facts of its programs: None is the task's own, numbers are those that score as many tokens."""
-    own = programs[None]
-    least = _least(task, own)
-    step, total = own["usual"], sum(least.values())
+    """A plan of the facts of its programs: None is the task's own, numbers are those that score as many tokens.
+
+    What is counted in a program that the compiler refused, because no chip holds it, is None.
+    """
+    own, ends = programs[None], (programs[1], programs[TOKENS[-1]])
+    scored = all(held["usual"] is not None for held in ends)
+    judged = scored and own["usual"] is not None
     return {
         "task": dataclasses.asdict(task),
         "chip": dataclasses.asdict(chip),
@@ -104,16 +109,28 @@ def assembled(
         "compile_seconds": _spent(programs, "seconds"),
         "compile_processor_seconds": _spent(programs, "processor_seconds"),
         "memory": memory(task, chip, own),
-        "step": {
-            **step,
-            "least_bytes": least,
-            "times_least": step["bytes"] / total,
-            "seconds": work.seconds(chip, step),
-            "least_seconds": total / chip.bandwidth,
-        },
-        "wide_step": {**own["widest"], "seconds": work.seconds(chip, own["widest"])},
-        "verification": verification(chip, programs[1], programs[TOKENS[-1]]),
-        "speculation": speculation(chip, programs),
+        "step": _step(task, chip, own),
+        "wide_step": None
+        if own["widest"] is None
+        else {**own["widest"], "seconds": work.seconds(chip, own["widest"])},
+        "verification": verification(chip, *ends) if scored else None,
+        "speculation": speculation(chip, programs) if judged else None,
+    }
+
+
+def _step(task: Task, chip: Chip, own: dict[str, Any]) -> dict[str, Any] | None:
+    """A usual step beside the least possible."""
+    step = own["usual"]
+    if step is None:
+        return None
+    least = _least(task, own)
+    total = sum(least.values())
+    return {
+        **step,
+        "least_bytes": least,
+        "times_least": step["bytes"] / total,
+        "seconds": work.seconds(chip, step),
+        "least_seconds": total / chip.bandwidth,
     }
 
 
@@ -140,29 +157,6 @@ def _least(task: Task, own: dict[str, Any]) -> dict[str, int]:
         tokens=own["tokens"],
         vocab_size=vocabulary // task.model_axis if divides else vocabulary,
     )
-
-
-def memory(task: Task, chip: Chip, own: dict[str, Any]) -> dict[str, Any]:
-    """What the loop holds on a chip, whether it fits, and if not with how many rows or tokens it would."""
-    held = own["memory"]
-    other = max(0, held["arguments"] - held["params"] - held["cache"])
-    fixed = held["params"] + held["temporaries"] + held["code"] + other
-    needed = fixed + held["cache"]
-    room = chip.memory - fixed
-    found = {
-        "params": held["params"],
-        "cache": held["cache"],
-        "temporaries": held["temporaries"],
-        "code_and_state": held["code"] + other,
-        "needed": needed,
-        "available": chip.memory,
-        "fits": needed <= chip.memory,
-    }
-    rows = task.batch // task.data
-    share = room / held["cache"] if held["cache"] else 0.0
-    most_rows = max(0, int(rows * share)) * task.data
-    most_tokens = max(0, int(task.context * share)) // 64 * 64
-    return {**found, "most_rows": most_rows, "most_context": most_tokens}
 
 
 def verification(chip: Chip, one: dict[str, Any], many: dict[str, Any]) -> list[dict[str, float]]:

@@ -193,7 +193,8 @@ def _only(made: Instruction) -> Array:
 def _copied(made: Instruction, inputs: tuple[Array, ...]) -> int:
     """Bytes that a copy, or the start of one, reads and writes; of a slice what it takes."""
     source = inputs[0]
-    copy = made.arrays[0] if made.opcode == "copy" else made.arrays[1]
+    # A copy that is under way names itself before its source, a slice behind it.
+    copy = made.arrays[1] if made.opcode == "slice-start" else made.arrays[0]
     return (0 if source.fast else copy.nbytes) + copy.main_bytes
 
 

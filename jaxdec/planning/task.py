@@ -75,12 +75,18 @@ class Task:
             raise ValueError(
                 f"context must be 64 to {config.max_length} for {self.model}, got {self.context}"
             )
-        for name in ("kv_heads", "heads", "hidden"):
-            if getattr(config, name, 0) % self.model_axis:
-                raise ValueError(
-                    f"{name} {getattr(config, name)} of {self.model} do not divide over model {self.model_axis}"
-                )
+        odd = self.undivided(self.model_axis)
+        if odd is not None:
+            raise ValueError(
+                f"{odd} {getattr(config, odd)} of {self.model} do not divide over model {self.model_axis}"
+            )
         self.decoder(layers=1)
+
+    def undivided(self, chips: int) -> str | None:
+        """Which size of the model does not divide over so many chips of `model`; None if all do."""
+        config = self.target.config
+        names = ("kv_heads", "heads", "hidden")
+        return next((name for name in names if getattr(config, name, 0) % chips), None)
 
     @functools.cached_property
     def target(self) -> models.Sized:

@@ -113,7 +113,12 @@ def told(counts: Counts) -> dict[str, Any]:
 
 
 def along(first: Any, second: Any, at: float) -> Any:
-    """Numbers on the line from `first` (at 0) to `second` (at 1), nested alike; what one lacks is 0 there."""
+    """Numbers on the line from `first` (at 0) to `second` (at 1), nested alike; what one lacks is 0 there.
+
+    None, what is not known of one of them, gives None.
+    """
+    if first is None or second is None:
+        return None
     if isinstance(first, dict) or isinstance(second, dict):
         first, second = first or {}, second or {}
         return {

@@ -1,17 +1,24 @@
-"""Draft lengths chosen in the loop, from what was accepted so far.
+"""Draft lengths chosen in the loop.
 
 Legend: B rows, W tokens that the longest step commits, K drafts.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows
 from jaxdec.model import Model, Params
+from jaxdec.speculative.contract import Context, Drafter, StepResult
+from jaxdec.speculative.lengths import Acceptance, Ladder, LengthRule, by_acceptance
 from jaxdec.speculative.loop import Speculative, SpeculativeState
+from jaxdec.speculative.tree import DraftTree
+from jaxdec.speculative.verifiers import SharedNoiseWalk
+
+Held = TypeVar("Held")
 
 
 @jax.tree_util.register_dataclass
@@ -21,13 +28,11 @@ class AdaptiveState:
 
     Attributes:
       inner: the state of the speculation, the same for all lengths.
-      accepted: float32 `[B]`, drafts that passed their test, older ones weighing less.
-      tested: float32 `[B]`, drafts that were tested, weighed alike.
+      acceptance: how the drafts of each row fared.
     """
 
     inner: SpeculativeState
-    accepted: jax.Array
-    tested: jax.Array
+    acceptance: Acceptance
 
     @property
     def rows(self) -> Rows:
@@ -36,12 +41,22 @@ class AdaptiveState:
 
 
 @dataclasses.dataclass(frozen=True)
+class NoDrafts(Drafter):
+    """Proposes nothing: a step with it is one of plain decoding."""
+
+    depth: int = 0
+
+    def propose(self, params: Params, state: None, context: Context) -> tuple[DraftTree, None]:
+        """An empty chain."""
+        return DraftTree.chain(jnp.zeros((len(context.rows.length), 0), jnp.int32)), None
+
+
+@dataclasses.dataclass(frozen=True)
 class Adaptive:
     """See `adaptive`."""
 
     decoders: tuple[Speculative, ...]
-    draft_cost: float
-    memory: float
+    rule: LengthRule
 
     @property
     def exactness(self) -> Exactness:
@@ -55,102 +70,164 @@ class Adaptive:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """Drafter and verifier, of the longest draft."""
-        return self.decoders[-1].parts
+        """Drafter and verifier, of the longest draft, and the rule of lengths."""
+        return *self.decoders[-1].parts, self.rule
 
     @property
     def knobs(self) -> dict[str, Knob]:
-        """The verifier's."""
-        return self.decoders[-1].knobs
+        """The drafter's, the verifier's and the rule's."""
+        return {**self.decoders[-1].knobs, **self.rule.knobs}
 
     @property
     def model(self) -> Model:
         """The target."""
         return self.decoders[-1].model
 
+    @property
+    def steps_alone(self) -> bool:
+        """Whether what a row drafts depends on that row alone."""
+        return self.rule.by_row
+
+    @property
+    def ladder(self) -> Ladder:
+        """What there is to choose from."""
+        drafters = [decoder.drafter for decoder in self.decoders]
+        return Ladder(tuple(d.depth for d in drafters), tuple(d.target_drawn for d in drafters))
+
+    @property
+    def rests(self) -> bool:
+        """Whether a step may draft nothing."""
+        return self.ladder.drafts[0] == 0
+
     def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for what the drafter cannot serve."""
+        """Raises `ValueError` for what the drafter or the rule cannot serve."""
         self.decoders[-1].check(request, params)
+        self.rule.check(request, params)
+        self.rule.check_params(self.rule.own(params), self.ladder)
 
     def init(self, params: Params, request: Request) -> AdaptiveState:
-        """Reads the prompts; the first estimate of the acceptance is one half, held weakly."""
+        """Reads the prompts."""
         inner = self.decoders[-1].init(params, request)
-        one = jnp.ones(inner.rows.length.shape, jnp.float32)
-        return AdaptiveState(inner, one, 2 * one)
+        return AdaptiveState(inner, self.rule.start(inner.rows))
 
-    def choose(self, state: AdaptiveState) -> jax.Array:
-        """The best length of each row, as an index int32 `[B]` of `decoders`."""
-        rate = jnp.minimum(state.accepted / state.tested, 0.999)[:, None]
-        free = jnp.asarray([d.drafter.target_drawn for d in self.decoders])
-        drafts = jnp.asarray([d.drafter.depth for d in self.decoders])
-        tokens = free + (1 - rate ** (drafts - free + 1)) / (1 - rate)
-        return jnp.argmax(tokens / (1 + self.draft_cost * drafts), axis=1).astype(jnp.int32)
+    def choose(self, params: Params, state: AdaptiveState) -> jax.Array:
+        """The length of each row, as an index int32 `[B]` of `decoders`."""
+        own = self.rule.own(params)
+        return self.rule.choose(own, state.acceptance, state.rows, self.ladder)
 
     def step(
         self, params: Params, state: AdaptiveState, rng: jax.Array
     ) -> tuple[AdaptiveState, Info]:
         """A step of the shortest speculation that serves every running row."""
-        best = self.choose(state)
-        drafts = jnp.asarray([decoder.drafter.depth for decoder in self.decoders])
-        limit = drafts[best]  # a row drafts by its own estimate, whatever its neighbours need
-
-        longest = self.decoders[-1]
-        like = jax.eval_shape(lambda: longest.judge(params, state.inner, rng, limit))
-
-        def branch(decoder: Speculative):
-            # Filled up with zeros to the shapes of the longest draft: nobody reads past what a row drafted.
-            fill = lambda x, full: jnp.pad(
-                x, [(0, n - m) for m, n in zip(x.shape, full.shape, strict=True)]
-            )
-            return lambda inner: jax.tree.map(fill, decoder.judge(params, inner, rng, limit), like)
-
+        best = self.choose(params, state)
+        drafts, certain = (jnp.asarray(x) for x in dataclasses.astuple(self.ladder))
+        limit = drafts[best]  # a row drafts what was chosen for it, whatever its neighbours need
         needed = jnp.max(jnp.where(state.rows.running, best, 0))
-        # The caches are only read in here, and updated in place outside.
-        result = jax.lax.switch(needed, [branch(d) for d in self.decoders], state.inner)
-        inner, info = longest.conclude(params, state.inner, result)
+        drafted = lambda inner: self._drafted(params, inner, rng, needed, limit)
+        if self.rests:
+            like = jax.eval_shape(drafted, state.inner)[1]
+
+            def plain(inner):
+                inner, info = self._plain(params, inner, rng)
+                return inner, _filled(info, like)
+
+            held = state.inner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+            held = _once(needed > 0, lambda held: drafted(held[0]), held)
+            inner, info = _once(needed == 0, lambda held: plain(held[0]), held)
+        else:
+            inner, info = drafted(state.inner)
         free = jnp.minimum(self.decoders[-1].drafter.target_drawn, info.proposed)
         accepted = jnp.maximum(info.accepted - free, 0)
         tested = accepted + (info.accepted < info.proposed)
-        older = jnp.where(tested > 0, self.memory, 1.0)
-        return (
-            AdaptiveState(inner, older * state.accepted + accepted, older * state.tested + tested),
-            info,
-        )
+        asked = limit > certain[best]
+        learned = self.rule.learn(state.acceptance, accepted, tested, asked & state.rows.running)
+        return AdaptiveState(inner, learned), info
+
+    def _plain(
+        self, params: Params, state: SpeculativeState, rng: jax.Array
+    ) -> tuple[SpeculativeState, Info]:
+        """A step of plain decoding, which leaves room for a longer one."""
+        plain, drafter = self.decoders[0], self.decoders[-1].drafter
+        result = plain.judge(params, state, rng)
+        after, info = plain.conclude(params, state, result, spare=self.width - 1)
+        draft = drafter.rest(drafter.own(params), state.draft, state.rows, after.rows, result)
+        return dataclasses.replace(after, draft=draft), info
+
+    def _drafted(
+        self,
+        params: Params,
+        state: SpeculativeState,
+        rng: jax.Array,
+        needed: jax.Array,
+        limit: jax.Array,
+    ) -> tuple[SpeculativeState, Info]:
+        """A step of the decoder `needed`, at most `limit [B]` drafts a row."""
+        longest = self.decoders[-1]
+        if self.rests:
+            own = longest.drafter.own(params)
+            draft = longest.drafter.catch_up(own, state.draft, state.rows)
+            state = dataclasses.replace(state, draft=draft)
+        like = jax.eval_shape(lambda: longest.judge(params, state, rng, limit))
+
+        def branch(decoder: Speculative) -> Callable[[SpeculativeState], StepResult]:
+            # Nobody reads past what a row drafted.
+            return lambda state: _filled(decoder.judge(params, state, rng, limit), like)
+
+        # The caches are only read in here, and updated in place outside.
+        first = int(self.rests)
+        branches = [branch(decoder) for decoder in self.decoders[first:]]
+        result = jax.lax.switch(needed - first, branches, state)
+        return longest.conclude(params, state, result)
+
+
+def _filled(tree: Any, like: Any) -> Any:
+    """Arrays filled up with zeros to the shapes of others."""
+
+    def fill(x, full):
+        return jnp.pad(x, [(0, n - m) for m, n in zip(x.shape, full.shape, strict=True)])
+
+    return jax.tree.map(fill, tree, like)
+
+
+def _once(wanted: jax.Array, change: Callable[[Held], Held], held: Held) -> Held:
+    """What is held, changed if that is wanted: a loop of one step at most, since a loop changes caches in place."""
+    body = lambda carry: (jnp.bool_(False), change(carry[1]))
+    return jax.lax.while_loop(lambda carry: carry[0], body, (wanted, held))[1]
 
 
 def adaptive(
     make: Callable[[int], Speculative],
     lengths: Sequence[int] = (2, 4, 8),
     *,
-    draft_cost: float = 0.1,
-    memory: float = 0.9,
+    rule: LengthRule | None = None,
 ) -> Adaptive:
-    """Speculation whose draft length follows the acceptance, row by row and step by step, in the loop.
+    """Speculation whose draft length is chosen in the loop, step by step.
 
-    With a the share of tested drafts that passed lately and s drafts that always do, K drafts are expected to give
-    `s + (1 - a^(K - s + 1)) / (1 - a)` tokens for the price of `1 + draft_cost K`. Each row drafts as many as make the
-    most of that; the step is compiled once for each length, and runs at the longest that a running row wants.
+    A rule says how many drafts each row wants, by what was accepted so far (`lengths.by_acceptance`) or by the load
+    (`lengths.by_load`). The step is compiled once for each length, and runs at the longest that a running row wants.
+    With the length 0 a step is one of plain decoding: nothing drafts, and the target scores the pending token alone.
+    A draft model reads what was committed meanwhile when it is asked again.
 
     Args:
-      make: the speculation for a length, such as `lambda k: any_subset.assd(model, width=k)`; drafts are chains, and
-        the drafter's state is the same for all lengths.
-      lengths: different draft lengths.
-      draft_cost: seconds that one more draft costs, over those of a step without any; depends on the machine.
-      memory: weight in (0, 1] of the past at each step.
+      make: the speculation for a length of at least 1, such as `lambda k: any_subset.assd(model, width=k)`; drafts are
+        chains, and the drafter's state is the same for all lengths.
+      lengths: different draft lengths, at least one of them above 0.
+      rule: from `jaxdec.lengths`; `by_acceptance()` if not given.
 
     Raises:
-      ValueError: for lengths, costs or drafters that do not serve.
+      ValueError: for lengths, rules or drafters that do not serve; where the length 0 is traced first, for a drafter
+        that has to see the target's output in every step.
 
-    Exactness: the verifier's. A row's length depends on the row alone.
+    Exactness: the verifier's, whatever is chosen: a length depends on what was committed before, never on what is
+    drawn next.
     """
+    rule = by_acceptance() if rule is None else rule
     lengths = tuple(sorted(lengths))
     if not lengths or len(set(lengths)) < len(lengths):
         raise ValueError(f"lengths must be different integers, at least one, got {lengths}")
-    if not draft_cost >= 0:
-        raise ValueError(f"draft_cost must be at least 0, got {draft_cost}")
-    if not 0 < memory <= 1:
-        raise ValueError(f"memory must lie in (0, 1], got {memory}")
-    decoders = tuple(make(length) for length in lengths)
+    if lengths[0] < 0 or lengths[-1] < 1:
+        raise ValueError(f"lengths must be at least 0, and one of them above, got {lengths}")
+    decoders = tuple(make(length) for length in lengths if length)
     for decoder in decoders:
         drafter = decoder.drafter
         if drafter.nodes != drafter.depth or drafter.query_count:
@@ -158,4 +235,11 @@ def adaptive(
                 f"{type(drafter).__name__} cannot change its length: it must propose chains and keep a state "
                 "that does not depend on the length"
             )
-    return Adaptive(decoders, float(draft_cost), float(memory))
+    if lengths[0] == 0:
+        # Without drafts every verifier draws from the target's law; the noise of a position serves no other draw.
+        decoders = (Speculative(decoders[-1].model, NoDrafts(), SharedNoiseWalk()), *decoders)
+    if not isinstance(rule, LengthRule):
+        raise ValueError(f"rule must be a LengthRule, got {type(rule).__name__}")
+    made = Adaptive(decoders, rule)
+    rule.check_ladder(made.ladder)
+    return made

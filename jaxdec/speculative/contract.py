@@ -253,6 +253,36 @@ class Drafter(Part, abc.ABC):
         """
         return state
 
+    def rest(self, params: Params, state: Any, before: Rows, rows: Rows, result: StepResult) -> Any:
+        """The state after a step in which nothing was drafted, in place of `update`.
+
+        Args:
+          params: the drafter's own.
+          state: before the step.
+          before: the rows before the step.
+          rows: after it.
+          result: what the step found out, of the pending token alone; it has no proposal.
+
+        Raises:
+          ValueError: for a drafter that learns in `update` and does not say here what of it is left to learn.
+        """
+        if type(self).update is not Drafter.update:
+            raise ValueError(
+                f"{type(self).__name__} must draft in every step, so that 0 is no length for it: it goes on from what "
+                "the target said of its last drafts"
+            )
+        return state
+
+    def catch_up(self, params: Params, state: Any, rows: Rows) -> Any:
+        """The state before a proposal, once it knows what was committed in steps that drafted nothing.
+
+        Args:
+          params: the drafter's own.
+          state: after any number of such steps, or none.
+          rows: before the step.
+        """
+        return state
+
 
 class Verifier(Part, abc.ABC):
     """Decides which path of a tree is kept. Subclasses are frozen dataclasses, so that they compare by value; pure.

@@ -189,10 +189,10 @@ class Speculative:
         )
 
     def conclude(
-        self, params: Params, state: SpeculativeState, result: StepResult
+        self, params: Params, state: SpeculativeState, result: StepResult, *, spare: int = 0
     ) -> tuple[SpeculativeState, Info]:
-        """Commits what was found."""
-        room = state.cache.capacity - state.cache.length
+        """Commits what was found; a row ends unless another step, `spare` tokens longer than this, has room."""
+        room = state.cache.capacity - state.cache.length - spare
         verdict, output = result.verdict, result.output
         rows, count = state.rows.advance(
             state.settings,

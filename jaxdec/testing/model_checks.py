@@ -47,8 +47,8 @@ class _Subject:
         """L."""
         return self.tokens.shape[1]
 
-    def output(self, inputs: Inputs, cache: Any = None) -> Any:
-        """The forward, with a query for the next rank after each token where the model is asked."""
+    def output(self, inputs: Inputs, cache: Any = None, at: Any = None) -> Any:
+        """The forward, with a query for the next rank after each token, or those `at`, where the model is asked."""
         batch = inputs.tokens.shape[0]
         order = None
         if self.model.any_subset:
@@ -56,7 +56,7 @@ class _Subject:
             ones = jnp.ones((batch,), jnp.int32)
             whole = self.length + 1
             order = Order(places.astype(jnp.int32), ones, whole * ones, whole)
-        return _score(self.model, self.params, inputs, cache, order)
+        return _score(self.model, self.params, inputs, cache, order, at=at)
 
     def causal(self, start: int, stop: int, valid: Any = None, tokens: Any = None) -> Inputs:
         """Tokens from `start` to `stop` of each row."""
@@ -140,6 +140,22 @@ def _check_output(subject: _Subject) -> None:
     broken = np.isnan(np.asarray(output.logits)).any(-1)
     assert not broken.any(), (
         f"logits are NaN at (row, token) {tuple(np.argwhere(broken)[0].tolist())}"
+    )
+
+
+def _check_wanted(subject: _Subject) -> None:
+    """Laws of some tokens alone, in an order of their own."""
+    if not subject.model.picks:  # they are then taken out of those of all
+        return
+    at = jnp.broadcast_to(jnp.array([subject.length - 1, 0], jnp.int32), (BATCH, 2))
+    inputs = subject.causal(0, subject.length)
+    whole, found = subject.output(inputs), subject.output(inputs, at=at)
+    assert found.hidden.shape[:2] == (BATCH, 2), (
+        f"hidden states have shape {list(found.hidden.shape)} where those of 2 tokens are wanted: a model with picks "
+        "gives what Inputs.at asks for alone"
+    )
+    subject.same(
+        "laws at Inputs.at differ from those of all tokens", found.logits, whole.logits[:, at[0]]
     )
 
 
@@ -270,6 +286,7 @@ def _check_end(subject: _Subject) -> None:
 CHECKS: tuple[Callable[[_Subject], None], ...] = (
     _check_comparable,
     _check_output,
+    _check_wanted,
     _check_fresh_cache,
     _check_rows,
     _check_padding,

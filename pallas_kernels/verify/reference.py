@@ -96,7 +96,7 @@ def descend(
     above = ancestors(parents, last[:, None], depth)[..., 0]  # [D + 1, B]
     lift = jnp.maximum(count[:, None] - jnp.arange(depth + 1), 0)  # from the last node up
     path = jnp.where(jnp.arange(depth + 1) <= count[:, None], at(above.T, lift), 0)
-    return path, count, last
+    return path.astype(jnp.int32), count, last.astype(jnp.int32)
 
 
 def ratio_walk(

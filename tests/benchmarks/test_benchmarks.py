@@ -157,6 +157,20 @@ def test_step_overhead_is_step_over_forward(results):
         assert row["bar"] == 1.15
 
 
+def test_loads_beside_plain_and_the_best_fixed_length(results):
+    rows = results["load"]["rows"]
+    assert [row["method"] for row in rows] == ["plain", "draft 2", "adaptive by load"]
+    plain, fixed, adaptive = rows
+    assert plain["cost_ratio"] == 1 and plain["drafts"] == 0 and fixed["drafts"] == 2
+    assert fixed["cost_ratio"] > 0 and 0 <= adaptive["drafts"] <= 2
+    assert adaptive["best"] in ("plain", "draft 2") and adaptive["bar"] == 1
+    for row in (fixed, adaptive):
+        low, high = row["times_plain_quartiles"]
+        assert 0 < low <= row["times_plain"] <= high
+        assert row["identical"] == 1 and row["tokens"] == plain["tokens"]
+    assert adaptive["times_best"] > 0
+
+
 def test_parts_of_a_step_beside_the_step(results):
     rows = results["step_parts"]["rows"]
     assert {row["weights"] for row in rows} >= {"t", "tiny"}

@@ -5,7 +5,9 @@ import pytest
 from benchmarks import ROOT, documents, report
 from jaxdec import catalogue
 
-METHODS = "# Methods\n<!-- methods:start -->\n<!-- methods:end -->\n"
+METHODS = "# Methods\n" + "".join(
+    f"<!-- {region}:{end} -->\n" for region in ("methods", "systems") for end in ("start", "end")
+)
 
 
 def marked(name, text=""):
@@ -27,6 +29,13 @@ def test_every_method_is_listed():
     page = (ROOT / "docs" / "methods.md").read_text()
     for name, method in catalogue.METHODS.items():
         assert f"| `{name}`: {method.title}" in page
+    for system in catalogue.SYSTEMS.values():
+        assert f"| {system.name}: {system.title}" in page
+        assert (ROOT / system.tests).is_file()
+        assert (
+            not system.benchmark
+            or (ROOT / "benchmarks" / "cases" / f"{system.benchmark}.py").is_file()
+        )
 
 
 def test_the_small_table_has_ten_methods_with_figures(held):

@@ -32,6 +32,7 @@ FOUND = {
         "fits": False,
         "most_rows": 13,
         "most_context": 7104,
+        "smallest": {"topology": "v5e:2x4", "data": 1, "model": 8, "needed": 9.5e9},
     },
     "step": {
         "bytes": 18e9,
@@ -55,10 +56,22 @@ def test_what_is_printed(capsys):
         "18 GB",
         "22.000 ms",
         "all-reduce bf16 over 4",
-        "Does not fit: 19 GB of 17.2 GB. 13 rows of this context would, or 7104 tokens a row.",
+        "Does not fit: params 4 GB, cache 14 GB, temporaries 1 GB, code and state 1 MB are 19 GB, 1.82 GB more than a "
+        "chip gives a program; there is room for 13 rows of this context, or for 7104 tokens a row; the smallest slice "
+        "that holds it is v5e:2x4 as data 1 x model 8, with 9.5 GB a chip.",
         "Yes: it pays.",
     ):
         assert words in printed
+
+
+def test_a_program_that_the_compiler_refused_has_no_figures(capsys):
+    memory = {**FOUND["memory"], "most_rows": 0, "most_context": 0, "smallest": None}
+    without = dict.fromkeys(("step", "wide_step", "verification", "speculation"))
+    show({**FOUND, **without, "memory": memory})
+    printed = capsys.readouterr().out
+    assert "params" in printed and "the compiler refused it" in printed
+    assert "no row has room; no slice of these chips holds it." in printed
+    assert "bytes a step" not in printed and "times the cost of one" not in printed
 
 
 def test_numbers_in_short():

@@ -27,6 +27,11 @@ def small():
     return oracles.hash_oracle(VOCAB, seed=5, scale=1.5)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def score(model, params, inputs):
+    return model(params, inputs, None)
+
+
 def conditional(known: dict[int, int], target: int) -> np.ndarray:
     """p(x_target | known) of the small oracle; position 0 holds the prompt."""
     held = {0: 1, **known}
@@ -41,7 +46,8 @@ def asked(held: tuple[tuple[int, int], ...], target: int) -> np.ndarray:
     tokens = jnp.asarray([[token for _, token in held]])
     spans = visibility.full(positions)
     query = Queries(jnp.asarray([[target]]), spans.query_spans[:, :1], jnp.asarray([SIZE + 1]))
-    logits = model(params, Inputs(tokens, positions, *spans, query), None).logits
+    inputs = Inputs(tokens, positions, *spans, query)
+    logits = score(model, params, inputs).logits
     return np.asarray(jax.nn.softmax(logits[0, 0]), np.float64)
 
 

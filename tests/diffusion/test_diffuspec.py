@@ -1,6 +1,7 @@
 """A masked model drafts for a causal target: lossless, whatever it proposes."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -65,6 +66,11 @@ def context_of(rows, eos=()):
     return Context(held, settings, jax.random.split(jax.random.key(0), len(rows)), jnp.zeros(()))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def propose(drafter, params, state, context):
+    return drafter.propose(params, state, context)
+
+
 def start(drafter, batch):
     return drafter.init({}, jaxdec.decoding.Request(None, jnp.full(batch, 3), None), None)
 
@@ -76,8 +82,8 @@ def test_the_path_is_the_best_one():
     wide = dataclasses.replace(drafter, beams=16)
     texts = [[1, 2, 1, 2, 3, 1], [5, 5, 5, 6, 5, 5]]
     context = context_of(texts)
-    law = np.asarray(drafter.laws(params, context))
-    found = np.asarray(wide.best_path(jnp.asarray(law), context))
+    law = np.asarray(jax.jit(drafter.laws)(params, context))
+    found = np.asarray(jax.jit(wide.best_path)(jnp.asarray(law), context))
     for row, text in enumerate(texts):
 
         def bigram(a, b, text=text):
@@ -107,7 +113,7 @@ def test_the_draft_length_follows_the_acceptance():
     state = start(drafter, 2)
     lengths, proposed, accepted = [12.0, 12.0], np.zeros(2), np.zeros(2)
     for count in ([12, 1], [12, 0], [9, 0], [12, 3]):
-        _, drafted = drafter.propose(params, state, context)
+        _, drafted = propose(drafter, params, state, context)
         np.testing.assert_array_equal(drafted, lengths)
         counts = jnp.minimum(jnp.asarray(count), drafted)
         verdict = Verdict(None, counts, None, None, None)
@@ -123,15 +129,11 @@ def test_drafts_end_with_the_sequence():
     model, params = transformer()
     drafter = diffuspec(model, length=8, shortest=8)
     context = context_of([[1, 2, 3]])
-    tree, drafted = drafter.propose(params, start(drafter, 1), context)
+    tree, drafted = propose(drafter, params, start(drafter, 1), context)
     assert tree.mask.all() and int(drafted[0]) == 8 and tree.q is None
     path = np.asarray(tree.tokens)[0]
     eos = int(path[3])
-    cut, _ = drafter.propose(
-        params,
-        start(drafter, 1),
-        context_of([[1, 2, 3]], [eos]),
-    )
+    cut, _ = propose(drafter, params, start(drafter, 1), context_of([[1, 2, 3]], [eos]))
     assert np.asarray(cut.mask)[0].sum() == path.tolist().index(eos) + 1
 
 

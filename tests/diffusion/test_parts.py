@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pallas_kernels.unmask import statistics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+statistics = jax.jit(statistics)
 MINIMUM = np.array([1, 2, 3, 4, 5, 2, 3, 6], np.int32)
 
 
@@ -29,13 +31,13 @@ def test_backtracking_takes_back_what_fell_most(width):
     assert set(rule.knobs) == {"minimum"}
     board = Board(width, 6, seed=width)
     chance = np.random.default_rng(8)
-    state = rule.init(None, ROWS, width)
+    state, take_back = rule.init(None, ROWS, width), jax.jit(rule.take_back)
     before = [[0.0] * width for _ in range(ROWS)]
     seen_back = 0
     for _ in range(6):
         seen, rows = board.look()
         reveal = board.allowed & (chance.random((ROWS, width)) < chance.random((ROWS, 1)))
-        back, state = rule.take_back(
+        back, state = take_back(
             None, seen, jnp.asarray(reveal), state, {"minimum": jnp.asarray(MINIMUM)}
         )
         back = np.asarray(back)
@@ -94,11 +96,12 @@ def test_saber_with_backtracking_ends():
     knobs = {"minimum": jnp.asarray(MINIMUM)}
     board = Board(width, 6, seed=13)
     past, fallen = policy.init(None, ROWS, width), rule.init(None, ROWS, width)
+    choose, take_back = jax.jit(policy.choose), jax.jit(rule.take_back)
     while board.allowed.any():
         before = board.allowed.sum(1)
         seen, _ = board.look()
-        reveal, past = policy.choose(None, seen, past, knobs)
-        back, fallen = rule.take_back(None, seen, reveal, fallen, knobs)
+        reveal, past = choose(None, seen, past, knobs)
+        back, fallen = take_back(None, seen, reveal, fallen, knobs)
         board.commit(np.asarray(reveal), np.asarray(back))
         assert ((board.allowed.sum(1) < before) | (before == 0)).all()
         assert board.step <= width
@@ -155,7 +158,7 @@ def test_prophet_limits_go_by_progress():
         "middle_gap": 5.0,
         "late_gap": 2.5,
     }
-    stops = rule.now(None, with_gaps(gaps, opened, left), None, limits(len(cases)))[0]
+    stops = jax.jit(rule.now)(None, with_gaps(gaps, opened, left), None, limits(len(cases)))[0]
     assert stops.shape == (len(cases),)
     for case, stop in zip(cases, stops.tolist(), strict=True):
         gap, opened_, left_ = case
@@ -168,12 +171,13 @@ def test_prophet_at_once_and_never():
     rows = 9
     seen = with_gaps(np.full(rows, 90.0), np.full(rows, 9), np.arange(rows) + 1)
     inf = math.inf
-    assert prophet().now(None, seen, None, limits(rows, -inf, -inf, -inf))[0].all()
-    assert not prophet().now(None, seen, None, limits(rows, inf, inf, inf))[0].any()
+    now = jax.jit(prophet().now)
+    assert now(None, seen, None, limits(rows, -inf, -inf, -inf))[0].all()
+    assert not now(None, seen, None, limits(rows, inf, inf, inf))[0].any()
     sure = seen.own._replace(second=jnp.full_like(seen.own.second, -inf))
     one = Candidates(**{**vars(seen), "own": sure})
-    assert prophet().now(None, one, None, limits(rows))[0].all()
-    assert not prophet().now(None, one, None, limits(rows, inf, inf, inf))[0].any()
+    assert now(None, one, None, limits(rows))[0].all()
+    assert not now(None, one, None, limits(rows, inf, inf, inf))[0].any()
 
 
 def weights(alpha, beta, gamma):
@@ -203,13 +207,13 @@ def test_credit_is_a_table_over_the_vocabulary():
     alpha, beta, gamma = [0.7, 1.0, 0.3, 2.0], [0.8, 0.0, 1.0, 0.5], [0.2, 1.0, 0.0, 3.0]
     part = credit(slots=vocab)
     assert set(part.knobs) == {"credit_alpha", "credit_beta", "credit_gamma"}
-    state = part.init(None, batch, width)
+    state, fuse = part.init(None, batch, width), jax.jit(part.fuse)
     table = np.zeros((batch, width, vocab))
     masked = np.ones((batch, width), bool)
     for step in range(6):
         logits = some_logits(rng, (batch, width, vocab))
         masked &= rng.random((batch, width)) < 0.85
-        fused, state = part.fuse(
+        fused, state = fuse(
             None, scored(logits), jnp.asarray(masked), state, weights(alpha, beta, gamma)
         )
         expected = np.zeros_like(table)
@@ -230,12 +234,12 @@ def test_credit_forgets_the_least():
     batch, width, vocab, slots = 3, 4, 6, 2
     alpha, beta, gamma = [1.0, 0.7, 0.7], [0.9, 0.8, 0.5], [0.5, 0.2, 1.0]
     part = credit(slots=slots)
-    state = part.init(None, batch, width)
+    state, fuse = part.init(None, batch, width), jax.jit(part.fuse)
     held = [[{} for _ in range(width)] for _ in range(batch)]
     forgotten = 0
     for _ in range(8):
         logits = some_logits(rng, (batch, width, vocab))
-        fused, state = part.fuse(
+        fused, state = fuse(
             None, scored(logits), jnp.ones((batch, width), bool), state, weights(alpha, beta, gamma)
         )
         expected = logits.astype(float)
@@ -258,10 +262,10 @@ def test_credit_forgets_the_least():
 def test_credit_without_weight_changes_nothing():
     rng = np.random.default_rng(5)
     part = credit(0.0, slots=2)
-    state = part.init(None, 2, 3)
+    state, fuse = part.init(None, 2, 3), jax.jit(part.fuse)
     for _ in range(4):
         logits = jnp.asarray(some_logits(rng, (2, 3, 5)))
-        fused, state = part.fuse(
+        fused, state = fuse(
             None,
             scored(logits),
             jnp.ones((2, 3), bool),
@@ -273,11 +277,11 @@ def test_credit_without_weight_changes_nothing():
 
 def test_credit_of_a_token_that_stays_grows():
     part = credit()
-    state = part.init(None, 1, 1)
+    state, fuse = part.init(None, 1, 1), jax.jit(part.fuse)
     logits = jnp.asarray([[[1.0, 0.5, -1.0]]])
     before = -math.inf
     for _ in range(6):
-        fused, state = part.fuse(
+        fused, state = fuse(
             None, scored(logits), jnp.ones((1, 1), bool), state, weights([0.7], [0.8], [0.2])
         )
         assert float(fused[0, 0, 0]) > before

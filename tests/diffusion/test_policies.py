@@ -16,6 +16,7 @@ from pallas_kernels.unmask import statistics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+statistics = jax.jit(statistics)
 SHAPES = ((7, 6), (12, 9))
 STEPS = np.array([0, 1, 2, 3, 4, 2, 3, 20], np.int32)
 STEPS_AND_LIMITS = {"steps": STEPS, "threshold": np.array([0.3, 0.5, 0.7, 0.9, 0.4, 0.6, 0.5, 1.0])}
@@ -141,6 +142,7 @@ def test_the_guess_at_the_next_steps_begins_with_this_one(name):
 @pytest.mark.parametrize("spread", ["even", "linear_time", "cosine"])
 def test_a_quota_takes_as_many_steps_as_asked_for(spread):
     opened = np.arange(1, 41)
+    choose = jax.jit(unmask.quota("left_to_right", spread=spread).choose)
     for steps in (1, 2, 3, 4, 7, 16):
         left, step, taken = opened.copy(), 0, np.zeros_like(opened)
         while left.any():
@@ -149,9 +151,7 @@ def test_a_quota_takes_as_many_steps_as_asked_for(spread):
                 for m, n in zip(opened, left, strict=True)
             ]
             seen = plain(len(opened), opened, left, step)
-            chosen, _ = unmask.quota("left_to_right", spread=spread).choose(
-                None, seen, None, {"steps": jnp.full(len(opened), steps, jnp.int32)}
-            )
+            chosen, _ = choose(None, seen, None, {"steps": jnp.full(len(opened), steps, jnp.int32)})
             count = np.asarray(chosen.sum(1))
             np.testing.assert_array_equal(count, expected)
             taken += left > 0
@@ -195,7 +195,9 @@ def test_certain_positions_at_the_edges_of_the_rules():
         "minimum": jnp.full(1, 2, jnp.int32),
         "steps": jnp.zeros(1, jnp.int32),
     }
-    size = lambda policy: int(policy.choose(None, seen, policy.init(None, 1, 5), knobs)[0].sum())
+    size = lambda policy: int(
+        jax.jit(policy.choose)(None, seen, policy.init(None, 1, 5), knobs)[0].sum()
+    )
     assert size(unmask.threshold()) == 1
     assert size(unmask.dynamic_threshold()) == 1
     assert size(unmask.entropy_bound()) == 1

@@ -46,6 +46,7 @@ def run(given, **how):
     return jax.jit(call)(given)
 
 
+@jax.jit
 def copied(given):
     """The same attention with the columns of each head beside its own; values are padded to their width."""
     join = lambda x, more: jnp.concatenate([x, more], axis=-1)

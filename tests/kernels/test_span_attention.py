@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +16,29 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 TOLERANCE = {"float32": 2e-6, "bfloat16": 1e-2}
 
 
-def run(kernel, case, arguments, blocks, **how):
-    @jax.jit
-    def call(given):
-        return kernel(
-            given["queries"],
-            given["query_spans"],
-            given["positions"],
-            given["parts"],
-            window=case.window,
-            scale=0.3,
-            blocks=blocks,
-            **how,
-        )
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("window", "blocks", "interpret"))
+def compiled(kernel, given, **how):
+    """One program a kernel, shape and setting."""
+    return kernel(
+        given["queries"],
+        given["query_spans"],
+        given["positions"],
+        given["parts"],
+        scale=0.3,
+        **how,
+    )
 
-    return call(arguments)
+
+def run(kernel, case, arguments, blocks, **how):
+    return compiled(kernel, arguments, window=case.window, blocks=blocks, **how)
+
+
+def plain(*given, blocks, **how):
+    """The reference, which knows no blocks."""
+    return reference.span_attention(*given, **how)
+
+
+attention = jax.jit(span_attention, static_argnames=("implementation", "window"))
 
 
 def expected(case):
@@ -37,7 +46,7 @@ def expected(case):
     arguments = case.arguments(unseen=0.0)
     exact = lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
     arguments = jax.tree.map(exact, arguments)
-    return run(lambda *a, blocks, **how: reference.span_attention(*a, **how), case, arguments, None)
+    return run(plain, case, arguments, None)
 
 
 def small_tpu(case):
@@ -58,7 +67,6 @@ def on_gpu(case, arguments):
 
 
 def on_reference(case, arguments):
-    plain = lambda *given, blocks, **how: reference.span_attention(*given, **how)
     return run(plain, case, arguments, None)
 
 
@@ -81,7 +89,7 @@ def test_the_reference_against_a_loop_over_heads():
     query_spans[0, 2] = -1  # sees nothing
     places = random.integers(0, 8, (case.batch, 5))
     parts = [p._replace(key_spans=jnp.asarray(draw(p.key_spans.shape[1]))) for p in given["parts"]]
-    out, log_sum = span_attention(
+    out, log_sum = attention(
         given["queries"], jnp.asarray(query_spans), *parts, positions=jnp.asarray(places), window=4
     )
     exact = lambda name, axis: np.concatenate([getattr(p, name) for p in parts], axis).astype(float)
@@ -175,12 +183,12 @@ def test_parts_merge_to_the_whole():
     case = CASES["tree"]
     given = case.arguments(unseen=0.0)
     queries, query_spans, parts = given["queries"], given["query_spans"], given["parts"]
-    want, want_log_sum = span_attention(queries, query_spans, *parts)
-    got, log_sum = merge([span_attention(queries, query_spans, part) for part in parts])
+    want, want_log_sum = attention(queries, query_spans, *parts)
+    got, log_sum = jax.jit(merge)([attention(queries, query_spans, part) for part in parts])
     np.testing.assert_allclose(got, want, atol=1e-6)
     np.testing.assert_allclose(log_sum, want_log_sum, atol=1e-6)
     # Row 0 has an empty cache: the part that saw nothing changes nothing.
-    np.testing.assert_array_equal(got[0], span_attention(queries, query_spans, parts[1])[0][0])
+    np.testing.assert_array_equal(got[0], attention(queries, query_spans, parts[1])[0][0])
 
 
 @pytest.mark.parametrize("name", ["tpu", "gpu"])
@@ -192,13 +200,14 @@ def test_gradients_are_those_of_the_reference(name):
         how = {"positions": given["positions"], "implementation": implementation}
         return span_attention(queries, given["query_spans"], *given["parts"], **how)[0].sum()
 
-    want = jax.grad(loss)(given["queries"], "reference")
     if name == "gpu":
         jaxpr = jax.make_jaxpr(jax.grad(loss), static_argnums=1)(given["queries"], name)
         assert "pallas_call" in str(jaxpr)
         return
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    want = gradient(given["queries"], "reference")
     with checked():
-        np.testing.assert_allclose(jax.grad(loss)(given["queries"], name), want, atol=1e-6)
+        np.testing.assert_allclose(gradient(given["queries"], name), want, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["tree of 64", "tree of 64, ragged", "tree in a window"])

@@ -56,36 +56,40 @@ def placed(slots, dtype="float32"):
 
 SKIPPED = [-1, 32, -1, 33, -(2**31), 2**31 - 1]
 ROWS = {
-    "windows in turns": [[0, 8, 1, 9, 2, 10], [31, 0, 16, 1, 17, 30]],
+    "turns": [[0, 8, 1, 9, 2, 10], [31, 0, 16, 1, 17, 30]],
     "descending": [[21, 20, 12, 11, 3, 2], [5, 4, 3, 2, 1, 0]],
     "skipped tokens": [[-1, 9, 40, 8, -7, 30], [32, -1, -1, -1, 5, 32]],
+}
+BATCHES = {
+    "turns, descending, skipped tokens": [row for rows in ROWS.values() for row in rows],
     "skipped rows": [SKIPPED, [7, 8, 9, 15, 16, 6], SKIPPED, SKIPPED, [0, 31, 4, 5, 6, 7], SKIPPED],
-    "all rows skipped": [SKIPPED, SKIPPED, SKIPPED],
+    "all rows skipped": [SKIPPED] * 6,
 }
 
 
 @pytest.mark.parametrize("implementation", NAMES)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", BATCHES)
 def test_slots_in_any_order(name, implementation):
-    check(placed(ROWS[name]), implementation)
+    check(placed(BATCHES[name]), implementation)
 
 
 @pytest.mark.parametrize("implementation", NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn"])
 def test_nothing_leaks_from_what_is_not_stored(dtype, implementation):
     """Slots that are not written, and tokens that are skipped, are NaN."""
-    cache, new, slots = placed([[20, 3, -1, 2, 40, 21], SKIPPED, [9, -1, 8, 0, 31, 1]], dtype)
+    rows = [[20, 3, -1, 2, 40, 21], SKIPPED, [9, -1, 8, 0, 31, 1]]
+    cache, new, slots = placed(2 * rows, dtype)
     stored = (slots >= 0) & (slots < 32)
     cache = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), cache)
     new = jax.tree.map(lambda x: jnp.where(stored[:, None, :, None], x, jnp.nan).astype(dtype), new)
     for x in check((cache, new, slots), implementation):
         kept = np.isfinite(x.astype(np.float32)).all((1, 3))
-        assert kept.sum(1).tolist() == [4, 0, 5]
+        assert kept.sum(1).tolist() == 2 * [4, 0, 5]
 
 
 @pytest.mark.parametrize("implementation", NAMES)
 def test_new_tokens_take_the_types_of_the_cache(implementation):
-    cache, new, slots = placed(ROWS["descending"], "bfloat16")
+    cache, new, slots = placed(3 * ROWS["descending"], "bfloat16")
     wider = jax.tree.map(lambda x: x.astype(jnp.float32), new)
     for have, want in zip(
         run((cache, wider, slots), implementation),
@@ -96,7 +100,7 @@ def test_new_tokens_take_the_types_of_the_cache(implementation):
 
 
 def test_arrays_may_differ_in_heads_width_and_type():
-    cache, new, slots = placed(ROWS["windows in turns"])
+    cache, new, slots = placed(ROWS["turns"])
     cut = lambda pair: (pair[0], pair[1][:, :1, :, :4].astype(jnp.bfloat16))
     for name in NAMES:
         check((cut(cache), cut(new), slots), name)
@@ -106,7 +110,8 @@ def test_every_window_is_visited_once():
     """Repetitions stand next to each other, so that no window is fetched or written back twice."""
     slots = [[0] * 4, [3, 4, 5, 9], [0] * 4, [14, 17, 19, 27], [7, 40, 40, 40], [0] * 4]
     count = jnp.asarray([0, 4, 0, 4, 1, 0])
-    plan, most = tpu.visits(jnp.asarray(slots), count, 8, 4)
+    visits = jax.jit(tpu.visits, static_argnums=(2, 3))
+    plan, most = visits(jnp.asarray(slots), count, 8, 4)
     steps = list(
         zip(
             np.repeat(plan.rows, most).tolist(),
@@ -115,9 +120,9 @@ def test_every_window_is_visited_once():
         )
     )
     changes = [step for i, step in enumerate(steps) if i == 0 or step != steps[i - 1]]
-    visits = [(1, 0, 0, 3), (1, 1, 3, 4), (3, 1, 0, 1), (3, 2, 1, 3), (3, 3, 3, 4), (4, 0, 0, 1)]
-    assert most == 3 and changes == visits
-    plan, most = tpu.visits(jnp.asarray(slots), jnp.zeros(6, jnp.int32), 8, 4)
+    expected = [(1, 0, 0, 3), (1, 1, 3, 4), (3, 1, 0, 1), (3, 2, 1, 3), (3, 3, 3, 4), (4, 0, 0, 1)]
+    assert most == 3 and changes == expected
+    plan, most = visits(jnp.asarray(slots), jnp.zeros(6, jnp.int32), 8, 4)
     assert most == 1 and not any(x.any() for x in plan)
 
 

@@ -63,6 +63,14 @@ def test_hydra_without_embeddings_is_medusa():
         )
 
 
+def test_the_cache_of_eagle_has_the_type_that_is_asked_for():
+    for dtype, expected in ((None, jnp.float32), ("bfloat16", jnp.bfloat16)):
+        eagle, params = build_heads("eagle", CONFIG, abstract=True, dtype=dtype)
+        cache = jax.eval_shape(lambda eagle=eagle: eagle.init_cache(1, 4))
+        assert cache.read(0).keys.dtype == expected
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+
+
 def test_hydra_reads_every_token_of_the_path_and_medusa_none():
     hidden = jnp.asarray(RNG.standard_normal((1, WIDTH)), jnp.float32)
     for kind in ("medusa", "hydra"):

@@ -22,6 +22,7 @@ from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.models.layers import Bank, Experts, Mixture, recorded, use_experts, weighted_sum
 from jaxdec.models.layers.expert_parallel import AXIS, by_device, dispatch
+from pallas_kernels import heads_over
 
 CONFIG = TransformerConfig(
     vocab_size=11, width=8, layers=2, heads=4, kv_heads=4, head_dim=4, hidden=8,
@@ -42,7 +43,7 @@ def on_mesh(experts, form):
     graphdef, state = nnx.split(experts)
 
     def body(state, x):
-        with use_experts(form):
+        with use_experts(form), heads_over(AXIS):
             return nnx.merge(graphdef, state)(x)
 
     mapped = jax.shard_map(

@@ -108,6 +108,15 @@ def test_loops_of_large_decodes_run_kernels_and_copy_no_cache(program, topology,
     assert report["in_loops"] == []
 
 
+def test_slots_are_refilled_without_a_copy_of_a_cache():
+    """A slot engine of trees: three loops with kernels (a step, the first prompt, those that follow)."""
+    report = compile_for("large", "engine", "v5e:2x2")["v5e:2x2"]
+    assert report["kernels_in_loops"].count("commit") == 3 * 2  # layers
+    assert report["kernels_in_loops"].count("verify_walk") == 1
+    assert all(max(shape) < 8192 for shape in report["copied_in_loops"])  # slots
+    assert report["in_loops"] == []
+
+
 def test_narrow_steps_of_a_canvas_store_what_is_narrow():
     """A wide step stores the whole canvas, which is left to the compiler; a narrow one is a kernel's work."""
     report = compile_for("large_dual", "kernels", "v5e:2x2")["v5e:2x2"]

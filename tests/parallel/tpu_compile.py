@@ -5,8 +5,9 @@
 The decode continues prompts (`causal`, or `plain` with caches that no chip holds in its own memory), fills gaps with
 the fused form (`infill`) or fills a canvas (`canvas`); `large` and `large_canvas` have heads of an 8B-class model and
 64 new tokens a step. Rows are split by a placement (`placed`; `kernels` with those of TPUs, asked for by name,
-`default` with what a TPU gets) or left to automatic sharding (`automatic`); `split` splits the heads, too, over all
-but two of the devices, of networks in bfloat16 (`wide_` programs). A process of its own: see `tests.parallel.no_tpu`.
+`default` with what a TPU gets; `engine` serves requests with them) or left to automatic sharding (`automatic`); `split`
+splits the heads, too, over all but two of the devices, of networks in bfloat16 (`wide_` programs). A process of its
+own: see `tests.parallel.no_tpu`.
 """
 
 from tests.parallel import no_tpu  # noqa: F401  # isort: skip
@@ -27,7 +28,8 @@ from jax.sharding import PartitionSpec as P
 import jaxdec
 import pallas_kernels
 from jaxdec import any_subset, decoding, diffusion, parallel
-from jaxdec.decoding import placed
+from jaxdec.decoding import by_row, placed
+from jaxdec.generation.requests import NO_LIMIT, FirstCome, SlotEngine, programs
 from jaxdec.models import Transformer, TransformerConfig
 from jaxdec.planning import facts
 
@@ -279,6 +281,21 @@ def on_a_tpu(decoder, place):
     return decode
 
 
+def engine(decoder, place):
+    """The slot engine: refilled inside the loop, with kernels; what it is asked for stands in its queue."""
+
+    def serve(params, request, keys):
+        first = lambda x: x[:1]
+        row = by_row(dataclasses.replace(request, cache=None), first, lambda stops: stops)
+        slots = SlotEngine(decoder, FirstCome(), chunk=64, ring=4)
+        per_lane = BATCH // place.size(parallel.DATA)
+        with pallas_kernels.use("tpu"):
+            state = programs.start(slots, place, params, row, keys[0], per_lane, 8)
+            return programs.advance(slots, place, params, state, np.int32(100), NO_LIMIT)
+
+    return serve
+
+
 def automatic(decoder, place):
     def decode(params, request, keys):
         state = decoding.init(decoder, params, request)
@@ -304,7 +321,7 @@ def main(program, kind, topology_names):
         rows = 2 if kind == "split" else len(devices)
         place = parallel.placement(data=rows, model=len(devices) // rows, devices=devices)
         kinds = {"placed": on_a_mesh, "automatic": automatic, "split": with_kernels}
-        kinds |= {"kernels": with_kernels, "default": on_a_tpu}
+        kinds |= {"kernels": with_kernels, "default": on_a_tpu, "engine": engine}
         text = compiled_text(kinds[kind](decoder, place), shapes, place)
         report[name] = {"devices": len(devices), **facts(text)}
     print(json.dumps(report))

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from jaxdec.planning import CHIPS, Task, Topology, depths, plan, work
-from jaxdec.planning.plan import memory, speculation, verification
+from jaxdec.planning.fitting import bytes_held, memory, named
+from jaxdec.planning.plan import TOKENS, assembled, speculation, verification
 
 TASK = Task("llama-8b", "v5e:2x2", data=2, model_axis=2, batch=4, context=1024)
-CHIP = dataclasses.replace(CHIPS["v5e"], bandwidth=100.0, flops=1000.0, links=10.0, memory=1000)
+CHIP = dataclasses.replace(CHIPS["v5e"], bandwidth=100.0, flops=1000.0, links=10.0, usable=1000)
 
 
 def test_topologies():
@@ -16,6 +17,10 @@ def test_topologies():
     assert (found.chips, found.name, found.compiled) == (16, "v5e:4x4", "v5e:4x4")
     assert Topology.parse("v5e:1x1").compiled == "v5e:2x2"
     assert Topology.parse("v4:2x2x2").chips == 8
+    for chip in CHIPS.values():
+        sizes = [Topology.parse(name).chips for name in chip.slices]
+        assert sizes == sorted(sizes)
+        assert chip.usable <= chip.memory
 
 
 def test_the_least_time_and_bytes():
@@ -63,11 +68,59 @@ def test_what_fits():
     held = {"arguments": 700, "params": 400, "cache": 200, "temporaries": 50, "code": 50}
     found = memory(TASK, CHIP, {"memory": held})
     assert found["fits"] and found["needed"] == 800
-    assert (found["most_rows"], found["most_context"]) == (8, 2048)
-    held = {**held, "arguments": 1300, "cache": 800}
-    found = memory(TASK, CHIP, {"memory": held})
+    assert found["smallest"] is None
+    assert (found["most_rows"], found["most_context"]) == (6, 2048)  # 125 a row of the chip's two
+
+
+def test_what_does_not_fit():
+    held = {"arguments": 1300, "params": 400, "cache": 800, "temporaries": 80, "code": 50}
+    slices = {
+        "v5e:2x2, data 2 x model 2": (4, 2, 400, 800),
+        "v5e:2x4, data 8 x model 1": (8, 8, 800, 200),
+        "v5e:2x4, data 4 x model 2": (8, 4, 400, 400),
+        "v5e:2x4, data 2 x model 4": (8, 2, 300, 400),
+        "v5e:4x4, data 4 x model 4": (16, 4, 200, 200),
+    }
+    elsewhere = {
+        name: {"chips": n, "data": data, "model": n // data, "params": params, "cache": cache}
+        for name, (n, data, params, cache) in slices.items()
+    }
+    found = memory(TASK, CHIP, {"memory": held, "elsewhere": elsewhere})
     assert not found["fits"]
-    assert (found["most_rows"], found["most_context"]) == (2, 512)
+    assert (found["most_rows"], found["most_context"]) == (2, 448)
+    assert found["smallest"] == {
+        "topology": "v5e:2x4",
+        "data": 2,
+        "model": 4,
+        "needed": 300 + 400 + 40 + 150,
+    }
+    found = memory(TASK, CHIP, {"memory": held, "elsewhere": {}})
+    assert found["smallest"] is None
+
+
+def test_what_the_compiler_says_of_a_program_that_it_refuses():
+    words = (
+        "Ran out of memory on HBM, the total memory required for HLO temporaries (19.50G) exceeds"
+    )
+    assert named(f"RESOURCE_EXHAUSTED: {words} available HBM (15.75G).") == round(19.5 * 2**30)
+    assert named("RESOURCE_EXHAUSTED: something else") is None
+    held = bytes_held(None, 1000, params=600, cache=300)
+    assert (held["arguments"], held["temporaries"]) == (900, 100)
+
+
+def test_a_program_that_was_refused_leaves_memory_alone():
+    refused = {"usual": None, "widest": None, "tokens": 33, "depth": 4}
+    held = {"arguments": 1700, "params": 900, "cache": 800, "temporaries": 80, "code": 0}
+    spent = {"seconds": [1.0], "processor_seconds": [1.0]}
+    both = [{**refused, "memory": held, "elsewhere": {}, **spent}] * 2
+    own = {**work.along(both[0], both[1], 3.0), **spent}
+    plain = {tokens: {**program(100), **spent} for tokens in (1, TOKENS[-1])}
+    found = assembled(TASK, CHIP, {None: own, **plain}, [2, 4])
+    assert (found["memory"]["needed"], found["memory"]["fits"]) == (1780, False)
+    assert found["step"] is found["wide_step"] is found["speculation"] is None
+    assert len(found["verification"]) == len(TOKENS)
+    found = assembled(TASK, CHIP, {None: own, 1: own, TOKENS[-1]: own}, [2, 4])
+    assert found["verification"] is None
 
 
 @pytest.mark.parametrize(
@@ -108,6 +161,7 @@ def test_what_cannot_be_planned(changes, message):
     [
         ({}, [2, 4]),  # 218 MB a layer and chip
         ({"model_axis": 8}, [5, 10]),
+        ({"model_axis": 1}, [1, 2]),
         ({"model": "qwen3-0.6b", "model_axis": 1}, [9, 18]),
         ({"model": "qwen3-0.6b"}, [28]),
     ],

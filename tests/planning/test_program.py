@@ -66,6 +66,22 @@ def test_what_runs_beside_is_counted_once():
     assert after.moved["copies"] == 0
 
 
+@pytest.mark.parametrize(
+    ("made", "copies"),
+    [
+        ("(f32[256]{0:T(256)S(1)}, f32[256]{0:T(256)}, u32[]{:S(2)}) copy-start(%s5)", 1024),
+        ("(f32[256]{0:T(256)}, f32[256]{0:T(256)}, u32[]{:S(2)}) copy-start(%s5)", 2048),
+        ("((f32[256]{0:T(256)}), f32[64]{0:T(64)S(1)}, s32[]{:S(2)}) slice-start(%s5)", 256),
+        ("((f32[256]{0:T(256)}), f32[64]{0:T(64)}, s32[]{:S(2)}) slice-start(%s5)", 512),
+    ],
+)
+def test_copies_are_counted_where_they_go(made, copies):
+    """A copy names where it goes before its source, a slice behind it."""
+    lines = TEXT.splitlines()
+    lines = [f"  %start = {made}" if held.startswith("  %start = ") else held for held in lines]
+    assert step_counts(Program.read("\n".join(lines)), kernel).moved["copies"] == copies
+
+
 def test_collectives_of_a_step(program):
     (found,) = step_counts(program, kernel).collectives
     assert found == Collective("all-reduce", ("bf16",), 2048, 4)
@@ -85,7 +101,7 @@ def test_facts():
 
 def test_large_copies_are_facts():
     line = (
-        "  %start = (f32[2048,1024]{1,0}, f32[2048,1024]{1,0:S(1)}, u32[]{:S(2)}) copy-start(%s5)"
+        "  %start = (f32[2048,1024]{1,0:S(1)}, f32[2048,1024]{1,0}, u32[]{:S(2)}) copy-start(%s5)"
     )
     lines = [line if held.startswith("  %start = ") else held for held in TEXT.splitlines()]
     assert facts("\n".join(lines))["copied_in_loops"] == [[2048, 1024]]

@@ -10,6 +10,7 @@ import pytest
 import jaxdec
 from jaxdec import any_subset
 from jaxdec.decoding import init
+from jaxdec.speculative.lengths import Acceptance
 from jaxdec.testing.oracles import hash_oracle
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -23,8 +24,8 @@ def drafting(length):
     return jaxdec.speculative(MODEL, drafter=jaxdec.drafters.model(MODEL, length=length))
 
 
-def decode(draft, **options):
-    decoder = jaxdec.adaptive(drafting, (1, 3, 6), **options)
+def decode(draft):
+    decoder = jaxdec.adaptive(drafting, (1, 3, 6))
     params = {"target": TARGET, "draft": draft}
     return jaxdec.generate(
         decoder, params, PROMPT, rng=jax.random.key(0), max_new_tokens=64, temperature=0.9
@@ -43,10 +44,9 @@ def test_a_row_drafts_by_its_own_acceptance():
     decoder = jaxdec.adaptive(drafting, (1, 3, 6))
     request = jaxdec.prepare(decoder, {"target": TARGET, "draft": TARGET}, PROMPT)
     state = init(decoder, {"target": TARGET, "draft": TARGET}, request)
-    state = dataclasses.replace(
-        state, accepted=jnp.array([0.1, 99.0]), tested=jnp.array([10.0, 100.0])
-    )
-    assert decoder.choose(state).tolist() == [0, 2]
+    known = Acceptance(jnp.array([0.1, 99.0]), jnp.array([10.0, 100.0]))
+    state = dataclasses.replace(state, acceptance=known)
+    assert decoder.choose({}, state).tolist() == [0, 2]
 
 
 def test_settled_drafts_do_not_count_as_accepted():
@@ -65,7 +65,9 @@ def test_settled_drafts_do_not_count_as_accepted():
 @pytest.mark.parametrize("make", [jaxdec.drafters.prompt_lookup, jaxdec.drafters.input_copy])
 def test_drafters_without_a_model_change_their_length(make):
     decoder = jaxdec.adaptive(
-        lambda k: jaxdec.speculative(MODEL, drafter=make(length=k)), (1, 4), draft_cost=0.0
+        lambda k: jaxdec.speculative(MODEL, drafter=make(length=k)),
+        (1, 4),
+        rule=jaxdec.lengths.by_acceptance(draft_cost=0.0),
     )
     options = dict(rng=jax.random.key(0), max_new_tokens=32, temperature=0.9)
     plain = jaxdec.generate(jaxdec.autoregressive(MODEL), {"target": TARGET}, PROMPT, **options)
@@ -87,8 +89,10 @@ def test_a_window_of_guesses_cannot_change_its_length():
     [
         (dict(lengths=()), r"at least one, got \(\)"),
         (dict(lengths=(2, 2)), r"different integers, at least one, got \(2, 2\)"),
-        (dict(draft_cost=-0.1), "draft_cost must be at least 0, got -0.1"),
-        (dict(memory=0.0), r"memory must lie in \(0, 1\], got 0.0"),
+        (dict(lengths=(0,)), r"at least 0, and one of them above, got \(0,\)"),
+        (dict(lengths=(-1, 2)), r"at least 0, and one of them above, got \(-1, 2\)"),
+        (dict(lengths=(0, 2)), "by_acceptance takes lengths of at least 1, got 0"),
+        (dict(rule=0.1), "rule must be a LengthRule, got float"),
         (dict(make=lambda k: any_subset.fused(MODEL, width=k)), "FusedDrafter cannot change"),
     ],
 )
@@ -96,3 +100,23 @@ def test_impossible_settings(options, message):
     options = {"make": drafting, **options}
     with pytest.raises(ValueError, match=message):
         jaxdec.adaptive(**options)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "message"),
+    [
+        (
+            jaxdec.lengths.by_acceptance,
+            dict(draft_cost=-0.1),
+            "draft_cost must be at least 0, got -0.1",
+        ),
+        (jaxdec.lengths.by_acceptance, dict(memory=0.0), r"memory must lie in \(0, 1\], got 0.0"),
+        (jaxdec.lengths.by_load, dict(memory=1.5), r"memory must lie in \(0, 1\], got 1.5"),
+        (jaxdec.lengths.by_load, dict(fading=0.0), r"fading must lie in \(0, 1\], got 0.0"),
+        (jaxdec.lengths.by_load, dict(expected=1.0), r"expected must lie in \[0, 1\), got 1.0"),
+        (jaxdec.lengths.by_load, dict(margin=-0.1), "margin must be at least 0, got -0.1"),
+    ],
+)
+def test_impossible_rules(rule, options, message):
+    with pytest.raises(ValueError, match=message):
+        rule(**options)

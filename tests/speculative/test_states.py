@@ -10,7 +10,7 @@ import jaxdec
 from jaxdec import any_subset, drafters, growth
 from jaxdec.decoding import take_rows
 from jaxdec.model import Heads
-from jaxdec.speculative import Drafter, RankTree
+from jaxdec.speculative import Drafter, LoadCosts, RankTree
 from jaxdec.testing import oracles
 from jaxdec.testing.heads import block_filler
 
@@ -18,7 +18,11 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 V, SOURCE = 6, np.array([2, 0, 0])
 MODEL, PARAMS = oracles.hash_oracle(V, seed=6)
-BOTH = {"target": PARAMS, "draft": oracles.blend(PARAMS, oracles.hash_oracle(V, seed=7)[1], 0.3)}
+BOTH = {
+    "target": PARAMS,
+    "draft": oracles.blend(PARAMS, oracles.hash_oracle(V, seed=7)[1], 0.3),
+    "load": LoadCosts.of([[1.0, 1.2], [1.0, 1.6]], (1, 4), (0, 2)),
+}
 PROMPT = np.array([[1, 2, 3, 1, 2], [4, 0, 4, 0, 0], [2, 2, 5, 0, 0]])
 LENGTHS = np.array([5, 4, 3])
 
@@ -135,6 +139,11 @@ DECODERS = {
     },
     "adaptive": lambda: jaxdec.adaptive(
         lambda n: jaxdec.speculative(MODEL, drafter=drafters.model(MODEL, length=n)), (1, 2)
+    ),
+    "by load": lambda: jaxdec.adaptive(
+        lambda n: jaxdec.speculative(MODEL, drafter=drafters.model(MODEL, length=n)),
+        (0, 2),
+        rule=jaxdec.lengths.by_load(),
     ),
     "parallel": lambda: any_subset.parallel_sampling(MODEL, width=3),
 }

@@ -1,10 +1,21 @@
 """Speculation with a small model: chains, and trees by every rule of growth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jaxdec.catalogue.method import Parts
 from jaxdec.catalogue.speculation.family import TREES, Family, draft_model
-from jaxdec.speculative import Drafter, Growth, adaptive, drafters, growth, speculative
+from jaxdec.decoding import Decoder
+from jaxdec.model import Model, Params
+from jaxdec.speculative import (
+    Drafter,
+    Growth,
+    LoadCosts,
+    adaptive,
+    drafters,
+    growth,
+    lengths,
+    speculative,
+)
 from jaxdec.speculative.tree import RankTree
 
 SIBLING_RATES = (0.69, 0.12, 0.06, 0.03, 0.02, 0.02)
@@ -35,6 +46,18 @@ def _branching(depth: int, nodes: int) -> RankTree:
     return RankTree.branching(((4, 2, 2) + (1,) * depth)[:depth], budget=nodes)
 
 
+def _by_load(target: Model, draft: Model) -> tuple[Decoder, Mapping[str, Params]]:
+    """Drafts for the battery that become fewer, and at last none, the more of its rows run."""
+    seconds = [[1.0, 1.0, 1.0], [1.0, 1.4, 9.0], [1.0, 9.0, 9.0]]
+    costs = LoadCosts.of(seconds, (1, 6, 10), (0, 1, 3), slots=64)
+    decoder = adaptive(
+        lambda length: speculative(target, drafter=drafters.model(draft, length=length)),
+        costs.lengths,
+        rule=lengths.by_load(),
+    )
+    return decoder, {"load": costs}
+
+
 FAMILIES = [
     Family(
         "draft",
@@ -52,6 +75,7 @@ FAMILIES = [
                 lambda length: speculative(target, drafter=drafters.model(draft, length=length)),
                 (1, 4),
             ),
+            "lengths by load": _by_load,
             "a trimmed vocabulary": lambda target, draft: speculative(
                 target,
                 drafter=drafters.trimmed(

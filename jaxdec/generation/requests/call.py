@@ -122,8 +122,8 @@ class Template:
                 decoder,
                 params,
                 blank,
-                lengths=[max_prompt],
-                max_new_tokens=max_new_tokens,
+                lengths=[1],  # each request is checked against the model by itself
+                max_new_tokens=1,
                 eos=(),
                 **limits,
                 **knobs,
@@ -172,6 +172,8 @@ class Template:
         if call.visible is not None:
             raise ValueError("a request has visible tokens, but the engine was made without gaps")
         prompt = np.asarray(call.prompt)
+        if prompt.shape == (0,):
+            prompt = prompt.astype(np.int32)  # an empty list has no type
         if prompt.ndim != 1:
             raise ValueError(f"a request's prompt must have shape [P], got {list(prompt.shape)}")
         _limit("a prompt has", len(prompt), "tokens", self.max_prompt)

@@ -8,7 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Rows, Settings
+from jaxdec.decoding import Rows
 from jaxdec.generation.requests.waiting import Waiting
 
 
@@ -16,20 +16,20 @@ from jaxdec.generation.requests.waiting import Waiting
 class Policy:
     """The order in which requests are taken: by priority, then as a subclass says, then by arrival."""
 
-    def cost(self, waiting: Waiting, rows: Rows, settings: Settings) -> jax.Array:
+    def cost(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """What decides among requests of one priority, int32 `[Q]`: the least goes first.
 
         Args:
           waiting: the queue.
           rows: of the slots.
-          settings: of the slots.
+          budget: int32 `[B]`, new tokens of each slot's request at most.
         """
         raise NotImplementedError
 
-    def pick(self, waiting: Waiting, rows: Rows, settings: Settings) -> jax.Array:
+    def pick(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """The place of the next request, int32 `[]`; any if nobody waits."""
         left = waiting.there
-        cost = self.cost(waiting, rows, settings)
+        cost = self.cost(waiting, rows, budget)
         for key in (-waiting.priority, cost, waiting.arrival):
             best = jnp.min(jnp.where(left, key, jnp.iinfo(jnp.int32).max))
             left &= key == best
@@ -40,7 +40,7 @@ class Policy:
 class FirstCome(Policy):
     """First come, first served: what Flover does with requests that arrive while others run (2305.13484)."""
 
-    def cost(self, waiting: Waiting, rows: Rows, settings: Settings) -> jax.Array:
+    def cost(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """The same for all."""
         return jnp.zeros_like(waiting.ids)
 
@@ -49,7 +49,7 @@ class FirstCome(Policy):
 class ShortestFirst(Policy):
     """The request of the fewest tokens, prompt and budget, goes first: the least mean wait; long ones may starve."""
 
-    def cost(self, waiting: Waiting, rows: Rows, settings: Settings) -> jax.Array:
+    def cost(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """Tokens of the request."""
         return waiting.work
 
@@ -72,11 +72,11 @@ class SameRemaining(Policy):
 
     window: int = 32
 
-    def cost(self, waiting: Waiting, rows: Rows, settings: Settings) -> jax.Array:
+    def cost(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """How far the request is from the rows."""
         order = jnp.where(waiting.there, waiting.arrival, jnp.iinfo(jnp.int32).max)
         rank = (order[None] < order[:, None]).sum(1)
-        left = settings.max_new_tokens - (rows.length - rows.prompt_length)
+        left = budget - (rows.length - rows.prompt_length)
         running = rows.running.sum()
         mean = jnp.where(rows.running, left, 0).sum() // jnp.maximum(running, 1)
         apart = jnp.abs(waiting.request.settings.max_new_tokens - mean)

@@ -92,6 +92,7 @@ class SlotEngine:
                 record=Record.start(state.rows),
                 ids=number(NOBODY),
                 keys=jnp.repeat(key[None], slots, axis=0),
+                budget=number(0),
                 deadline=number(0),
                 started=number(0),
             ),
@@ -248,7 +249,7 @@ class SlotEngine:
     def take(self, state: EngineState) -> EngineState:
         """Stages the next request of the queue; what was read stays if it has the same prompt as the one before."""
         slots = state.slots
-        place = self.policy.pick(state.queue, slots.rows, slots.state.settings)
+        place = self.policy.pick(state.queue, slots.rows, slots.budget)
         staged = state.queue.at(place)
         same = ((staged.group == state.staged.group) & (staged.group >= 0)).all()
         gone = jnp.arange(state.queue.ids.shape[0]) == place
@@ -284,6 +285,7 @@ class SlotEngine:
             record=Record.start(fresh.rows),
             ids=staged.ids,
             keys=staged.row_keys,
+            budget=staged.request.settings.max_new_tokens,
             deadline=staged.deadline,
             started=state.clock,
         )

@@ -47,6 +47,7 @@ class Slots:
       record: of the rows, each since its request got the slot.
       ids: int32 `[B]`; `NOBODY` for a free slot.
       keys: `[B]`.
+      budget: int32 `[B]`, new tokens that the request may have.
       deadline: int32 `[B]`, the engine's step at which the row ends.
       started: int32 `[B]`, the engine's step at which the request got the slot.
     """
@@ -55,6 +56,7 @@ class Slots:
     record: Record
     ids: jax.Array
     keys: jax.Array
+    budget: jax.Array
     deadline: jax.Array
     started: jax.Array
 

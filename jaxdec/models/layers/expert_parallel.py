@@ -24,11 +24,11 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxdec.models.layers.experts import Bank, weighted_sum
 from jaxdec.parallel import MODEL
+from pallas_kernels import split_over
 
 AXIS = MODEL
 """The mesh axis that experts lie over."""
@@ -58,15 +58,14 @@ def use_experts(form: Form | None) -> Iterator[None]:
 
 
 def devices_of(experts: int) -> int:
-    """How many devices some experts lie over, by the mesh that the caller is traced under: G, or 1.
+    """How many devices some experts lie over: G, or 1.
 
-    Those of the axis `"model"`, if it is left to the compiler and divides the number of experts.
+    Those that the caller's heads are split over (`pallas_kernels.heads_over`), if these divide the number of experts.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if types.get(AXIS) != AxisType.Auto or experts % mesh.shape[AXIS]:
+    if split_over() != AXIS:
         return 1
-    return mesh.shape[AXIS]
+    devices = jax.sharding.get_abstract_mesh().shape[AXIS]
+    return 1 if experts % devices else devices
 
 
 def form_of(tokens: int, per_token: int, devices: int) -> Form:
@@ -88,7 +87,7 @@ def over_devices(
     activation: str,
     shared: tuple[Callable[[Any, jax.Array], jax.Array], Any, Any] | None = None,
 ) -> jax.Array:
-    """`weighted_sum` with the bank over the axis `"model"` of the mesh that the caller is traced under.
+    """`weighted_sum` with the bank over the devices of the axis that `devices_of` finds.
 
     Args:
       x: `[N, D]`.

@@ -98,6 +98,12 @@ class DFlashDrafter(FeatureDrafter):
         features = features_at(self.model, params.source, result.output, path)
         return self._store(params, state, tokens, features, rows.length - result.proposal)
 
+    def rest(
+        self, params: GrownParams, state: Any, before: Rows, rows: Rows, result: StepResult
+    ) -> Any:
+        """The context is stored whether drafts were made or not."""
+        return self.update(params, state, rows, dataclasses.replace(result, proposal=before.length))
+
 
 def dflash(
     model: Model, *, block: int = 16, growth: Growth | None = None, name: str = "draft"

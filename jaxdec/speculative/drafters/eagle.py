@@ -108,17 +108,20 @@ class EagleDrafter(FeatureDrafter):
     ) -> tuple[DraftTree, PairWindow]:
         """Grows the tree from the features after the pending token; also returns the window."""
         rows, cache = context.rows, state.cache
-        batch, width, lacking = len(rows.length), self.growth.frontier, self.depth + 1
+        batch, width = len(rows.length), self.growth.frontier
+        lacking = state.features.shape[
+            1
+        ]  # more than a step of this depth commits, where lengths adapt
         unseen = rows.length - 1 - cache.length
         slots = Slots(lacking, width, jnp.maximum(unseen - 1, 0)[:, None])
         size = slots.size(self.depth)
         places = jnp.broadcast_to(jnp.arange(size), (batch, size))
 
-        def feed(window: PairWindow):
+        def feed(window: PairWindow, at: jax.Array):
             spans = visibility.tree(window.parents, cache.length + 1, window.scored)
             depth = visibility.ancestors(window.parents).sum(-1)
             positions = (cache.length[:, None] + depth).astype(jnp.int32)
-            inputs = Inputs(window.tokens, positions, *spans, features=window.features)
+            inputs = Inputs(window.tokens, positions, *spans, features=window.features, at=at)
             return self.model(params.source, inputs, cache)
 
         def source(window: PairWindow, depth: jax.Array, frontier: Frontier):
@@ -130,12 +133,10 @@ class EagleDrafter(FeatureDrafter):
                 parents=slots.put(window.parents, slots.parents(frontier, depth), depth),
                 scored=slots.put(window.scored, frontier.mask, depth),
             )
-            output = feed(window)
-            at = slots.at(depth)[..., None]
-            predicted = jnp.take_along_axis(output.hidden, at, axis=1)
-            logits = jnp.take_along_axis(output.logits, at, axis=1)
-            window = dataclasses.replace(window, predicted=predicted, entries=output.entries)
-            return logits, window
+            output = feed(window, slots.at(depth))
+            entries = output.entries
+            window = dataclasses.replace(window, predicted=output.hidden, entries=entries)
+            return output.logits, window
 
         fill = lambda x: jnp.pad(x, ((0, 0), (0, size - lacking), *((0, 0),) * (x.ndim - 2)))
         window = PairWindow(
@@ -146,7 +147,8 @@ class EagleDrafter(FeatureDrafter):
             predicted=jnp.zeros((batch, width, state.features.shape[-1]), state.features.dtype),
             entries=None,
         )
-        entries = jax.eval_shape(lambda: feed(window).entries)
+        at = jnp.zeros((batch, width), jnp.int32)
+        entries = jax.eval_shape(lambda: feed(window, at).entries)
         entries = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), entries)
         window = dataclasses.replace(window, entries=entries)
         tree, window = grow(self.growth, params.growth, context, source, window)

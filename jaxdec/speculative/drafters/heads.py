@@ -97,6 +97,17 @@ class HeadDrafter(Grown, CausalDrafter):
         hidden = jnp.where(some[:, None], hidden_at(result.output, last), state.hidden)
         return LastHidden(hidden, state.known | some)
 
+    def rest(
+        self,
+        params: GrownParams,
+        state: LastHidden,
+        before: Rows,
+        rows: Rows,
+        result: StepResult,
+    ) -> LastHidden:
+        """The state follows the target whether drafts were made or not."""
+        return self.update(params, state, rows, dataclasses.replace(result, proposal=before.length))
+
 
 def hidden_at(output: Output, place: jax.Array) -> jax.Array:
     """Hidden states `[B, width]` at `place [B]` of the scored tokens."""

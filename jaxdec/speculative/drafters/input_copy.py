@@ -89,6 +89,13 @@ class InputCopy(CausalDrafter):
         place = anchor.place + count
         return Anchor(place, anchor.held & copied & (place < rows.prompt_length))
 
+    def rest(
+        self, params: Params, state: Anchor, before: Rows, rows: Rows, result: StepResult
+    ) -> Anchor:
+        """The anchor moves on as in any step, but is not looked for."""
+        proposal = state, before.length
+        return self.update(params, state, rows, dataclasses.replace(result, proposal=proposal))
+
 
 def input_copy(*, length: int = 16, max_ngram: int = 6) -> InputCopy:
     """Drafts the prompt's own text from where the output has got to: for outputs close to their input.

@@ -135,6 +135,39 @@ class ModelDrafter(Grown):
         key_spans = visibility.causal(positions).key_spans
         return state.commit(fed.entries, jnp.maximum(path, 0), count, key_spans)
 
+    def rest(
+        self, params: GrownParams, state: Any, before: Rows, rows: Rows, result: StepResult
+    ) -> Any:
+        """The cache stays as it is."""
+        return state
+
+    def catch_up(self, params: GrownParams, state: Any, rows: Rows) -> Any:
+        """Reads what the cache lacks of running rows, in chunks, but for what a proposal feeds anyway."""
+        # As wide as the commits of a step, for which every running row has room.
+        batch, width = rows.length.shape[0], self.depth + 1
+        index = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (batch, width))
+
+        def behind(cache):
+            return rows.running & (rows.length - cache.length > _UNSEEN)
+
+        def more(carry):
+            step, cache = carry
+            return behind(cache).any() & (step < rows.tokens.shape[1])
+
+        def read(carry):
+            step, cache = carry
+            count = jnp.where(behind(cache), rows.length - 1 - cache.length, 0)
+            count = jnp.minimum(count, width)
+            inputs = Inputs.causal(
+                rows.window(cache.length, width), cache.length, valid=index < count[:, None]
+            )
+            at = jnp.zeros((batch, 1), jnp.int32)  # nobody reads a law
+            entries = score(self.model, params.source, inputs, cache, rows.order, at=at).entries
+            key_spans = visibility.causal(inputs.positions).key_spans
+            return step + 1, cache.commit(entries, index, count, key_spans)
+
+        return jax.lax.while_loop(more, read, (jnp.int32(0), state))[1]
+
 
 def model(
     model: Model,

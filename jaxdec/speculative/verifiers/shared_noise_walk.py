@@ -47,7 +47,7 @@ class SharedNoiseWalk(Verifier):
         context: Context,
     ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`; one operation, on the path alone, for a plain warp."""
-        if context.settings.warp.plain and not tree.target_drawn:
+        if context.settings.warp.plain and tree.depth and not tree.target_drawn:
             return self._walk(tree, scored.logits, context)
         lineage = tree.lineage()
         depth = lineage.sum(-1) - 1  # [B, T], 0 for the pending token

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxdec import decoding, generation
+from jaxdec.decoding import Exactness
 from jaxdec.testing.battery.cases import CASES, FILLERS, Kind
 from jaxdec.testing.battery.identity import identical
 from jaxdec.testing.battery.progress import Watch
@@ -21,6 +22,9 @@ def check_neighbours(subject: Subject) -> None:
     """A row is the same with other neighbours, at another place of the batch and with other padding."""
     keys = subject.keys
     counts = COUNTS if subject.kind is Kind.CANVAS else OWN_COUNTS
+    alone = getattr(subject.decoder, "steps_alone", True)
+    if not alone and subject.exactness is not Exactness.TOKEN_IDENTICAL:
+        return  # the law of a row is its own, but not the draws from it
     for parity, filler in enumerate(FILLERS):
         cases, order = [], np.roll(np.arange(len(CASES))[::-1], parity)
         for place in order:
@@ -28,7 +32,13 @@ def check_neighbours(subject: Subject) -> None:
         widest = max(len(case.prompt) for case in cases)
         run = subject.run(cases, keys=keys[order], width=widest, padding=5)
         for case in CASES[parity::2]:
-            compare(subject.free[case.name], run[case.name], "with other neighbours", counts)
+            compare(
+                subject.free[case.name],
+                run[case.name],
+                "with other neighbours",
+                counts,
+                steps=alone,
+            )
 
 
 def check_chunked(subject: Subject) -> None:
@@ -74,6 +84,9 @@ ALONE = ("greedy", "temperature 1", "temperature 0.5", "one token alone is allow
 
 def check_alone(subject: Subject) -> None:
     """A row in a batch of its own, without the settings and stops that it leaves off, is what it is among others."""
+    steps = getattr(subject.decoder, "steps_alone", True)
+    if not steps and subject.exactness is not Exactness.TOKEN_IDENTICAL:
+        return
     for case in CASES:
         if case.name not in ALONE:
             continue
@@ -86,4 +99,4 @@ def check_alone(subject: Subject) -> None:
         state = decoding.init(subject.decoder, subject.params, request)
         state, record = decoding.run(subject.decoder, subject.params, state, key)
         alone = rows_of(generation.result(state, record), [case])
-        compare(subject.free[case.name], alone[case.name], "alone", OWN_COUNTS)
+        compare(subject.free[case.name], alone[case.name], "alone", OWN_COUNTS, steps=steps)

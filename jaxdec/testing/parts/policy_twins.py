@@ -65,6 +65,9 @@ class Row:
         return in_order({at: self.score(kind, at) for at in self.allowed})
 
 
+_statistics = jax.jit(statistics)
+
+
 def scored(logits):
     """A forward over a group, of whose states nothing is known but the logits `[B, W, V]`."""
     return Scored(jnp.asarray(logits), jnp.asarray(logits))
@@ -239,8 +242,8 @@ class Board:
         tokens = jnp.asarray(drawn, jnp.int32)
         steps = jnp.full((ROWS,), self.step, jnp.int32)
         seen = Candidates(
-            own=statistics(jax.nn.log_softmax(jnp.asarray(logits)), tokens),
-            warped=statistics(jnp.asarray(law), tokens),
+            own=_statistics(jax.nn.log_softmax(jnp.asarray(logits)), tokens),
+            warped=_statistics(jnp.asarray(law), tokens),
             tokens=tokens,
             places=jnp.asarray(self.places, jnp.int32),
             allowed=jnp.asarray(self.allowed),

@@ -1,0 +1,105 @@
+"""Published systems that change where and when decoders run, not what they decode: any method of the catalogue runs in
+them, with the promise that it has."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A system: the one place that names it.
+
+    Attributes:
+      name: as its paper has it.
+      title: one line on what it does.
+      paper: where it comes from.
+      use: what a caller writes.
+      tests: the test file that proves it, relative to the repository.
+      benchmark: the name of its benchmark case, empty if it has none.
+    """
+
+    name: str
+    title: str
+    paper: str
+    use: str
+    tests: str
+    benchmark: str = ""
+
+
+_SEQUENCE = "tests/parallel/test_sequence.py"
+_EXPERTS = "tests/parallel/test_experts.py"
+_REQUESTS = "tests/requests/test_engine.py"
+
+SYSTEMS = {
+    row.name: row
+    for row in (
+        System(
+            "Flover",
+            "requests that arrive while others run join them in one batch, inside the compiled loop",
+            "2305.13484",
+            "generation.requests.Engine",
+            _REQUESTS,
+        ),
+        System(
+            "EXSPEC",
+            "speculative rows of one batch are grouped by what they have to go",
+            "2510.22876",
+            "Engine(policy=SameRemaining())",
+            _REQUESTS,
+        ),
+        System(
+            "Ring Self-Attention",
+            "keys of a split sequence go around the devices",
+            "2105.13120",
+            'placement(sequence=N, attention="ring")',
+            _SEQUENCE,
+        ),
+        System(
+            "TokenRing",
+            "queries go one way around the devices while outputs come back the other",
+            "2412.20501",
+            'placement(sequence=N, attention="bidirectional")',
+            _SEQUENCE,
+        ),
+        System(
+            "LASP-2",
+            "states of linear attention over a split sequence by one all-gather",
+            "2502.07563",
+            "cache.continue_states",
+            _SEQUENCE,
+        ),
+        System(
+            "ZeCO",
+            "states of linear attention over a split sequence along a chain of devices",
+            "2507.01004",
+            "cache.continue_states",
+            _SEQUENCE,
+        ),
+        System(
+            "Speculative MoE",
+            "tokens are sent where their next experts are foreseen to be",
+            "2503.04398",
+            "parallel.expert_prediction",
+            _EXPERTS,
+            "experts",
+        ),
+        System(
+            "ExFlow",
+            "experts that follow one another are placed on one device",
+            "2401.08383",
+            "parallel.expert_placement",
+            "tests/parallel/test_expert_placement.py",
+            "experts",
+        ),
+    )
+}
+
+
+def markdown() -> str:
+    """The table of systems."""
+    lines = ["| system | use | tests | benchmark |", "|---|---|---|---|"]
+    for row in SYSTEMS.values():
+        benchmark = f"`{row.benchmark}`" if row.benchmark else "none"
+        lines.append(
+            f"| {row.name}: {row.title} ({row.paper}) | `{row.use}` | `{row.tests}` | {benchmark} |"
+        )
+    return "\n".join(lines)
