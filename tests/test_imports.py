@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jaxdec.decoding": {*GROUND, "jaxdec.parallel"},
     # Another family is open to a family by its public names only, those of the family's package.
     **{name: {*GROUND, "jaxdec.decoding", "pallas_kernels"} for name in FAMILIES},
-    "jaxdec.generation": {*DECODERS, "jaxdec.text"},
+    "jaxdec.generation": {*DECODERS, *ALONE},
     "jaxdec.planning": {
         *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoint_folder",
         "jaxdec.catalogue", "pallas_kernels",

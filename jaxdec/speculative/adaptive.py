@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows
+from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Settings
 from jaxdec.model import Model, Params
 from jaxdec.speculative.contract import Context, Drafter, StepResult
 from jaxdec.speculative.lengths import Acceptance, Ladder, LengthRule, by_acceptance
@@ -38,6 +38,11 @@ class AdaptiveState:
     def rows(self) -> Rows:
         """The rows."""
         return self.inner.rows
+
+    @property
+    def settings(self) -> Settings:
+        """The request's settings."""
+        return self.inner.settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,19 +65,24 @@ def test_a_tree_continues_the_state_of_the_cache():
     parents = np.array([-1, 0, 0, 1, 2, -1])
     first = Inputs.causal(jnp.asarray(prompt)[None])
     cache = MODEL.init_cache(1, 9)
-    commit = lambda cache, output, path: cache.commit(
-        output.entries, jnp.asarray([path]), jnp.asarray([len(path)]), jnp.zeros((1, len(path), 2))
+    call, store = jax.jit(MODEL), jax.jit(lambda cache, *given: cache.commit(*given))
+    commit = lambda cache, output, path: store(
+        cache,
+        output.entries,
+        jnp.asarray([path]),
+        jnp.asarray([len(path)]),
+        jnp.zeros((1, len(path), 2)),
     )
-    cache = commit(cache, MODEL(PARAMS, first), [0, 1, 2])
+    cache = commit(cache, call(PARAMS, first), [0, 1, 2])
     spans = visibility.tree(jnp.asarray(parents), jnp.asarray([3]))
-    output = MODEL(PARAMS, Inputs(jnp.asarray(tokens), jnp.zeros((1, 6), jnp.int32), *spans), cache)
+    output = call(PARAMS, Inputs(jnp.asarray(tokens), jnp.zeros((1, 6), jnp.int32), *spans), cache)
     paths = {}
     for node, parent in enumerate(parents):
         paths[node] = [*paths.get(parent, []), node]
         text = prompt + [tokens[0][at] for at in paths[node]]
         np.testing.assert_array_equal(output.logits[0, node], logits_after(text))
         after = commit(cache, output, paths[node])
-        follows = MODEL(PARAMS, Inputs.causal(jnp.asarray([[2]]), 9), after).logits[0, 0]
+        follows = call(PARAMS, Inputs.causal(jnp.asarray([[2]]), 9), after).logits[0, 0]
         np.testing.assert_array_equal(follows, logits_after([*text, 2]))
         assert after.length.tolist() == [3 + len(paths[node])]
 

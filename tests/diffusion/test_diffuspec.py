@@ -1,7 +1,6 @@
 """A masked model drafts for a causal target: lossless, whatever it proposes."""
 
 import dataclasses
-import functools
 import itertools
 
 import jax
@@ -15,7 +14,7 @@ from jaxdec.sampling import Warp
 from jaxdec.speculative import Context, Verdict
 from jaxdec.speculative.drafters import diffuspec
 from tests.diffusion.canvases import VOCAB, decode, oracle, same, transformer
-from tests.speculative.contexts import step_result
+from tests.speculative.contexts import propose, step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -64,11 +63,6 @@ def context_of(rows, eos=()):
     )
     settings = Settings(Warp(), lengths * 0 + 30, Stops.create(eos))
     return Context(held, settings, jax.random.split(jax.random.key(0), len(rows)), jnp.zeros(()))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def propose(drafter, params, state, context):
-    return drafter.propose(params, state, context)
 
 
 def start(drafter, batch):

@@ -1,6 +1,7 @@
 """The two back-ends on a small transformer: what is cached, what is seen, and that masks are never emitted."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -98,14 +99,20 @@ def test_a_prompt_sees_itself_whole(model):
     assert (np.abs(one - two)[np.arange(3), first] > 1e-4).all()
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def call(model, params, inputs, cache=None):
+    """A forward, by one program where each operation would be one."""
+    return model(params, inputs, cache)
+
+
 def test_queries_do_not_change_content():
     model = BACK_ENDS["two_stream"]
     ranks = jnp.arange(5)[None]
     content, query = visibility.two_stream(ranks, 2)
     inputs = Inputs(jnp.asarray(TOKENS[:1, :5]), ranks, *content)
     queries = Queries(ranks, query.query_spans, jnp.asarray([5]))
-    plain = RAW(PARAMS, inputs, None).entries
-    asked = model(PARAMS, dataclasses.replace(inputs, queries=queries), None).entries
+    plain = call(RAW, PARAMS, inputs).entries
+    asked = call(model, PARAMS, dataclasses.replace(inputs, queries=queries)).entries
     for one, two in zip(plain.layers, asked.layers, strict=True):
         np.testing.assert_allclose(one.keys, two.keys[:, :, :5], atol=1e-5)
         np.testing.assert_allclose(one.values, two.values[:, :, :5], atol=1e-5)
@@ -119,11 +126,11 @@ def test_masked_rows_are_canvases():
     places = jnp.arange(6)[None]
     queries = Queries(places, query.query_spans, jnp.asarray([size]))
     inputs = Inputs(jnp.asarray(tokens), places, *content, queries)
-    answers = BACK_ENDS["masked_rows"](PARAMS, inputs, None).logits
+    answers = call(BACK_ENDS["masked_rows"], PARAMS, inputs).logits
     for place in range(6):
         seen = np.asarray(ranks)[0] < int(ranks[0, place])
         canvas = np.where(seen, tokens[0], MASK)[None]
-        own = RAW(PARAMS, Inputs(jnp.asarray(canvas), places, *visibility.full(places)), None)
+        own = call(RAW, PARAMS, Inputs(jnp.asarray(canvas), places, *visibility.full(places)))
         expected = np.asarray(own.logits)[0, place]
         np.testing.assert_allclose(answers[0, place, :MASK], expected[:MASK], atol=1e-5)
 

@@ -1,6 +1,7 @@
 """A network cut after its first layers: the network of that many layers, and a drafter for the whole one."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +26,23 @@ TARGET = jax.tree.map(lambda x: x * (20 if x.shape == (13, 16) else 1), TARGET)
 PROMPT, LENGTHS = np.array([[1, 2, 3, 1, 2], [4, 0, 5, 0, 0]]), np.array([5, 3])
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def call(model, params, inputs, cache=None):
+    """A forward, by one program where each operation would be one."""
+    return model(params, inputs, cache)
+
+
 def test_it_is_the_network_of_that_many_layers():
     cut = early_exit(MODEL, 2)
     small, _ = from_nnx(Transformer(dataclasses.replace(CONFIG, layers=2), rngs=nnx.Rngs(0)))
     params = {**TARGET, "layers": {i: TARGET["layers"][i] for i in range(2)}}
     inputs = Inputs.causal(jnp.asarray(PROMPT))
-    found, expected = cut(TARGET, inputs), small(params, inputs)
+    found, expected = call(cut, TARGET, inputs), call(small, params, inputs)
     np.testing.assert_array_equal(found.logits, expected.logits)
     assert len(found.entries.layers) == cut.init_cache(1, 4).layers == 2
     assert cut == early_exit(MODEL, 2) != early_exit(MODEL, 1) != MODEL
     np.testing.assert_array_equal(
-        early_exit(MODEL, 3)(TARGET, inputs).logits, MODEL(TARGET, inputs).logits
+        call(early_exit(MODEL, 3), TARGET, inputs).logits, call(MODEL, TARGET, inputs).logits
     )
 
 
@@ -44,12 +51,13 @@ def test_it_reads_the_first_layers_of_the_whole_cache():
     inputs = Inputs.causal(jnp.asarray(PROMPT))
     index = jnp.broadcast_to(jnp.arange(4), (2, 4))
     commit = lambda model: model.init_cache(2, 8).commit(
-        model(TARGET, inputs).entries, index, jnp.full(2, 4), inputs.key_spans[:, :4]
+        call(model, TARGET, inputs).entries, index, jnp.full(2, 4), inputs.key_spans[:, :4]
     )
     last = Inputs.causal(jnp.asarray(PROMPT[:, 4:]), 4)
-    one, two = (cut(TARGET, last, commit(model)).logits for model in (MODEL, cut))
+    one, two = (call(cut, TARGET, last, commit(model)).logits for model in (MODEL, cut))
     np.testing.assert_array_equal(one, two)
-    np.testing.assert_allclose(one[:, 0], cut(TARGET, inputs).logits[:, 4], rtol=1e-4, atol=1e-4)
+    whole = call(cut, TARGET, inputs).logits
+    np.testing.assert_allclose(one[:, 0], whole[:, 4], rtol=1e-4, atol=1e-4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,5 +122,5 @@ def test_spans_of_the_cut_network_are_those_of_the_whole():
     content, query = visibility.two_stream(jnp.arange(4)[None])
     inputs = Inputs(jnp.asarray(PROMPT[:1, :4]), jnp.arange(4)[None], *content)
     queries = jaxdec.model.Queries(jnp.arange(4)[None], query.query_spans, jnp.asarray([4]))
-    logits = model(TARGET, dataclasses.replace(inputs, queries=queries)).logits
+    logits = call(model, TARGET, dataclasses.replace(inputs, queries=queries)).logits
     assert logits.shape == (1, 4, 13) and bool(jnp.isneginf(logits[..., 12]).all())

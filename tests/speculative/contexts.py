@@ -1,6 +1,7 @@
 """What the tests of drafters share: requests, contexts, and what a step found out."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,18 @@ def context(texts, vocab_size, depth, *, noise=None, prompts=None, **options):
     shape = (len(texts), depth + 1, vocab_size)
     noise = jnp.zeros(shape) if noise is None else noise
     return Context(rows, asked.settings, jax.random.split(jax.random.key(0), len(texts)), noise)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def propose(drafter, params, state, seen):
+    """What a drafter proposes, by one program where each operation would be one."""
+    return drafter.propose(params, state, seen)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def start(drafter, params, asked):
+    """The state of a drafter that looks at the request alone."""
+    return drafter.init(params, asked, None)
 
 
 def step_result(proposal, **given):

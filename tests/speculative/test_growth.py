@@ -29,28 +29,32 @@ def context(batch, temperature=1.0, shares_noise=False, seed=0, depth=4):
     request = prepare(
         DECODER, {"target": PARAMS}, prompt, max_new_tokens=8, temperature=temperature
     )
-    rows, settings = Rows.start(request, V), request.settings
-    keys = row_keys(jax.random.key(seed), batch)
+    return seen(
+        request, row_keys(jax.random.key(seed), batch), temperature > 0, depth, shares_noise
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def seen(request, keys, noisy, depth, shares_noise):
+    rows = Rows.start(request, V)
     places = key_at(keys, Purpose.DRAFT, rows.rounds[:, None], jnp.arange(depth + 1))
-    noise = gumbel(places, V) * (temperature > 0)
-    return Context(rows, settings, keys, noise, None, shares_noise)
+    return Context(rows, request.settings, keys, gumbel(places, V) * noisy, None, shares_noise)
 
 
-def table(seed=0):
-    """Logits that depend on the depth and the token before."""
-    logits = jax.random.normal(jax.random.key(seed), (8, V, V)) * 1.5
+LOGITS = jax.random.normal(jax.random.key(0), (8, V, V)) * 1.5
+"""By the depth and the token before."""
 
-    def source(carry, depth, frontier):
-        return logits[depth, frontier.tokens], carry
 
-    return source, np.asarray(jax.nn.softmax(logits))
+@functools.partial(jax.jit, static_argnums=0)
+def tree_of(rule, context, logits):
+    source = lambda carry, depth, frontier: (logits[depth, frontier.tokens], carry)
+    return grow(rule, None, context, source, None)[0]
 
 
 @functools.cache
 def grown(rule, batch=200, **options):
-    source, laws = table()
-    tree, _ = grow(rule, None, context(batch, **options), source, None)
-    return jax.tree.map(np.asarray, tree), laws
+    tree = tree_of(rule, context(batch, **options), LOGITS)
+    return jax.tree.map(np.asarray, tree), np.asarray(jax.nn.softmax(LOGITS))
 
 
 RULES = {

@@ -13,7 +13,7 @@ from jaxdec import drafters, visibility
 from jaxdec.model import Inputs
 from jaxdec.speculative.drafters import JacobiWindow
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.contexts import context, randoms, step_result
+from tests.speculative.contexts import context, propose, randoms, step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -77,7 +77,7 @@ def test_guesses_state_the_laws_they_were_drawn_from():
     window = JacobiWindow(logits, jnp.array([[2, 2, 0]]), jnp.array([[True, True, False]]))
     noise = jnp.asarray(random.gumbel(size=(1, M + 1, V)), jnp.float32)
     seen = context([[1, 4]], V, M, noise=noise, temperature=0.7, frequency_penalty=0.9)
-    tree, _ = drafter.propose(None, window, seen)
+    tree, _ = propose(drafter, None, window, seen)
     for place, counts in enumerate([[0, 0, 0, 0, 0], [0, 0, 1, 0, 0]]):  # guesses told before
         law = jax.nn.log_softmax((logits[0, place] - 0.9 * np.array(counts)) / 0.7)
         np.testing.assert_allclose(tree.q[0, place], law, rtol=1e-5)
@@ -92,7 +92,7 @@ def test_a_window_that_knows_nothing_repeats_the_pending_token():
     state = JacobiWindow(
         jnp.full((1, M, V), jnp.nan), jnp.zeros((1, M), jnp.int32), jnp.ones((1, M), bool)
     )
-    tree, _ = drafter.propose(None, state, seen)  # answers of a broken model
+    tree, _ = propose(drafter, None, state, seen)  # answers of a broken model
     assert tree.tokens.tolist() == [[4, 4, 4]] and not np.isnan(tree.q).any()
 
 

@@ -18,6 +18,7 @@ from jaxdec.speculative import LengthRule, LoadCosts
 from jaxdec.speculative.lengths import Acceptance, Ladder
 from jaxdec.testing.heads import block_filler
 from jaxdec.testing.oracles import canvas, hash_oracle, recurrent_oracle
+from tests.requests import served
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -352,3 +353,24 @@ def test_no_cache_is_copied_in_the_loop():
     compiled = jax.jit(whole, donate_argnums=(1, 2)).lower(params, state, record).compile()
     found = facts(compiled.as_text())
     assert found["loops"] > 1 and found["copied_in_loops"] == []
+
+
+@pytest.mark.slow
+def test_slots_of_an_engine_draft_by_load():
+    model, params = hash_oracle(served.VOCAB, seed=1)
+    held = {"target": params, "draft": params}
+    decoder = jaxdec.adaptive(chain(model), (0, 1, 3), rule=lengths.by_load())
+    asked = served.mixed(9)
+    engine = served.engine(decoder, {**held, "load": FULL})
+    done = {each.call.tag: each for each in engine.serve(asked)}
+    plainly = jaxdec.autoregressive(model)
+    for call in asked:
+        expected = served.alone(plainly, held, call)
+        np.testing.assert_array_equal(done[call.tag].tokens, expected["tokens"])
+        assert done[call.tag].status == expected["status"]
+    stats = [each.stats for each in done.values()]
+    assert sum(each.accepted for each in stats) == sum(each.proposed for each in stats) > 0
+    forwards = sum(each.target_forwards for each in stats)
+    assert forwards > 1.2 * sum(each.draft_forwards for each in stats) / 3, (
+        "some steps draft nothing"
+    )

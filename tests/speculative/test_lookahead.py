@@ -10,7 +10,7 @@ import pytest
 from jaxdec import drafters, visibility
 from jaxdec.speculative.drafters import Grid, Pool
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.contexts import context, randoms, request, step_result
+from tests.speculative.contexts import context, propose, randoms, request, start, step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -92,12 +92,12 @@ def test_guesses_begin_with_the_pending_token():
     drafter = drafters.lookahead(MODEL, ngram=N, columns=W, guesses=G)
     prompt = [5, 6, 7, 8, 1, 5, 9, 9, 9, 5, 3, 3, 3, 5]
     texts = [prompt, [1]]
-    state = jax.jit(lambda asked: drafter.init(None, asked, None))(request(texts, V))
+    state = start(drafter, None, request(texts, V))
     np.testing.assert_array_equal(
         state.tokens[0],
         [[5, 3, 3], [3, 3, 3], [3, 3, 5]],  # the end of the prompt, in steps
     )
-    tree, _ = drafter.propose(None, state, context(texts, V, drafter.depth))
+    tree, _ = propose(drafter, None, state, context(texts, V, drafter.depth))
     guesses = np.asarray(tree.tokens)[0, -G * (N - 1) :].reshape(G, N - 1).tolist()
     assert sorted(guesses) == [[3, 3, 3], [9, 9, 9]]  # the two met last
     grid = drafter.places.size - 1

@@ -8,7 +8,7 @@ from jaxdec import drafters
 from jaxdec.speculative.drafters.input_copy import Anchor, find_unique
 from jaxdec.speculative.drafters.lookup_tree import merge_chains
 from jaxdec.speculative.drafters.prompt_lookup import find_continuations
-from tests.speculative.contexts import context, randoms, request, step_result
+from tests.speculative.contexts import context, propose, randoms, request, step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -62,7 +62,7 @@ def test_merged_chains_against_a_twin(nodes):
 def test_a_tree_of_continuations():
     text = [1, 2, 0, 1, 2, 1, 0, 1, 2, 0, 0, 1, 2]
     drafter = drafters.lookup_tree(length=3, nodes=6, matches=3, max_ngram=2, min_ngram=2)
-    tree, _ = drafter.propose(None, None, context([text, [0, 1]], V, 3))
+    tree, _ = propose(drafter, None, None, context([text, [0, 1]], V, 3))
     read = [paths(tree.tokens[row], tree.parents[row], tree.mask[row]) for row in (0, 1)]
     assert read[0] == [(0,), (0, 0), (1,), (0, 0, 1), (1, 0), (1, 0, 1)]
     assert read[1] == []  # nothing was there before
@@ -88,7 +88,7 @@ def copying(prompt, output, state):
     """The drafts of a row, and how its anchor goes on after more tokens."""
     drafter = drafters.input_copy(length=3, max_ngram=2)
     before = context([prompt + output], 9, 3, prompts=[len(prompt)])
-    tree, proposal = drafter.propose(None, state, before)
+    tree, proposal = propose(drafter, None, state, before)
 
     def commit(*more):
         rows = context([prompt + output + list(more)], 9, 3, prompts=[len(prompt)]).rows

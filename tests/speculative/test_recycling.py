@@ -11,7 +11,7 @@ import pytest
 from jaxdec import drafters
 from jaxdec.speculative.drafters import Successors, last_of_each, recycle, seed_bigrams
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.contexts import context, randoms, request
+from tests.speculative.contexts import context, propose, randoms, request
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -64,7 +64,8 @@ def test_trees_against_a_twin():
         jnp.asarray(random.integers(0, K + 1, (3, V))),
     )
     last = [2, 0, 5]
-    tree, (scored, exists) = drafter.propose(None, state, context([[t] for t in last], V, 4))
+    seen = context([[t] for t in last], V, 4)
+    tree, (scored, exists) = propose(drafter, None, state, seen)
     shape = drafter.shape
     for row, pending in enumerate(last):
         table = as_lists(jax.tree.map(lambda x, row=row: x[row], state))
@@ -83,7 +84,7 @@ def test_a_table_without_entries_proposes_nothing():
     model, _ = hash_oracle(V)
     drafter = drafters.token_recycling(model, nodes=9, rates=(0.5, 0.2, 0.1))
     state = Successors(jnp.zeros((1, V, K), jnp.int32), jnp.zeros((1, V), jnp.int32))
-    tree, _ = drafter.propose(None, state, context([[0, 0]], V, drafter.depth))
+    tree, _ = propose(drafter, None, state, context([[0, 0]], V, drafter.depth))
     assert not tree.mask.any()
 
 

@@ -8,7 +8,7 @@ import pytest
 import jaxdec
 from jaxdec import drafters
 from jaxdec.testing.oracles import blend, hash_oracle
-from tests.speculative.contexts import context, randoms, request
+from tests.speculative.contexts import context, propose, randoms, request, start
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -32,8 +32,8 @@ def test_the_stated_law_is_that_of_the_kept_tokens():
 
     def draft(drafter):
         own = drafter.own(PARAMS)
-        state = drafter.init(own, request(texts, V), None)
-        return drafter.propose(own, state, seen)[0]
+        state = start(drafter, own, request(texts, V))
+        return propose(drafter, own, state, seen)[0]
 
     whole, part = draft(drafter), draft(drafters.trimmed(drafter, KEEP))
     kept = np.isin(np.arange(V), KEEP)

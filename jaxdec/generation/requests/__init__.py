@@ -3,6 +3,7 @@
 from jaxdec.generation.requests.call import Call
 from jaxdec.generation.requests.completed import Completed, Refused
 from jaxdec.generation.requests.engine import Engine
+from jaxdec.generation.requests.journal import Journal
 from jaxdec.generation.requests.policies import FirstCome, Policy, SameRemaining, ShortestFirst
 from jaxdec.generation.requests.slot_engine import NO_LIMIT, SlotEngine
 from jaxdec.generation.requests.state import EngineState, Finished, Slots
@@ -18,6 +19,7 @@ __all__ = [
     "EngineState",
     "Finished",
     "FirstCome",
+    "Journal",
     "Policy",
     "Refused",
     "SameRemaining",

@@ -1,4 +1,4 @@
-"""What the host knows of the queue on the device: how full each lane is, and what was not sent yet."""
+"""What the host knows of requests: where they are, how full the queue of each lane is, and what was not sent yet."""
 
 import dataclasses
 import queue
@@ -10,10 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import by_row
+from jaxdec.generation.requests.call import Call
 from jaxdec.generation.requests.waiting import NOBODY, Waiting
 
 PIECE = 8
 """Requests that are sent to the device at once, for each lane."""
+
+
+@dataclasses.dataclass
+class Live:
+    """What the host remembers of a request until it is completed.
+
+    Attributes:
+      call: the request.
+      sample: which of its samples.
+      lane: where it waits or runs.
+      order: the position of each rank, where gaps are filled.
+      until: the moment of `time.monotonic` at which it is late; None for never.
+      seen: tokens that `new_tokens` has given away, the prompt's included.
+    """
+
+    call: Call
+    sample: int
+    lane: int
+    order: np.ndarray | None
+    until: float | None
+    seen: int
 
 
 @dataclasses.dataclass

@@ -4,9 +4,10 @@ Legend: B slots, Q places of the queue, N places of the output ring, P prompt wi
 """
 
 import dataclasses
-import queue
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,30 +22,19 @@ from jaxdec.decoding import (
     integers,
     part_names,
 )
-from jaxdec.generation.requests import programs
-from jaxdec.generation.requests.backlog import Backlog
+from jaxdec.generation.requests import identity, programs, saving, serving
+from jaxdec.generation.requests.arguments import divided, reads_limit, seconds
+from jaxdec.generation.requests.backlog import Backlog, Live
 from jaxdec.generation.requests.call import Call, Template
 from jaxdec.generation.requests.completed import Completed, Refused, completed, unstarted
 from jaxdec.generation.requests.policies import FirstCome, Policy
 from jaxdec.generation.requests.prefixes import read_prefixes
-from jaxdec.generation.requests.slot_engine import NO_LIMIT, SlotEngine
+from jaxdec.generation.requests.slot_engine import SlotEngine
 from jaxdec.generation.requests.state import Finished
 from jaxdec.generation.requests.waiting import NEVER, NOBODY, Waiting
 from jaxdec.model import Params
 from jaxdec.parallel import DATA, Placement
 from jaxdec.text import Tokenizer
-
-
-@dataclasses.dataclass
-class _Live:
-    """What the host remembers of a request until it is completed."""
-
-    call: Call
-    sample: int
-    lane: int
-    order: np.ndarray | None
-    until: float | None
-    seen: int  # tokens that `new_tokens` has given away, the prompt's included
 
 
 class Engine:
@@ -113,13 +103,13 @@ class Engine:
         lanes = 1 if placement is None else placement.size(DATA)
         self.lanes, self.placement = lanes, placement
         self.slots, self.places = (
-            _divided(name, value, lanes) for name, value in (("slots", slots), ("places", places))
+            divided(name, value, lanes) for name, value in (("slots", slots), ("places", places))
         )
-        ring = _divided("ring", slots if ring is None else ring, lanes)
+        ring = divided("ring", slots if ring is None else ring, lanes)
         policy = FirstCome() if policy is None else policy
         if not isinstance(policy, Policy):
             raise ValueError(f"policy must be a Policy, got {policy!r}")
-        self._reads = _reads(reads)
+        self._reads = reads_limit(reads)
         self.template = Template.create(
             decoder,
             params,
@@ -148,7 +138,7 @@ class Engine:
             self.slots,
             self.places,
         )
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, Live] = {}
         self._dropped: dict[int, Status] = {}
         self._backlog = Backlog(lanes, self.places)
         self._next, self._group, self._clock = 0, 0, [0] * lanes
@@ -186,7 +176,7 @@ class Engine:
         deadline = NEVER
         if call.deadline is not None:
             deadline = int(integers("deadline", call.deadline, [()], low=0, high=NEVER // 2))
-        until = None if call.timeout is None else time.monotonic() + _seconds(call.timeout)
+        until = None if call.timeout is None else time.monotonic() + seconds(call.timeout)
         lane = self._backlog.lane_for(samples)
         if call.deadline is not None:
             deadline += self._clock[lane]
@@ -208,7 +198,7 @@ class Engine:
                 prefix=number(self._prefixes.longest(request)),
             )
             self._backlog.add(lane, name, waiting)
-            self._live[name] = _Live(call, sample, lane, order, until, int(request.lengths[0]))
+            self._live[name] = Live(call, sample, lane, order, until, int(request.lengths[0]))
         return ids
 
     def warm_up(self) -> None:
@@ -260,7 +250,16 @@ class Engine:
                 live.seen = length
         return found
 
-    def serve(self, calls: Iterable[Call], *, steps: int = 32) -> Iterator[Completed | Refused]:
+    def serve(
+        self,
+        calls: Iterable[Call],
+        *,
+        steps: int = 32,
+        journal: str | Path | None = None,
+        every: int = 64,
+        replay: bool = False,
+        skip: bool = True,
+    ) -> Iterator[Completed | Refused]:
         """Takes requests from an iterable as there is room, and yields them as they end.
 
         A request that cannot be served comes back as `Refused` and disturbs nobody.
@@ -268,25 +267,44 @@ class Engine:
         Args:
           calls: asked for the next one only when there is room for it.
           steps: of the loop between two looks at what has ended.
+          journal: a folder in which requests are written before they run, results before they are yielded, and the
+            engine from time to time. After the process was killed, the same call, of an engine made alike, goes on:
+            every request that was taken is completed once, under its old id, with the tokens it would have had.
+          every: looks between two times that the engine is saved.
+          replay: whether what the journal says has come back is yielded first; else it is not yielded again.
+          skip: whether `calls` begins from the start again, so that as many are passed over as were taken before; not
+            for what gives each request once, such as a queue.
+
+        Raises:
+          ValueError: for a journal that is damaged, in use, or of an engine that decodes otherwise.
         """
-        source, more = iter(calls), True
-        held: Call | None = None
-        while more or held is not None or self.pending:
-            while more or held is not None:
-                if held is None:
-                    held = next(source, None)
-                    more = held is not None
-                    if held is None:
-                        break
-                try:
-                    self.submit(held)
-                except queue.Full:
-                    break
-                except ValueError as error:
-                    yield Refused(held, str(error))
-                held = None
-            if self.pending:
-                yield from self.poll(steps)
+        return serving.serve(
+            self, calls, steps=steps, journal=journal, every=every, replay=replay, skip=skip
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the engine to a new folder, whole or not at all; between two polls, at any time.
+
+        Raises:
+          ValueError: if the folder holds something, or a request something that cannot be stored, such as its tag.
+        """
+        saving.save(self, folder)
+
+    def load(self, folder: str | Path) -> None:
+        """Goes on from where an engine made with the same arguments was saved: ids, tokens and order are as there.
+
+        Timeouts go on with the seconds that were left.
+
+        Raises:
+          ValueError: if the folder is damaged or of an engine made otherwise, naming what differs, or if this one has
+            requests that are not completed; nothing is changed then.
+        """
+        saving.load(self, folder)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the tokens of requests depend on beside them, as `save` writes it; of parameters, sums."""
+        return identity.decodes(self)
 
     def _flush(self) -> None:
         """Sends what was submitted to the device, in pieces of one size."""
@@ -326,25 +344,7 @@ class Engine:
                 found.append(unstarted(name, live.call, live.sample, status))
         return found
 
-    def _forget(self, name: int) -> _Live:
+    def _forget(self, name: int) -> Live:
         live = self._live.pop(name)
         self._backlog.load[live.lane] -= 1
         return live
-
-
-def _divided(name: str, value: Any, lanes: int) -> int:
-    """What each lane has of something."""
-    value = int(integers(name, value, [()], low=1))
-    if value % lanes:
-        raise ValueError(f"{value} {name} do not divide over {lanes} devices of the axis {DATA!r}")
-    return value // lanes
-
-
-def _reads(reads: int | None) -> np.int32:
-    return NO_LIMIT if reads is None else np.int32(integers("reads", reads, [()], low=1))
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
-        raise ValueError(f"timeout must be seconds >= 0, got {value!r}")
-    return float(value)
