@@ -33,7 +33,10 @@ class _Poisoned:
         spoil = lambda x: jnp.where(bad[:, None, :, None], jnp.nan, x).astype(x.dtype)
         entries = output.entries
         entries = dataclasses.replace(entries, layers=jax.tree.map(spoil, entries.layers))
-        logits = jnp.where(struck[..., None], jnp.nan, output.logits)
+        struck = struck[..., None]
+        if output.logits.shape[1] != struck.shape[1]:  # the model gives those that are wanted alone
+            struck = inputs.wanted(struck)
+        logits = jnp.where(struck, jnp.nan, output.logits)
         return dataclasses.replace(output, logits=logits, entries=entries)
 
 

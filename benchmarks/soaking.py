@@ -55,7 +55,7 @@ class Tally:
 
     def quarters(self) -> list[float]:
         """Bytes of the process, the mean over each quarter of the polls."""
-        return [float(np.mean(part)) for part in np.array_split(self.memory, 4)]
+        return [float(np.mean(part)) for part in np.array_split(np.repeat(self.memory, 4), 4)]
 
 
 class Soak:
