@@ -51,6 +51,9 @@ class Scale:
       routed: prompts in `experts`.
       traced: training windows from which its placements and tables are made.
       fuzzed: share of the inputs in `fuzz`.
+      soaked: requests in `soak`, over all parts.
+      served: requests in `requests`, in each measurement.
+      rates: of their arrival, as shares of what the engine does under a backlog.
       loads: rows decoded at once in `load`.
       ladder: draft lengths there, beside plain decoding.
       load_tokens: new tokens a row there.
@@ -98,6 +101,9 @@ class Scale:
     routed: int = 128
     traced: int = 512
     fuzzed: float = 1.0
+    soaked: int = 10_000
+    served: int = 96
+    rates: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)
     loads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     ladder: tuple[int, ...] = (2, 4, 8)
     load_tokens: int = 64
@@ -142,6 +148,9 @@ QUICK = Scale(
     routed=3,
     traced=6,
     fuzzed=0.001,
+    soaked=60,
+    served=4,
+    rates=(0.5,),
     loads=(2,),
     ladder=(2,),
     load_tokens=8,

@@ -21,6 +21,11 @@ def _listen(event: str, duration_secs: float, **facts: str | int) -> None:
 jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
+def compiled() -> list[str]:
+    """Names of the programs that this process has compiled so far, or fetched from where compiled ones are kept."""
+    return [name for name, _ in _COMPILED]
+
+
 @contextlib.contextmanager
 def no_compilation() -> Iterator[None]:
     """Raises `RuntimeError` on leaving if anything was compiled inside."""

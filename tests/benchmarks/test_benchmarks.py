@@ -15,7 +15,7 @@ from benchmarks import canvases, charts, optimal, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
 from benchmarks.case import ANY_SUBSET, CANVAS, CAUSAL, check
-from benchmarks.cases import CASES, diffusion, diffusion_cache, speculation
+from benchmarks.cases import CASES, diffusion, diffusion_cache, requests, soak, speculation
 from benchmarks.variants import plain
 from jaxdec import checkpoints, growth, text
 from jaxdec.catalogue import DENOISING, METHODS, REFRESH_RULES
@@ -194,6 +194,37 @@ def test_host_overhead_is_a_call_less_a_bare_forward(results):
         assert row["tokens"] == row["batch"] and row["repeats"] == 3
 
 
+def test_a_soak_loses_nothing_and_changes_nothing(results):
+    *parts, total = results["soak"]["rows"]
+    assert [(row["models"], row["method"]) for row in parts] == list(soak.SHARES)
+    assert total["requests"] == 60
+    for row in results["soak"]["rows"]:
+        none = ("wrongly_refused", "lost", "duplicates", "mismatches")
+        assert [row[name] for name in none] == [0] * len(none), row
+        assert row["compared"] == row["samples"] == sum(row["outcomes"].values())
+    for row in parts:
+        assert row["compiled"] == 0, row["programs"]
+
+
+def test_requests_under_load_have_the_tokens_of_static_batches(results):
+    rows = results["requests"]["rows"]
+    assert len(rows) == 2 * (6 + 2)
+    for row in rows:
+        assert row["identical"] == 1 and row["requests"] == 4
+        assert row["tokens_per_second"] > 0
+        for what in ("first", "token", "whole"):
+            assert 0 <= row[f"{what}_50_seconds"] <= row[f"{what}_95_seconds"]
+        if row["load"] is not None:
+            assert row["requests_per_second"] > 0
+        elif row["method"] == "static batches":
+            assert row["times_static"] == 1
+    drawn = requests.latencies(rows, "whole")
+    assert list(drawn) == [
+        f"{d}: {m}" for d in ("plain", "draft 4") for m in ("static batches", "engine")
+    ]
+    assert len(requests.figure(rows).axes) == 3
+
+
 def test_agreement_with_plain_decoding(results):
     for row in results["tokens_per_forward"]["rows"]:
         if row["exactness"] == "distribution-identical" and row["temperature"] > 0:
@@ -362,7 +393,7 @@ def test_the_chart_is_drawn_from_the_results(results, tmp_path):
     assert path == tmp_path / "docs" / "images" / "diffusion.svg"
     drawn = path.read_bytes()
     assert drawn.count(b"</svg>") == 1
-    assert len(charts.write(list(results.values()), tmp_path)) == 2
+    assert len(charts.write(list(results.values()), tmp_path)) == 3
     assert path.read_bytes() == drawn
     with pytest.raises(ValueError, match="no result of the cases speculation, diffusion"):
         charts.write([results["pair"]], tmp_path)
