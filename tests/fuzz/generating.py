@@ -277,6 +277,6 @@ SURFACE = Surface(
     attempt=attempt,
     short=100,
     slow=1500,
-    long=52_000,
+    long=42_000,
     part=2000,
 )

@@ -1,6 +1,7 @@
 """Everything that is fuzzed: a module here for each surface, and its `SURFACE` in this table."""
 
 from tests.fuzz import (
+    asking,
     assembling,
     command_line,
     generating,
@@ -16,6 +17,7 @@ SURFACES: dict[str, Surface] = {
     for module in (
         generating,
         infilling,
+        asking,
         trees,
         assembling,
         own_checkpoints,

@@ -4,6 +4,7 @@ Legend: P prompt width, L buffer width, E eos tokens, S stop sequences, K their 
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from jaxdec.generation.infill import prepare_infill
 from jaxdec.generation.prepare import bucket, prepare
 from jaxdec.model import Params
 from jaxdec.sampling import Warp, row_keys
+from jaxdec.sampling.limits import as_array, shown
 from jaxdec.text import StopTable, Tokenizer, stop_table, strings_by_row
 
 _SEQUENCES = ("bad_words", "ends", "forced_prefix")
@@ -154,8 +156,6 @@ class Template:
         Raises:
           ValueError: for what `generate` or `infill` would refuse, or what does not fit, naming value and limit.
         """
-        if not isinstance(call, Call):
-            raise ValueError(f"a request must be a Call, got {type(call).__name__}")
         vocab_size = self.decoder.model.vocab_size
         eos = call.eos
         if eos is None:
@@ -166,12 +166,16 @@ class Template:
         knobs = self._knobs(call.knobs, stops)
         request = self._gaps(call, knobs) if self.gaps else self._prompt(call, knobs)
         request = _with_stops(request, self.request.settings.stops, own, self.strings, strings)
-        return self._fit(request), row_keys(call.rng, 1)
+        keys = row_keys(call.rng, 1)
+        own = _key_type()
+        if keys.dtype != own:  # the queue holds keys of one kind
+            raise ValueError(f"rng must be a key of the type {own}, got {keys.dtype}")
+        return self._fit(request), keys
 
     def _prompt(self, call: Call, knobs: dict[str, Any]) -> Request:
         if call.visible is not None:
             raise ValueError("a request has visible tokens, but the engine was made without gaps")
-        prompt = np.asarray(call.prompt)
+        prompt = as_array("prompt", call.prompt, "a sequence of tokens")
         if prompt.shape == (0,):
             prompt = prompt.astype(np.int32)  # an empty list has no type
         if prompt.ndim != 1:
@@ -192,7 +196,8 @@ class Template:
         )
 
     def _gaps(self, call: Call, knobs: dict[str, Any]) -> Request:
-        tokens, visible = np.asarray(call.prompt), np.asarray(call.visible)
+        tokens = as_array("prompt", call.prompt, "a sequence of tokens")
+        visible = as_array("visible", call.visible, "bools, one a token")
         if call.visible is None or tokens.ndim != 1 or visible.shape != tokens.shape:
             raise ValueError(
                 f"a request's prompt and visible must have one shape [L], got {list(tokens.shape)} and "
@@ -223,6 +228,8 @@ class Template:
 
     def _knobs(self, given: Mapping[str, Any], stops: Stops) -> dict[str, Any]:
         own = getattr(self.decoder, "knobs", {})
+        if not isinstance(given, Mapping):
+            raise ValueError(f"knobs must be a mapping of settings by name, got {shown(given)}")
         for name in given:
             if name not in self.knobs and name not in own:
                 known = ", ".join((*self.knobs, *own)) or "none"
@@ -302,6 +309,12 @@ def _string_sets(
     table = stop_table(tokenizer, lists, len(lists))
     keys = strings_by_row(lists, len(lists))
     return dict(zip(keys, table.start.tolist(), strict=True)), table
+
+
+@functools.cache
+def _key_type() -> Any:
+    """That of the keys that JAX makes unless it is told otherwise."""
+    return jax.eval_shape(lambda: jax.random.key(0)).dtype
 
 
 def _limit(what: str, size: int, unit: str, most: int) -> None:

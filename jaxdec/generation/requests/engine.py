@@ -23,7 +23,7 @@ from jaxdec.decoding import (
     part_names,
 )
 from jaxdec.generation.requests import identity, programs, saving, serving
-from jaxdec.generation.requests.arguments import divided, reads_limit, seconds
+from jaxdec.generation.requests.arguments import divided, manner, reads_limit
 from jaxdec.generation.requests.backlog import Backlog, Live
 from jaxdec.generation.requests.call import Call, Template
 from jaxdec.generation.requests.completed import Completed, Refused, completed, unstarted
@@ -170,16 +170,11 @@ class Engine:
           ValueError: for a request that cannot be served, naming the value and the limit; nothing was queued then.
           queue.Full: if there is no room; see `room`.
         """
+        samples, priority, deadline, timeout = manner(call)
         request, keys = self.template.row(call)
-        samples = int(integers("samples", call.samples, [()], low=1))
-        integers("priority", call.priority, [()])
-        deadline = NEVER
-        if call.deadline is not None:
-            deadline = int(integers("deadline", call.deadline, [()], low=0, high=NEVER // 2))
-        until = None if call.timeout is None else time.monotonic() + seconds(call.timeout)
         lane = self._backlog.lane_for(samples)
-        if call.deadline is not None:
-            deadline += self._clock[lane]
+        last = NEVER if deadline is None else deadline + self._clock[lane]
+        until = None if timeout is None else time.monotonic() + timeout
         ids = list(range(self._next, self._next + samples))
         self._next += samples
         self._group += 1
@@ -192,8 +187,8 @@ class Engine:
                 sample=number(sample),
                 ids=number(name),
                 arrival=number(name),
-                priority=number(call.priority),
-                deadline=number(min(deadline, NEVER)),
+                priority=number(priority),
+                deadline=number(min(last, NEVER)),
                 group=number(self._group if samples > 1 else -1),
                 prefix=number(self._prefixes.longest(request)),
             )
