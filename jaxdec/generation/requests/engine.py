@@ -320,10 +320,9 @@ class Engine:
         )
         ring, queued, staged, running, clock, counts = got
         self._clock = clock.tolist()
-        self.counts = {
-            field.name: int(getattr(counts, field.name).sum())
-            for field in dataclasses.fields(counts)
-        }
+        for field in dataclasses.fields(counts):
+            done = int(getattr(counts, field.name).sum())
+            self.counts[field.name] = self.counts.get(field.name, 0) + done
         self._backlog.seen(queued)
         found = []
         for place in np.flatnonzero(ring.ids != NOBODY):

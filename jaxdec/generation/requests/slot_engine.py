@@ -32,7 +32,7 @@ from jaxdec.decoding import (
 )
 from jaxdec.generation.requests.policies import Policy
 from jaxdec.generation.requests.state import Counts, EngineState, Finished, Slots
-from jaxdec.generation.requests.waiting import NOBODY, Waiting
+from jaxdec.generation.requests.waiting import NEVER, NOBODY, Waiting
 from jaxdec.model import Params
 from jaxdec.parallel import over_caches
 
@@ -159,13 +159,13 @@ class SlotEngine:
         Returns:
           The state, and the requests that have ended.
         """
-        steps = state.counts.steps
+        state = dataclasses.replace(state, counts=Counts.start())
 
         def going(carry):
             state, finished = carry
             left = ~state.slots.free.all() | state.staged.there.any() | state.queue.there.any()
             room = (finished.count < self.ring).all()
-            return left & room & (state.counts.steps - steps < max_steps).all()
+            return left & room & (state.counts.steps < max_steps).all()
 
         def body(carry):
             state, finished = carry
@@ -176,7 +176,8 @@ class SlotEngine:
 
     def step(self, params: Params, state: EngineState) -> EngineState:
         """One step of the decoder; rows whose deadline has come end before it."""
-        slots = state.slots.end(state.slots.deadline <= state.clock, Status.DEADLINE)
+        late = (state.slots.deadline <= state.clock) & (state.slots.deadline < NEVER)
+        slots = state.slots.end(late, Status.DEADLINE)
         running = slots.rows.running.sum(dtype=jnp.int32)
         after, info = stepped(self.decoder, params, slots.state, slots.keys)
         counts = dataclasses.replace(

@@ -17,7 +17,7 @@ from jaxdec.generation.requests.waiting import NOBODY, Waiting
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What a lane did so far, int32 `[1]` each.
+    """What a lane did in a run, int32 `[1]` each.
 
     Attributes:
       steps: of the decoder.
@@ -96,7 +96,7 @@ class EngineState:
       reading: what was read of it, `[1]`; None for decoders that read a prompt at once.
       prefixes: what was read of beginnings that several prompts have, the first one empty; None likewise.
       clock: int32 `[1]`, steps of the engine.
-      counts: what was done.
+      counts: what was done in the last run.
     """
 
     slots: Slots
