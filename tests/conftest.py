@@ -19,8 +19,6 @@ quick = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):
     quick.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *quick])
-# A process for each core runs already: threads that share out arrays of a few numbers wait more than they work.
-os.environ.setdefault("NPROC", "1")
 
 SMOKE = (
     "tests/test_imports.py",
