@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant(
         "stop lacks its first token",
         STOPS,
-        "< (width - self.lengths)",
-        "<= (width - self.lengths)",
+        "< (width - lengths)",
+        "<= (width - lengths)",
         "the first token of a stop sequence is not compared",
     ),
     Mutant(

@@ -16,7 +16,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch, tmp_path, capsys):
     without = lambda name, *package: None if name == "torch" else found(name, *package)
     monkeypatch.setattr(importlib.util, "find_spec", without)
     assert main(["run", "peers", "--quick", *pair(tmp_path)]) == 2
-    assert capsys.readouterr().err == "error: the case peers needs torch (extra parity)\n"
+    assert capsys.readouterr().err == "error: the case peers needs torch (extras test and parity)\n"
 
 
 @pytest.mark.slow

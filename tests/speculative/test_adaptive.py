@@ -92,7 +92,7 @@ def test_a_window_of_guesses_cannot_change_its_length():
         (dict(lengths=(0,)), r"at least 0, and one of them above, got \(0,\)"),
         (dict(lengths=(-1, 2)), r"at least 0, and one of them above, got \(-1, 2\)"),
         (dict(lengths=(0, 2)), "by_acceptance takes lengths of at least 1, got 0"),
-        (dict(rule=0.1), "rule must be a LengthRule, got float"),
+        (dict(rule=0.1), "rule must be a LengthRule or None, got 0.1"),
         (dict(make=lambda k: any_subset.fused(MODEL, width=k)), "FusedDrafter cannot change"),
     ],
 )
