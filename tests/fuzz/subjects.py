@@ -55,7 +55,7 @@ def parts(name: str) -> tuple[str, ...]:
 
 
 def same(whole: Any, row: slice, alone: Any) -> None:
-    """Raises `AssertionError` unless some rows of a result are, bit for bit, a result of their own.
+    """Raises `AssertionError` unless some rows of a result are a result of their own: bit for bit, but for likelihoods.
 
     Args:
       whole: pytree of arrays `[B, ...]`.
@@ -69,6 +69,10 @@ def same(whole: Any, row: slice, alone: Any) -> None:
             if cut.ndim > 1:  # buffers may be wider where others are longer; what is over is empty
                 width = min(cut.shape[1], expected.shape[1])
                 cut, expected = cut[:, :width], expected[:, :width]
-            assert cut.tobytes() == expected.tobytes(), (
+            near = (
+                cut.dtype == np.float32
+            )  # by programs of another shape: the last digit may differ
+            equal = near and np.allclose(cut, expected, rtol=1e-6, atol=1e-5, equal_nan=True)
+            assert equal or cut.tobytes() == expected.tobytes(), (
                 f"{field.name} differs from the row alone: {cut.tolist()} and {expected.tolist()}"
             )
