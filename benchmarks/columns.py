@@ -9,7 +9,8 @@ Column = tuple[str, Callable[[Row], str]]
 
 def number(name: str, form: str, scale: float = 1.0) -> Callable[[Row], str]:
     """A cell with a number of a row, a dash where there is none."""
-    return lambda row: "–" if row.get(name) is None else format(row[name] * scale, form)
+    scaled = lambda value: value if scale == 1.0 else value * scale  # whole numbers stay so
+    return lambda row: "–" if row.get(name) is None else format(scaled(row[name]), form)
 
 
 def word(name: str) -> Callable[[Row], str]:

@@ -99,8 +99,8 @@ def _store(
     written = pl.pallas_call(
         functools.partial(_kernel, size=size, steps=steps, places=places, arrays=len(held)),
         name=name,
-        # Outputs bound to the main memory (`pltpu.HBM`) keep small caches from being brought to the fast one and back, but
-        # a program that is given its cache does not compile then: argument and output alias with unequal layouts.
+        # Outputs bound to the main memory (`pltpu.HBM`) keep small caches from being brought to the fast one and back,
+        # but a program that is given its cache does not compile then: argument and output alias with unequal layouts.
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in held],
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=len(scalars),
