@@ -57,6 +57,18 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     raise ValueError(f"{name} must be {wanted}, got {got}{call}")
 
 
+def check_fields(value: Any) -> None:
+    """Raises `ValueError` for a field of a dataclass that is not of its annotation's type, as `check_type` does."""
+    kind: Any = type(value)
+    for name, hint in _hints(kind).items():
+        check_type(name, getattr(value, name), hint)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _choices(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return typing.get_args(hint)
@@ -79,10 +91,10 @@ def _fits(value: Any, hint: Any) -> bool:
             return value.shape == ()
         real = isinstance(value, int | float | np.integer | np.floating)
         return real and not isinstance(value, bool) and abs(value) < float("inf")
-    if (
-        origin is typing.Literal
-    ):  # which word it is, the function looks up itself: it knows the nearest
-        return isinstance(value, str)
+    if origin is typing.Literal:
+        return isinstance(
+            value, str
+        )  # which word it is the function looks up: it knows the nearest
     if origin in (collections.abc.Sequence, collections.abc.Iterable, tuple) and inner:
         several = isinstance(value, list | tuple | set | frozenset | range | np.ndarray)
         if not several or (isinstance(value, np.ndarray) and not value.ndim):

@@ -121,14 +121,7 @@ def add_draft_sizes(parser: argparse.ArgumentParser) -> None:
 
 def add_text(parser: argparse.ArgumentParser) -> None:
     """The options that say how the prompt begins, and where the text ends."""
-    parser.add_argument(
-        "--stop",
-        "--stop-string",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="end after this text; repeatable",
-    )
+    add_stop(parser)
     parser.add_argument(
         "--chat",
         action="store_true",
@@ -136,6 +129,18 @@ def add_text(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--bos", action="store_true", help="the prompt starts a file; it may then be empty"
+    )
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """The option that says where texts end; `stop_strings` reads it."""
+    parser.add_argument(
+        "--stop",
+        "--stop-string",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end after this text; repeatable",
     )
 
 

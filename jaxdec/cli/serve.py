@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from jaxdec import files
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.cli import loading, options
 from jaxdec.cli.display import figures
@@ -79,9 +80,13 @@ class Lines:
         threading.Thread(target=self._read, args=(source,), daemon=True).start()
 
     def _read(self, source: Any) -> None:
-        for line in source:
-            self._held.put(line)
-        self._held.put(None)
+        try:
+            for line in source:
+                self._held.put(line)
+        except (OSError, ValueError) as error:  # the stream is broken, or closed
+            print(f"jaxdec serve: no more lines can be read: {error}", file=sys.stderr)
+        finally:
+            self._held.put(None)
 
     def take(self, *, wait: bool) -> bytes | None:
         """The next line; None if there is none yet, or the last one was taken (`over`)."""
@@ -119,26 +124,19 @@ class Desk:
 
     def answers(self, source: Lines, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         """Serves until the lines are over and all is answered."""
-        engine = self.engine
-        while not source.over or engine.pending:
+        engine, held = self.engine, None
+        while not source.over or held is not None or engine.pending:
             while engine.room:
-                line = source.take(wait=not engine.pending)
-                if line is None:
+                held = source.take(wait=not engine.pending) if held is None else held
+                if held is None:
                     break
-                if not line.strip():
-                    continue
-                name: Any = None
                 try:
-                    fields = self._fields(line)
-                    name = fields.get("id")
-                    for request in engine.submit(self._call(fields)):
-                        self.told[request] = name, self._stream()
-                except ValueError as error:
-                    self.refused += 1
-                    yield {"id": name, "error": str(error)}
-                except queue.Full:  # as many samples as there is no room for yet
-                    self.refused += 1
-                    yield {"id": name, "error": f"{engine.room} places are free"}
+                    error = self._take(held)
+                except queue.Full:  # it has more samples than there is room for yet
+                    break
+                held = None
+                if error is not None:
+                    yield error
             if not engine.pending:
                 continue
             for done in engine.poll(arguments.steps):
@@ -152,10 +150,25 @@ class Desk:
                     if text:
                         yield {"id": name, "request": request, "new_text": text}
 
+    def _take(self, line: bytes) -> dict[str, Any] | None:
+        """Hands a line to the engine; returns the answer to one that is no request, None for others and empty ones."""
+        name: Any = None
+        if not line.strip():
+            return None
+        try:
+            fields = self._fields(line)
+            name = fields.get("id")
+            for request in self.engine.submit(self._call(fields)):
+                self.told[request] = name, self._stream()
+        except ValueError as error:
+            self.refused += 1
+            return {"id": name, "error": str(error)}
+        return None
+
     def _fields(self, line: bytes) -> dict[str, Any]:
         try:
-            fields = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            fields = files.from_json(line)
+        except ValueError as error:
             raise ValueError(f"a line is no JSON: {error}") from None
         if not isinstance(fields, dict):
             raise ValueError(f"a line must be a JSON object, got {type(fields).__name__}")

@@ -47,14 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="a beginning of many prompts, which is read once; repeatable",
     )
-    parser.add_argument(
-        "--stop",
-        "--stop-string",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="every request ends after this text; repeatable",
-    )
+    options.add_stop(parser)
     parser.add_argument(
         "--stream", action="store_true", help="print new text of requests that run, too"
     )

@@ -2,10 +2,11 @@
 
 from jaxdec.decoding.checks import check_decoder, check_length, check_serves, integers
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
+from jaxdec.decoding.in_place import after, once
 from jaxdec.decoding.loop import decode, init, run, stepped, stream, with_rows
-from jaxdec.decoding.moving import after, by_row, put_row, repeat_row, take_rows
+from jaxdec.decoding.moving import by_row, put_row, repeat_row, take_rows
 from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, target_params
-from jaxdec.decoding.prefill import Reading, by_prompt, prefill, read_prompts, spread
+from jaxdec.decoding.prefill import Reading, by_prompt, prefill, read_on, read_prompts, spread
 from jaxdec.decoding.record import Info, Record, Stats
 from jaxdec.decoding.request import Knob, Request, Settings
 from jaxdec.decoding.rows import Rows
@@ -40,9 +41,11 @@ __all__ = [
     "decode",
     "init",
     "integers",
+    "once",
     "part_names",
     "prefill",
     "put_row",
+    "read_on",
     "read_prompts",
     "repeat_row",
     "run",

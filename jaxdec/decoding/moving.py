@@ -93,14 +93,3 @@ def put_row(tree: Tree, row: Tree, at: jax.Array) -> Tree:
 def _put(old: jax.Array, new: jax.Array, at: jax.Array) -> jax.Array:
     new = new if new.dtype == old.dtype else new.astype(old.dtype)
     return jax.lax.dynamic_update_slice_in_dim(old, new, at, axis=0)
-
-
-def after(value: jax.Array, tree: Any) -> jax.Array:
-    """An int32 value as it is, which no compiler can know before the arrays of a tree are computed.
-
-    Who reads a buffer that somebody else will overwrite has to be seen to come first, or the compiler keeps a copy; a
-    dependence of data is the one order that all of them see. `optimization_barrier` is gone by then.
-    """
-    first = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(tree)]
-    total = sum((x.astype(jnp.float32) for x in first), jnp.float32(0))
-    return value + (total > jnp.inf).astype(jnp.int32)

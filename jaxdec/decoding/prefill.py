@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.cache import Cache
-from jaxdec.decoding.moving import after, by_row
+from jaxdec.decoding.in_place import after
+from jaxdec.decoding.moving import by_row
 from jaxdec.decoding.request import Request
 from jaxdec.decoding.rows import place_chunk
-from jaxdec.model import Inputs, Model, Output, Params, prompt_inputs
+from jaxdec.model import Inputs, Model, Order, Output, Params, prompt_inputs, score
 from jaxdec.parallel import SEQUENCE, SplitCaches, read_shares
 
 Tree = TypeVar("Tree")
@@ -86,6 +87,39 @@ def _read(model: Model, params: Params, request: Request) -> tuple[Any, Output]:
     return cache.commit(output.entries, index, count, key_spans), output
 
 
+def read_on(
+    model: Model,
+    params: Params,
+    cache: Any,
+    tokens: jax.Array,
+    count: jax.Array,
+    *,
+    order: Order | None = None,
+    at: jax.Array | None = None,
+) -> tuple[Any, Output]:
+    """Reads the next tokens of each row into a cache; they see what it holds, and each other.
+
+    Args:
+      model: any that predicts next tokens, or answers queries for an order.
+      params: its own.
+      cache: of what was read before; it has room for all C tokens in rows that read any.
+      tokens: int32 `[B, C]`, those that follow.
+      count: int32 `[B]`, how many of them there are.
+      order: of generation, tokens in ranks; None for causal decoding.
+      at: as for `jaxdec.model.score`.
+
+    Returns:
+      The cache, and the output over the tokens.
+    """
+    ahead = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+    inputs = Inputs.causal(tokens, cache.length, valid=ahead < count[:, None])
+    output = score(model, params, inputs, cache, order, at=at)
+    # The forward reads the cache before it is written.
+    count = after(count, output.hidden)
+    key_spans = visibility.causal(inputs.positions).key_spans
+    return cache.commit(output.entries, ahead, count, key_spans), output
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -140,15 +174,10 @@ class Reading:
         places = done[:, None] + jnp.arange(chunk)
         window = jnp.take_along_axis(tokens, places, axis=1, mode="fill", fill_value=0)
         count = jnp.clip(end - done, 0, chunk)
-        inputs = Inputs.causal(window, done, valid=jnp.arange(chunk) < count[:, None])
-        output = model(params, inputs, self.cache)
-        # The forward reads the cache before it is written.
-        count = after(count, output.hidden)
-        index = jnp.broadcast_to(jnp.arange(chunk), window.shape)
-        key_spans = visibility.causal(inputs.positions).key_spans
+        cache, output = read_on(model, params, self.cache, window, count)
         put = lambda old, new: place_chunk(old, new, done, count)
         return Reading(
-            self.cache.commit(output.entries, index, count, key_spans),
+            cache,
             put(self.hidden, output.hidden),
             tuple(map(put, self.layer_states, output.layer_states)),
         )

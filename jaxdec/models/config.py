@@ -1,10 +1,10 @@
 """Sizes and forms of a `Transformer`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdec.arguments import check_type
+from jaxdec.arguments import check_fields, check_type
 from jaxdec.models.layers.mixture import Mixture
 from jaxdec.models.layers.rotary import Rotary, Scaling
 
@@ -26,9 +26,10 @@ class LayerKind:
     rotary: Rotary | None = PLAIN
 
     def __post_init__(self):
+        object.__setattr__(self, "rotary", _of(Rotary, self.rotary))
+        check_fields(self)
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1, got {self.window}")
-        object.__setattr__(self, "rotary", _of(Rotary, self.rotary))
 
 
 FORMS: dict[str, tuple[Any, ...]] = {
@@ -115,13 +116,14 @@ class TransformerConfig:
 
     def __post_init__(self):
         # Nested parts come as dicts from a checkpoint's JSON.
+        check_type("layer_kinds", self.layer_kinds, Sequence[Any])
         kinds = tuple(_of(LayerKind, kind) for kind in self.layer_kinds)
         object.__setattr__(self, "layer_kinds", kinds)
         object.__setattr__(self, "rope_scaling", _of(Scaling, self.rope_scaling))
         object.__setattr__(self, "mixture", _of(Mixture, self.mixture))
+        check_fields(self)
         sizes = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "hidden")
         for name in (*sizes, "max_length", *(["window"] if self.window is not None else [])):
-            check_type(name, getattr(self, name), int)
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.layers > MOST_LAYERS:
@@ -152,4 +154,9 @@ class TransformerConfig:
 
 def _of(kind: type, value: Any) -> Any:
     """An instance of `kind` from one, or from a dict of its fields; None stays None."""
-    return kind(**value) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return kind(**value)
+    except TypeError as error:  # a field that there is not
+        raise ValueError(f"{kind.__name__}: {error}") from None

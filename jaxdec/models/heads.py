@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxdec.arguments import check_fields
 from jaxdec.model import Heads, Model, Params, from_nnx, heads_from_nnx
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
@@ -37,6 +38,7 @@ class HeadsConfig:
     blocks: int = 1
 
     def __post_init__(self):
+        check_fields(self)
         for field in dataclasses.fields(self):
             if getattr(self, field.name) < 1:
                 raise ValueError(

@@ -5,21 +5,19 @@ Legend: B rows, W tokens that the longest step commits, K drafts.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import typed
-from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Settings
+from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Settings, once
 from jaxdec.model import Model, Params
 from jaxdec.speculative.contract import Context, Drafter, StepResult
 from jaxdec.speculative.lengths import Acceptance, Ladder, LengthRule, by_acceptance
 from jaxdec.speculative.loop import Speculative, SpeculativeState
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
-
-Held = TypeVar("Held")
 
 
 @jax.tree_util.register_dataclass
@@ -138,8 +136,8 @@ class Adaptive:
                 return inner, _filled(info, like)
 
             held = state.inner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-            held = _once(needed > 0, lambda held: drafted(held[0]), held)
-            inner, info = _once(needed == 0, lambda held: plain(held[0]), held)
+            held = once(needed > 0, lambda held: drafted(held[0]), held)
+            inner, info = once(needed == 0, lambda held: plain(held[0]), held)
         else:
             inner, info = drafted(state.inner)
         free = jnp.minimum(self.decoders[-1].drafter.target_drawn, info.proposed)
@@ -195,12 +193,6 @@ def _filled(tree: Any, like: Any) -> Any:
     return jax.tree.map(fill, tree, like)
 
 
-def _once(wanted: jax.Array, change: Callable[[Held], Held], held: Held) -> Held:
-    """What is held, changed if that is wanted: a loop of one step at most, since a loop changes caches in place."""
-    body = lambda carry: (jnp.bool_(False), change(carry[1]))
-    return jax.lax.while_loop(lambda carry: carry[0], body, (wanted, held))[1]
-
-
 @typed
 def adaptive(
     make: Callable[[int], Speculative],
@@ -245,8 +237,6 @@ def adaptive(
     if lengths[0] == 0:
         # Without drafts every verifier draws from the target's law; the noise of a position serves no other draw.
         decoders = (Speculative(decoders[-1].model, NoDrafts(), SharedNoiseWalk()), *decoders)
-    if not isinstance(rule, LengthRule):
-        raise ValueError(f"rule must be a LengthRule, got {type(rule).__name__}")
     made = Adaptive(decoders, rule)
     rule.check_ladder(made.ladder)
     return made

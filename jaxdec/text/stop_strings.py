@@ -57,7 +57,7 @@ def strings_by_row(stop_strings: Any, rows: int) -> list[tuple[bytes, ...]]:
         return [_as_bytes(given)] * rows
     if not all(lists):
         raise ValueError(
-            "stop_strings must be strings, or a list of them a row, got {_shown(given)}"
+            f"stop_strings must be strings, or a list of them a row, got {_shown(given)}"
         )
     if len(given) != rows:
         raise ValueError(f"stop_strings has lists for {len(given)} rows; there are {rows}")

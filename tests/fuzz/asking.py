@@ -13,7 +13,7 @@ from jaxdec.generation.requests import Call, Engine
 from jaxdec.testing.battery.cases import NEVER
 from tests.fuzz import subjects, values
 from tests.fuzz.generating import nested
-from tests.fuzz.subjects import V
+from tests.fuzz.subjects import Bad, Strange, V
 from tests.fuzz.surface import TAKEN, Surface, mixed, refused, tried
 from tests.fuzz.values import made, reals
 
@@ -62,24 +62,6 @@ class Good:
     decoder: str
     calls: list[dict[str, Any]]
     steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Bad:
-    """A call that is wrong, and the words of the message."""
-
-    decoder: str
-    options: dict[str, Any]
-    words: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Strange:
-    """A call with one argument that is anything."""
-
-    decoder: str
-    name: str
-    value: Any
 
 
 @st.composite

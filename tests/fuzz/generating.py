@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import jaxdec
 from jaxdec.testing.battery.cases import NEVER, OFF, READ_LEFT, Letters
 from tests.fuzz import subjects, values
-from tests.fuzz.subjects import CANVASES, PROMPTED, V
+from tests.fuzz.subjects import CANVASES, PROMPTED, Bad, Strange, V
 from tests.fuzz.surface import TAKEN, Surface, mixed, refused, tried
 from tests.fuzz.values import BATCH, made, reals
 from tests.fuzz.wrong_arguments import WRONG
@@ -118,32 +118,6 @@ class Good:
     options: dict[str, Any]
     row: int
     hypotheses: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Bad:
-    """A call that is wrong.
-
-    Attributes:
-      decoder: its name.
-      options: that differ from `PLAIN`; `decoder` and `params` may be among them.
-      words: of the message.
-      inferred: whether a network has to be asked.
-    """
-
-    decoder: str
-    options: dict[str, Any]
-    words: tuple[str, ...]
-    inferred: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Strange:
-    """A call with one argument that is anything."""
-
-    decoder: str
-    name: str
-    value: Any
 
 
 @st.composite

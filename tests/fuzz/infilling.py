@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import jaxdec
 from jaxdec.testing.battery.cases import NEVER, READ_LEFT, Letters
 from tests.fuzz import generating, subjects, values, wrong_arguments
-from tests.fuzz.subjects import FILLING, V
+from tests.fuzz.subjects import FILLING, Bad, Strange, V
 from tests.fuzz.surface import TAKEN, Surface, mixed, refused, tried
 from tests.fuzz.values import BATCH, made
 
@@ -37,24 +37,6 @@ class Good:
     decoder: str
     options: dict[str, Any]
     row: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Bad:
-    """A call that is wrong, and the words of the message."""
-
-    decoder: str
-    options: dict[str, Any]
-    words: tuple[str, ...]
-    inferred: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Strange:
-    """A call with one argument that is anything."""
-
-    name: str
-    value: Any
 
 
 @st.composite
@@ -130,12 +112,12 @@ def attempt(given: Good | Bad | Strange) -> str:
         ready(given.decoder)
         options = {name: made(value) for name, value in given.options.items()}
         return refused(lambda: fill(given.decoder, options), *given.words, inferred=given.inferred)
-    ready("in order")
+    ready(given.decoder)
     options = {**PLAIN, given.name: made(given.value)}
     options.pop("rng")
     tokens, visible = options.pop("tokens"), options.pop("visible")
     call = lambda: jaxdec.prepare_infill(
-        subjects.decoder("in order"), subjects.PARAMS, tokens, visible, **options
+        subjects.decoder(given.decoder), subjects.PARAMS, tokens, visible, **options
     )
     return tried(call)
 
@@ -179,6 +161,7 @@ def bad(draw: Any) -> Bad:
 
 strange = st.builds(
     Strange,
+    st.just("in order"),
     st.sampled_from(["tokens", "visible", "sizes", "ranks", "temperature", "logit_bias", "eos"]),
     generating.nested | values.junk,
 )

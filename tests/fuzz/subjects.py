@@ -23,6 +23,32 @@ FILLING = ("in order", "self-draft", "chain of fills")
 CANVASES = ("canvas", "blocks")
 
 
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """A call that is wrong.
+
+    Attributes:
+      decoder: its name.
+      options: that differ from those of a call that is right.
+      words: of the message.
+      inferred: whether a network has to be asked.
+    """
+
+    decoder: str
+    options: dict[str, Any]
+    words: tuple[str, ...]
+    inferred: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Strange:
+    """A call with one argument that is anything."""
+
+    decoder: str
+    name: str
+    value: Any
+
+
 @functools.cache
 def decoder(name: str) -> Any:
     """A decoder by name."""

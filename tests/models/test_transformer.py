@@ -190,6 +190,13 @@ def test_taps():
         ({"kv_heads": 0}, "kv_heads must be at least 1, got 0"),
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"window": 0}, "window must be at least 1, got 0"),
+        ({"mixture": []}, r"mixture must be a Mixture or None, got \[\]"),
+        ({"mixture": {"expert": 3}}, "Mixture: .*'expert'"),
+        ({"layer_kinds": 3}, "layer_kinds must be several"),
+        ({"layer_kinds": [3, 3]}, "layer_kinds must be several"),
+        ({"rope_scaling": {"kind": "linear", "factor": "2"}}, "factor must be a finite number"),
+        ({"tied": 1}, "tied must be True or False, got 1"),
+        ({"norm_epsilon": "small"}, "norm_epsilon must be a finite number, got 'small'"),
     ],
 )
 def test_impossible_sizes(change, message):

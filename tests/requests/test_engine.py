@@ -130,6 +130,26 @@ def compilations():
         log.removeHandler(handler)
 
 
+def test_an_engine_with_requests_is_not_warmed_up(plain):
+    """What ended meanwhile would be lost."""
+    served = engine(*plain)
+    served.submit(Call([1]))
+    with pytest.raises(ValueError, match="1 requests are not completed"):
+        served.warm_up()
+    assert len(list(served.serve([]))) == 1
+
+
+def test_gaps_that_are_taken_back_keep_what_is_visible():
+    decoder, params, _ = built("assd")
+    served = engine(decoder, params, gaps=True)
+    tokens, visible = np.arange(6) % VOCAB, np.array([0, 1, 0, 1, 1, 0], bool)
+    served.cancel(served.submit(Call(tokens, visible=visible)))
+    (done,) = served.poll(1)
+    assert done.status is Status.CANCELLED and done.prompt_length == 3
+    np.testing.assert_array_equal(done.tokens, tokens[visible])
+    np.testing.assert_array_equal(done.sequence, tokens)
+
+
 def test_samples_of_a_prompt_are_hypotheses_and_it_is_read_once(plain):
     decoder, params = plain
     prompt = np.arange(10) % VOCAB

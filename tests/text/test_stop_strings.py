@@ -82,7 +82,7 @@ class Named(Letters):
     [
         ([""], "stop string 0 is empty"),
         (["ab", ""], "stop string 1 is empty"),
-        ([["a"], "b"], "strings, or a list of them a row"),
+        ([["a"], "b"], r"strings, or a list of them a row, got \[\['a'\], 'b'\]"),
         ([["a"]], "lists for 1 rows; there are 2"),
         ([3], "must be a string, got 3"),
         ([["a"], [3]], "must be a string, got 3"),

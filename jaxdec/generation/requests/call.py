@@ -167,9 +167,9 @@ class Template:
         request = self._gaps(call, knobs) if self.gaps else self._prompt(call, knobs)
         request = _with_stops(request, self.request.settings.stops, own, self.strings, strings)
         keys = row_keys(call.rng, 1)
-        own = _key_type()
-        if keys.dtype != own:  # the queue holds keys of one kind
-            raise ValueError(f"rng must be a key of the type {own}, got {keys.dtype}")
+        kind = _key_type()
+        if keys.dtype != kind:  # the queue holds keys of one kind
+            raise ValueError(f"rng must be a key of the type {kind}, got {keys.dtype}")
         return self._fit(request), keys
 
     def _prompt(self, call: Call, knobs: dict[str, Any]) -> Request:
@@ -273,9 +273,7 @@ class Template:
 
 
 def _padded(name: str, value: np.ndarray, shape: tuple[int, ...], fill: int) -> np.ndarray:
-    """The array with `fill` behind it, cut where it is padding alone."""
-    if value.ndim > 1 and value.shape[1] > shape[1] and name == "places":
-        value = value[:, : shape[1]]
+    """The array with `fill` behind it."""
     if value.ndim != len(shape) or any(n > m for n, m in zip(value.shape, shape, strict=True)):
         raise ValueError(
             f"{name} has shape {list(value.shape[1:])}; there is room for {list(shape[1:])}"

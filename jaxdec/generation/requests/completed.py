@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdec.decoding import Stats, Status
+from jaxdec.generation.requests.backlog import Live
 from jaxdec.generation.requests.call import Call
 from jaxdec.generation.requests.state import Finished
 from jaxdec.sampling import TopTokens
@@ -112,14 +113,16 @@ def completed(
     )
 
 
-def unstarted(name: int, call: Call, sample: int, status: Status) -> Completed:
-    """A request that was taken back before it got a slot: its prompt, and nothing else."""
-    tokens = np.asarray(call.prompt, np.int32)
+def unstarted(name: int, live: Live, status: Status) -> Completed:
+    """A request that was taken back before it got a slot: its prompt, or what is visible, and nothing else."""
+    tokens = np.asarray(live.call.prompt, np.int32)
+    if live.order is not None:
+        tokens = tokens[live.order[: int(np.sum(live.call.visible))]]
     zeros = np.zeros(len(tokens), np.float32)
     return Completed(
         id=name,
-        call=call,
-        sample=sample,
+        call=live.call,
+        sample=live.sample,
         tokens=tokens,
         prompt_length=len(tokens),
         status=status,
@@ -130,4 +133,5 @@ def unstarted(name: int, call: Call, sample: int, status: Status) -> Completed:
         stats=None,
         started=-1,
         ended=-1,
+        places=live.order,
     )

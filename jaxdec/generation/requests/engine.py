@@ -197,7 +197,13 @@ class Engine:
         return ids
 
     def warm_up(self) -> None:
-        """Compiles all programs, so that no later request waits for one; takes no time if it was done before."""
+        """Compiles all programs, so that no later request waits for one; takes no time if it was done before.
+
+        Raises:
+          ValueError: if the engine has requests already, whose results would be lost.
+        """
+        if self.pending:
+            raise ValueError(f"{self.pending} requests are not completed; warm up before the first")
         served = self.submit(self.template.blank)
         self.cancel(served)
         self.poll(1)
@@ -208,9 +214,8 @@ class Engine:
         named = [int(name) for name in given if int(name) in self._live]
         self._flush()
         for begin in range(0, len(named), 16):
-            some = np.full(16, NOBODY, np.int32)
             part = named[begin : begin + 16]
-            some[: len(part)] = part
+            some = np.asarray(part + [NOBODY] * (16 - len(part)), np.int32)
             self._state = programs.cancel(
                 self._engine, self.placement, self._state, some, np.int32(status)
             )
@@ -223,7 +228,11 @@ class Engine:
         """
         steps = int(integers("steps", steps, [()], low=0))
         now = time.monotonic()
-        late = [name for name, live in self._live.items() if live.until and live.until <= now]
+        late = [
+            name
+            for name, live in self._live.items()
+            if live.until is not None and live.until <= now
+        ]
         if late:
             self.cancel(late, Status.DEADLINE)
         self._flush()
@@ -308,17 +317,10 @@ class Engine:
 
     def _collect(self, finished: Finished) -> list[Completed]:
         state = self._state
-        got = jax.device_get(
-            (
-                finished,
-                state.queue.ids,
-                state.staged.ids,
-                state.slots.ids,
-                state.clock,
-                state.counts,
-            )
+        held = state.queue.ids, state.staged.ids, state.slots.ids
+        ring, (queued, staged, running), clock, counts = jax.device_get(
+            (finished, held, state.clock, state.counts)
         )
-        ring, queued, staged, running, clock, counts = got
         self._clock = clock.tolist()
         for field in dataclasses.fields(counts):
             done = int(getattr(counts, field.name).sum())
@@ -335,7 +337,7 @@ class Engine:
                 del self._dropped[name]
             elif name not in left:
                 live = self._forget(name)
-                found.append(unstarted(name, live.call, live.sample, status))
+                found.append(unstarted(name, live, status))
         return found
 
     def _forget(self, name: int) -> Live:

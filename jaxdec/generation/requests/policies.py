@@ -3,6 +3,7 @@
 Legend: Q places, B slots.
 """
 
+import abc
 import dataclasses
 
 import jax
@@ -13,9 +14,10 @@ from jaxdec.generation.requests.waiting import Waiting
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
+class Policy(abc.ABC):
     """The order in which requests are taken: by priority, then as a subclass says, then by arrival."""
 
+    @abc.abstractmethod
     def cost(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """What decides among requests of one priority, int32 `[Q]`: the least goes first.
 
@@ -24,7 +26,6 @@ class Policy:
           rows: of the slots.
           budget: int32 `[B]`, new tokens of each slot's request at most.
         """
-        raise NotImplementedError
 
     def pick(self, waiting: Waiting, rows: Rows, budget: jax.Array) -> jax.Array:
         """The place of the next request, int32 `[]`; any if nobody waits."""

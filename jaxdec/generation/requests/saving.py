@@ -49,9 +49,7 @@ def save(engine: "Engine", folder: str | Path) -> None:
         "state": identity.leaves(data),
         "host": _host(engine),
     }
-    text = (
-        json.dumps(held) + "\n"
-    )  # before anything is written: a request may hold what cannot be stored
+    text = json.dumps(held) + "\n"  # first: a request may hold what cannot be stored
     arrays = {str(i): x for i, x in enumerate(jax.device_get(jax.tree.leaves(data))) if x.size}
     with files.whole_folder(path) as draft:
         with ocp.StandardCheckpointer() as checkpointer:

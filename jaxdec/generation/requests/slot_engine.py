@@ -25,6 +25,7 @@ from jaxdec.decoding import (
     Request,
     Status,
     after,
+    once,
     put_row,
     repeat_row,
     stepped,
@@ -330,12 +331,7 @@ def _if(
     state: EngineState,
     names: tuple[str, ...],
 ) -> EngineState:
-    """`if holds: state = change(state)`, for a change of some attributes alone.
-
-    A loop of one round at most: what goes through a loop is updated in place, where the compiler may copy what goes
-    through a branch, and caches are among it.
-    """
+    """`if holds: state = change(state)`, for a change of some attributes alone; see `decoding.once`."""
     whole = lambda parts: dataclasses.replace(state, **dict(zip(names, parts, strict=True)))
     some = lambda state: tuple(getattr(state, name) for name in names)
-    body = lambda carry: (jnp.bool_(False), some(change(whole(carry[1]))))
-    return whole(jax.lax.while_loop(lambda carry: carry[0], body, (holds, some(state)))[1])
+    return whole(once(holds, lambda parts: some(change(whole(parts))), some(state)))

@@ -104,9 +104,6 @@ def heads_of_fields(fields: Mapping[str, Any]) -> str | None:
         try:
             if module.HEADS.reads(fields):
                 return name
-        except (
-            TypeError,
-            AttributeError,
-        ):  # fields of another kind than they should be: of no draft heads
-            continue
+        except (TypeError, AttributeError):
+            continue  # fields of another kind than they should be are of no draft heads
     return None

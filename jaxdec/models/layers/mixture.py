@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from jaxdec.arguments import check_fields
 from jaxdec.models.layers import routing
 from jaxdec.models.layers.expert_parallel import AXIS, devices_of, over_devices
 from jaxdec.models.layers.experts import Bank, weighted_sum
@@ -56,6 +57,7 @@ class Mixture:
     first: int = 0
 
     def __post_init__(self):
+        check_fields(self)
         for name in ("experts", "per_token", "hidden", "groups", "groups_kept"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

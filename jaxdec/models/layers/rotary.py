@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.arguments import check_fields
+
 KINDS = ("linear", "llama3", "yarn")
 
 
@@ -49,6 +51,7 @@ class Scaling:
     truncate: bool = True
 
     def __post_init__(self):
+        check_fields(self)
         if self.kind not in KINDS:
             raise ValueError(f"rotary frequencies are scaled by one of {KINDS}, got {self.kind!r}")
         if not self.factor >= 1:
@@ -103,6 +106,7 @@ class Rotary:
     def __post_init__(self):
         if isinstance(self.scaling, dict):
             object.__setattr__(self, "scaling", Scaling(**self.scaling))
+        check_fields(self)
 
     def __call__(self, x: jax.Array, positions: jax.Array) -> jax.Array:
         """Turned heads.

@@ -110,9 +110,8 @@ class EagleDrafter(FeatureDrafter):
         """Grows the tree from the features after the pending token; also returns the window."""
         rows, cache = context.rows, state.cache
         batch, width = len(rows.length), self.growth.frontier
-        lacking = state.features.shape[
-            1
-        ]  # more than a step of this depth commits, where lengths adapt
+        # More than a step of this depth commits, where lengths adapt.
+        lacking = state.features.shape[1]
         unseen = rows.length - 1 - cache.length
         slots = Slots(lacking, width, jnp.maximum(unseen - 1, 0)[:, None])
         size = slots.size(self.depth)

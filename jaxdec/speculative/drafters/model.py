@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdec import visibility
 from jaxdec.arguments import typed
-from jaxdec.decoding import Request, Rows, check_serves, prefill
+from jaxdec.decoding import Request, Rows, check_serves, prefill, read_on
 from jaxdec.model import Inputs, Model, Output, Params, score
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
@@ -145,8 +145,7 @@ class ModelDrafter(Grown):
     def catch_up(self, params: GrownParams, state: Any, rows: Rows) -> Any:
         """Reads what the cache lacks of running rows, in chunks, but for what a proposal feeds anyway."""
         # As wide as the commits of a step, for which every running row has room.
-        batch, width = rows.length.shape[0], self.depth + 1
-        index = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (batch, width))
+        width, nobody = self.depth + 1, jnp.zeros((rows.length.shape[0], 1), jnp.int32)
 
         def behind(cache):
             return rows.running & (rows.length - cache.length > _UNSEEN)
@@ -158,14 +157,10 @@ class ModelDrafter(Grown):
         def read(carry):
             step, cache = carry
             count = jnp.where(behind(cache), rows.length - 1 - cache.length, 0)
+            tokens = rows.window(cache.length, width)
             count = jnp.minimum(count, width)
-            inputs = Inputs.causal(
-                rows.window(cache.length, width), cache.length, valid=index < count[:, None]
-            )
-            at = jnp.zeros((batch, 1), jnp.int32)  # nobody reads a law
-            entries = score(self.model, params.source, inputs, cache, rows.order, at=at).entries
-            key_spans = visibility.causal(inputs.positions).key_spans
-            return step + 1, cache.commit(entries, index, count, key_spans)
+            given = self.model, params.source, cache, tokens, count
+            return step + 1, read_on(*given, order=rows.order, at=nobody)[0]
 
         return jax.lax.while_loop(more, read, (jnp.int32(0), state))[1]
 
