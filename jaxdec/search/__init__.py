@@ -7,11 +7,13 @@ from jaxdec.search import resampling, scorers
 from jaxdec.search.best_first import a_star
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
 from jaxdec.search.first_finish import first_finish, short_m_at_k
+from jaxdec.search.particle_gibbs import REFERENCE, conditional_filter
 from jaxdec.search.particles import particle_filter, smc
 from jaxdec.search.population import Population, PopulationState, population
 from jaxdec.search.segments import Segment, every_token, of_length, until, whole
 
 __all__ = [
+    "REFERENCE",
     "Boundary",
     "Decision",
     "Ending",
@@ -23,6 +25,7 @@ __all__ = [
     "Scorer",
     "Segment",
     "a_star",
+    "conditional_filter",
     "every_token",
     "first_finish",
     "of_length",
