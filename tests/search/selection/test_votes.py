@@ -38,7 +38,7 @@ def voted(ids, weights, tie, log_probs, lengths):
         mass = lambda a: math.log(sum(math.exp(log_probs[i]) for i in of(a)))
         answer = max(tied, key=mass)
         return max(of(answer), key=lambda i: log_probs[i]), answer
-    key = (lambda i: lengths[i]) if tie == "shortest" else (lambda i: i)
+    key = (lambda i: (lengths[i], i)) if tie == "shortest" else (lambda i: i)
     winner = min((i for a in tied for i in of(a)), key=key)
     return winner, ids[winner]
 
@@ -213,8 +213,8 @@ def test_the_law_of_the_best(n):
 
 
 def test_the_law_of_the_best_keeps_its_digits():
-    tiny = [Fraction(1, 10**12), Fraction(3, 10**15), Fraction(1, 2)]
-    p = [*tiny, 1 - sum(tiny)]
+    tiny = [Fraction(1, 2), Fraction(1, 10**12), Fraction(3, 10**15)]
+    p = [1 - sum(tiny), *tiny]
     for n in (2, 100, 2**20):
         upto = [sum(p[: i + 1]) for i in range(4)]
         # float() of long fractions costs nothing only for short powers
