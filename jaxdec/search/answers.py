@@ -74,7 +74,7 @@ def extract_answers(
         raise ValueError(f'which must be "first" or "last", got {which!r}')
     if is_traced(most):
         raise ValueError("most must be an integer; it is traced")
-    most = int(integers("most", most, [()], low=1, high=max(width, 1)))
+    most = int(integers("most", most, [()], low=1))
     place = jnp.arange(width, dtype=jnp.int32)
     new = (place >= start[:, None]) & (place < stop[:, None])
     begin, found = _behind_marker(tokens, new, start, _tokens("marker", marker), which)

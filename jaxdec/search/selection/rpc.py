@@ -143,7 +143,8 @@ def rpc(
     valid = flags("valid", valid, ids.shape)
     kept = reasoning_pruning(log_probs, valid, steps)
     heard = (kept & (ids >= 0)).any(-1, keepdims=True)
-    return perplexity_consistency(log_probs, ids, completions, jnp.where(heard, kept, valid))
+    found = perplexity_consistency(log_probs, ids, completions, jnp.where(heard, kept, valid))
+    return dataclasses.replace(found, kept=kept)
 
 
 def mean_log_probs(log_probs: Any, prompt_lengths: Any, lengths: Any) -> jax.Array:

@@ -18,6 +18,8 @@ from jaxdec.search.selection.arrays import check_shape, reals, whole
 _GRID, _NARROWING = 256, 48
 """Candidates for p, and the steps of a golden section between the best one's neighbours."""
 _GOLDEN = 0.6180339887498949
+_ROUNDING = 32
+"""Units in the last place by which a gain may miss the least one that is asked for."""
 
 
 @jax.tree_util.register_dataclass
@@ -65,7 +67,7 @@ def saturation_budget(p: Any, ceiling: Any, least_gain: Any) -> jax.Array:
     Raises:
       ValueError: for other types.
 
-    Exactness: the least such N, held against the gains at N and N - 1 as they are computed.
+    Exactness: the least such N; gains that agree with eps but for rounding are no more than it.
     Source: "Scaling over Scaling", 2505.20522.
     """
     p, ceiling, eps = reals("p", p), reals("ceiling", ceiling), reals("least_gain", least_gain)
@@ -76,6 +78,7 @@ def saturation_budget(p: Any, ceiling: Any, least_gain: Any) -> jax.Array:
     guess = jnp.ceil(jnp.log(safe(eps) / (safe(ceiling) * safe(p))) / jnp.log1p(-safe(p)))
     guess = jnp.clip(guess, 0, 2**30)
     # Logarithms may round across a whole number: the gains themselves decide between neighbours.
+    eps = eps * (1 + _ROUNDING * jnp.finfo(eps.dtype).eps)
     enough = lambda n: _gain(p, ceiling, n) <= eps
     lower = jnp.maximum(guess - 1, 0)
     n = jnp.where(enough(lower), lower, jnp.where(enough(guess), guess, guess + 1))

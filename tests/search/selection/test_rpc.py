@@ -12,6 +12,8 @@ import scipy.special
 
 from jaxdec.search import selection
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RNG = np.random.default_rng(1)
 N = 24
 ANSWERS = RNG.integers(-1, 4, (6, N))
@@ -30,6 +32,9 @@ VALUES = of_two_kinds(6, N)
 fit = jax.jit(selection.weibull_mixture)
 confidence = jax.jit(selection.rpc)
 consistency = jax.jit(selection.perplexity_consistency)
+share_errors = jax.jit(selection.self_consistency_errors)
+one_errors = jax.jit(selection.perplexity_errors)
+sum_errors = jax.jit(selection.perplexity_consistency_errors)
 
 
 def loss(x, weight, k1, l1, k2, l2):
@@ -38,30 +43,38 @@ def loss(x, weight, k1, l1, k2, l2):
     return -scipy.special.logsumexp(parts, axis=0).mean()
 
 
+def own_loss(mixture, row, values):
+    (k1, k2), (l1, l2) = np.float64(mixture.shapes[row]), np.float64(mixture.scales[row])
+    return loss(values, np.float64(mixture.weight[row]), k1, l1, k2, l2)
+
+
 def test_the_fit_is_that_of_an_optimiser():
-    mixture = fit(np.log(VALUES))
-    for row, x in enumerate(VALUES):
+    mixture = fit(np.log(VALUES), np.ones((6, N), bool))
+    for row, x in enumerate(VALUES[:3]):
         free = lambda u, x=x: loss(x, *u)
         limits = [(0.2, 0.8), *[(0.01, None)] * 4]
         best = scipy.optimize.minimize(free, (0.5, 1, 1, 1.5, 2), bounds=limits, method="L-BFGS-B")
-        (k1, k2), (l1, l2) = mixture.shapes[row].tolist(), mixture.scales[row].tolist()
-        ours = loss(x, float(mixture.weight[row]), k1, l1, k2, l2)
+        ours = own_loss(mixture, row, x)
         np.testing.assert_allclose(mixture.loss[row], ours, rtol=1e-4, atol=1e-5)
         assert ours < best.fun + 1e-3
-        means = [scale * math.gamma(1 + 1 / k) for k, scale in ((k1, l1), (k2, l2))]
+        shapes, scales = mixture.shapes[row].tolist(), mixture.scales[row].tolist()
+        means = [s * math.gamma(1 + 1 / k) for k, s in zip(shapes, scales, strict=True)]
         assert means[0] >= means[1]
         assert 0.2 <= mixture.weight[row] <= 0.8
 
 
 def test_values_that_do_not_count_are_not_read():
-    log_values = np.log(VALUES[:2])
-    valid = np.arange(N) < np.array([[N], [N - 7]])
-    poisoned = np.where(valid, log_values, np.nan)
-    wanted, found = fit(log_values[1:, : N - 7]), fit(poisoned, valid)
-    np.testing.assert_allclose(found.loss[1], wanted.loss[0], rtol=1e-4)
-    np.testing.assert_allclose(found.shapes[1], wanted.shapes[0], rtol=1e-2)
+    valid = np.arange(N) < np.array([N, N - 7, N - 1, N, 5, 0])[:, None]
+    found = fit(np.where(valid, np.log(VALUES), np.nan), valid)
+    again = fit(np.where(valid, np.log(VALUES), -3.0), valid)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for row in range(3):
+        np.testing.assert_allclose(
+            found.loss[row], own_loss(found, row, VALUES[row][valid[row]]), rtol=1e-4
+        )
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        selection.weibull_mixture(log_values, steps=0)
+        selection.weibull_mixture(VALUES, steps=0)
 
 
 def test_pruning():
@@ -72,7 +85,8 @@ def test_pruning():
     log_probs[9, :-1] = -np.inf
     log_probs[10] = np.nan
     log_probs[11] = -400 - RNG.random(N)  # below the range of float32
-    kept = np.asarray(jax.jit(selection.reasoning_pruning)(log_probs))
+    ids = np.zeros((6, N), int)
+    kept = np.concatenate([confidence(part, ids).kept for part in np.split(log_probs, 2)])
     p = np.exp(log_probs)
     for row in range(7):
         mean = p[row].mean()
@@ -91,7 +105,7 @@ def test_pruning():
 
 def test_equal_probabilities_are_a_majority():
     log_probs = np.full(ANSWERS.shape, -0.3)
-    found, majority = confidence(log_probs, ANSWERS), selection.vote(ANSWERS)
+    found, majority = confidence(log_probs, ANSWERS), jax.jit(selection.vote)(ANSWERS)
     np.testing.assert_array_equal(found.winner, majority.winner)
     np.testing.assert_array_equal(found.answer, majority.answer)
     assert found.kept.all()
@@ -178,10 +192,11 @@ def test_errors_are_those_of_all_samples(n):
     both = lambda x: np.broadcast_to(x, (2, *x.shape))
     with jax.enable_x64(True):
         flags = lambda size: np.broadcast_to(truth, (2, size))
+        n = np.int32(n)
         found = {
-            "share": selection.self_consistency_errors(both(answers), flags(3), n),
-            "one": selection.perplexity_errors(both(PATHS), flags(6), n),
-            "sum": selection.perplexity_consistency_errors(both(completions), flags(3), n),
+            "share": share_errors(both(answers), flags(3), n),
+            "one": one_errors(both(PATHS), flags(6), n),
+            "sum": sum_errors(both(completions), flags(3), n),
         }
         for name, errors in found.items():
             np.testing.assert_allclose(errors.total, rules[name], rtol=1e-12, err_msg=name)
@@ -193,8 +208,8 @@ def test_what_more_samples_mend():
     p = jnp.full(3, 0.4)
     correct = np.ones(3, bool)
     n = np.array([1, 10, 100])
-    share = selection.self_consistency_errors(p, correct, n)
-    summed = selection.perplexity_consistency_errors(np.full((3, 2), 0.2), correct, n)
+    share = share_errors(p, correct, n)
+    summed = sum_errors(np.full((3, 2), 0.2), correct, n)
     np.testing.assert_allclose(share.model, summed.model, rtol=1e-6)
     np.testing.assert_allclose(share.estimation, 0.24 / n, rtol=1e-5)  # as 1 / n
     assert summed.estimation[2] < 1e-7 < share.estimation[2]  # exponentially
