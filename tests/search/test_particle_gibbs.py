@@ -33,7 +33,7 @@ def test_references_pass_unchanged():
             rows = slice(p * HYPOTHESES, (p + 1) * HYPOTHESES)
             assert later[rows][0] in earlier[rows]
             assert np.asarray(after.pool.moves)[rows][0] == 0
-    assert len({tuple(text) for result in found for text in texts(result)}) > 8
+    assert len({tuple(text) for result in found for text in texts(result)}) > 4
     # The first filter has no reference, and one program serves all.
     own = jax.random.split(jax.random.key(3), 3)[1]
     alone = search.particle_filter(PLAIN, reward, segment=segment, scheme="multinomial")
