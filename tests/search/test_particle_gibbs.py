@@ -1,5 +1,7 @@
 """Particle Gibbs: references pass unchanged, and the first filter is a particle filter."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def test_references_pass_unchanged():
         max_new_tokens=BUDGET,
         **ask,
     )
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         earlier, later = texts(before), texts(after)
         for p in range(2):
             rows = slice(p * HYPOTHESES, (p + 1) * HYPOTHESES)
