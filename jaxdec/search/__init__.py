@@ -7,12 +7,15 @@ from jaxdec.search import resampling, scorers, selection
 from jaxdec.search.answers import Answers, extract_answers
 from jaxdec.search.best_first import a_star
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
+from jaxdec.search.deep_prune import deep_prune
 from jaxdec.search.first_finish import first_finish, short_m_at_k
+from jaxdec.search.particle_gibbs import REFERENCE, conditional_filter
 from jaxdec.search.particles import particle_filter, smc
 from jaxdec.search.population import Population, PopulationState, population
 from jaxdec.search.segments import Segment, every_token, of_length, until, whole
 
 __all__ = [
+    "REFERENCE",
     "Answers",
     "Boundary",
     "Decision",
@@ -25,6 +28,8 @@ __all__ = [
     "Scorer",
     "Segment",
     "a_star",
+    "conditional_filter",
+    "deep_prune",
     "every_token",
     "extract_answers",
     "first_finish",
