@@ -81,7 +81,7 @@ def extract_answers(
     ending = _among(tokens, _tokens("ends", ends)) & new & (place >= begin[:, None])
     end = jnp.where(ending.any(1), jnp.argmax(ending, 1), stop).astype(jnp.int32)
     inside = (place >= begin[:, None]) & (place < end[:, None])
-    kept = inside & new & ~_among(tokens, _tokens("ignored", ignored))
+    kept = inside & ~_among(tokens, _tokens("ignored", ignored))
     count = kept.sum(1).astype(jnp.int32)
     valid = found & (count > 0) & (count <= most) & (ending.any(1) | (not closed))
     order = jnp.argsort(~kept, axis=1, stable=True)[:, :most]

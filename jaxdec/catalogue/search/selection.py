@@ -39,7 +39,7 @@ SELECTIONS = {
             _VOTES,
         ),
         System(
-            "DeepPrune",
+            "DeepPrune's clusters",
             "traces that a judge expects to end alike are cut, all but one",
             "2510.08483",
             "search.selection.cluster",

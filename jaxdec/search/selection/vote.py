@@ -77,7 +77,7 @@ def vote(
     valid, same = ids >= 0, same_answers(ids)
     leader = jnp.argmax(same, -1)  # one sum for all samples of an answer, lest they differ in a bit
     shared = lambda totals: jnp.take_along_axis(totals, leader, -1)
-    weights = jnp.where(valid & (weights > 0), weights, 0)
+    weights = jnp.where(weights > 0, weights, 0)
     totals = jnp.where(valid, shared(jnp.where(same, weights[..., None, :], 0).sum(-1)), 0)
     most = jnp.where(valid, totals, -1).max(-1, keepdims=True)
     tied = valid & (totals == most)

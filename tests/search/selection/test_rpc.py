@@ -79,6 +79,10 @@ def test_values_that_do_not_count_are_not_read():
 
 def test_pruning():
     log_probs = np.log(np.concatenate([VALUES, of_two_kinds(6, N)]))
+    # Improbable ones are so scattered that the most probable of all are likelier theirs than those of a narrow kind.
+    log_probs[4] = np.log(np.r_[np.linspace(0.1, 0.97, 10), np.linspace(0.695, 0.705, N - 10)])
+    # And a few so improbable that the mean lies among the probable ones.
+    log_probs[5] = np.log(np.r_[[0.1, 0.12, 0.15, 0.18, 0.2], np.linspace(0.6, 0.9, N - 5)])
     log_probs[3, 5:9] = log_probs[3, 5]  # equal ones stand or fall together
     log_probs[7] = -0.25
     log_probs[8] = -0.25 + 1e-6 * RNG.normal(size=N)
@@ -92,8 +96,21 @@ def test_pruning():
         mean = p[row].mean()
         assert kept[row][p[row] >= mean * (1 + 1e-6)].all()
         assert not kept[row].all() or row == 3
-        # What falls is less probable than what stays: the posterior crosses once between two such kinds.
-        assert p[row][~kept[row]].max(initial=0) < mean
+    mixture = fit(log_probs[:6], np.ones((6, N), bool))
+    rescued, probable = set(), set()
+    for row in range(6):
+        (k1, k2), (l1, l2) = np.float64(mixture.shapes[row]), np.float64(mixture.scales[row])
+        weight = np.float64(mixture.weight[row])
+        log_pdf = lambda k, s, x=p[row]: np.log(k / s) + (k - 1) * np.log(x / s) - (x / s) ** k
+        margin = np.log(weight) + log_pdf(k1, l1) - np.log1p(-weight) - log_pdf(k2, l2)
+        clear = np.abs(margin) > 1e-2
+        np.testing.assert_array_equal(
+            kept[row][clear], ~((margin < 0) & (p[row] < p[row].mean()))[clear]
+        )
+        above = p[row] >= p[row].mean()
+        rescued |= {*np.flatnonzero(clear & (margin < 0) & above)}
+        probable |= {*np.flatnonzero(clear & (margin > 0) & ~above)}
+    assert rescued and probable  # both halves of the rule were needed
     assert len({*kept[3, 5:9].tolist()}) == 1
     assert kept[7].all() and kept[8].all()
     assert kept[9].tolist() == [False] * (N - 1) + [True]

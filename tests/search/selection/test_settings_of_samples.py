@@ -48,6 +48,10 @@ def test_settings_are_traced_and_checked():
     pool = selection.hedged_temperatures(2, H, 1.2)
     plain = jaxdec.generate(PLAIN, PARAMS, PROMPT, temperature=pool, **options)
     np.testing.assert_array_equal(run(pool), plain.tokens)
+    before = jaxdec.decoding.loop._run._cache_size()
+    for temperature in (0.3, [0.3, 0.9], selection.of_samples([0.1, 0.2, 0.3], 2)):
+        jaxdec.generate(PLAIN, PARAMS, PROMPT, temperature=temperature, **options)
+    assert jaxdec.decoding.loop._run._cache_size() == before
     for wrong, message in (
         (
             dict(temperature=[1.0] * 5),

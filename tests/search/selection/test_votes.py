@@ -84,6 +84,9 @@ def test_ties_are_decided_differently():
           ("first", "log_prob", "shortest")}  # fmt: skip
     assert [int(by[tie].winner) for tie in by] == [0, 3, 2]
     assert [int(by[tie].answer) for tie in by] == [0, 0, 1]
+    even = np.log([0.1, 0.3, 0.3, 0.1])  # and where totals of probability are tied as well
+    again = selection.vote(np.array([0, 1, 0, 1]), tie="log_prob", log_probs=even)
+    assert (int(again.winner), int(again.answer)) == (2, 0)
     for tie in ("log_prob", "shortest"):
         with pytest.raises(ValueError, match=f"tie='{tie}' needs"):
             selection.vote(ids, tie=tie)
@@ -104,7 +107,7 @@ def test_weights_that_are_none():
 
 
 def test_equal_answers():
-    rows, lengths = RNG.integers(0, 2, (P, N, 3)), RNG.integers(0, 4, (P, N))
+    rows, lengths = RNG.integers(-1, 1, (P, N, 3)), RNG.integers(0, 4, (P, N))
     valid = RNG.random((P, N)) < 0.8
     ids = jax.jit(selection.answer_ids)(rows, lengths, valid)
     assert ids.dtype == jnp.int32
