@@ -15,6 +15,7 @@ A row takes `steps_per_token` steps a token of its buffer at most, then it ends 
 Several hypotheses of a prompt stand in adjacent rows. A step that lets rows take the past of others of their prompt
 calls `take_rows` on its own state before it commits, and says so in `Info.source`; the loop moves the record alike.
 Once all rows of a prompt have ended they stay, so that a prompt does not depend on how long its neighbours run.
+A state may set B more hypotheses aside, which no step runs: its `shelf`, `Rows` too; rows may take what lies on it.
 
 Legend: B rows, W tokens that a step commits at most.
 """
