@@ -81,6 +81,11 @@ class Beams:
         return getattr(self.rule, "exactness", Exactness.HEURISTIC)
 
     @property
+    def draws(self) -> bool:
+        """Whether the rule does."""
+        return self.rule.draws
+
+    @property
     def parts(self) -> tuple[BeamRule, ...]:
         """The rule."""
         return (self.rule,)

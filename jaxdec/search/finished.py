@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import at_home
 
 
-class Ending(NamedTuple):
+class Limits(NamedTuple):
     """When to stop, `[P, 1]` each: `length_penalty` float32, `early_stopping` int32, `budget` new tokens at most."""
 
     length_penalty: jax.Array
@@ -62,7 +62,7 @@ class Settled:
 
 
 def settle(
-    chosen: Chosen, scores: jax.Array, shelf_scores: jax.Array, active: jax.Array, ending: Ending
+    chosen: Chosen, scores: jax.Array, shelf_scores: jax.Array, active: jax.Array, limits: Limits
 ) -> Settled:
     """Beam search with a pool of finished hypotheses, as transformers defines it.
 
@@ -80,12 +80,12 @@ def settle(
       scores: float32 `[P, G, W]`, before the step.
       shelf_scores: float32 `[P, G, W]`, before it.
       active: bool `[P, G]`, groups that have not ended; of others nothing changes.
-      ending: settings.
+      limits: settings.
     """
     width, choices = scores.shape[-1], chosen.score.shape[-1]
     before = choices + width + jnp.arange(width, dtype=jnp.int32)
     on, goes = _going(chosen, width)
-    penalty, early, budget = (x[..., None] for x in ending)  # [P, 1, 1]
+    penalty, early, budget = (x[..., None] for x in limits)  # [P, 1, 1]
     over = lambda score, length: score / length.astype(jnp.float32) ** penalty
     kept = chosen.exists & chosen.ended & (jnp.arange(choices) < width)
     ended = jnp.where(kept, over(chosen.score, chosen.new), -jnp.inf)

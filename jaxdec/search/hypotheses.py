@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Info, Knob, Request, Rows, Settings, Status, by_row
 from jaxdec.sampling import TopTokens, Warp
 from jaxdec.search.beam_rules.contract import Choice
-from jaxdec.search.finished import Chosen, Ending, Settled, settle, settle_in_place
+from jaxdec.search.finished import Chosen, Limits, Settled, settle, settle_in_place
 
 ENDING = {
     "length_penalty": Knob(1.0),
@@ -158,11 +158,12 @@ class Hypotheses:
         if self.shelf_scores is None:
             return settle_in_place(chosen, scores, active)
         of_prompt = lambda x: in_groups(x)[:, 0, :1]
-        ending = Ending(
-            *(of_prompt(settings.knobs[name]) for name in ENDING),
-            of_prompt(settings.max_new_tokens),
+        limits = Limits(
+            length_penalty=of_prompt(settings.knobs["length_penalty"]),
+            early_stopping=of_prompt(settings.knobs["early_stopping"]),
+            budget=of_prompt(settings.max_new_tokens),
         )
-        return settle(chosen, scores, in_groups(self.shelf_scores), active, ending)
+        return settle(chosen, scores, in_groups(self.shelf_scores), active, limits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +187,9 @@ class _Step:
         at = self._absolute(settled.rows)
         rows = self._rows(at)
         stuck = flat(settled.stuck) & rows.running
-        rows = dataclasses.replace(
-            rows, status=jnp.where(stuck, int(Status.NONFINITE), rows.status)
-        )
-        info = self._info(at, rows.status)
+        status: Any = jnp.where(stuck, int(Status.NONFINITE), rows.status)
+        rows = dataclasses.replace(rows, status=status)
+        info = self._info(at, status)
         scores = flat(settled.scores)
         own = jax.tree.map(
             lambda new, old: self._pool(new.reshape(-1, *old.shape[1:]), old, old)[at],

@@ -101,8 +101,9 @@ def _table(texts: list[list[int]], order: int, keep: int) -> Table:
         following[i, : len(best)] = [token for token, _ in best]
         chances[i, : len(best)] = [count / found.total() for _, count in best]
     by_key = np.argsort(keys)
-    arrays = (keys, contexts, following, chances)
-    return Table(*(jnp.asarray(x[by_key]) for x in arrays), jnp.asarray(np.uint32(seed)))
+    held = lambda x: jnp.asarray(x[by_key])
+    seed_of_all = jnp.asarray(np.uint32(seed))
+    return Table(held(keys), held(contexts), held(following), held(chances), seed_of_all)
 
 
 def _hash(context: jax.Array, seed: jax.Array) -> jax.Array:

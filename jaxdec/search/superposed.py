@@ -45,7 +45,8 @@ class NGrams(Part):
     def chances(self, params: Params, rows: Rows, tokens: jax.Array) -> jax.Array:
         """sum_n w_n count(context_n, v) / count(context_n) of tokens `[B, m]` after each row, float32 `[B, m]`."""
         total = jnp.zeros(tokens.shape, jnp.float32)
-        for table in self.own(params):
+        tables: Any = self.own(params)
+        for table in tables:
             width = table.order - 1
             found = table.chance(rows.window(rows.length - width, width), tokens)
             found = jnp.where((rows.length >= width)[:, None], found, 0.0)
@@ -93,6 +94,7 @@ class Superposed:
     ngrams: NGrams | None = None
     width: int = 1
     exactness: Exactness = Exactness.HEURISTIC
+    draws: bool = False
 
     @property
     def parts(self) -> tuple[Part, ...]:

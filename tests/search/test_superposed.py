@@ -189,7 +189,7 @@ def test_only_the_most_frequent_continuations_are_kept():
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="mixtures of tokens, which the model does not read"):
-        superposed(oracles.hash_oracle(4)[0])
+        superposed(oracles.joint_oracle(3, 2)[0])
     with pytest.raises(ValueError, match="candidates must be at least 1, got 0"):
         superposed(MODEL, candidates=0)
     with pytest.raises(ValueError, match="orders must be at least 2, got 1"):

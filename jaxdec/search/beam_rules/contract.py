@@ -67,10 +67,12 @@ class BeamRule(Part):
       groups: G, which end each by itself; static.
       sets_aside: whether hypotheses that end are set aside, and the best of them are the result; else they keep their
         places among the hypotheses as their own only continuations, and there is one group.
+      draws: whether the choice depends on keys; static.
     """
 
     groups: int = 1
     sets_aside: bool = True
+    draws: bool = False
 
     def start(self, scores: jax.Array) -> Any:
         """What the rule keeps of each hypothesis at the beginning, arrays `[B, ...]`."""

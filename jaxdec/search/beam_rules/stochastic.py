@@ -61,6 +61,7 @@ class WithoutReplacement(BeamRule):
     """
 
     sets_aside: bool = False
+    draws: bool = True
     exactness: Exactness = Exactness.DISTRIBUTION_IDENTICAL
 
     def start(self, scores: jax.Array) -> Any:
