@@ -50,6 +50,8 @@ def _not_accepted(text: list[int], vocab_size: int, knobs: Mapping[str, Any]) ->
     automaton, ends = knobs["constraint"], {int(v) for v in _given(knobs, "ends")}
     state, left = automaton.after(text), int(knobs["budget"]) - len(text) - 1
     banned = set[int]()
+    if left < 0:  # beyond the budget, which a buffer may be asked for all the same
+        return banned
     for token in range(vocab_size):
         after = int(automaton.next[state, token])
         legal = after != 0 and int(automaton.shortest[after]) <= left
