@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding.in_place import once
 from jaxdec.decoding.moving import take_rows
 from jaxdec.decoding.rows import Rows, place_chunk
 from jaxdec.sampling import TopTokens
@@ -134,7 +135,10 @@ class Record:
             columns = jnp.concatenate([columns, *top], axis=-1)
         stats, placed = self.stats, self.columns
         if info.source is not None:
-            stats, placed = take_rows((stats, placed), info.source)
+            source = info.source
+            moved = jnp.any(source != jnp.arange(len(source)))
+            take = lambda held: take_rows(held, source)
+            stats, placed = once(moved, take, (stats, placed))
         stats = Stats(
             **{
                 field.name: getattr(stats, field.name) + getattr(info, field.name)

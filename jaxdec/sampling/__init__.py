@@ -2,7 +2,7 @@
 
 from jaxdec.sampling.constraint import Constraint, StateTable
 from jaxdec.sampling.history import History
-from jaxdec.sampling.limits import as_array, is_traced, shown
+from jaxdec.sampling.limits import as_array, is_traced, over_rows, shown
 from jaxdec.sampling.noise import (
     Purpose,
     as_key,
@@ -29,6 +29,7 @@ __all__ = [
     "gumbel",
     "is_traced",
     "key_at",
+    "over_rows",
     "perturbed_argmax",
     "row_keys",
     "shown",

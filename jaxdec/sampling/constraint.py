@@ -91,7 +91,7 @@ class Constraint:
         return jnp.concatenate([state[None], states]).T
 
     def accepts(
-        self, text: TextBefore, state: jax.Array, tokens: jax.Array | None = None
+        self, text: TextBefore, state: jax.Array | None, tokens: jax.Array | None = None
     ) -> jax.Array:
         """Which tokens may come next.
 
@@ -105,7 +105,12 @@ class Constraint:
 
         Returns:
           bool `[B, ..., K]`.
+
+        Raises:
+          ValueError: if the state is not given.
         """
+        if state is None:
+            raise ValueError("a constraint is set: log_probs needs the state of each row, got none")
         here = self._here(text, state)
         wide = here[..., None]
         after = self.table.next[here] if tokens is None else self.table.next[wide, tokens]
@@ -150,8 +155,16 @@ class Constraint:
         return jnp.reshape(values, (-1, *(1,) * (like.ndim - 1)))
 
 
-def checked_constraint(constraint: Any, batch: int, vocab_size: int) -> Constraint:
-    """The knob `constraint` of `Warp`, if it is one for these rows.
+def checked_constraint(
+    constraint: Any, batch: int, vocab_size: int, hypotheses: int = 1
+) -> Constraint:
+    """The knob `constraint` of `Warp`, if it is one for these prompts, as one for all their rows.
+
+    Args:
+      constraint: the knob.
+      batch: prompts.
+      vocab_size: V.
+      hypotheses: rows of each prompt, which are adjacent.
 
     Raises:
       ValueError: naming what it is and what it must be.
@@ -162,4 +175,7 @@ def checked_constraint(constraint: Any, batch: int, vocab_size: int) -> Constrai
             f"constraint: got {got}, must be a jaxdec.sampling.Constraint; `generate` takes a "
             "jaxdec.text.Automaton, or one a prompt"
         )
-    return constraint.checked(batch, vocab_size)
+    checked = constraint.checked(batch, vocab_size)
+    repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
+    ahead = None if checked.ahead is None else repeat(checked.ahead)
+    return Constraint(checked.table, repeat(checked.start), repeat(checked.budget), ahead)

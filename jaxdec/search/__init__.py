@@ -1,5 +1,48 @@
-"""Several hypotheses a prompt, and constrained sampling with exact weights."""
+"""Search: several hypotheses a prompt, which are scored, weighed, drawn again, or given up while they run.
 
-from jaxdec.search.awrs import Awrs, awrs
+Legend: B rows, P prompts, H hypotheses of a prompt.
+"""
 
-__all__ = ["Awrs", "awrs"]
+from jaxdec.search import resampling, scorers, selection
+from jaxdec.search.answers import Answers, extract_answers
+from jaxdec.search.awrs import awrs
+from jaxdec.search.best_first import a_star
+from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
+from jaxdec.search.deep_prune import deep_prune
+from jaxdec.search.first_finish import first_finish, short_m_at_k
+from jaxdec.search.particle_gibbs import REFERENCE, conditional_filter
+from jaxdec.search.particles import particle_filter, smc
+from jaxdec.search.population import Population, PopulationState, population
+from jaxdec.search.segments import Segment, every_token, of_length, until, whole
+
+__all__ = [
+    "REFERENCE",
+    "Answers",
+    "Boundary",
+    "Decision",
+    "Ending",
+    "Independent",
+    "Pool",
+    "Population",
+    "PopulationState",
+    "Rule",
+    "Scorer",
+    "Segment",
+    "a_star",
+    "awrs",
+    "conditional_filter",
+    "deep_prune",
+    "every_token",
+    "extract_answers",
+    "first_finish",
+    "of_length",
+    "particle_filter",
+    "population",
+    "resampling",
+    "scorers",
+    "selection",
+    "short_m_at_k",
+    "smc",
+    "until",
+    "whole",
+]
