@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxdec
-from jaxdec import decoding
+from jaxdec import decoding, search
 from jaxdec.decoding import Exactness, Status
 from jaxdec.generation import prepare
 from jaxdec.search.awrs import Awrs, awrs, candidates, geometric_weight, recursive_weight
@@ -189,7 +189,7 @@ def laws(prompt):
 
 
 def sampled(decoder, prompt, rows, **more):
-    """Texts and log weights of many rows."""
+    """Texts and log weights of many rows, and why they ended."""
     request = prepare(
         decoder,
         PARAMS,
@@ -225,16 +225,36 @@ def test_local_masking_is_not_the_conditional_law_and_weights_make_it_so(quick_c
     assert set(texts) <= set(words)
     p_value = lambda law: g_test(counts(texts), np.array([law[w] for w in words]))
     assert p_value(local) > 1e-3 > p_value(exact)
-    for decoder in (awrs(MODEL, max_rejects=2), awrs(MODEL, max_rejects=4, max_accepts=4)):
-        again, log_weights, codes = sampled(decoder, prompt, rows)
-        weights = np.exp(log_weights)
-        assert ((weights == 0) == (codes == Status.NONFINITE)).all()
-        error = 4 * weights.std() / math.sqrt(rows)
-        assert abs(weights.mean() - mass) < error, (weights.mean(), mass)  # the evidence
-        for w in words:
-            each = np.where([t == w for t in again], weights, 0)
-            error = 4 * each.std() / math.sqrt(rows)
-            assert abs(each.mean() - mass * exact[w]) < error, (w, each.mean(), mass * exact[w])
+    again, log_weights, codes = sampled(awrs(MODEL, max_rejects=2), prompt, rows)
+    weights = np.exp(log_weights)
+    assert ((weights == 0) == (codes == Status.NONFINITE)).all()
+    check_mean(weights, mass)  # the evidence
+    for w in words:
+        check_mean(np.where([t == w for t in again], weights, 0), mass * exact[w])
+
+
+def check_mean(values, expected):
+    """Within four standard errors, for fixed seeds."""
+    error = 4 * values.std() / math.sqrt(len(values))
+    assert abs(values.mean() - expected) < error, (values.mean(), expected, error)
+
+
+def test_particles_of_weighted_rows_have_the_conditional_law(quick_compilation):
+    """Sequential Monte Carlo: the mean weight is the mass of accepted texts, and its share of a text is the text's."""
+    prompt, prompts, particles = (1, 2), 512, 8
+    _, exact, mass = laws(prompt)
+    result = jaxdec.generate(
+        search.smc(awrs(MODEL, max_rejects=4)), PARAMS, np.repeat([prompt], prompts, 0), rng=3,
+        hypotheses=particles, max_new_tokens=LENGTH, constraint=EVEN,
+    )  # fmt: skip
+    weights = np.exp(np.asarray(result.pool.log_weights, np.float64)).reshape(prompts, particles)
+    check_mean(weights.mean(1), mass)
+    rows = zip(np.asarray(result.tokens), np.asarray(result.lengths), strict=True)
+    texts = [tuple(t for t in row[len(prompt) : n] if t != EOS) for row, n in rows]
+    assert set(texts) == set(exact)
+    for w, law in exact.items():
+        here = np.reshape([t == w for t in texts], weights.shape)
+        check_mean((weights * here).mean(1), mass * law)
 
 
 def test_tokens_are_those_of_local_masking(quick_compilation):
