@@ -37,8 +37,15 @@ class Awrs(Autoregressive):
         """The first token that is accepted, and the log of its weight in `own["log_weight"]`."""
         history = rows.history
         warp = dataclasses.replace(settings.warp, constraint=None)
-        law = warp.log_probs(logits, history)
+        law, penalised = warp.staged(logits, history)
         noise = warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
+        greedy = jnp.zeros(rows.length.shape, bool)
+        if warp.temperature is not None:
+            greedy = jnp.asarray(warp.temperature) < jnp.finfo(jnp.float32).tiny
+            # The order of the tests is the limit of those of small temperatures.
+            ordered = greedy[:, None] & ~jnp.isnan(law)
+            law = jnp.where(ordered, jax.nn.log_softmax(penalised), law)
+            noise = jnp.where(greedy[:, None], 0.0, noise)
 
         def accepts(tokens):
             allowed = jnp.ones(tokens.shape, bool)
@@ -61,9 +68,8 @@ class Awrs(Autoregressive):
         token, log_weight = found
         dead = jnp.isneginf(log_weight)
         log_prob = jnp.take_along_axis(law, token[:, None], axis=1)[:, 0]
-        log_prob = jnp.where(dead, -jnp.inf, log_prob)
-        if not self.proper:
-            log_weight = jnp.zeros_like(log_weight)
+        log_prob = jnp.where(dead, -jnp.inf, jnp.where(greedy, 0.0, log_prob))
+        log_weight = jnp.where(greedy | (not self.proper), 0.0, log_weight)
         log_weight = jnp.where(rows.running, jnp.where(dead, -jnp.inf, log_weight), 0.0)
         return DrawnToken(token, log_prob, {"log_weight": log_weight})
 
@@ -220,8 +226,9 @@ def awrs(
     whole accepted texts, which local masking alone is not. `jaxdec.search` resamples by such weights. Where nothing was
     accepted the weight is 0 and the row ends with `NONFINITE`.
 
-    Filters (`top_p`, ...) act before the constraint here, on the law that tokens are proposed from, and the weights are
-    for that law; under local masking they act on what the constraint left.
+    A row of temperature 0 takes the most probable token that is accepted, with a weight of 1. Filters (`top_p`, ...)
+    act before the constraint here, on the law that tokens are proposed from, and the weights are for that law; under
+    local masking they act on what the constraint left.
 
     Args:
       model: the target.

@@ -259,10 +259,12 @@ def test_particles_of_weighted_rows_have_the_conditional_law(quick_compilation):
 
 def test_tokens_are_those_of_local_masking(quick_compilation):
     """With the same key, where enough tokens are tested; weights of an improper sampler are 1."""
-    masked, _, _ = sampled(jaxdec.autoregressive(MODEL), (1, 2), 256)
+    heat = dict(temperature=np.where(np.arange(256) % 8, 1.0, 0.0))
+    masked, _, _ = sampled(jaxdec.autoregressive(MODEL), (1, 2), 256, **heat)
     for proper in (True, False):
-        texts, log_weights, _ = sampled(awrs(MODEL, max_rejects=99, proper=proper), (1, 2), 256)
-        assert texts == masked
+        decoder = awrs(MODEL, max_rejects=99, proper=proper)
+        texts, log_weights, _ = sampled(decoder, (1, 2), 256, **heat)
+        assert texts == masked and not log_weights[::8].any()
         assert (log_weights < 0).any() == proper and np.isfinite(log_weights).all()
 
 
