@@ -17,7 +17,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.model import Inputs, Model, Params, score
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax, top_tokens
+from jaxdec.sampling import top_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -68,8 +68,8 @@ class Autoregressive:
         output = score(self.model, target_params(params), inputs, state.cache, rows.order)
         logits = output.logits[:, 0]
         law = settings.warp.log_probs(logits, rows.history)
-        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
-        token = perturbed_argmax(law, noise)[:, None]
+        noise = settings.warp.token_noise(rng, rows.length, law.shape[-1])
+        token = settings.warp.draw(law, noise)[:, None]
         log_probs = jnp.take_along_axis(law, token, axis=-1)
         raw_log_probs = jnp.take_along_axis(logits, token, axis=-1)
         raw_log_probs -= jax.nn.logsumexp(logits, axis=-1, keepdims=True)

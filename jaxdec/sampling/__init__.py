@@ -1,5 +1,6 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
+from jaxdec.sampling import watermarks
 from jaxdec.sampling.history import History
 from jaxdec.sampling.limits import as_array, is_traced, shown
 from jaxdec.sampling.noise import (
@@ -31,4 +32,5 @@ __all__ = [
     "shown",
     "top_tokens",
     "uniform",
+    "watermarks",
 ]

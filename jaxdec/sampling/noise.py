@@ -32,6 +32,8 @@ class Purpose(enum.IntEnum):
     """Which positions of a canvas are committed, by position and step."""
     HYPOTHESIS = 5
     """Keys of the further hypotheses of a prompt, by hypothesis; folded into the prompt's own key."""
+    WATERMARK = 8
+    """Where a text begins on the key of a watermark; at place 0."""
 
 
 def as_key(rng: Any) -> jax.Array:
