@@ -42,11 +42,17 @@ def random_law(context):
     return toy.restricted(weights.tolist(), context)
 
 
+@jax.jit
+def logits_after(tokens):
+    return MODEL(TABLE, Inputs.causal(tokens)).logits[0]
+
+
 @functools.cache
 def model_law(context):
-    tokens = jnp.asarray([[toy.START, *context]])
-    logits = MODEL(TABLE, Inputs.causal(tokens)).logits[0, -1]
-    return toy.restricted(np.asarray(logits, float).tolist(), context)
+    tokens = np.zeros((1, 16), np.int32)
+    tokens[0, : len(context) + 1] = [toy.START, *context]
+    logits = np.asarray(logits_after(tokens), float)[len(context)]
+    return toy.restricted(logits.tolist(), context)
 
 
 def test_pairs_decide_what_is_an_encoding():
