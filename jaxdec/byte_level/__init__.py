@@ -3,6 +3,7 @@
 from jaxdec.byte_level.covers import Completed, Covers, begin, extend, follow, next_law
 from jaxdec.byte_level.decoder import ByteLevel, byte_level
 from jaxdec.byte_level.member import Member, member
+from jaxdec.byte_level.merges import Merges
 from jaxdec.byte_level.tokens import END, SYMBOLS, ByteTokens, byte_tokens
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Completed",
     "Covers",
     "Member",
+    "Merges",
     "begin",
     "byte_level",
     "byte_tokens",

@@ -150,8 +150,9 @@ def byte_level(*members: Member) -> ByteLevel:
     Raises:
       ValueError: for no members, something else, or a first one of other weights.
 
-    Exactness: distribution-identical to texts of tokens, at temperature 1 without filters, where tables know pairs;
-    without them (`pairs=False`) a text may be counted twice, by as much as a model gives to encodings that are none.
+    Exactness: distribution-identical to texts of tokens, at temperature 1 without filters, where tables know pairs
+    or merges; without them (`pairs=False`) a text may be counted twice, by as much as a model gives to encodings that
+    are none.
     Source: Phan et al., 2410.09303.
     Memory: L V numbers and L S bits a row for tokens of up to L bytes, beside a slot of the cache a byte.
     """

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdec.byte_level.merges import Merges
+
 END = 256
 """The symbol after the bytes: the end of the text."""
 SYMBOLS = 257
@@ -27,12 +29,14 @@ class ByteTokens:
       table: int32 `[V, L]`, the bytes of each token; -1 behind them.
       lengths: int32 `[V]`, how many; 0 for tokens that are no text, which never occur.
       pairs: uint8 `[V, V / 8]`, rounded up, one bit a pair: whether `[u, v]` is how its own bytes are encoded; None
-        where that is not known, and taken for granted.
+        where that is not known.
+      merges: of which pairs follow, where there is no table of them; None to take all for granted.
     """
 
     table: Any
     lengths: Any
     pairs: Any = None
+    merges: Merges | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -47,6 +51,8 @@ class ByteTokens:
     def after(self, tokens: jax.Array) -> jax.Array:
         """Which tokens may follow `tokens [B]`, bool `[B, V]`."""
         text = jnp.asarray(self.lengths) > 0
+        if self.merges is not None:
+            return self.merges.apart(tokens) & text
         if self.pairs is None:
             return jnp.broadcast_to(text, (tokens.shape[0], self.vocab_size))
         packed = jnp.asarray(self.pairs)[tokens]
@@ -60,6 +66,7 @@ def byte_tokens(
     pieces: Sequence[bytes] | None = None,
     encode: Callable[[bytes], Sequence[int]] | None = None,
     pairs: np.ndarray | bool = True,
+    merges: Sequence[Sequence[int]] | None = None,
 ) -> ByteTokens:
     """Tables of a tokenizer whose encodings are known by their pairs, as those of byte-pair encoding are.
 
@@ -73,6 +80,9 @@ def byte_tokens(
       encode: from bytes to tokens.
       pairs: True to try all pairs of at most 4,096 tokens, V^2 encodings; bool `[V, V]` to say which are their own;
         False to leave it open, see `byte_level`.
+      merges: `(first, second, merged)` in their order, in place of pairs, for vocabularies of any size: which tokens
+        may follow one is found while decoding. Every token must be the encoding of its own bytes; give no bytes
+        (`b""`) to those that are not.
 
     Raises:
       ValueError: for no pieces, no encoder where one is needed, too many tokens to try, or a table of another shape.
@@ -86,6 +96,8 @@ def byte_tokens(
     for token, piece in enumerate(pieces):
         table[token, : len(piece)] = list(piece)
     lengths = np.array([len(piece) for piece in pieces], np.int32)
+    if merges is not None:
+        return ByteTokens(table, lengths, merges=Merges.of(size, merges))
     if pairs is False:
         return ByteTokens(table, lengths)
     if pairs is True:
@@ -95,7 +107,7 @@ def byte_tokens(
             )
         if size > MOST_PAIRED:
             raise ValueError(
-                f"pairs: got {size} tokens to try, must be at most {MOST_PAIRED}; give a table [V, V], or False"
+                f"pairs: got {size} tokens to try, must be at most {MOST_PAIRED}; give merges, or a table [V, V]"
             )
         pairs = _tried(pieces, encode)
     pairs = np.asarray(pairs)

@@ -66,6 +66,31 @@ def test_pairs_decide_what_is_an_encoding():
         )
 
 
+def test_merges_say_which_pairs_are_encodings():
+    """Two merges of equal tokens among them, whose ties the left one wins."""
+    merges = [
+        (toy.PIECES.index(x), toy.PIECES.index(y), 3 + i) for i, (x, y) in enumerate(toy.MERGES)
+    ]
+    known = byte_level.byte_tokens(pieces=toy.PIECES, merges=merges)
+    every = jnp.arange(10)
+    found = jax.jit(lambda tokens: tokens.after(every))(known)
+    np.testing.assert_array_equal(found, TOKENS.after(every))
+    rng = np.random.default_rng(0)
+    for _ in range(8):  # and encodings at random
+        pieces, chosen = [b"a", b"b", b"c"], []
+        while len(pieces) < 12:
+            u, v = rng.integers(len(pieces), size=2).tolist()
+            if pieces[u] + pieces[v] not in pieces:
+                chosen.append((u, v, len(pieces)))
+                pieces.append(pieces[u] + pieces[v])
+        encode = functools.partial(toy.encode_by, chosen)
+        own = [piece if encode(piece) == [i] else b"" for i, piece in enumerate(pieces)]
+        known = byte_level.byte_tokens(pieces=own, merges=chosen)
+        tried = byte_level.byte_tokens(pieces=own, encode=encode)
+        text = np.flatnonzero([bool(piece) for piece in own])
+        np.testing.assert_array_equal(known.after(text), tried.after(text))
+
+
 def test_laws_are_sums_over_all_strings_of_tokens():
     """All texts of up to five bytes, in float64."""
     texts = list(itertools.product(b"abc", repeat=5))
@@ -171,6 +196,8 @@ def test_what_is_refused():
         (lambda: byte_level.byte_tokens(pieces=[b"a"]), "encode: got none"),
         (lambda: byte_level.byte_tokens(pieces=[b"a"] * 5000, encode=list), "got 5000 tokens to try"),
         (lambda: byte_level.byte_tokens(pieces=[b"a"], pairs=np.ones((2, 2), bool)), r"must be bool \(1, 1\)"),
+        (lambda: byte_level.byte_tokens(pieces=[b"a"], merges=[(0, 0)]), r"got shape \(1, 2\)"),
+        (lambda: byte_level.byte_tokens(pieces=[b"a"], merges=[(0, 0, 1)]), r"outside \[0, 1\)"),
         (lambda: byte_level.member(MODEL, start=12), "token 12 lies outside the vocabulary of 12"),
         (lambda: byte_level.byte_level(), "members: got none"),
         (lambda: byte_level.byte_level(MODEL), "got Model, must be made by"),

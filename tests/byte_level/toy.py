@@ -31,6 +31,18 @@ def encode(text: bytes) -> tuple[int, ...]:
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
 
+def encode_by(merges, text: bytes) -> list[int]:
+    """The same with any merges `(first, second, merged)` of three single bytes."""
+    tokens, order = [b"abc".index(byte) for byte in text], [merge[:2] for merge in merges]
+    while True:
+        pairs = list(enumerate(itertools.pairwise(tokens)))
+        found = [(order.index(pair), i) for i, pair in pairs if pair in order]
+        if not found:
+            return tokens
+        rank, i = min(found)
+        tokens[i : i + 2] = [merges[rank][2]]
+
+
 def decode(tokens) -> bytes:
     return b"".join(PIECES[token] for token in tokens)
 
