@@ -3,13 +3,16 @@
 Legend: B rows, P prompts, H hypotheses of a prompt.
 """
 
-from jaxdec.search import resampling, scorers
+from jaxdec.search import gates, resampling, scorers
+from jaxdec.search.arbitrage import arbitrage
+from jaxdec.search.atts import atts
 from jaxdec.search.best_first import a_star
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
 from jaxdec.search.first_finish import first_finish, short_m_at_k
 from jaxdec.search.particles import particle_filter, smc
 from jaxdec.search.population import Population, PopulationState, population
 from jaxdec.search.segments import Segment, every_token, of_length, until, whole
+from jaxdec.search.step_routing import RoutingState, StepRouting, step_routing
 
 __all__ = [
     "Boundary",
@@ -19,12 +22,17 @@ __all__ = [
     "Pool",
     "Population",
     "PopulationState",
+    "RoutingState",
     "Rule",
     "Scorer",
     "Segment",
+    "StepRouting",
     "a_star",
+    "arbitrage",
+    "atts",
     "every_token",
     "first_finish",
+    "gates",
     "of_length",
     "particle_filter",
     "population",
@@ -32,6 +40,7 @@ __all__ = [
     "scorers",
     "short_m_at_k",
     "smc",
+    "step_routing",
     "until",
     "whole",
 ]

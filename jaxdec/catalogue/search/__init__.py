@@ -1,7 +1,7 @@
 """Methods that decode several hypotheses a prompt; a module a subject, each with its `ROWS`."""
 
-from jaxdec.catalogue.search import populations
+from jaxdec.catalogue.search import populations, step_routing
 
-ROWS = [*populations.ROWS]
+ROWS = [*populations.ROWS, *step_routing.ROWS]
 
 __all__ = ["ROWS"]
