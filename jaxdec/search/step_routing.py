@@ -248,11 +248,12 @@ class StepRouting:
         size = taken.count(before)
         # What the draft model cannot go on with, the target may.
         faulty = taken.faulty & (turn.kept | ~turn.from_draft)
+        inside = jnp.arange(self.width) < size[:, None]
         rows, count = before.advance(
             settings,
             chunk,
             jnp.where(turn.committed, size + faulty, 0),
-            jnp.arange(self.width) < size[:, None],
+            inside & ~jnp.isnan(taken.written.raw_log_probs),
             room=state.cache.capacity - before.length + 1,
         )
         new = jnp.arange(self.width) < count[:, None]

@@ -57,7 +57,8 @@ class Candidate:
     """A segment of each row, beside the committed text.
 
     Attributes:
-      rows: the committed text and the segment, as far as it was written; a row has ended in it where its segment has.
+      rows: the committed text and the segment, as far as it was written; a row has ended in it where its segment has,
+        and runs in it else, whatever its own status is.
       written: of the segment.
     """
 
@@ -70,8 +71,7 @@ class Candidate:
         shape = (*rows.length.shape, width)
         zeros = lambda: jnp.zeros(shape, jnp.float32)
         top = TopTokens.empty(shape, rows.top_log_probs)
-        # Rows of its own: the loop finds the committed ones by who they are.
-        return cls(dataclasses.replace(rows), Written(zeros(), zeros(), top))
+        return cls(_open(rows), Written(zeros(), zeros(), top))
 
     def count(self, rows: Rows) -> jax.Array:
         """Tokens of the segment after committed `rows`, int32 `[B]`."""
@@ -84,7 +84,7 @@ class Candidate:
 
     def after(self, rows: Rows, begin: jax.Array) -> "Candidate":
         """A new segment after committed `rows` where `begin [B]` holds."""
-        return dataclasses.replace(self, rows=chosen(begin, rows, self.rows))
+        return dataclasses.replace(self, rows=chosen(begin, _open(rows), self.rows))
 
     def mean_log_prob(self, rows: Rows) -> jax.Array:
         """The mean of the segment's unwarped log-probabilities, float32 `[B]`; 0 for none."""
@@ -199,6 +199,11 @@ class Writer(Part):
         status = jnp.where(ready, state.rows.status, before.status)
         text = dataclasses.replace(state.rows, status=status)
         return state.cache, Candidate(text, _added(candidate.written, info, place))
+
+
+def _open(rows: Rows) -> Rows:
+    """Rows that run."""
+    return dataclasses.replace(rows, status=jnp.full_like(rows.status, int(Status.RUNNING)))
 
 
 def _added(written: Written, info: Info, place: jax.Array) -> Written:
