@@ -8,7 +8,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.arguments import typed
 from jaxdec.decoding import Decoder, Knob, Rows
 from jaxdec.model import Params
 from jaxdec.search.contract import Boundary, Decision, Pool, Rule, Scorer
@@ -23,13 +22,13 @@ class Nodes:
     """What is known of each node.
 
     Attributes:
-      cost: float32 `[B]`, g, of the path to it.
-      estimate: float32 `[B]`, f = g + h; infinite where there is no open node.
+      drops: float32 `[B]`, the sum of the drops of the reward along the path to it.
+      estimate: float32 `[B]`, f; infinite where there is no open node.
       reward: float32 `[B]`, r.
       born: int32 `[B]`, the boundary at which it was written.
     """
 
-    cost: jax.Array
+    drops: jax.Array
     estimate: jax.Array
     reward: jax.Array
     born: jax.Array
@@ -73,7 +72,7 @@ class Frontier(Rule):
         nothing = ~jnp.isfinite(jnp.min(estimate, axis=1, keepdims=True))
         over = done | spent | nothing
         # The best node's own row, and those that matter least.
-        last = jnp.where(here == best, jnp.inf, estimate)
+        last = jnp.where(here == best, -jnp.inf, estimate)
         worst = jnp.argsort(jnp.lexsort((here, -born, -last), axis=1), axis=1)
         child = (worst < self.branches - 1) & (here != best) | (here == best)
         child = jnp.where(over, here == best, child)
@@ -93,22 +92,22 @@ class Frontier(Rule):
         nodes, pool = boundary.pool.own, boundary.pool
         reward = jax.nn.sigmoid(pool.scores)
         reward = jnp.where(jnp.isnan(reward), 0.0, reward)
-        gain = jnp.maximum(reward - nodes.reward, 0.0)
-        cost = jnp.zeros_like(gain) if self.greedy else nodes.cost + gain
+        # Equal to g + h, with h(prompt) = 0, but that paths without a drop have the same f to the last bit.
+        drops = nodes.drops + jnp.maximum(nodes.reward - reward, 0.0)
+        estimate = 1 - reward if self.greedy else drops
         new = ~pool.parked
         take = lambda fresh, old: jnp.where(new, fresh, old)
         # What was cut off can neither go on nor be the answer.
         open_ = boundary.live | ended_by_itself(boundary.rows)
-        estimate = jnp.where(open_, cost + 1 - reward, jnp.inf)
+        estimate = jnp.where(open_, estimate, jnp.inf)
         return Nodes(
-            cost=take(cost, nodes.cost),
+            drops=take(drops, nodes.drops),
             estimate=take(estimate, nodes.estimate),
             reward=take(reward, nodes.reward),
             born=take(pool.boundaries, nodes.born),
         )
 
 
-@typed
 def a_star(
     decoder: Decoder,
     reward: Scorer,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxdec.arguments import typed
 from jaxdec.decoding import Decoder, Request, Rows, Status
 from jaxdec.model import Params
 from jaxdec.search.contract import Boundary, Decision, Ending, Pool, Rule
@@ -63,16 +62,21 @@ class FirstFinishers(Ending):
 
 @dataclasses.dataclass(frozen=True)
 class Finished(Rule):
-    """Everybody goes on; those that were not given up have weight 1, the others none."""
+    """Everybody goes on; the m that finished first have weight 1, the others none."""
+
+    m: int = 1
 
     def decide(self, params: Params, boundary: Boundary) -> Decision:
-        """See `Rule`."""
-        kept = boundary.live | ended_by_itself(boundary.rows)
-        weights = jnp.where(boundary.by_prompt(kept), 0.0, -jnp.inf).astype(jnp.float32)
-        return dataclasses.replace(Decision.stay(boundary), log_weights=weights)
+        """See `Rule`. Who finished first is known at the first boundary."""
+        rows, each = boundary.rows, boundary.by_prompt
+        done = each(boundary.live | ended_by_itself(rows))
+        kept = done & (finishing_places(each(rows.length - rows.prompt_length), done) < self.m)
+        stay = Decision.stay(boundary)
+        weights = jnp.where(kept, 0.0, -jnp.inf).astype(jnp.float32)
+        later = each(boundary.pool.boundaries) > 0
+        return dataclasses.replace(stay, log_weights=jnp.where(later, stay.log_weights, weights))
 
 
-@typed
 def first_finish(decoder: Decoder) -> Population:
     """First Finish Search: of H traces that run together the first that ends is the answer, and the others stop.
 
@@ -89,10 +93,9 @@ def first_finish(decoder: Decoder) -> Population:
     Exactness: heuristic: the law of the shortest of H traces. One trace is the decoder.
     Source: 2505.18149.
     """
-    return population(decoder, segment=whole(), rule=Finished(), ending=FirstFinishers(1))
+    return population(decoder, segment=whole(), rule=Finished(), ending=FirstFinishers())
 
 
-@typed
 def short_m_at_k(
     decoder: Decoder, m: int, *, end_of_thinking: Sequence[int | Sequence[int]] = ()
 ) -> Population:
@@ -116,4 +119,4 @@ def short_m_at_k(
     if m < 1:
         raise ValueError(f"m must be at least 1, got {m}")
     segment = until(end_of_thinking) if len(end_of_thinking) else whole()
-    return population(decoder, segment=segment, rule=Finished(), ending=FirstFinishers(m))
+    return population(decoder, segment=segment, rule=Finished(m), ending=FirstFinishers(m))

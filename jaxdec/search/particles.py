@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.arguments import typed
 from jaxdec.decoding import Decoder, Knob
 from jaxdec.model import Params
 from jaxdec.search.contract import Boundary, Decision, Rule, Scorer
@@ -96,7 +95,6 @@ class RewardWeights(Rule):
         return dataclasses.replace(stay, source=drawn, log_weights=weights)
 
 
-@typed
 def smc(
     decoder: Decoder,
     *,
@@ -134,7 +132,6 @@ def smc(
     )
 
 
-@typed
 def particle_filter(
     decoder: Decoder,
     reward: Scorer,

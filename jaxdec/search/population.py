@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.arguments import typed
 from jaxdec.decoding import (
     Decoder,
     Exactness,
@@ -21,6 +20,7 @@ from jaxdec.decoding import (
     Rows,
     Settings,
     Status,
+    check_decoder,
     once,
     take_rows,
     target_params,
@@ -31,7 +31,7 @@ from jaxdec.sampling import Purpose, key_at
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
 from jaxdec.search.segments import Segment, own_status
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Any)
 
 
 @jax.tree_util.register_dataclass
@@ -159,8 +159,8 @@ class Population:
         status = jnp.where(rows.running & pool.waiting, int(Status.CANCELLED), rows.status)
         inner = with_rows(state.inner, dataclasses.replace(rows, status=status))
         limited = self.segment.limited(settings, rows, pool)
-        inner, info = self.decoder.step(params, _with(inner, settings, limited), keys)
-        return _with(inner, limited, settings), info
+        inner, info = self.decoder.step(params, _with_settings(inner, limited), keys)
+        return _with_settings(inner, settings), info
 
     def _ended(self, state: PopulationState, inner: Any) -> tuple[Any, jax.Array]:
         """Rows after a step with the statuses that are their own, and which of them have ended a segment."""
@@ -295,14 +295,17 @@ def _counted(pool: Pool, info: Info, stepped: jax.Array) -> Pool:
     )
 
 
-def _with(state: S, before: Settings, settings: Settings) -> S:
+def _with_settings(state: S, settings: Settings) -> S:
     """A state with other settings."""
-    return jax.tree.map(
+    before = state.settings
+    found = jax.tree.map(
         lambda node: settings if node is before else node, state, is_leaf=lambda x: x is before
     )
+    if found.settings is not settings:
+        raise ValueError(f"the settings of a {type(state).__name__} must be a node of the state")
+    return found
 
 
-@typed
 def population(
     decoder: Decoder,
     *,
@@ -332,4 +335,11 @@ def population(
     Exactness: the rule's; segments and moves alone change no law: with a rule by which everybody goes on, rows are
     those of the decoder, token for token where its verifier shares noise.
     """
+    check_decoder(decoder)
+    kinds = dict(segment=Segment, rule=Rule, scorer=Scorer, ending=Ending)
+    given = dict(segment=segment, rule=rule, scorer=scorer, ending=ending)
+    for name, part in given.items():
+        if not isinstance(part, kinds[name]) and (part is not None or name == "segment"):
+            got = getattr(part, "__name__", type(part).__name__)
+            raise ValueError(f"{name} must be a {kinds[name].__name__} of jaxdec.search, got {got}")
     return Population(decoder, segment, rule or Independent(), scorer, ending)

@@ -28,7 +28,7 @@ def reward_of(row, size):
 
 def searched(hypotheses, size, expansions, greedy):
     """The texts at the end, and which is the answer; the frontier is a list of rows with f."""
-    empty = dict(f=np.inf, g=0.0, r=1.0, born=0)
+    empty = dict(f=np.inf, drops=0.0, r=1.0, born=0)
     nodes = [dict(empty) for _ in hypotheses]
     active = set(range(BRANCHES))
     boundary = 0
@@ -38,9 +38,10 @@ def searched(hypotheses, size, expansions, greedy):
         for h in active:
             node, row = nodes[h], hypotheses[h]
             r = reward_of(row, size)
-            g = 0.0 if greedy else node["g"] + max(0.0, r - node["r"])
+            drops = node["drops"] + max(0.0, node["r"] - r)
+            f = 1 - r if greedy else drops
             stuck = row.over and not row.ended
-            nodes[h] = dict(f=np.inf if stuck else g + 1 - r, g=g, r=r, born=boundary)
+            nodes[h] = dict(f=np.inf if stuck else f, drops=drops, r=r, born=boundary)
         rank = lambda h: (nodes[h]["f"], nodes[h]["born"], h)
         best = min(range(len(nodes)), key=rank)
         ended = [h for h in range(len(nodes)) if hypotheses[h].ended and nodes[h]["f"] < np.inf]
