@@ -123,7 +123,16 @@ def check_cache(
             for s, slot in enumerate(held):
                 for one, two in zip(slot, changed(b, s), strict=True):
                     np.testing.assert_array_equal(one, two, f"{what}: slot {s} of row {b}")
+    _check_back(cache, rows, entries, commit)
 
+
+def _check_back(
+    cache: Any,
+    rows: list[list[tuple[np.ndarray, ...]]],
+    entries: Callable[[int, int], Any],
+    commit: Callable[..., Any],
+) -> None:
+    """A cache that goes back to fewer tokens holds these alone, and takes others after them."""
     fewer = [4, 99, 0]
     rows = [row[:size] for row, size in zip(rows, fewer, strict=True)]
     cache = cache.back_to(jnp.asarray(fewer, jnp.int32))
