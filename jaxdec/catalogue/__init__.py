@@ -6,6 +6,7 @@
 from jaxdec.catalogue import any_subset, canvas, search, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
+from jaxdec.catalogue.search import SELECTIONS
 from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
 from jaxdec.catalogue.systems import SYSTEMS, System
 
@@ -16,6 +17,7 @@ __all__ = [
     "METHODS",
     "REFRESH_RULES",
     "SEARCHING",
+    "SELECTIONS",
     "SYSTEMS",
     "VERIFIERS",
     "Method",

@@ -30,8 +30,8 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
     """Every row with the past of another: `result[b] = tree[source[b]]` for all that belongs to rows.
 
     A step that moves rows (`Info.source`) calls this on its own state before it commits: rows, caches and the state of
-    a drafter move alike. Settings stay, as the rows of a prompt have the same; and a row goes on to draw with its own
-    key. A cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so.
+    a drafter move alike. Settings stay: a row goes on with its own knobs, as it goes on to draw with its own key. A
+    cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so.
 
     Args:
       tree: a state, or a part of one.

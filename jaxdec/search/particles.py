@@ -91,8 +91,11 @@ class RewardWeights(Rule):
         sharp = temperature < jnp.finfo(jnp.float32).tiny
         weights = (scores - best) / jnp.where(sharp, 1.0, temperature)
         weights = jnp.where(sharp, jnp.where(scores == best, 0.0, -jnp.inf), weights)
-        drawn = _drawn(self.scheme, boundary, weights)
-        return dataclasses.replace(stay, source=drawn, log_weights=weights)
+        return dataclasses.replace(stay, source=self.drawn(boundary, weights), log_weights=weights)
+
+    def drawn(self, boundary: Boundary, log_weights: jax.Array) -> jax.Array:
+        """The hypothesis that each goes on from, `[P, H]`, by log-weights `[P, H]`."""
+        return _drawn(self.scheme, boundary, log_weights)
 
 
 def smc(

@@ -60,8 +60,9 @@ SEGMENTS = {
 }
 
 
-@pytest.mark.parametrize("segment", SEGMENTS)
-@pytest.mark.parametrize("inner", ["plain", "walk"])
+@pytest.mark.parametrize(
+    "inner, segment", [("plain", "every token"), *(("walk", name) for name in SEGMENTS)]
+)
 def test_segments_change_nothing(segment, inner):
     decoder = {"plain": PLAIN, "walk": WALK}[inner]
     alone = generate(PLAIN)
@@ -123,7 +124,14 @@ def test_rows_that_move_draw_with_keys_of_their_own():
     assert max(row.moves for row in wanted) > 1
 
 
-@pytest.mark.parametrize("inner", [PLAIN, WALK, RATIO], ids=["plain", "walk", "ratio"])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pytest.param(PLAIN, marks=pytest.mark.slow, id="plain"),
+        pytest.param(WALK, id="walk"),
+        pytest.param(RATIO, marks=pytest.mark.slow, id="ratio"),
+    ],
+)
 def test_prompts_know_nothing_of_their_neighbours_and_runs_nothing_of_chunks(inner):
     reward = search.scorers.of_tokens(_sum_of_tokens)
     decoder = search.particle_filter(inner, reward, segment=search.until([2], most=4))

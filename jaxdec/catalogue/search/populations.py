@@ -9,6 +9,7 @@ from jaxdec import search
 from jaxdec.autoregressive import autoregressive
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
+from jaxdec.model import Params
 from jaxdec.speculative import drafters, speculative, verifiers
 
 STEP = 16
@@ -28,6 +29,17 @@ def even(tokens: jax.Array, prompt_length: jax.Array, length: jax.Array) -> jax.
     place = jnp.arange(tokens.shape[1])
     new = (place >= prompt_length[:, None]) & (place < length[:, None])
     return -0.5 * jnp.sum(new & (tokens % 2 == 1), axis=1)
+
+
+def shared_tokens(
+    params: Params, tokens: jax.Array, prompt_length: jax.Array, length: jax.Array
+) -> jax.Array:
+    """A judge without training: the share of the places at which two traces say the same; see `search.deep_prune`."""
+    place = jnp.arange(tokens.shape[-1])
+    new = (place >= prompt_length[..., None]) & (place < length[..., None])
+    both = new[..., :, None, :] & new[..., None, :, :]
+    same = both & (tokens[..., :, None, :] == tokens[..., None, :, :])
+    return same.sum(-1) / jnp.maximum(both.sum(-1), 1)
 
 
 def _row(
@@ -81,6 +93,24 @@ ROWS = [
             autoregressive(parts.target), _likely(), segment=_steps(parts)
         ),
         "tests/search/test_particles.py",
+    ),
+    _row(
+        "particle-gibbs",
+        "particle Gibbs: particle filters in turn, each with a trajectory of the one before",
+        "2502.01618",
+        lambda parts: search.conditional_filter(
+            autoregressive(parts.target), _likely(), segment=_steps(parts)
+        ),
+        "tests/search/test_particle_gibbs.py",
+    ),
+    _row(
+        "deep-prune",
+        "DeepPrune: traces that a judge expects to end alike stop early, all but one",
+        "2510.08483",
+        lambda parts: search.deep_prune(
+            autoregressive(parts.target), shared_tokens, after=parts.length or 4 * STEP
+        ),
+        "tests/search/test_deep_prune.py",
     ),
     _row(
         "a-star",
