@@ -83,7 +83,7 @@ class Decoder(Protocol[State]):
         """The target."""
         ...
 
-    # Six more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
+    # Seven more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
     # those of `Warp`; `parts`, its `Part`s, which may have parameters beside the target's; `fills_canvas`, whether it
     # fills a canvas of masks, so that its model need not predict next tokens; `steps_per_token`, the most steps
     # that it ever needs for a token, 1 if not given; `steps_alone`, False where the steps that a row takes to its

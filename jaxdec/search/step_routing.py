@@ -59,6 +59,11 @@ class RoutingState:
     log_probs: jax.Array
     gate: Any
 
+    @property
+    def pool(self) -> Any:
+        """What the gate keeps, as `Result.pool`."""
+        return self.gate
+
 
 @dataclasses.dataclass(frozen=True)
 class _Turn:

@@ -12,7 +12,6 @@ import jaxdec
 from jaxdec import sampling, search
 from jaxdec.model import Inputs
 from jaxdec.search import gates
-from jaxdec.search.gates.conformal import Scores
 from jaxdec.testing import oracles, python_twin
 from tests.search.rows import EOS, MODEL, PARAMS, VOCAB
 
@@ -215,7 +214,9 @@ def test_atts():
     alphas = np.array([0.4, 0.5, 0.3, 0.6])
     rule = lambda alpha: conformal(alpha, 2, CALIBRATION)
     how = dict(rewrite=False, reads=True)
-    compare(decoded(decoder, params, alpha=alphas), twins(rule, alphas, **how))
+    found, rows = decoded(decoder, params, alpha=alphas), twins(rule, alphas, **how)
+    compare(found, rows)
+    np.testing.assert_array_equal(found.pool.count, [row.judged for row in rows])
     drafted = decoded(decoder, params, alpha=0.0)
     new = np.arange(drafted.tokens.shape[1]) >= np.repeat(LENGTHS, 2)[:, None]
     new &= np.arange(drafted.tokens.shape[1]) < np.asarray(drafted.lengths)[:, None]
@@ -238,6 +239,16 @@ def test_other_gates(rule):
         rows = twins(lambda alpha: conformal(alpha, 3), values, reads=True)
     decoder = search.step_routing(MODEL, MODEL, gate, segment=SEGMENT)
     compare(decoded(decoder, **{given: values}), rows)
+
+
+@pytest.mark.slow
+def test_a_recurrent_model_drafts_where_nothing_is_dropped():
+    recurrent, table = oracles.recurrent_oracle(VOCAB)
+    decoder = search.atts(MODEL, recurrent, segment=SEGMENT)
+    found = decoded(decoder, PARAMS | {"draft": table}, alpha=0.0)
+    alone = decoded(jaxdec.autoregressive(recurrent), {"target": table})
+    np.testing.assert_array_equal(found.tokens[:, :20], alone.tokens[:, :20])
+    assert found.status == alone.status
 
 
 @pytest.mark.slow
@@ -298,7 +309,7 @@ def test_p_values_are_valid():
 
 
 def test_a_ring_of_scores():
-    scores = Scores(jnp.zeros((1, 3)), jnp.zeros((1,), jnp.int32))
+    scores = gates.SegmentScores(jnp.zeros((1, 3)), jnp.zeros((1,), jnp.int32))
     for value in range(1, 6):
         scores = scores.add(jnp.asarray([float(value)]))
     assert sorted(scores.values[0].tolist()) == [3, 4, 5] and scores.count.tolist() == [5]

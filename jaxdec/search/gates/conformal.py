@@ -19,7 +19,7 @@ from jaxdec.search.gates.contract import Gate, Judged
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Scores:
+class SegmentScores:
     """The last scores of a row's own segments.
 
     Attributes:
@@ -30,12 +30,12 @@ class Scores:
     values: jax.Array
     count: jax.Array
 
-    def add(self, score: jax.Array) -> "Scores":
+    def add(self, score: jax.Array) -> "SegmentScores":
         """With one more of each row, float32 `[B]`, in place of the oldest."""
         size = self.values.shape[1]
         here = jnp.arange(size) == (self.count % size)[:, None]
         values = jnp.where(here, score[:, None], self.values)
-        return Scores(values, self.count + 1)
+        return SegmentScores(values, self.count + 1)
 
 
 def p_value(score: jax.Array, values: jax.Array, known: jax.Array) -> jax.Array:
@@ -84,16 +84,18 @@ class Conformal(Gate):
         if not is_traced(scores) and np.isnan(np.asarray(scores, np.float64)).any():
             raise ValueError(f"{self.name} holds scores that are not numbers")
 
-    def start(self, rows: Rows) -> Scores:
+    def start(self, rows: Rows) -> SegmentScores:
         """Nothing is remembered."""
         batch = len(rows.length)
-        return Scores(jnp.zeros((batch, self.memory), jnp.float32), jnp.zeros((batch,), jnp.int32))
+        return SegmentScores(
+            jnp.zeros((batch, self.memory), jnp.float32), jnp.zeros((batch,), jnp.int32)
+        )
 
     def keep(self, params: Params, judged: Judged) -> tuple[jax.Array, Any]:
         """Where the p-value is above alpha."""
         score = jnp.exp(-judged.drafted.mean_log_prob(judged.rows))
         score = jnp.where(jnp.isnan(score), jnp.inf, score)
-        scores: Scores = judged.own
+        scores: SegmentScores = judged.own
         known = jnp.arange(self.memory) < scores.count[:, None]
         values = scores.values
         if self.name:
@@ -114,6 +116,8 @@ def conformal(calibration: str | None = None, memory: int = 64) -> Conformal:
     with p the target's unwarped law, read in one forward of the segment, and a_j the scores that s is compared with: a
     calibration, and what the row has seen of its own. Only ranks matter. Every row compares with its own scores, never
     with its neighbours'. The knob `alpha` is 0.4 unless the request says otherwise; at 0 all are kept, at 1 none.
+
+    `Result.pool` holds what rows remember (`SegmentScores`): that of a run at alpha 0 makes a calibration.
 
     Args:
       calibration: the name in `params` of scores [n] of other segments, in any order; None for none.
