@@ -7,6 +7,7 @@ from jaxdec.search import beam_rules, gates, resampling, scorers, selection
 from jaxdec.search.answers import Answers, extract_answers
 from jaxdec.search.arbitrage import arbitrage
 from jaxdec.search.atts import atts
+from jaxdec.search.awrs import awrs
 from jaxdec.search.beams import Beams, beams, diverse_beams, stochastic_beams
 from jaxdec.search.best_first import a_star
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
@@ -43,6 +44,7 @@ __all__ = [
     "a_star",
     "arbitrage",
     "atts",
+    "awrs",
     "beam_rules",
     "beams",
     "conditional_filter",
