@@ -17,7 +17,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.model import Inputs, Model, Params, score
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax, top_tokens
+from jaxdec.sampling import top_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -125,8 +125,8 @@ class Autoregressive:
           rng: row keys `[B]`.
         """
         law = settings.warp.log_probs(logits, rows.history)
-        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
-        token = perturbed_argmax(law, noise)
+        noise = settings.warp.token_noise(rng, rows.length, law.shape[-1])
+        token = settings.warp.draw(law, noise)
         return DrawnToken(token, jnp.take_along_axis(law, token[:, None], axis=-1)[:, 0])
 
 

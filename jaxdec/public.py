@@ -1,6 +1,6 @@
 """The public names of `jaxdec`, which imports this module when the first of them is used."""
 
-from jaxdec import any_subset, diffusion, models, sampling, search, text, visibility
+from jaxdec import any_subset, byte_level, diffusion, models, sampling, search, text, visibility
 from jaxdec.autoregressive import Autoregressive, autoregressive
 from jaxdec.cache import KVCache
 from jaxdec.checkpoints import Checkpoint, load
@@ -30,7 +30,7 @@ from jaxdec.generation import (
     stream_text,
 )
 from jaxdec.model import Inputs, Model, Output, from_nnx
-from jaxdec.sampling import Warp
+from jaxdec.sampling import Warp, watermarks
 from jaxdec.speculative import (
     Adaptive,
     RankTree,
@@ -68,6 +68,7 @@ __all__ = [
     "auto_draft_length",
     "auto_infill",
     "autoregressive",
+    "byte_level",
     "choose_length",
     "denoise",
     "diffusion",
@@ -92,4 +93,5 @@ __all__ = [
     "text",
     "verifiers",
     "visibility",
+    "watermarks",
 ]

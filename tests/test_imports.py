@@ -22,6 +22,7 @@ FAMILIES = {
     "jaxdec.autoregressive",
     "jaxdec.speculative",
     "jaxdec.any_subset",
+    "jaxdec.byte_level",
     "jaxdec.diffusion",
     "jaxdec.search",
 }

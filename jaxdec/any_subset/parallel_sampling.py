@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxdec import visibility
 from jaxdec.decoding import Exactness, Info, Request, Rows, Settings, read_prompts, target_params
 from jaxdec.model import Inputs, Model, Params
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax, top_tokens
+from jaxdec.sampling import top_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -72,8 +72,8 @@ class ParallelSampling:
         )
         output = self.model(target_params(params), asked, cache)
         law = settings.warp.log_probs(output.logits, rows.history.at(ranks))
-        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, ranks), law.shape)
-        chunk = perturbed_argmax(law, noise)
+        noise = settings.warp.token_noise(rng, ranks, law.shape[-1])
+        chunk = settings.warp.draw(law, noise)
         at_token = lambda x: jnp.take_along_axis(x, chunk[..., None], axis=-1)[..., 0]
         log_probs = at_token(law)
         raw_log_probs = at_token(output.logits) - jax.nn.logsumexp(output.logits, axis=-1)

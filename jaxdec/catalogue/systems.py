@@ -1,5 +1,5 @@
-"""Published systems that change where and when decoders run, not what they decode: any method of the catalogue runs in
-them, with the promise that it has."""
+"""Published systems that change where, when and with which noise decoders run, not what they decode: any method of the
+catalogue runs in them, with the promise that it has, unless a row says otherwise."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ class System:
 _SEQUENCE = "tests/parallel/test_sequence.py"
 _EXPERTS = "tests/parallel/test_experts.py"
 _REQUESTS = "tests/requests/test_engine.py"
+_WATERMARKS = "tests/sampling/test_watermarks.py"
 
 SYSTEMS = {
     row.name: row
@@ -90,6 +91,34 @@ SYSTEMS = {
             "parallel.expert_placement",
             "tests/parallel/test_expert_placement.py",
             "experts",
+        ),
+        System(
+            "EXP watermark",
+            "tokens are drawn with the Gumbel noise of a secret, and found again by alignment; for draws by place",
+            "2307.15593",
+            "watermark=watermarks.Exponential(secret=key)",
+            _WATERMARKS,
+        ),
+        System(
+            "ITS watermark",
+            "uniforms of a secret become tokens by the inverse of the law, in a secret order; for draws by place",
+            "2307.15593",
+            "watermark=watermarks.InverseTransform(secret=key)",
+            _WATERMARKS,
+        ),
+        System(
+            "Green list",
+            "tokens that a secret favours after those before are made likelier: another law, a baseline",
+            "2301.10226",
+            "watermark=watermarks.GreenList(secret=key)",
+            _WATERMARKS,
+        ),
+        System(
+            "Exact byte-level probabilities",
+            "a decoder of bytes, whose law is the sum over all encodings that cover the text",
+            "2410.09303",
+            "byte_level.byte_level(byte_level.member(model, start=token))",
+            "tests/byte_level/test_byte_level.py",
         ),
     )
 }

@@ -103,6 +103,10 @@ def prepare(
         knobs["constraint"] = _constraint(
             decoder, knobs["constraint"], prompt, stops.eos, budget, most, order
         )
+    if getattr(decoder, "fills_canvas", False) and knobs.get("watermark") is not None:
+        raise ValueError(
+            "watermark: got one for a canvas, whose places are drawn more than once; must be left out"
+        )
     settings = Settings(
         max_new_tokens=budget,
         stops=stops,
@@ -272,12 +276,13 @@ def _knobs(decoder: Decoder, given: dict[str, Any], batch: int, hypotheses: int)
 
 def _check_neighbours(knobs: dict[str, Any]) -> None:
     """Raises `ValueError` for bans that read the tokens to the left, which an order or a canvas may not know yet."""
-    for name in ("no_repeat_ngram", "bad_words"):
-        if knobs.get(name) is not None:
-            raise ValueError(
-                f"{name} reads the tokens before a place, got a request in which they may be filled later; must be "
-                "left out"
-            )
+    reading = [name for name in ("no_repeat_ngram", "bad_words") if knobs.get(name) is not None]
+    if getattr(knobs.get("watermark"), "reads_text", False):
+        reading.append("watermark")
+    for name in reading:
+        raise ValueError(
+            f"{name} reads the tokens before a place, got a request in which they may be filled later; must be left out"
+        )
 
 
 def _constraint(

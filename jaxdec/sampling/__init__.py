@@ -1,5 +1,6 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
+from jaxdec.sampling import watermarks
 from jaxdec.sampling.constraint import Constraint, StateTable
 from jaxdec.sampling.history import History
 from jaxdec.sampling.limits import as_array, is_traced, over_rows, shown
@@ -35,4 +36,5 @@ __all__ = [
     "shown",
     "top_tokens",
     "uniform",
+    "watermarks",
 ]

@@ -36,6 +36,8 @@ class Purpose(enum.IntEnum):
     """What is drawn where the segments of a prompt's hypotheses end, by the number of such places before."""
     SEGMENT = 7
     """Keys of a row that took the past of another hypothesis, by how often it did; folded into the row's own key."""
+    WATERMARK = 8
+    """Where a text begins on the key of a watermark; at place 0."""
 
 
 def as_key(rng: Any) -> jax.Array:

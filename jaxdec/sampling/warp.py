@@ -4,7 +4,7 @@ Plain decoding, drafting, verification and reported log-probabilities all call `
 that they cannot disagree about the law. One order holds everywhere:
 
   bias and bans -> repeated n-grams -> bad words -> early ends -> constraint -> given tokens
-    -> repetition -> presence and frequency -> temperature
+    -> repetition -> presence and frequency -> green list -> temperature
     -> top-k -> top-p -> min-p -> typical -> epsilon -> top-h
 
 and each truncating filter reads the law renormalised after the filters before it. Bans commute with one another and
@@ -15,7 +15,6 @@ most, F given tokens, E ends.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,13 +25,16 @@ from jax.typing import ArrayLike
 from jaxdec.sampling.bans import bad_words, chosen, early_ends, given, repeated
 from jaxdec.sampling.broadcast import by_row, by_token, each_row
 from jaxdec.sampling.constraint import checked_constraint
-from jaxdec.sampling.filters import FILTERS
-from jaxdec.sampling.filters.ranking import is_argmax, ranks, unsorted
+from jaxdec.sampling.drawing import Drawing
+from jaxdec.sampling.filters import FILTERS, kept_by
+from jaxdec.sampling.filters.ranking import is_argmax
 from jaxdec.sampling.history import History
-from jaxdec.sampling.limits import Limit, checked_knob, checked_table, is_traced
-from jaxdec.sampling.noise import gumbel
+from jaxdec.sampling.limits import Limit, checked_knob, checked_table, is_traced, over_rows
+from jaxdec.sampling.penalties import penalised
 from jaxdec.sampling.sequences import checked_sequence, checked_words
 from jaxdec.sampling.text_before import NONE, TextBefore
+from jaxdec.sampling.watermarks.contract import checked_watermark
+from jaxdec.sampling.watermarks.green_list import GreenList
 
 _ANY = Limit(lambda value: value == value, "finite (0 = off)")
 _COUNT = Limit(lambda value: value >= 0, "an integer >= 0 (0 = off)", integer=True)
@@ -50,7 +52,7 @@ LIMITS = {
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Warp:
+class Warp(Drawing):
     """Settings of the logits pipeline.
 
     A knob of None leaves its stage out of the compiled program; any other value is traced, either
@@ -86,6 +88,8 @@ class Warp:
         then certain, whatever is banned, so `log_probs` are 0; `raw_log_probs` are the model's own; all -1 = off.
       constraint: what rows may say, a `Constraint`; `generate` makes it of a `jaxdec.text.Automaton`, or one a prompt.
         Local masking: laws are renormalised token by token, which is not the law of accepted texts. None = off.
+      watermark: of `jaxdec.watermarks`: `Exponential` and `InverseTransform` are noise to draw tokens with, by a secret
+        (decoders that draw tokens otherwise refuse them), `GreenList` is a stage of the logits; None = off.
 
     Reference:
       top-p arXiv:1904.09751; locally typical arXiv:2202.00666; min-p arXiv:2407.01082; epsilon
@@ -111,6 +115,7 @@ class Warp:
     ends: Any = None
     forced_prefix: Any = None
     constraint: Any = None
+    watermark: Any = None
 
     def validate(self, batch: int, vocab_size: int, hypotheses: int = 1) -> "Warp":
         """Checks every knob and returns a copy in canonical types and shapes.
@@ -155,6 +160,10 @@ class Warp:
             )
         elif self.min_new_tokens is not None:
             raise ValueError("min_new_tokens: got no ends to ban, must have `ends` (() for none)")
+        if self.watermark is not None:
+            mark = checked_watermark(self.watermark, batch, vocab_size)
+            spread = lambda x: over_rows(x, x.ndim - 1, batch, hypotheses)
+            arrays["watermark"] = jax.tree.map(spread, mark)
         known = {name: array for name, array in arrays.items() if not is_traced(array)}
         if self.constraint is not None:
             sizes = batch, vocab_size, hypotheses
@@ -179,7 +188,8 @@ class Warp:
     def needs_text(self) -> bool:
         """Whether a stage is present that reads the text before each law. Static."""
         stages = "no_repeat_ngram", "bad_words", "min_new_tokens", "constraint", "forced_prefix"
-        return any(getattr(self, name) is not None for name in stages)
+        present = any(getattr(self, name) is not None for name in stages)
+        return present or isinstance(self.watermark, GreenList)
 
     @property
     def needs_history(self) -> bool:
@@ -234,6 +244,8 @@ class Warp:
         # logit is NaN or +inf, or none is finite; callers want the same sum for raw log-probabilities.
         broken = ~jnp.isfinite(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
         logits = self._penalised(logits, history)
+        if isinstance(self.watermark, GreenList) and history is not None and history.text:
+            logits = self.watermark.raised(logits, history.text)
         top = jnp.max(logits, axis=-1, keepdims=True)
         broken |= ~jnp.isfinite(top)
 
@@ -253,22 +265,6 @@ class Warp:
             log_probs = jnp.where(greedy, jnp.where(best, 0.0, -jnp.inf), log_probs)
         return jnp.where(broken, jnp.nan, log_probs), logits
 
-    def noise(self, keys: Callable[[], jax.Array], shape: tuple[int, ...]) -> jax.Array:
-        """Gumbel noise to draw from `log_probs` with; neither keys nor noise are computed while no row samples.
-
-        Args:
-          keys: makes the keys `shape[:-1]`.
-          shape: `[B, ..., V]`.
-
-        Returns:
-          float32 of that shape; zeros if every temperature is 0, where the law is one-hot and noise decides nothing.
-        """
-        draw = lambda: gumbel(keys(), shape[-1])
-        if self.temperature is None:
-            return draw()
-        sampled = jnp.any(jnp.asarray(self.temperature) > 0)
-        return jax.lax.cond(sampled, draw, lambda: jnp.zeros(shape, jnp.float32))
-
     def _penalised(self, logits: jax.Array, history: History | None) -> jax.Array:
         """Logits `[B, ..., V]` after every stage before the temperature."""
         ndim = logits.ndim
@@ -284,15 +280,8 @@ class Warp:
             return logits
         if history is None or history.prompt is None or history.generated is None:
             raise ValueError("a penalty is set: log_probs needs the history it reads, got None")
-        generated = by_token(history.generated, ndim)
-        if self.repetition_penalty is not None:
-            seen = by_token(history.prompt, ndim) + generated > 0
-            logits = _repetition(logits, seen, by_row(self.repetition_penalty, ndim))
-        if self.presence_penalty is not None:
-            logits = logits - by_row(self.presence_penalty, ndim) * (generated > 0)
-        if self.frequency_penalty is not None:
-            logits = logits - by_row(self.frequency_penalty, ndim) * generated
-        return logits
+        penalties = self.repetition_penalty, self.presence_penalty, self.frequency_penalty
+        return penalised(logits, history.prompt, history.generated, *penalties)
 
     def _ruled_out(self, logits: jax.Array, text: TextBefore, state: jax.Array | None) -> jax.Array:
         """Logits `[B, ..., V]` without what the text itself rules out."""
@@ -320,31 +309,9 @@ class Warp:
     def _normalised(self, logits: jax.Array, tempered: jax.Array, top: jax.Array) -> jax.Array:
         """Log-probabilities `[B, ..., V]` of tempered logits that every filter keeps."""
         if any(getattr(self, stage.name) is not None for stage in FILTERS):
-            kept = self._kept(logits, tempered)
+            knobs = {stage.name: getattr(self, stage.name) for stage in FILTERS}
+            kept = kept_by(FILTERS, knobs, logits, tempered)
             return jax.nn.log_softmax(jnp.where(kept, tempered, -jnp.inf))
         # The highest is known, which over a vocabulary on several devices saves sending it once more.
         scores = tempered - top if self.temperature is None else tempered
         return scores - jnp.log(jnp.sum(jnp.exp(scores), axis=-1, keepdims=True))
-
-    def _kept(self, logits: jax.Array, tempered: jax.Array) -> jax.Array:
-        """Which tokens every filter keeps, bool `[B, ..., V]`."""
-        present = [stage for stage in FILTERS if getattr(self, stage.name) is not None]
-        order = None
-        if not all(stage.any_order for stage in present):
-            # Ranked by the logits before temperature, whose division could merge distinct values.
-            _, tempered, order = jax.lax.sort(
-                (-logits, tempered, ranks(logits)), num_keys=1, is_stable=True
-            )
-        for stage in present:
-            log_probs = jax.nn.log_softmax(tempered)
-            keep = stage.keep(log_probs, by_row(getattr(self, stage.name), logits.ndim))
-            tempered = jnp.where(keep, tempered, -jnp.inf)
-        kept = tempered > -jnp.inf
-        return kept if order is None else unsorted(kept, order)
-
-
-def _repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
-    """Divides positive and multiplies negative logits of seen tokens by the penalty."""
-    scaled = jnp.where(logits > 0, logits / penalty, logits * penalty)
-    # -inf stays as it is: a penalty flushed to 0 would make it NaN.
-    return jnp.where(seen & (logits > -jnp.inf), scaled, logits)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from jaxdec.arguments import typed
 from jaxdec.autoregressive import Autoregressive, DrawnToken
-from jaxdec.decoding import Exactness, Rows, Settings
-from jaxdec.model import Model
+from jaxdec.decoding import Exactness, Request, Rows, Settings
+from jaxdec.model import Model, Params
 from jaxdec.sampling import Purpose, gumbel, key_at, uniform
 
 Oracle = Callable[[Settings, Rows, jax.Array], jax.Array]
@@ -32,6 +32,14 @@ class Awrs(Autoregressive):
     max_accepts: int = 2
     proper: bool = True
     oracle: Oracle | None = None
+
+    def check(self, request: Request, params: Params) -> None:
+        """Raises `ValueError` for a watermark whose noise draws one token alone."""
+        super().check(request, params)
+        if request.settings.warp.draws_by_key:
+            raise ValueError(
+                "watermark: got noise of a secret, and awrs tests several tokens of one noise; must be left out"
+            )
 
     def draw(self, settings: Settings, rows: Rows, logits: jax.Array, rng: jax.Array) -> DrawnToken:
         """The first token that is accepted, and the log of its weight in `own["log_weight"]`."""

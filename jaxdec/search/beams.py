@@ -96,7 +96,7 @@ class Beams:
         return {**(ENDING if self.rule.sets_aside else {}), **self.rule.knobs}
 
     def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for hypotheses that do not divide over groups, and for greedy laws with several."""
+        """Raises `ValueError` for hypotheses that do not divide over groups, greedy laws with several, watermarks."""
         hypotheses, groups = request.hypotheses, self.rule.groups
         if hypotheses % groups:
             raise ValueError(
@@ -110,6 +110,10 @@ class Beams:
                     f"temperature must be above 0 for {hypotheses} hypotheses, got {lowest:g}: a greedy law has one "
                     "continuation; leave it out for the model's own law"
                 )
+        if request.settings.warp.draws_by_key:
+            raise ValueError(
+                "watermark: got noise of a secret to draw tokens with, and beams choose them; must be left out"
+            )
         self.rule.check(request, params)
 
     def init(self, params: Params, request: Request) -> BeamState:

@@ -81,6 +81,12 @@ class Speculative:
         self.drafter.check_target(self.model)
         self.drafter.check(request, params)
         self.verifier.check(request, params)
+        if request.settings.warp.draws_by_key and not self.verifier.shares_noise:
+            name, mark = type(self.verifier).__name__, request.settings.warp.watermark
+            raise ValueError(
+                f"watermark: got {type(mark).__name__} with {name}, which keeps drafts that the secret did not draw; "
+                "the verifier must be SharedNoiseWalk"
+            )
 
     def init(self, params: Params, request: Request) -> SpeculativeState:
         """Reads the prompts with the target and the drafter."""
@@ -102,15 +108,13 @@ class Speculative:
         """What drafter and verifier may look at in the next step."""
         rows, settings = state.rows, state.settings
         depths = jnp.arange(self.width)
-        shares = self.verifier.shares_noise
-
-        def keys():
-            if shares:
-                return key_at(rng, Purpose.TOKEN, rows.length[:, None] + depths)
-            return key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
-
-        shape = (*rows.length.shape, self.width, self.model.vocab_size)
-        noise = settings.warp.noise(keys, shape)
+        shares, vocab_size = self.verifier.shares_noise, self.model.vocab_size
+        if shares:
+            places = rows.length[:, None] + depths
+            noise = settings.warp.token_noise(rng, places, vocab_size)
+        else:
+            keys = lambda: key_at(rng, Purpose.DRAFT, rows.rounds[:, None], depths)
+            noise = settings.warp.noise(keys, (*rows.length.shape, self.width, vocab_size))
         return Context(rows, settings, rng, noise, state.cache, shares)
 
     def propose(

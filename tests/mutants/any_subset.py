@@ -78,8 +78,8 @@ MUTANTS = [
     Mutant(
         "parallel sampling shares its noise",
         f"{HERE}/parallel_sampling.py",
-        "Purpose.TOKEN, ranks)",
-        "Purpose.TOKEN, ranks[:, :1])",
+        "token_noise(rng, ranks,",
+        "token_noise(rng, jnp.broadcast_to(ranks[:, :1], ranks.shape),",
         "all tokens of a step are drawn with one noise",
     ),
     Mutant(

@@ -8,8 +8,8 @@ MUTANTS = [
     Mutant(
         "noise of the round",
         FILE,
-        "Purpose.TOKEN, rows.length)",
-        "Purpose.TOKEN, rows.rounds)",
+        "token_noise(rng, rows.length",
+        "token_noise(rng, rows.rounds",
         "noise is keyed by the round rather than by the position",
     ),
     Mutant(

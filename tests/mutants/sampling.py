@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 WARP, NOISE = "jaxdec/sampling/warp.py", "jaxdec/sampling/noise.py"
-FILTERS = "jaxdec/sampling/filters"
+SAMPLING, FILTERS = "jaxdec/sampling", "jaxdec/sampling/filters"
 BANS, TEXT = "jaxdec/sampling/bans.py", "jaxdec/sampling/text_before.py"
 
 MUTANTS = [
@@ -66,36 +66,36 @@ MUTANTS = [
     Mutant(
         "filters before temperature",
         WARP,
-        "self._kept(logits, tempered)",
-        "self._kept(logits, logits)",
+        "kept_by(FILTERS, knobs, logits, tempered)",
+        "kept_by(FILTERS, knobs, logits, logits)",
         "filters read the law before the temperature",
     ),
     Mutant(
         "repetition ignores the prompt",
-        WARP,
-        "by_token(history.prompt, ndim) + generated > 0",
+        f"{SAMPLING}/penalties.py",
+        "by_token(prompt, ndim) + generated > 0",
         "generated > 0",
         "the repetition penalty ignores the prompt",
     ),
     Mutant(
         "repetition rewards",
-        WARP,
+        f"{SAMPLING}/penalties.py",
         "logits / penalty, logits * penalty",
         "logits / penalty, logits / penalty",
         "tokens of negative logits become likelier",
     ),
     Mutant(
         "presence counts",
-        WARP,
+        f"{SAMPLING}/penalties.py",
         "* (generated > 0)",
         "* generated",
         "the presence penalty grows with the count",
     ),
     Mutant(
         "frequency does not count",
-        WARP,
-        "by_row(self.frequency_penalty, ndim) * generated",
-        "by_row(self.frequency_penalty, ndim) * jnp.minimum(generated, 1)",
+        f"{SAMPLING}/penalties.py",
+        "by_row(frequency, ndim) * generated",
+        "by_row(frequency, ndim) * jnp.minimum(generated, 1)",
         "the frequency penalty does not grow with the count",
     ),
     Mutant(

@@ -52,8 +52,8 @@ MUTANTS = [
     Mutant(
         "noise of depth 0",
         LOOP,
-        "rows.length[:, None] + depths)",
-        "rows.length[:, None] + 0 * depths)",
+        "rows.length[:, None] + depths",
+        "rows.length[:, None] + 0 * depths",
         "all tokens of a step are drawn with the noise of the first",
     ),
     Mutant(

@@ -301,3 +301,11 @@ def test_impossible_settings():
     ):
         with pytest.raises(ValueError, match=message):
             awrs(MODEL, **more)
+
+
+@pytest.mark.parametrize("make", [awrs, search.beams])
+def test_the_noise_of_a_watermark_draws_one_token_alone(make):
+    model, table = oracles.hash_oracle(5, seed=1)
+    mark = jaxdec.watermarks.Exponential(3, length=8)
+    with pytest.raises(ValueError, match="watermark: got noise of a secret"):
+        prepare(make(model), {"target": table}, [[1, 2]], max_new_tokens=3, watermark=mark)

@@ -70,7 +70,7 @@ class FusedDrafter(AnySubsetDrafter):
         ranks = rows.length[:, None] + jnp.arange(self.depth)
         law = context.settings.warp.log_probs(state.logits, rows.history.at(ranks))
         available = jnp.minimum(state.ready, context.remaining)
-        noise = context.noise[:, : self.depth]
+        noise = context.settings.warp.settled(law, context.noise[:, : self.depth])
         return rank_tree_drafts(self.shape, state.logits, law, noise, available), None
 
     def _accepted(self) -> np.ndarray:

@@ -62,7 +62,9 @@ class SelfDrafter(AnySubsetDrafter):
         )
         logits = self.model(params, inputs, context.cache).logits
         law = context.settings.warp.log_probs(logits, rows.history.at(ranks))
-        noise, first = context.noise[:, : self.depth], logits[:, :1]
+        # The first draft stands as it is: it must be the target's own draw.
+        noise = context.settings.warp.settled(law, context.noise[:, : self.depth])
+        first = logits[:, :1]
         return rank_tree_drafts(
             self.shape, logits, law, noise, context.remaining, target_logits=first
         ), None

@@ -257,7 +257,7 @@ class Template:
             )
             if value is not None:
                 fill = -1 if field.name in _SEQUENCES else 0
-                warp[field.name] = pad(field.name, value, room, fill)
+                warp[field.name] = _fitted(field.name, value, room, fill)
         settings = dataclasses.replace(
             request.settings, warp=Warp(**warp), stops=like.settings.stops
         )
@@ -274,6 +274,16 @@ class Template:
             capacity=like.capacity,
             longest=like.longest,
         )
+
+
+def _fitted(name: str, value: Any, room: Any, fill: int) -> Any:
+    """A setting of `Warp`, an array or a watermark, in the shapes of the template's."""
+    own: Any = jax.tree.structure(value)
+    if own != jax.tree.structure(room):
+        kind = type(room).__name__
+        raise ValueError(f"{name} must be of the kind that the engine was made with, {kind}")
+    pad = lambda x, like: _padded(name, np.asarray(x), np.shape(like), fill)
+    return jax.tree.map(pad, value, room)
 
 
 def _padded(name: str, value: np.ndarray, shape: tuple[int, ...], fill: int) -> np.ndarray:

@@ -58,7 +58,7 @@ class Jacobi(CausalDrafter):
         before = jnp.broadcast_to(jnp.tri(size, k=-1, dtype=bool), (batch, size, size))
         law = warp.log_probs(state.logits, warp.read(rows.history).along(state.given, before))
         known = state.known & ~jnp.isnan(law[..., 0])  # a broken law guesses nothing
-        guesses = self.guesses(law, context.noise[:, :size])
+        guesses = self.guesses(law, warp.settled(law, context.noise[:, :size]))
         # Where nothing is known, the token to the left is repeated.
         left = jax.lax.cummax(jnp.where(known, jnp.arange(size), -1), axis=1)
         repeated = jnp.take_along_axis(guesses, jnp.maximum(left, 0), axis=1)

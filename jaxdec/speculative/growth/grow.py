@@ -52,6 +52,8 @@ def grow(
         logits = logits.astype(jnp.float32)
         noise = jax.lax.dynamic_slice_in_dim(context.noise, depth, 1, axis=1)
         law, raw = warp.staged(logits, history)
+        if context.shares_noise:
+            noise = warp.settled(law, noise)
         laws = Laws(law, jax.nn.log_softmax(raw), noise, temperature, context.shares_noise)
         children = growth.children(params, depth, laws, frontier, context)
         chosen = growth.expanded(params, depth, children)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Scored
 from jaxdec.model import Params
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax
+from jaxdec.sampling import Purpose, key_at
 from jaxdec.speculative.contract import Context, Verdict, Verifier
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.paths import furthest, lineage_path, walked_verdict
@@ -52,7 +52,7 @@ class SharedNoiseWalk(Verifier):
         lineage = tree.lineage()
         depth = lineage.sum(-1) - 1  # [B, T], 0 for the pending token
         noise = jnp.take_along_axis(context.noise, depth[..., None], axis=1)
-        drawn = perturbed_argmax(log_probs, noise)  # [B, T]
+        drawn = context.settings.warp.draw(log_probs, noise)  # [B, T]
         wanted = jnp.take_along_axis(drawn, jnp.maximum(tree.parents + 1, 0), axis=1)
         agrees = (tree.tokens == wanted) | (jnp.arange(tree.tokens.shape[1]) < tree.target_drawn)
         last = furthest(lineage, tree.mask & agrees)
