@@ -28,8 +28,8 @@ class Cache(Protocol):
     """Committed tokens of B rows: a frozen pytree of fixed capacity; the leading axis of every array is the row.
 
     `init_cache` of a model gives one. Causal decoding needs `length`, `capacity` and `commit`, and its own forward
-    `read`; canvases need `write` and `hide` too, `next_token` and branches `renumber`. A cache without separate tokens
-    raises `ValueError` in those.
+    `read`; canvases need `write` and `hide` too, `next_token` and branches `renumber`, what drops tokens that were
+    committed `back_to`. A cache without separate tokens raises `ValueError` in those.
 
     Attributes:
       length: int32 `[B]`, committed tokens.
@@ -94,4 +94,11 @@ class Cache(Protocol):
 
     def rows(self, index: jax.Array) -> Self:
         """Row `index [N]` int32 in place of each row: rows may come twice, or not at all."""
+        ...
+
+    def back_to(self, length: jax.Array) -> Self:
+        """The cache with the first `length` tokens of each row alone, int32 `[B]`; rows that hold no more stay.
+
+        Nobody sees the tokens after these, and the next commit overwrites them.
+        """
         ...

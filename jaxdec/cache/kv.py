@@ -182,3 +182,8 @@ class KVCache:
     def rows(self, index: jax.Array) -> "KVCache":
         """Row `index [N]` in place of each row."""
         return jax.tree.map(lambda x: x[index], self)
+
+    def back_to(self, length: jax.Array) -> "KVCache":
+        """The first `length [B]` tokens of each row alone; O(S) in spans, entries are not touched."""
+        later = jnp.arange(self.capacity, dtype=jnp.int32) >= length[:, None]
+        return dataclasses.replace(self.hide(later), length=jnp.minimum(self.length, length))

@@ -128,6 +128,13 @@ class RecurrentCache:
         """Row `index [N]` in place of each row."""
         return jax.tree.map(lambda x: x[index], self)
 
+    def back_to(self, length: jax.Array) -> NoReturn:
+        """Raises `ValueError`: what a token did to a state cannot be undone."""
+        raise ValueError(
+            "a recurrent state sums up all tokens of its row and cannot go back to fewer: it serves decoders that drop "
+            "no token which they have committed"
+        )
+
 
 def _whole(action: str) -> ValueError:
     return ValueError(

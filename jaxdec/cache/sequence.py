@@ -169,6 +169,11 @@ class SequenceCache:
         """Row `index [N]` in place of each row."""
         return dataclasses.replace(self, local=self.local.rows(index), length=self.length[index])
 
+    def back_to(self, length: jax.Array) -> "SequenceCache":
+        """The first `length [B]` tokens of each row alone, on all devices."""
+        local = self.local.back_to(self._below(length))
+        return dataclasses.replace(self, local=local, length=jnp.minimum(self.length, length))
+
     def commit_share(self, entries: Any, count: jax.Array, key_spans: jax.Array) -> "SequenceCache":
         """Fills an empty cache with the first tokens of each row, of which each device has those that it will hold.
 

@@ -83,11 +83,13 @@ class Decoder(Protocol[State]):
         """The target."""
         ...
 
-    # Six more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
+    # Seven more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
     # those of `Warp`; `parts`, its `Part`s, which may have parameters beside the target's; `fills_canvas`, whether it
     # fills a canvas of masks, so that its model need not predict next tokens; `steps_per_token`, the most steps
     # that it ever needs for a token, 1 if not given; `steps_alone`, False where the steps that a row takes to its
-    # tokens, and how much of each was drafted, depend on the rows beside it; and `draws`, False where no key matters.
+    # tokens, and how much of each was drafted, depend on the rows beside it; `draws`, False where no key matters; and
+    # `target_rests`, True where a draft model takes steps by itself: caches may then be any number of tokens behind the
+    # rows.
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""

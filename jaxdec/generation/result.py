@@ -31,7 +31,8 @@ class Result:
       codes: int32 `[B]`, a `Status` a row.
       top: the K most probable tokens of the target's unwarped law of each new token, `tokens` int32 and `log_probs`
         float32 `[B, L, K]`, zeros for the prompt; None where none were asked for (`top_log_probs`).
-      pool: weights and scores of the hypotheses, a `jaxdec.search.Pool`; None where the decoder keeps none.
+      pool: weights and scores of the hypotheses, a `jaxdec.search.Pool`, or what the gate of `search.step_routing`
+        keeps of each row; None where the decoder keeps none.
     """
 
     tokens: jax.Array

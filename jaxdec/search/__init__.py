@@ -3,8 +3,10 @@
 Legend: B rows, P prompts, H hypotheses of a prompt.
 """
 
-from jaxdec.search import beam_rules, resampling, scorers, selection
+from jaxdec.search import beam_rules, gates, resampling, scorers, selection
 from jaxdec.search.answers import Answers, extract_answers
+from jaxdec.search.arbitrage import arbitrage
+from jaxdec.search.atts import atts
 from jaxdec.search.awrs import awrs
 from jaxdec.search.beams import Beams, beams, diverse_beams, stochastic_beams
 from jaxdec.search.best_first import a_star
@@ -17,6 +19,7 @@ from jaxdec.search.particle_gibbs import REFERENCE, conditional_filter
 from jaxdec.search.particles import particle_filter, smc
 from jaxdec.search.population import Population, PopulationState, population
 from jaxdec.search.segments import Segment, every_token, of_length, until, whole
+from jaxdec.search.step_routing import RoutingState, StepRouting, step_routing
 from jaxdec.search.superposed import NGrams, Superposed, superposed
 
 __all__ = [
@@ -31,12 +34,16 @@ __all__ = [
     "Pool",
     "Population",
     "PopulationState",
+    "RoutingState",
     "Rule",
     "Scorer",
     "Scores",
     "Segment",
+    "StepRouting",
     "Superposed",
     "a_star",
+    "arbitrage",
+    "atts",
     "awrs",
     "beam_rules",
     "beams",
@@ -46,6 +53,7 @@ __all__ = [
     "every_token",
     "extract_answers",
     "first_finish",
+    "gates",
     "ngram_store",
     "of_length",
     "particle_filter",
@@ -55,6 +63,7 @@ __all__ = [
     "selection",
     "short_m_at_k",
     "smc",
+    "step_routing",
     "stochastic_beams",
     "superposed",
     "until",

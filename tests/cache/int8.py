@@ -63,6 +63,9 @@ class Int8Cache:
     def rows(self, index):
         return Int8Cache(self.numbers.rows(index), self.scales.rows(index))
 
+    def back_to(self, length):
+        return Int8Cache(self.numbers.back_to(length), self.scales.back_to(length))
+
 
 def int8(cache):
     """What `generate(..., cache=int8)` makes of an empty cache."""

@@ -104,6 +104,7 @@ def test_a_cache_of_states_meets_the_contract():
         lambda: cache.hide(jnp.zeros((2, 4), bool)),
         lambda: cache.renumber(lambda spans: spans),
         lambda: cache.write(output.entries, index, spans),
+        lambda: cache.back_to(jnp.asarray([1, 1])),
     ):
         with pytest.raises(ValueError, match="a recurrent state sums up all tokens"):
             refused()

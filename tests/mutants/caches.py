@@ -7,6 +7,20 @@ REFERENCE = "pallas_kernels/commit/reference.py"
 
 MUTANTS = [
     Mutant(
+        "what was dropped stays visible",
+        KV,
+        "dataclasses.replace(self.hide(later), length=jnp.minimum(self.length, length))",
+        "dataclasses.replace(self, length=jnp.minimum(self.length, length))",
+        "a cache that goes back to fewer tokens shows the others still",
+    ),
+    Mutant(
+        "a shorter row grows as others go back",
+        KV,
+        "length=jnp.minimum(self.length, length)",
+        "length=length",
+        "a row that holds no more than it shall keep becomes longer",
+    ),
+    Mutant(
         "last slots unusable",
         KV,
         "self.length + width <= self.capacity",

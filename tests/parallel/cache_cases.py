@@ -73,6 +73,9 @@ class Outside:
     def rows(self, index):
         return self.mapped(SequenceCache.rows, index)
 
+    def back_to(self, length):
+        return self.mapped(SequenceCache.back_to, length)
+
 
 def operations(devices):
     """Random operations, and that nothing is communicated by them."""

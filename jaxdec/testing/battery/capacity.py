@@ -44,7 +44,7 @@ def check_capacity(subject: Subject) -> None:
     plain = _plain(subject.kind is Kind.ORDERS, subject.models, subject.read_left)
     for params in {id(p): p for p in (subject.params, subject.agreeing_params)}.values():
         for name, row in subject.run(OVERFULL, params=params).items():
-            sound(row, subject.read_left)
+            sound(row, subject)
             if row.status is not Status.CACHE_FULL:
                 raise Difference("a full row", row=name, expected="CACHE_FULL", got=row.status.name)
             if not least <= row.length <= request.capacity:
@@ -68,7 +68,7 @@ def check_cache(subject: Subject) -> None:
     state, _ = subject.ended
     held, draft = _caches(state)
     if held is not None:
-        width = subject.decoder.width
+        width = subject.request().capacity if subject.target_rests else subject.decoder.width
         _check_held(state.rows, held, 1 if subject.exactness in EXACT else width)
         if draft is not None:
             _check_held(state.rows, draft, width)

@@ -29,15 +29,19 @@ def _sound_top(row: Row) -> None:
         )
 
 
-def sound(row: Row, read_left: bool) -> None:
-    """Raises a `Difference` for a row that no decoder may write; `read_left` as in `Subject`."""
+def sound(row: Row, subject: Subject) -> None:
+    """Raises a `Difference` for a row that no decoder may write."""
     case, start, name = row.case, len(row.case.prompt), row.case.name
     if row.text[:start] != list(case.prompt):
         raise Difference("the prompt is kept", row=name, expected=case.prompt, got=row.text[:start])
     if np.any(row.tokens[row.length :]):
         raise Difference("zeros follow the text", row=name, got=row.tokens[row.length :].tolist())
     _sound_top(row)
-    settings = case.asked(read_left)
+    settings = case.asked(subject.read_left)
+    # A forward is a step, but for steps that were guessed right, which need none.
+    forwards = row.counts["target_forwards"] + row.counts["accepted"]
+    if subject.target_rests:
+        forwards += row.counts["draft_forwards"]
     for i, token in enumerate(row.new, start):
         never, forced = ruled_out(row.text[:i], start, VOCAB, settings)
         legal = token == forced if forced is not None else not settings["banned"][token]
@@ -46,8 +50,7 @@ def sound(row: Row, read_left: bool) -> None:
         values = row.log_probs[i], row.raw_log_probs[i]
         if not (np.isfinite(values).all() and max(values) <= 1e-6):
             raise Difference("log-probabilities are finite", row=name, position=i, got=values)
-        # A forward is a step, but for steps that were guessed right, which need none.
-        if not 0 <= row.steps[i] < row.counts["target_forwards"] + row.counts["accepted"]:
+        if not 0 <= row.steps[i] < forwards:
             raise Difference("each token has its step", row=name, position=i, got=row.steps[i])
     if (
         np.any(row.log_probs[:start])
@@ -65,7 +68,7 @@ def check_record(subject: Subject) -> None:
     """Prompts, bans and budgets are kept; log-probabilities, steps and counts are of what was emitted."""
     for run in (subject.free, subject.agreeing):
         for row in run.values():
-            sound(row, subject.read_left)
+            sound(row, subject)
             if row.case.overfull:
                 continue
             if row.status is not Status.LENGTH:
@@ -77,7 +80,7 @@ def check_record(subject: Subject) -> None:
             if row.case.budget == 0 and any(row.counts.values()):
                 raise Difference("a budget of 0 takes no step", row=row.case.name, got=row.counts)
     for row in subject.broken.values():
-        sound(row, subject.read_left)
+        sound(row, subject)
 
 
 def check_full_cache(subject: Subject) -> None:
@@ -89,7 +92,7 @@ def check_full_cache(subject: Subject) -> None:
         return  # the decoder refuses requests that its buffers do not hold
     for run in (subject.free, subject.agreeing):
         row = run[case.name]
-        sound(row, subject.read_left)
+        sound(row, subject)
         if row.status is not Status.CACHE_FULL:
             raise Difference(
                 "a full row", row=case.name, expected="CACHE_FULL", got=row.status.name

@@ -102,6 +102,11 @@ class Subject:
         return getattr(self.decoder, "exactness", None)
 
     @property
+    def target_rests(self) -> bool:
+        """Whether there are steps of a draft model alone."""
+        return getattr(self.decoder, "target_rests", False)
+
+    @property
     def keys(self) -> jax.Array:
         """A key for each case."""
         return row_keys(jax.random.key(7), len(CASES))

@@ -61,7 +61,8 @@ def check_cache(
 ) -> None:
     """Commits append paths while there is room, down to the last slot; writes change the chosen slots alone.
 
-    Views hide slots, renumber spans and move rows, and leave the cache as it is.
+    Views hide slots, renumber spans and move rows, and leave the cache as it is. What goes back to fewer tokens holds
+    these alone, and takes others after them.
 
     Args:
       create: `(batch, capacity) -> cache` for batches of 3.
@@ -122,6 +123,27 @@ def check_cache(
             for s, slot in enumerate(held):
                 for one, two in zip(slot, changed(b, s), strict=True):
                     np.testing.assert_array_equal(one, two, f"{what}: slot {s} of row {b}")
+    _check_back(cache, rows, entries, commit)
+
+
+def _check_back(
+    cache: Any,
+    rows: list[list[tuple[np.ndarray, ...]]],
+    entries: Callable[[int, int], Any],
+    commit: Callable[..., Any],
+) -> None:
+    """A cache that goes back to fewer tokens holds these alone, and takes others after them."""
+    fewer = [4, 99, 0]
+    rows = [row[:size] for row, size in zip(rows, fewer, strict=True)]
+    cache = cache.back_to(jnp.asarray(fewer, jnp.int32))
+    _compare(cache, rows, "back to")
+    new, key_spans = entries(5, 7), np.full((B, 3, 2), 5)
+    path, count = np.tile([1, 3, 4], (B, 1)), [2, 0, 3]
+    given = (jnp.asarray(x, jnp.int32) for x in (path, count, key_spans))
+    cache, token = commit(cache, new, *given), _tokens(new, key_spans)
+    for b in range(B):
+        rows[b] += [token(b, path[b, place], place) for place in range(count[b])]
+    _compare(cache, rows, "a commit after going back")
 
 
 def _emptied(slot: tuple[np.ndarray, ...], hidden: bool) -> tuple[np.ndarray, ...]:
