@@ -164,7 +164,7 @@ MUTANTS = [
     Mutant(
         "counts of the last step only",
         RECORD,
-        "getattr(stats, field.name) + getattr(info, field.name)",
+        "getattr(self.stats, field.name) + getattr(info, field.name)",
         "getattr(info, field.name)",
         "the record forgets the counts of earlier steps",
     ),
