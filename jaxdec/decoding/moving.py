@@ -31,10 +31,10 @@ def take_rows(tree: Tree, source: jax.Array, since: jax.Array | None = None) -> 
     """Every row with the past of another: `result[b] = tree[source[b]]` for all that belongs to rows.
 
     A step that moves rows (`Info.source`) calls this on its own state before it commits: rows, caches and the state of
-    a drafter move alike. Settings stay, as the rows of a prompt have the same; and a row goes on to draw with its own
-    key. A cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so. Of
-    caches only the rows that move are copied (`move_rows`), and of caches that say where their slots are
-    (`slot_axes`, as `KVCache`) only slots in use.
+    a drafter move alike. Settings stay: a row goes on with its own knobs, as it goes on to draw with its own key. A
+    cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so. Of caches
+    only the rows that move are copied (`move_rows`), and of those that say where their slots are (`slot_axes`, as
+    `KVCache`) only slots in use.
 
     Args:
       tree: a state, or a part of one.

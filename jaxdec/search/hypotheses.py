@@ -201,7 +201,9 @@ class _Step:
             on = self._absolute(settled.shelf)
             shelf, shelf_scores = self._rows(on), flat(settled.shelf_scores)
             info = dataclasses.replace(info, shelf=self._info(on, shelf.status))
-        moves = jnp.where(rows.running & (info.count > 0), info.source, jnp.arange(self.batch))
+        moves = jnp.where(
+            rows.running & (info.count > 0), self._sources(at), jnp.arange(self.batch)
+        )
         info = dataclasses.replace(info, own={"scores": scores})
         return Hypotheses(rows, scores, own, shelf, shelf_scores), info, moves.astype(jnp.int32)
 
@@ -224,6 +226,13 @@ class _Step:
         shelf = held.rows if held.shelf is None else held.shelf
         return jax.tree.map(lambda x: x[at], self._pool(self.took, shelf, held.rows))
 
+    def _sources(self, at: jax.Array) -> jax.Array:
+        """The row, or behind the rows the place of the shelf, that what stands at some places was before."""
+        batch, many = self.batch, len(self.source)
+        aside = at - many  # the shelf is behind the choices, the rows behind the shelf
+        kept = jnp.where(aside < batch, batch + aside, jnp.arange(batch, dtype=jnp.int32))
+        return jnp.where(at < many, self.source[jnp.minimum(at, many - 1)], kept)
+
     def _info(self, at: jax.Array, status: jax.Array) -> Info:
         """What became of rows that are now what stood at some places."""
         batch, many = self.batch, len(self.source)
@@ -232,7 +241,6 @@ class _Step:
         choice = jnp.minimum(at, many - 1)
         past = self.source[choice]
         aside = at - many  # the shelf is behind the choices, the rows behind the shelf
-        source = jnp.where(chosen, past, jnp.where(aside < batch, batch + aside, row))
         token = self.token[choice]
         pick = lambda law: jnp.take_along_axis(law[past], token, axis=1)
         took = jnp.where(chosen, self.took.length[choice] - before.length[past], 0)
@@ -255,5 +263,5 @@ class _Step:
             status=status,
             steps=before.rounds[past][:, None],
             top=jax.tree.map(lambda x: x[past], laws.top),
-            source=source,
+            source=self._sources(at),
         )
