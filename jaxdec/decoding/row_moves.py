@@ -56,7 +56,7 @@ def move_rows(tree: Tree, source: jax.Array, window: Window | None = None) -> Tr
     blocks = _Blocks.of(leaves, whole if window is None else window)
 
     def moved(leaves: list[jax.Array]) -> list[jax.Array]:
-        copy = lambda carry: _copy_free(*carry, blocks)
+        copy = lambda carry: _copy_free(blocks, *carry)
         start = source, leaves, blocks.buffer(leaves, 1)
         free = lambda carry: _free(carry[0]).any()
         left, leaves, _ = jax.lax.while_loop(free, copy, start)
@@ -64,7 +64,7 @@ def move_rows(tree: Tree, source: jax.Array, window: Window | None = None) -> Tr
 
     def exchanged(source: jax.Array, leaves: list[jax.Array]) -> list[jax.Array]:
         all_of = _Blocks.of(leaves, whole)
-        exchange = lambda carry: _exchange(*carry, all_of)
+        exchange = lambda carry: _exchange(all_of, *carry)
         start = source, leaves, all_of.buffer(leaves, 2)
         return jax.lax.while_loop(lambda carry: (carry[0] != row).any(), exchange, start)[1]
 
@@ -166,7 +166,7 @@ class _Blocks(NamedTuple):
         return self.each(write, leaves, held)
 
 
-def _copy_free(source: jax.Array, leaves: list, held: list, blocks: _Blocks) -> tuple:
+def _copy_free(blocks: _Blocks, source: jax.Array, leaves: list, held: list) -> tuple:
     """Copies to all rows that are free; others may be free afterwards."""
     some = _free(source)
     order = jnp.argsort(~some, stable=True).astype(jnp.int32)
@@ -189,7 +189,7 @@ def _copy_free(source: jax.Array, leaves: list, held: list, blocks: _Blocks) -> 
     return jnp.where(some, row, source), leaves, held
 
 
-def _exchange(source: jax.Array, leaves: list, held: list, blocks: _Blocks) -> tuple:
+def _exchange(blocks: _Blocks, source: jax.Array, leaves: list, held: list) -> tuple:
     """Exchanges a row with the one that it takes the past of."""
     row = jnp.arange(source.shape[0], dtype=jnp.int32)
     at = jnp.argmax(source != row).astype(jnp.int32)

@@ -19,6 +19,7 @@ from jaxdec.search.segments import Segment, every_token, of_length, until, whole
 from jaxdec.search.superposed import NGrams, Superposed, superposed
 
 __all__ = [
+    "REFERENCE",
     "Answers",
     "Beams",
     "Boundary",
@@ -29,7 +30,6 @@ __all__ = [
     "Pool",
     "Population",
     "PopulationState",
-    "REFERENCE",
     "Rule",
     "Scorer",
     "Scores",
