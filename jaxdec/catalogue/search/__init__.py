@@ -1,8 +1,8 @@
 """Methods that decode several hypotheses a prompt; a module a subject, each with its `ROWS`."""
 
-from jaxdec.catalogue.search import beams, populations
+from jaxdec.catalogue.search import beams, constrained, populations
 from jaxdec.catalogue.search.selection import SELECTIONS
 
-ROWS = [*populations.ROWS, *beams.ROWS]
+ROWS = [*populations.ROWS, *beams.ROWS, *constrained.ROWS]
 
 __all__ = ["ROWS", "SELECTIONS"]
