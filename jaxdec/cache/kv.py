@@ -106,6 +106,12 @@ class KVCache:
         """Layers, L."""
         return len(self.stored)
 
+    @property
+    def slot_axes(self) -> tuple[int | None, ...]:
+        """The axis of the slots of each array, in the order of the leaves; None for an array without slots."""
+        axes = {4: 2, 3: 1, 2: 1}
+        return tuple(axes.get(x.ndim) for x in jax.tree.leaves(self))
+
     def read(self, layer: int) -> Keys:
         """Keys, values, spans and positions of one layer, as attention takes them."""
         return Keys(*self.stored[layer], self.spans, self.positions)

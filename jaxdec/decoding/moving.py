@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.cache import Cache
 from jaxdec.decoding.request import Settings
-from jaxdec.decoding.row_moves import move_rows
+from jaxdec.decoding.row_moves import Window, move_rows
 from jaxdec.decoding.stops import Stops
 from jaxdec.sampling import StateTable
 
@@ -31,17 +31,20 @@ def by_row(tree: Any, per_row: Callable, shared: Callable) -> Any:
     return jax.tree.map(choose, tree, is_leaf=is_shared)
 
 
-def take_rows(tree: Tree, source: jax.Array) -> Tree:
+def take_rows(tree: Tree, source: jax.Array, since: jax.Array | None = None) -> Tree:
     """Every row with the past of another: `result[b] = tree[source[b]]` for all that belongs to rows.
 
     A step that moves rows (`Info.source`) calls this on its own state before it commits: rows, caches and the state of
     a drafter move alike. Settings stay: a row goes on with its own knobs, as it goes on to draw with its own key. A
     cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so. Of caches
-    only the rows that move are copied (`move_rows`).
+    only the rows that move are copied (`move_rows`), and of those that say where their slots are (`slot_axes`, as
+    `KVCache`) only slots in use.
 
     Args:
       tree: a state, or a part of one.
       source: int32 `[B]`, the row whose past each row takes; of the same prompt.
+      since: int32 `[B]`, slots at the beginning of each row's cache that all rows of its prompt have alike, such as
+        those of the prompt; they are not copied. None for none.
     """
 
     batch = source.shape[0]
@@ -51,8 +54,14 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
             return node
         if not isinstance(node, Cache):
             return node[source]
-        copies = jnp.arange(node.length.shape[0] // batch, dtype=jnp.int32)
-        return move_rows(node, (copies[:, None] * batch + source).reshape(-1))
+        count = node.length.shape[0] // batch
+        copies = jnp.arange(count, dtype=jnp.int32)
+        axes = getattr(node, "slot_axes", None)
+        window = None
+        if axes is not None:
+            alike = jnp.zeros((batch,), jnp.int32) if since is None else since
+            window = Window(axes, jnp.tile(jnp.maximum(alike, 0), count), node.length)
+        return move_rows(node, (copies[:, None] * batch + source).reshape(-1), window)
 
     return jax.tree.map(
         take, tree, is_leaf=lambda node: isinstance(node, (Settings, *SHARED, Cache))

@@ -141,7 +141,8 @@ class Beams:
         cache = cache.commit(
             output.entries, jnp.zeros_like(rows.pending[:, None]), stored, key_spans
         )
-        return BeamState(held, settings, take_rows(cache, moves)), info
+        cache = take_rows(cache, moves, since=rows.prompt_length - 1)
+        return BeamState(held, settings, cache), info
 
     def _laws(self, output: Output, state: BeamState) -> Laws:
         rows, logits = state.rows, output.logits[:, 0]

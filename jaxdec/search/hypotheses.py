@@ -147,7 +147,9 @@ class Hypotheses:
     ) -> Rows:
         """The rows that all choices would be, M of them."""
         take = lambda tree: by_row(tree, lambda x: x[source], lambda stops: stops)
-        limits = dataclasses.replace(settings, warp=Warp(), knobs={})
+        limits = dataclasses.replace(
+            settings, warp=Warp(constraint=settings.warp.constraint), knobs={}
+        )
         one = jnp.ones_like(source)
         room = None if room is None else room[source]
         rows, _ = take(self.rows).advance(take(limits), token, one, exists[:, None], room=room)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdec.decoding import after, at_home, move_rows, take_rows
-from jaxdec.decoding.row_moves import SMALL
+from jaxdec.decoding.row_moves import BLOCK, SMALL, Window
 from jaxdec.planning import facts
 from tests.search.beam_twin import MODEL
 
@@ -57,3 +57,25 @@ def test_moves_inside_a_loop_copy_no_cache():
     found = facts(text)
     assert found["loops"] > 3
     assert found["copied_in_loops"] == []
+
+
+def test_only_slots_that_may_differ_are_copied():
+    """A window of each row: what lies outside keeps its bits, whatever the blocks are."""
+    slots, rng = 3 * BLOCK + 8, np.random.default_rng(3)
+    keys = jnp.asarray(rng.normal(size=(ROWS, 2, slots, 24)), jnp.float32)
+    places = jnp.asarray(rng.normal(size=(ROWS, slots)), jnp.float32)
+    length = jnp.asarray([5, 70, 200, 130, 64, 150], jnp.int32)
+    held = [keys, length, places]
+    first = jnp.asarray([0, 3, 66, 100, 40, 129], jnp.int32)
+    moved = jax.jit(lambda *x: move_rows(x[0], x[1], Window((2, None, 1), x[2], x[3])))
+    for source in ([0, 0, 2, 2, 4, 2], [1, 1, 1, 3, 3, 5], [2, 3, 2, 3, 2, 3]):
+        found = moved(held, jnp.asarray(source, jnp.int32), first, length)
+        np.testing.assert_array_equal(found[1], length[jnp.asarray(source)])
+        for b, s in enumerate(source):
+            last = max(int(length[b]), int(length[s]))
+            since = 0 if b == s else int(first[b])
+            np.testing.assert_array_equal(found[0][b, :, since:last], keys[s, :, since:last])
+            np.testing.assert_array_equal(found[2][b, since:last], places[s, since:last])
+            # Blocks before the window, and behind it, are not touched.
+            before = since // BLOCK * BLOCK
+            np.testing.assert_array_equal(found[0][b, :, :before], keys[b, :, :before])

@@ -108,6 +108,15 @@ def test_loops_of_large_decodes_run_kernels_and_copy_no_cache(program, topology,
     assert report["in_loops"] == []
 
 
+@pytest.mark.slow
+def test_beams_move_rows_and_copy_no_cache():
+    """Room for two rows, which cycles of moves need, is not the sixteen that a device holds."""
+    report = compile_for("beams", "kernels", "v5e:2x2")["v5e:2x2"]
+    assert report["kernels_in_loops"].count("commit") == 2  # layers
+    assert all(shape[0] <= 2 for shape in report["copied_in_loops"])
+    assert report["in_loops"] == []
+
+
 def test_slots_are_refilled_without_a_copy_of_a_cache():
     """A slot engine of trees: three loops with kernels (a step, the first prompt, those that follow)."""
     report = compile_for("large", "engine", "v5e:2x2")["v5e:2x2"]

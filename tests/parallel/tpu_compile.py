@@ -86,6 +86,17 @@ def plain():
     return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
 
 
+def beams():
+    """Beam search as `plain` decodes: 8 prompts of 8 hypotheses, whose rows move."""
+    raw, target_params = transformer(256, layers=2, heads=16, head_dim=128)
+    params = {"target": target_params}
+    decoder = jaxdec.search.beams(raw)
+    prompt = np.ones((8, 16), np.int32)
+    request = jaxdec.prepare(decoder, params, prompt, max_new_tokens=1000, hypotheses=8, eos=[257])
+    keys = jax.random.split(jax.random.key(0), 64)
+    return decoder, jax.eval_shape(lambda *x: x, params, request, keys)
+
+
 @dataclasses.dataclass(frozen=True)
 class Rereads:
     """A decoder whose step reads the old cache after the commit, so that both must exist."""
@@ -306,6 +317,7 @@ def automatic(decoder, place):
 
 def main(program, kind, topology_names):
     programs = {"causal": causal, "infill": infilling, "canvas": canvas, "plain": plain}
+    programs["beams"] = beams
     programs |= {
         "rereads": rereads,
         "large": large,

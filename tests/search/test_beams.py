@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import jaxdec
 from jaxdec import decoding, search
 from jaxdec.decoding import Status
 from jaxdec.search import beam_rules
+from jaxdec.text import Automaton
 from tests.search import beam_twin
 from tests.search.beam_twin import MODEL, PARAMS, VOCAB
 
@@ -213,3 +215,18 @@ def test_what_cannot_be_is_refused():
         search.diverse_beams(MODEL, groups=0)
     with pytest.raises(ValueError, match="rule must be"):
         search.beams(MODEL, rule=3)
+
+
+def test_all_texts_of_a_constraint_come_once_best_first():
+    """Tokens below 3 that never fall: ten texts of three tokens, for ten hypotheses."""
+    step = lambda last, token: token if last <= token < 3 else None
+    rises = Automaton.explore(0, step, lambda last: True, VOCAB)
+    prompt, options = np.array([[5, 1]]), dict(rng=0, hypotheses=10, max_new_tokens=3, eos=())
+    result = jaxdec.generate(search.beams(MODEL), PARAMS, prompt, constraint=rises, **options)
+    new = [tuple(row) for row in np.asarray(result.tokens)[:, 2:5].tolist()]
+    assert set(new) == set(itertools.combinations_with_replacement(range(3), 3))
+    assert result.status == [Status.LENGTH] * 10
+    scores = np.asarray(result.pool.scores)
+    assert (np.diff(scores) < 0).all()
+    np.testing.assert_allclose(scores, np.asarray(result.log_probs).sum(1) / 3, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(3 * scores).sum(), 1, rtol=1e-5)
