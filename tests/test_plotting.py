@@ -1,4 +1,4 @@
-"""Maps of commits and confidences, curves, and draft trees, drawn without a screen."""
+"""Maps of commits and confidences, curves, trees of drafts and of hypotheses, drawn without a screen."""
 
 import subprocess
 import sys
@@ -275,6 +275,98 @@ def test_acceptance_has_a_line_a_method():
 def test_impossible_acceptance(shares, message):
     with pytest.raises(ValueError, match=message):
         plotting.acceptance_by_depth(shares)
+
+
+def test_votes_have_error_bars():
+    points = {"majority": [(1.0, 0.5, 0.1), (8.0, 0.75, 0.05)], "best": [(4, 0.25, 0)]}
+    ax = plotting.voting_curves(points)
+    ax.figure.canvas.draw()
+    drawn = {held.get_label(): held for held in ax.containers}
+    assert drawn.keys() == points.keys() and ax.get_xscale() == "log"
+    for name, curve in points.items():
+        line, _, (bars,) = drawn[name]
+        assert [tuple(xy) for xy in line.get_xydata()] == [point[:2] for point in curve]
+        for (x, y, error), segment in zip(curve, bars.get_segments(), strict=True):
+            np.testing.assert_allclose(segment, [(x, y - error), (x, y + error)])
+    with pytest.raises(ValueError, match=r"'a' must be triples \[N, 3\], .* got \[1, 2\]"):
+        plotting.voting_curves({"a": [(1, 2)]})
+    with pytest.raises(ValueError, match="errors of 'a' must be at least 0, got -1"):
+        plotting.voting_curves({"a": [(1, 0.5, -1)]})
+    with pytest.raises(ValueError, match="no rule"):
+        plotting.voting_curves({})
+
+
+TEXTS = [b">ab c", b">abx", b">ab c", b">ab", b">zz\n"]  # 0 and 2 are alike, 3 begins all but 4
+
+
+def hypotheses(texts=TEXTS, weights=(0.1, 0.5, 0.1, 0.0, 0.3), **options):
+    lengths = [len(one) for one in texts]
+    tokens = np.array([[*one, *[0] * (8 - len(one))] for one in texts])
+    ax = plotting.hypothesis_tree(tokens, lengths, weights, **options)
+    ax.figure.canvas.draw()
+    return ax
+
+
+def test_hypotheses_share_what_they_have_in_common():
+    ax = hypotheses(start=1)
+    pieces = {(x, y): label for (x, y), label in letters(ax).items() if "(" not in label}
+    # The heaviest goes on in its line: what three share, then x; below it the twins, and the one that ends there.
+    assert pieces == {
+        **{(0, 0): "", (1, 0): "ab", (4, 0): "x"},
+        **{(4, -1): " c", (4, -2): "", (1, -3): "zz↵"},
+    }
+    (dots,) = ax.collections[:1]
+    np.testing.assert_allclose(dots.get_array(), [0.5, 0.2, 0.0, 0.3])
+    np.testing.assert_allclose(dots.get_offsets()[:, 1], [0, -1, -2, -3])
+    leaves = [label.get_text() for label in ax.texts if "(" in label.get_text()]
+    assert leaves == ["0.50  (1)", "0.20  (0, 2)", "0.00  (3)", "0.30  (4)"]
+
+
+def test_pieces_are_written_as_asked():
+    _, other = plt.subplots()
+    ax = hypotheses(
+        [b"abcdefg", b"abcdefh"], (1, 0), most=4, ax=other, label=lambda t: chr(t).upper()
+    )
+    assert ax is other
+    assert letters(ax)[0, 0] == "AB…F" and letters(ax)[5, -1] == "H"
+    alone = hypotheses([b"abc"], [0.0])  # one hypothesis without any weight
+    assert letters(alone)[0, 0] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(texts=[b"a"] * 4), r"weights must be \[H\], H = 4, got \[5\]"),
+        (dict(weights=(0, 0, 0, 0, -1)), "weights must be finite and at least 0"),
+        (dict(start=4), r"lengths must lie in \[4, 8\], from start to L, got \[5, 4, 5, 3, 4\]"),
+        (dict(most=2), "most must be at least 3, got 2"),
+    ],
+)
+def test_impossible_hypotheses(options, message):
+    with pytest.raises(ValueError, match=message):
+        hypotheses(**options)
+    with pytest.raises(ValueError, match=r"tokens must be int \[H, L\], .* got float64 \[1\]"):
+        plotting.hypothesis_tree([0.5], [1], [1])
+
+
+def test_weights_over_boundaries():
+    log_weights = np.log([[1, 1, 1, 1], [3, 1, 1e-30, 1e-30], [0.5, 0.5, 1e-30, 1e-30]])
+    log_weights[2, 2:] = -np.inf
+    ax = plotting.weight_history([*log_weights, [-np.inf] * 4], moved=[0, 1, 0, 0])
+    ax.figure.canvas.draw()
+    heights = np.array([[bar.get_height() for bar in held] for held in ax.containers])
+    shares = [[0.25] * 4, [0.75, 0.25, 0, 0], [0.5, 0.5, 0, 0], [0] * 4]
+    np.testing.assert_allclose(heights.T, shares, atol=1e-12)
+    line, marks = ax.lines
+    np.testing.assert_allclose(line.get_ydata(), [1, 1 / 0.625 / 4, 0.5, 0])
+    assert marks.get_xdata().tolist() == [2]
+    assert len(plotting.weight_history([[0.0]]).lines) == 1  # nothing was drawn again
+    with pytest.raises(ValueError, match=r"log_weights must be \[T, H\], .* got \[2\]"):
+        plotting.weight_history([0, 0])
+    with pytest.raises(ValueError, match="below infinity"):
+        plotting.weight_history([[np.nan, 0]])
+    with pytest.raises(ValueError, match=r"moved must be \[T\], T = 1, got \[2\]"):
+        plotting.weight_history([[0, 0]], moved=[1, 0])
 
 
 def test_matplotlib_is_imported_by_the_call():

@@ -6,7 +6,7 @@
 from jaxdec.catalogue import any_subset, canvas, search, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
-from jaxdec.catalogue.search import SELECTIONS
+from jaxdec.catalogue.search import SCORERS, SELECTIONS
 from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
 from jaxdec.catalogue.systems import SYSTEMS, System
 
@@ -16,6 +16,7 @@ __all__ = [
     "INFILLING",
     "METHODS",
     "REFRESH_RULES",
+    "SCORERS",
     "SEARCHING",
     "SELECTIONS",
     "SYSTEMS",
@@ -33,7 +34,7 @@ METHODS = {
 }
 INFILLING = tuple(row.name for row in any_subset.ROWS)
 DENOISING = tuple(row.name for row in canvas.ROWS)
-SEARCHING = tuple(row.name for row in search.ROWS)
+SEARCHING = tuple(row.name for row in search.ROWS if row.searches)
 
 
 def find(family: str, verifier: str = "walk") -> Method:

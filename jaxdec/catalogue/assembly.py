@@ -1,7 +1,9 @@
 """Decoders by the names of their methods, from checkpoints."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from jaxdec import checkpoints
 from jaxdec.catalogue.method import Method, Parts
@@ -39,27 +41,88 @@ def assemble(
     Raises:
       ValueError: for impossible parts, or if there is no such checkpoint.
     """
-    params = {"target": target.params}
     if method.denoises:
-        parts = _canvas(target, length, block, refresh)
+        parts, params = _canvas(target, length, block, refresh), {"target": target.params}
+        _refuse_draft(method, draft)
     elif block is not None or refresh is not None:
         raise ValueError(
             f"method {method.name!r} decodes no canvas: it takes no block and no refresh rule"
         )
-    elif not (method.draft or method.heads):
-        parts = Parts(target.model, length=length, nodes=nodes)
     else:
-        if load is None:
-            load = functools.partial(checkpoints.load_any, target=target)
-        drafter = _drafter(method, target, draft, load)
-        params["draft"] = drafter.params
-        size = getattr(drafter, "block_size", None)
-        parts = Parts(target.model, drafter.model, length=length, nodes=nodes, block=size)
+        parts, params = _parts(method, target, draft, length, nodes, load)
+    return method.make(parts), params
+
+
+def assemble_search(
+    method: Method,
+    target: Checkpoint,
+    *,
+    inner: Method | None = None,
+    draft: str | None = None,
+    length: int | None = None,
+    nodes: int | None = None,
+    load: Callable[[str], Checkpoint | HeadsCheckpoint] | None = None,
+    **parts: Any,
+) -> tuple[Decoder, dict[str, Params]]:
+    """The decoder of a method that searches, and the parameters of its parts by name.
+
+    Args:
+      method: from `METHODS`, one of `SEARCHING`.
+      target: is decoded.
+      inner: decodes within segments, a method that continues prompts; plain decoding if not given.
+      draft: as for `assemble`, of the inner method if there is one.
+      length: as for `assemble`.
+      nodes: as for `assemble`.
+      load: as for `assemble`.
+      **parts: further fields of `Parts`, of which None are left to the method: `segment`, `scorer`, `branches`, `m`.
+
+    Returns:
+      `(decoder, params)`, as `assemble`.
+
+    Raises:
+      ValueError: as `assemble`, and for what the method has no use for.
+    """
+    given = {name: value for name, value in {"inner": inner, **parts}.items() if value is not None}
+    for name in given:
+        if name not in method.takes:
+            takes = ", ".join(method.takes) or "nothing"
+            raise ValueError(f"method {method.name!r} takes no {name}; it takes {takes}")
+    if inner is None:
+        held, params = _parts(method, target, draft, length, nodes, load)
+    else:
+        given["inner"], params = assemble(
+            inner, target, draft=draft, length=length, nodes=nodes, load=load
+        )
+        held = Parts(target.model)
+    return method.make(dataclasses.replace(held, **given)), params
+
+
+def _parts(
+    method: Method,
+    target: Checkpoint,
+    draft: str | None,
+    length: int | None,
+    nodes: int | None,
+    load: Callable[[str], Checkpoint | HeadsCheckpoint] | None,
+) -> tuple[Parts, dict[str, Params]]:
+    """The parts of a method that decodes no canvas, and their parameters."""
+    params = {"target": target.params}
+    if not (method.draft or method.heads):
+        _refuse_draft(method, draft)
+        return Parts(target.model, length=length, nodes=nodes), params
+    if load is None:
+        load = functools.partial(checkpoints.load_any, target=target)
+    drafter = _drafter(method, target, draft, load)
+    params["draft"] = drafter.params
+    size = getattr(drafter, "block_size", None)
+    return Parts(target.model, drafter.model, length=length, nodes=nodes, block=size), params
+
+
+def _refuse_draft(method: Method, draft: str | None) -> None:
     if draft is not None and not (method.draft or method.heads):
         raise ValueError(
             f"method {method.name!r} drafts without a checkpoint, so it takes no draft {draft!r}"
         )
-    return method.make(parts), params
 
 
 def _drafter(

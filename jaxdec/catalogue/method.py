@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from jaxdec.autoregressive import autoregressive
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.model import Heads, Model, Params
+from jaxdec.search import Scorer, Segment, of_length
 
 Sample = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
 """`sample(target, draft)` builds what the battery tests of a method from two oracles: a decoder, and with it the params
@@ -23,6 +25,11 @@ class Parts:
       block: for a canvas, positions of a block; None for the whole canvas.
       causal: for a canvas, whether blocks see the blocks before them alone, counted from the start of the sequence.
       refresh: for a canvas, a name of `REFRESH_RULES`.
+      inner: for a search, what decodes within segments; None for plain decoding of the target (`within`).
+      segment: for a search, where hypotheses wait for one another; None for the method's own.
+      scorer: for a search, what a past is worth; None for the method's own.
+      branches: for a search, how many ways a past goes on; None for the method's own.
+      m: for a search, hypotheses that are kept; None for the method's own.
     """
 
     target: Model
@@ -32,11 +39,21 @@ class Parts:
     block: int | None = None
     causal: bool = False
     refresh: str = "none"
+    inner: Decoder | None = None
+    segment: Segment | None = None
+    scorer: Scorer | None = None
+    branches: int | None = None
+    m: int | None = None
+
+    @property
+    def within(self) -> Decoder:
+        """What decodes within the segments of a search."""
+        return autoregressive(self.target) if self.inner is None else self.inner
 
     @classmethod
     def small(cls, target: Model, draft: Model) -> "Parts":
-        """Parts as the battery takes them: trees so small that their nodes have children of unequal number."""
-        return cls(target, draft, length=3, nodes=7)
+        """Parts as the battery takes them: short segments, and trees whose nodes have children of unequal number."""
+        return cls(target, draft, length=3, nodes=7, segment=of_length(3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +74,7 @@ class Method:
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
       searches: whether it decodes several hypotheses a prompt, and is the decoder within it for one.
+      takes: of a search, the parts that it can be given beside its models: names of `Parts`.
       sample: builds what the battery tests; the method itself, of `Parts.small`, if not given.
       variants: further settings of the method that the battery tests, by what they are.
     """
@@ -73,6 +91,7 @@ class Method:
     infills: bool = False
     denoises: bool = False
     searches: bool = False
+    takes: tuple[str, ...] = ()
     sample: Sample | None = None
     variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""The command line: `jaxdec demo`, `generate`, `infill`, `denoise`, `serve`, `bench`, `train`, `plan` and `info`.
+"""The command line: `demo`, `generate`, `search`, `infill`, `denoise`, `serve`, `bench`, `train`, `plan` and `info`.
 
 Bad input ends with one line on stderr and exit code 2. What needs JAX is imported when a command runs: help is quick.
 """

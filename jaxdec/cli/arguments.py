@@ -6,25 +6,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import jaxdec
-from jaxdec.cli import options, plan_options, serve_options
+from jaxdec.cli import options, plan_options, search_options, serve_options
 
 LENGTHS = "1-16,20,24,28,32,40,48,56,64"
 CONTEXT = 240  # with a gap of a line, as much as a training window; twice as much was measured to give no more
 FIELDS = ("prompt", "text", "turns", "question")
 """Where a JSON line may hold its text; of a list, such as the turns of Spec-Bench, the first entry counts."""
-KNOBS: dict[str, tuple[type, str]] = {
-    "top_k": (int, "keep the k most probable tokens"),
-    "top_p": (float, "keep the most probable tokens up to this mass"),
-    "min_p": (float, "keep tokens at least this probable relative to the best"),
-    "typical": (float, "keep the most typical tokens up to this mass"),
-    "epsilon": (float, "keep tokens at least this probable"),
-    "top_h": (float, "keep the most probable tokens up to this share of the entropy"),
-    "repetition_penalty": (float, "divide the logits of tokens seen before"),
-    "presence_penalty": (float, "subtract from the logits of tokens generated before"),
-    "frequency_penalty": (float, "subtract as often as a token was generated"),
-    "no_repeat_ngram": (int, "let no X tokens in a row come twice, the prompt's included"),
-    "min_new_tokens": (int, "let no end-of-text token come before as many tokens"),
-}
 RUN = ("steps", "batch", "length", "rows_at_once", "checkpoint_every")
 MODEL = ("width", "layers", "heads", "kv_heads", "head_dim", "hidden")
 LISTED = "`jaxdec info` lists them"
@@ -103,16 +90,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="samples of each prompt, which is read once (default 1)",
     )
-    options.add_temperature(parser)
-    for name, (kind, what) in KNOBS.items():
-        add("--" + name.replace("_", "-"), type=kind, metavar="X", help=what)
-    add("--ban", type=int, action="append", metavar="TOKEN", help="never emit this token")
-    add(
-        "--logit-bias",
-        action="append",
-        metavar="TOKEN=X",
-        help="add X to the logit of a token; repeatable",
-    )
+    options.add_warp(parser)
     options.add_seed(parser)
     options.add_text(parser)
     options.add_constraint(parser)
@@ -202,13 +180,7 @@ def denoise(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-new-tokens", type=int, default=128, metavar="N", help="tokens at most (default 128)")
     options.add_temperature(parser)
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a knob of the method or the cache, such as threshold=0.8; repeatable",
-    )
+    options.add_set(parser, "the method or the cache, such as threshold=0.8")
     options.add_seed(parser)
     options.add_text(parser)
     add(
@@ -300,6 +272,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         demo,
     ),
     "generate": ("Continues prompts with any method; text is written as it is made.", generate),
+    "search": (
+        "Decodes several hypotheses of a prompt that are compared on their way, and prints the one that weighs most.",
+        search_options.add,
+    ),
     "infill": (
         "Fills marked gaps of a file, given all text around them; shown as they fill.",
         infill,

@@ -14,6 +14,7 @@ from jaxdec.decoding import Decoder, DecoderState, Request, Status, init, run, s
 from jaxdec.model import Params
 from jaxdec.parallel import Placement
 from jaxdec.sampling import TopTokens, row_keys
+from jaxdec.search import Pool
 
 CHUNK = 256
 """Steps of a loop between two looks at the clock and at Ctrl-C."""
@@ -45,6 +46,7 @@ class Decoded:
       timed: the tokens made in those seconds.
       setup: seconds of compilation and of reading the prompts.
       top: for each new token, the most probable ones and their log-probabilities, if the request asks for them.
+      pool: how hypotheses stand, in NumPy arrays; None if the decoder keeps no pool, and where it was run live.
     """
 
     tokens: list[list[int]]
@@ -58,6 +60,7 @@ class Decoded:
     timed: int
     setup: float
     top: list[list[dict[int, float]]] | None = None
+    pool: Pool | None = None
 
     @property
     def total(self) -> int:
@@ -202,6 +205,7 @@ def whole(
         timed=int((rows.length - rows.prompt_length).sum()),
         setup=started - began,
         top=_ranked(record.top, places),
+        pool=jax.device_get(getattr(state, "pool", None)),
     )
     _check_finite(decoded)
     return decoded
@@ -220,6 +224,8 @@ def _ranked(top: TopTokens | None, places: list[slice]) -> list[list[dict[int, f
 
 
 def _check_finite(decoded: Decoded) -> None:
+    if decoded.pool is not None and set(decoded.status) != {Status.NONFINITE}:
+        return  # a hypothesis without a law weighs nothing
     for row, status in enumerate(decoded.status):
         if status == Status.NONFINITE:
             raise FloatingPointError(

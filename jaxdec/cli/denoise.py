@@ -11,7 +11,7 @@ import jaxdec
 from jaxdec import catalogue
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.checkpoints import Checkpoint
-from jaxdec.cli import loading, options
+from jaxdec.cli import knobs, loading, options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import (
     FRESH,
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         tokenizer=tokenizer,
         temperature=arguments.temperature,
         banned=banned,
-        **_knobs(arguments, decoder),
+        **knobs.own(arguments, decoder),
     )
     place, params = loading.placed(arguments.placement, params)
     rng = jax.random.key(arguments.seed)
@@ -77,10 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         page = Page(console, 1, tokenizer, stops)
 
         def begin():
-            if arguments.chat:
-                page.say(0, prompt.decode() + "\n\n")
-            else:
-                page.prompt(0, tokens[0])
+            page.open(0, prompt, tokens[0], chat=arguments.chat)
 
         def show(row, new, drafted, ended):
             page.add(row, new, [OWN] * len(new))
@@ -167,23 +164,6 @@ def _decoder(
             f"--branches is {arguments.branches}; method {arguments.method!r} has {decoder.branches}"
         )
     return decoder, params
-
-
-def _knobs(arguments: argparse.Namespace, decoder: Denoise) -> dict[str, Any]:
-    """The traced settings that were given."""
-    found: dict[str, Any] = {}
-    for pair in arguments.set:
-        name, _, value = pair.partition("=")
-        if name not in decoder.knobs:
-            raise ValueError(
-                f"method {arguments.method!r} has no knob {name!r}; it has {', '.join(decoder.knobs) or 'none'}"
-            )
-        kind = int if decoder.knobs[name].integer else float
-        try:
-            found[name] = kind(value)
-        except ValueError:
-            raise ValueError(f"--set {pair!r} is not of the form NAME={kind.__name__}") from None
-    return found
 
 
 def _report(

@@ -86,6 +86,13 @@ class Page:
             self._write(row, self._streams[row].add([token]), style)
         self._flush()
 
+    def open(self, row: int, prompt: bytes, tokens: Iterable[int], *, chat: bool) -> None:
+        """Begins a row with its prompt: of a conversation what was said, without the template around it."""
+        if chat:
+            self.say(row, prompt.decode() + "\n\n")
+        else:
+            self.prompt(row, tokens)
+
     def prompt(self, row: int, tokens: Iterable[int]) -> None:
         """Takes the prompt of a row."""
         self.say(row, self._streams[row].add(tokens, prompt=True))

@@ -11,12 +11,10 @@ import numpy as np
 import jaxdec
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble
-from jaxdec.checkpoints import Checkpoint
-from jaxdec.cli import loading, options
-from jaxdec.cli.arguments import KNOBS
+from jaxdec.cli import knobs, loading, options
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, Page, figures, output, waiting
-from jaxdec.text import Tokenizer, json_schema, regex
+from jaxdec.text import Tokenizer
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -51,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         top_log_probs=arguments.top_log_probs,
         stop_strings=stops,
         tokenizer=tokenizer,
-        **_knobs(arguments, target),
-        **_constraint(arguments, target, tokenizer),
+        **knobs.warp(arguments, target),
+        **knobs.constraint(arguments, target, tokenizer),
     )
     place, params = loading.placed(arguments.placement, params)
     rng = jax.random.key(arguments.seed)
@@ -60,16 +58,13 @@ def run(arguments: argparse.Namespace) -> None:
     tokens, lengths = (np.repeat(x, arguments.n, axis=0) for x in (tokens, lengths))
     if arguments.json:
         decoded = whole(decoder, params, request, rng, waiting, place)
-        print(json.dumps(_report(method, prompts, decoded, tokenizer, stops)))
+        print(json.dumps(report(method, prompts, decoded, tokenizer, stops)))
         return
     page = Page(output(), len(prompts), tokenizer, stops)
 
     def begin():
         for row, prompt in enumerate(prompts):
-            if arguments.chat:
-                page.say(row, prompt.decode() + "\n\n")
-            else:
-                page.prompt(row, tokens[row, : lengths[row]])
+            page.open(row, prompt, tokens[row, : lengths[row]], chat=arguments.chat)
 
     def show(row, new, drafted, ended):
         page.add(row, new, [DRAFTED if mark else OWN for mark in drafted])
@@ -88,9 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
     figures().print(summary(decoded), style="dim")
 
 
-def summary(decoded: Decoded) -> str:
-    """One line of numbers."""
-    status = " ".join(status.name for status in decoded.status)
+def summary(decoded: Decoded, ended: str | None = None) -> str:
+    """One line of numbers; `ended` says why rows ended if that is not to be said of each."""
+    status = " ".join(status.name for status in decoded.status) if ended is None else ended
     speed = "" if decoded.speed is None else f", {decoded.speed:.1f} tokens/s"
     return (
         f"{decoded.total} tokens, {sum(decoded.forwards)} target forwards, "
@@ -99,56 +94,15 @@ def summary(decoded: Decoded) -> str:
     )
 
 
-def _knobs(arguments: argparse.Namespace, target: Checkpoint) -> dict[str, Any]:
-    """The settings of the warp pipeline that were given."""
-    size = target.model.vocab_size
-    given = {name: getattr(arguments, name) for name in ("temperature", *KNOBS)}
-    knobs: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    if arguments.ban:
-        banned = np.zeros(size, bool)
-        for token in arguments.ban:
-            banned[_token(token, size)] = True
-        knobs["banned"] = banned
-    if arguments.logit_bias:
-        bias = np.zeros(size, np.float32)
-        for pair in arguments.logit_bias:
-            token, _, value = pair.partition("=")
-            try:
-                place, amount = int(token), float(value)
-            except ValueError:
-                raise ValueError(f"--logit-bias {pair!r} is not of the form TOKEN=X") from None
-            bias[_token(place, size)] = amount
-        knobs["logit_bias"] = bias
-    return knobs
-
-
-def _constraint(
-    arguments: argparse.Namespace, target: Checkpoint, tokenizer: Tokenizer
-) -> dict[str, Any]:
-    """What the text may be, if that was given."""
-    size = target.model.vocab_size
-    if arguments.regex is not None:
-        pattern = options.argument_bytes(arguments.regex).decode("utf-8")
-        return {"constraint": regex(pattern, tokenizer, vocab_size=size)}
-    if arguments.json_schema is not None:
-        schema = options.read(arguments.json_schema).decode("utf-8")
-        return {"constraint": json_schema(schema, tokenizer, vocab_size=size)}
-    return {}
-
-
-def _token(token: int, size: int) -> int:
-    if not 0 <= token < size:
-        raise ValueError(f"token {token} is outside the vocabulary of {size}")
-    return token
-
-
-def _report(
+def report(
     method: Method,
     prompts: list[bytes],
     decoded: Decoded,
     tokenizer: Tokenizer,
     stops: list[bytes],
-) -> dict[str, object]:
+) -> dict[str, Any]:
+    """The object of `--json`."""
+
     def said(tokens):
         stream = tokenizer.stream(begins=False, stop_strings=stops, keep_stop=True)
         return stream.add(tokens) + stream.end()

@@ -12,6 +12,19 @@ MOST_NODES = 256  # of a draft tree
 MOST_SAMPLES = 1024  # of a prompt
 AXES = ("data", "model", "sequence")  # of a mesh of devices
 LONGEST_GAP = 1024  # that a length is chosen from
+KNOBS: dict[str, tuple[type, str]] = {
+    "top_k": (int, "keep the k most probable tokens"),
+    "top_p": (float, "keep the most probable tokens up to this mass"),
+    "min_p": (float, "keep tokens at least this probable relative to the best"),
+    "typical": (float, "keep the most typical tokens up to this mass"),
+    "epsilon": (float, "keep tokens at least this probable"),
+    "top_h": (float, "keep the most probable tokens up to this share of the entropy"),
+    "repetition_penalty": (float, "divide the logits of tokens seen before"),
+    "presence_penalty": (float, "subtract from the logits of tokens generated before"),
+    "frequency_penalty": (float, "subtract as often as a token was generated"),
+    "no_repeat_ngram": (int, "let no X tokens in a row come twice, the prompt's included"),
+    "min_new_tokens": (int, "let no end-of-text token come before as many tokens"),
+}
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -175,6 +188,32 @@ def add_temperature(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_warp(parser: argparse.ArgumentParser) -> None:
+    """The options of the law that tokens are drawn from; `knobs.warp` reads them."""
+    add = parser.add_argument
+    add_temperature(parser)
+    for name, (kind, what) in KNOBS.items():
+        add("--" + name.replace("_", "-"), type=kind, metavar="X", help=what)
+    add("--ban", type=int, action="append", metavar="TOKEN", help="never emit this token")
+    add(
+        "--logit-bias",
+        action="append",
+        metavar="TOKEN=X",
+        help="add X to the logit of a token; repeatable",
+    )
+
+
+def add_set(parser: argparse.ArgumentParser, whose: str) -> None:
+    """The option that sets a decoder's own knobs; `knobs.own` reads it."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"a knob of {whose}; repeatable",
+    )
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """The option that chooses the random key."""
     parser.add_argument("--seed", type=integer(0, LARGEST_SEED), default=0, help="random key")
@@ -191,9 +230,14 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option that prints an object in place of the text."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """The options that choose how the text is printed."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     parser.add_argument(
         "--no-stream", action="store_true", help="print when all is done, decoded in one loop"
     )

@@ -7,7 +7,9 @@ from jaxdec.plotting.curves import (
     node_budgets,
     trade_off,
     verification_cost,
+    voting_curves,
 )
+from jaxdec.plotting.hypotheses import hypothesis_tree, weight_history
 from jaxdec.plotting.maps import LETTERED, commit_map, confidence_map
 from jaxdec.plotting.trees import draft_tree
 
@@ -19,8 +21,11 @@ __all__ = [
     "commit_map",
     "confidence_map",
     "draft_tree",
+    "hypothesis_tree",
     "label_lines",
     "node_budgets",
     "trade_off",
     "verification_cost",
+    "voting_curves",
+    "weight_history",
 ]

@@ -128,6 +128,40 @@ def acceptance_by_depth(
     return ax
 
 
+def voting_curves(
+    points: Mapping[str, Sequence[tuple[float, float, float]]], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws what more hypotheses are worth: hypotheses to the right, doubling, accuracy upwards with its error.
+
+    Args:
+      points: for each rule of selection `(hypotheses, accuracy, standard error)`, which a line joins in this order.
+      ax: where to draw; a new figure if not given.
+
+    Returns:
+      The axes, with one container of error bars a rule; a bar reaches one standard error up and down.
+
+    Raises:
+      ValueError: if there is no rule, one has no points, or a point is not three finite numbers, the error at least 0.
+    """
+    curves = _checked("rule", points, 3)
+    for name, curve in curves.items():
+        if (curve[:, 2] < 0).any():
+            raise ValueError(f"errors of {name!r} must be at least 0, got {curve[:, 2].min():g}")
+
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, curve in curves.items():
+        sizes, accuracies, errors = curve.T
+        ax.errorbar(sizes, accuracies, yerr=errors, fmt="o-", ms=4, capsize=3, label=name)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set(xlabel="hypotheses a prompt", ylabel="accuracy")
+    ax.legend()
+    return ax
+
+
 def _curves(
     what: str,
     points: Mapping[str, Sequence[tuple[float, float]]],
@@ -136,16 +170,7 @@ def _curves(
     ax: "Axes | None",
 ) -> "Axes":
     """One line for each `what`."""
-    if not points:
-        raise ValueError(f"points hold no {what}; at least 1 is needed")
-    curves = {name: np.asarray(curve, float) for name, curve in points.items()}
-    for name, curve in curves.items():
-        if curve.ndim != 2 or curve.shape[1] != 2 or not len(curve):
-            raise ValueError(
-                f"points of {name!r} must be pairs [N, 2], N at least 1, got {list(curve.shape)}"
-            )
-        if not np.isfinite(curve).all():
-            raise ValueError(f"points of {name!r} must be finite, got {curve.tolist()}")
+    curves = _checked(what, points, 2)
 
     import matplotlib.pyplot as plt
 
@@ -157,6 +182,24 @@ def _curves(
     ax.margins(0.08)
     ax.legend()
     return ax
+
+
+def _checked(
+    what: str, points: Mapping[str, Sequence[tuple[float, ...]]], numbers: int
+) -> dict[str, np.ndarray]:
+    """The points of each `what` as an array `[N, numbers]`."""
+    if not points:
+        raise ValueError(f"points hold no {what}; at least 1 is needed")
+    curves = {name: np.asarray(curve, float) for name, curve in points.items()}
+    for name, curve in curves.items():
+        if curve.ndim != 2 or curve.shape[1] != numbers or not len(curve):
+            tuples = {2: "pairs", 3: "triples"}[numbers]
+            raise ValueError(
+                f"points of {name!r} must be {tuples} [N, {numbers}], N at least 1, got {list(curve.shape)}"
+            )
+        if not np.isfinite(curve).all():
+            raise ValueError(f"points of {name!r} must be finite, got {curve.tolist()}")
+    return curves
 
 
 def label_lines(ax: "Axes", *, gap: float = 0.07) -> "Axes":

@@ -8,7 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Decoder, Knob, Rows
+from jaxdec.decoding import Decoder, Knob, Rows, Status
 from jaxdec.model import Params
 from jaxdec.search.contract import Boundary, Decision, Pool, Rule, Scorer
 from jaxdec.search.first_finish import ended_by_itself
@@ -70,6 +70,12 @@ class Frontier(Rule):
         any_finished = finished.any(1, keepdims=True)
         best = jnp.where(spent & any_finished, of_finished, best)
         nothing = ~jnp.isfinite(jnp.min(estimate, axis=1, keepdims=True))
+        # Those that a limit ended are no nodes, but the answer if nothing else is left.
+        status = boundary.rows.status
+        cut = each(~open_rows(boundary) & (status != int(Status.PRUNED)))
+        ranked = jnp.where(cut, each(self._estimates(nodes)), jnp.inf)
+        of_cut = jnp.lexsort((here, born, ranked), axis=1)[:, :1]
+        best = jnp.where(nothing & cut.any(1, keepdims=True), of_cut, best)
         over = done | spent | nothing
         # The best node's own row, and those that matter least.
         last = jnp.where(here == best, -jnp.inf, estimate)
@@ -94,18 +100,26 @@ class Frontier(Rule):
         reward = jnp.where(jnp.isnan(reward), 0.0, reward)
         # Equal to g + h, with h(prompt) = 0, but that paths without a drop have the same f to the last bit.
         drops = nodes.drops + jnp.maximum(nodes.reward - reward, 0.0)
-        estimate = 1 - reward if self.greedy else drops
         new = ~pool.parked
         take = lambda fresh, old: jnp.where(new, fresh, old)
-        # What was cut off can neither go on nor be the answer.
-        open_ = boundary.live | ended_by_itself(boundary.rows)
-        estimate = jnp.where(open_, estimate, jnp.inf)
-        return Nodes(
+        found = dataclasses.replace(
+            nodes,
             drops=take(drops, nodes.drops),
-            estimate=take(estimate, nodes.estimate),
             reward=take(reward, nodes.reward),
             born=take(pool.boundaries, nodes.born),
         )
+        # What was cut off cannot go on.
+        estimate = jnp.where(open_rows(boundary), self._estimates(found), jnp.inf)
+        return dataclasses.replace(found, estimate=take(estimate, nodes.estimate))
+
+    def _estimates(self, nodes: Nodes) -> jax.Array:
+        """f of each node, whether it is open or not."""
+        return 1 - nodes.reward if self.greedy else nodes.drops
+
+
+def open_rows(boundary: Boundary) -> jax.Array:
+    """Rows that may go on, or came to an end of their own; bool `[B]`."""
+    return boundary.live | ended_by_itself(boundary.rows)
 
 
 def a_star(
@@ -123,7 +137,7 @@ def a_star(
     The open node with the least f is continued by K steps, which are scored and become open nodes; ties go to the
     older node, then to the first row. Popping one that has ended is the answer. So f is the sum of the drops of the
     reward along a path: it never falls. After `expansions` nodes the best ended one is the answer, or the best open one
-    is decoded to its end.
+    is decoded to its end. Where limits ended all, the one of least f is the answer.
 
     Rows are the frontier, and continuations take the rows of the node that they continue and of those with the largest
     f, so caches of nodes are where the search needs them and nothing is read twice. H hypotheses keep H open nodes: of

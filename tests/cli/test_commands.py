@@ -79,7 +79,13 @@ assert not heavy, heavy
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(version + "\nusage: jaxdec [-h]")
-    for part in ("JAX_COMPILATION_CACHE_DIR", "--lengths", "--verifier", "--branches"):
+    for part in (
+        "JAX_COMPILATION_CACHE_DIR",
+        "--lengths",
+        "--verifier",
+        "--branches",
+        "--step-tokens",
+    ):
         assert part in done.stdout
 
 
@@ -164,7 +170,13 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
 
 
 def test_every_family_is_found_with_its_verifiers():
-    names = {"autoregressive", *catalogue.INFILLING, *catalogue.DENOISING}
+    names = {
+        "autoregressive",
+        "awrs",
+        *catalogue.INFILLING,
+        *catalogue.DENOISING,
+        *catalogue.SEARCHING,
+    }
     for family in catalogue.FAMILIES[1:]:
         for verifier in catalogue.VERIFIERS:
             name = family if verifier == "walk" else f"{family}-{verifier}"

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 import jaxdec
-from jaxdec import any_subset, catalogue, diffusion
-from jaxdec.catalogue.assembly import assemble
+from jaxdec import any_subset, catalogue, diffusion, search
+from jaxdec.catalogue.assembly import assemble, assemble_search
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.model import from_nnx
 from jaxdec.models import (
@@ -83,7 +83,9 @@ def test_every_method(name):
     if method.infills:
         visible = np.arange(8) < 3
         order = any_subset.lattice(visible[None])
-    jaxdec.prepare(decoder, params, np.ones((1, 3), int), max_new_tokens=5, order=order)
+    each = 4 if method.searches else 1
+    prompt = np.ones((1, 3), int)
+    jaxdec.prepare(decoder, params, prompt, max_new_tokens=5, order=order, hypotheses=each)
 
 
 def test_a_target_of_blocks_is_decoded_in_its_blocks():
@@ -119,3 +121,22 @@ def test_a_target_of_blocks_is_decoded_in_its_blocks():
 def test_refusals(name, fills, options, message):
     with pytest.raises(ValueError, match=message):
         assemble(catalogue.METHODS[name], checkpoint(fills), **{"load": load, **options})
+
+
+def test_a_search_around_another_method():
+    row, steps = catalogue.METHODS["a-star"], search.of_length(5)
+    parts = dict(segment=steps, branches=2, scorer=search.scorers.log_prob(), m=None)
+    inner = dict(inner=catalogue.METHODS["draft"], length=3, load=load)
+    decoder, params = assemble_search(row, checkpoint(), **inner, **parts)
+    assert params.keys() == {"target", "draft"}
+    drafted = assemble(catalogue.METHODS["draft"], checkpoint(), length=3, load=load)[0]
+    assert decoder == search.a_star(drafted, parts["scorer"], segment=steps, branches=2)
+    assert assemble_search(row, checkpoint())[0] == assemble(row, checkpoint())[0]
+    with pytest.raises(
+        ValueError, match="'a-star' takes no m; it takes inner, segment, scorer, br"
+    ):
+        assemble_search(row, checkpoint(), m=2)
+    with pytest.raises(ValueError, match="'draft' takes no segment; it takes nothing"):
+        assemble_search(catalogue.METHODS["draft"], checkpoint(), segment=steps)
+    with pytest.raises(ValueError, match="'a-star' drafts without a checkpoint"):
+        assemble_search(row, checkpoint(), draft="code-draft")

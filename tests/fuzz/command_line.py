@@ -119,6 +119,7 @@ def knob(name: str, wrong: st.SearchStrategy) -> st.SearchStrategy:
 infinite = st.sampled_from(["nan", "inf", "-inf", "1e999"])
 GENERATE = ("generate", "--prompt", "x = ", "--target", "@causal", "--method", "lookup")
 INFILL = ("infill", "@gap.txt", "--target", "@fills", "--method", "assd")
+SEARCH = ("search", "x = ", "--target", "@causal")
 DENOISE = ("denoise", "x = ", "--target", "@blocks")
 BENCH = ("bench", "--methods", "lookup", "--prompts", "@lines.jsonl", "--target", "@causal")
 TRAIN = ("train", "no-such-preset")
@@ -167,6 +168,23 @@ WRONG: dict[str, tuple[tuple[str, ...], list[st.SearchStrategy]]] = {
         infinite.filter(lambda x: x != "-inf").map(lambda value: ((f"--logit-bias=3={value}",), ("logit",))),
         st.just((("--stop=",), ("stop string",))),
         st.integers(513, 2000).map(lambda size: (("--prompt", "y" * size), (str(size),))),
+    ]),
+    "search": (SEARCH, [
+        *SIZES,
+        MISSING,
+        option("--n", said(below(1) | above(1024)) | not_a_number),
+        option("--m", said(below(1) | above(1024)) | not_a_number),
+        option("--branches", said(below(1) | above(1024)) | not_a_number),
+        option("--step-tokens", said(below(1)) | not_a_number),
+        knob("--temperature", infinite | said(st.floats(-1e6, -1e-6))),
+        word.map(lambda name: (("--method", f"no-{name}"), ("no method",))),
+        word.map(lambda name: (("--inner", f"no-{name}"), ("no method",))),
+        word.map(lambda name: (("--scorer", f"no-{name}"), ("no scorer",))),
+        word.map(lambda name: ((f"--set=no-{name}=1",), ("no knob",))),
+        said(st.floats(-9, -1e-3)).map(lambda x: ((f"--set=reward_temperature={x}",), ("reward_temperature",))),
+        said(below(1)).map(lambda m: (("--method=short-m-at-k", f"--m={m}"), ("--m",))),
+        st.just((("--delimiter=",), ("delimiter",))),
+        st.just((("--chat",), ("template",))),
     ]),
     "infill": (INFILL, [
         *SIZES,

@@ -49,6 +49,10 @@ def searched(hypotheses, size, expansions, greedy):
         if spent and ended:
             best = min(ended, key=rank)
         dead = nodes[best]["f"] == np.inf
+        if dead:  # of those that a limit ended
+            cut = [h for h in range(len(nodes)) if hypotheses[h].over and not hypotheses[h].ended]
+            estimate = lambda h: 1 - nodes[h]["r"] if greedy else nodes[h]["drops"]
+            best = min(cut, key=lambda h: (estimate(h), nodes[h]["born"], h))
         if hypotheses[best].ended or spent or dead:
             while not hypotheses[best].over:
                 hypotheses[best].go(delimiters=[2], most=3)
@@ -76,7 +80,7 @@ def test_it_is_best_first_search(inner, greedy):
         greedy=greedy,
     )
     deepest, ways = 0, set()
-    for seed, expansions in [(0, 64), (1, 64), (2, 5), (3, 2), (4, 1)]:
+    for seed, expansions in [(0, 64), (1, 64), (2, 5), (4, 1), (8, 2), (42, 3)]:
         key = jax.random.key(seed)
         found = generate(decoder, HYPOTHESES, key, expansions=expansions)
         ours = texts(found)
@@ -89,7 +93,7 @@ def test_it_is_best_first_search(inner, greedy):
             status = found.status[at][best]
             ways.add(status)
             deepest = max(deepest, int(np.asarray(found.pool.boundaries)[at].max()))
-    assert deepest > 3 and Status.EOS in ways
+    assert deepest > 3 and {Status.EOS, Status.LENGTH} <= ways
 
 
 def test_estimates_never_fall_along_a_path():

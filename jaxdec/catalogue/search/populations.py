@@ -14,14 +14,40 @@ from jaxdec.speculative import drafters, speculative, verifiers
 
 STEP = 16
 """Tokens of a step where nothing says what a step is."""
+BRANCHES = 4
+"""Steps by which a past is continued, unless it is said."""
+KEPT = 3
+"""Traces that are kept, unless it is said."""
+
+
+SCORERS: dict[str, search.Scorer] = {
+    "log-prob": search.scorers.log_prob(),
+    "mean-log-prob": search.scorers.log_prob(mean=True),
+}
+"""What a past can be worth without a network that judges it, by name."""
 
 
 def _steps(parts: Parts) -> search.Segment:
-    return search.of_length(parts.length or STEP)
+    return parts.segment or search.of_length(STEP)
 
 
-def _likely() -> search.Scorer:
-    return search.scorers.log_prob(mean=True)
+def _reward(parts: Parts) -> search.Scorer:
+    return parts.scorer or SCORERS["mean-log-prob"]
+
+
+def _short(parts: Parts) -> Decoder:
+    segment = parts.segment or search.whole()
+    if segment.most is not None:
+        raise ValueError(
+            f"thinking ends with a delimiter; method 'short-m-at-k' takes no steps of {segment.most} tokens"
+        )
+    m = KEPT if parts.m is None else parts.m
+    return search.short_m_at_k(parts.within, m, end_of_thinking=segment.delimiters)
+
+
+def _a_star(parts: Parts) -> Decoder:
+    branches = BRANCHES if parts.branches is None else parts.branches
+    return search.a_star(parts.within, _reward(parts), segment=_steps(parts), branches=branches)
 
 
 def even(tokens: jax.Array, prompt_length: jax.Array, length: jax.Array) -> jax.Array:
@@ -42,12 +68,22 @@ def shared_tokens(
     return same.sum(-1) / jnp.maximum(both.sum(-1), 1)
 
 
+def _pruned(parts: Parts) -> Decoder:
+    segment = parts.segment or search.of_length(4 * STEP)
+    if segment.most is None or segment.delimiters:
+        raise ValueError(
+            "traces are judged after a number of tokens; method 'deep-prune' takes no delimiters"
+        )
+    return search.deep_prune(parts.within, shared_tokens, after=segment.most)
+
+
 def _row(
     name: str,
     title: str,
     paper: str,
     make: Callable[[Parts], Decoder],
     tests: str,
+    takes: tuple[str, ...] = (),
     sample: Sample | None = None,
     variants: Mapping[str, Sample] | None = None,
 ) -> Method:
@@ -60,6 +96,7 @@ def _row(
         tests,
         "",
         searches=True,
+        takes=("inner", *takes),
         sample=sample,
         variants=variants or {},
     )
@@ -75,8 +112,9 @@ ROWS = [
         "smc",
         "sequential Monte Carlo: weighted particles, drawn again when few carry the weight",
         "2306.03081, 2504.13139",
-        lambda parts: search.smc(autoregressive(parts.target)),
+        lambda parts: search.smc(parts.within, segment=parts.segment, potential=parts.scorer),
         "tests/search/test_particles.py",
+        takes=("segment", "scorer"),
         variants={
             "of drafted steps": lambda target, draft: search.smc(
                 _drafted(target, draft),
@@ -89,49 +127,50 @@ ROWS = [
         "particle-filter",
         "particle filtering by a process reward after each step of reasoning",
         "2502.01618",
-        lambda parts: search.particle_filter(
-            autoregressive(parts.target), _likely(), segment=_steps(parts)
-        ),
+        lambda parts: search.particle_filter(parts.within, _reward(parts), segment=_steps(parts)),
         "tests/search/test_particles.py",
+        takes=("segment", "scorer"),
     ),
     _row(
         "particle-gibbs",
         "particle Gibbs: particle filters in turn, each with a trajectory of the one before",
         "2502.01618",
         lambda parts: search.conditional_filter(
-            autoregressive(parts.target), _likely(), segment=_steps(parts)
+            parts.within, _reward(parts), segment=_steps(parts)
         ),
         "tests/search/test_particle_gibbs.py",
+        takes=("segment", "scorer"),
     ),
     _row(
         "deep-prune",
         "DeepPrune: traces that a judge expects to end alike stop early, all but one",
         "2510.08483",
-        lambda parts: search.deep_prune(
-            autoregressive(parts.target), shared_tokens, after=parts.length or 4 * STEP
-        ),
+        _pruned,
         "tests/search/test_deep_prune.py",
+        takes=("segment",),
     ),
     _row(
         "a-star",
         "A*-decoding: best-first search over steps of reasoning by a process reward",
         "2505.13672",
-        lambda parts: search.a_star(autoregressive(parts.target), _likely(), segment=_steps(parts)),
+        _a_star,
         "tests/search/test_best_first.py",
+        takes=("segment", "scorer", "branches"),
     ),
     _row(
         "first-finish",
         "First Finish Search: the first of several traces that ends is the answer",
         "2505.18149",
-        lambda parts: search.first_finish(autoregressive(parts.target)),
+        lambda parts: search.first_finish(parts.within),
         "tests/search/test_first_finish.py",
     ),
     _row(
         "short-m-at-k",
         "short-m@k: the traces that think the shortest go on to their answers",
         "2505.17813",
-        lambda parts: search.short_m_at_k(autoregressive(parts.target), 3),
+        _short,
         "tests/search/test_first_finish.py",
+        takes=("segment", "m"),
         sample=lambda target, draft: search.short_m_at_k(autoregressive(target), 1),
     ),
 ]
