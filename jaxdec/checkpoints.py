@@ -1,7 +1,7 @@
 """Checkpoints: a folder of Hugging Face files, or one of this package with a configuration, weights and a card.
 
     <name>/config.json    sizes of the transformer, end-of-sequence tokens, what a model that fills masks fills, or
-                          what kind of draft heads it is and their sizes; facts of the training run
+                          what kind of heads on a model it is and their sizes; facts of the training run
     <name>/weights/       parameters, written by orbax
     <name>/SHA256SUMS     hashes of both, checked on loading
     <name>/README.md      the model card
@@ -149,7 +149,7 @@ def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpo
         return _load_public(path, dtype)
     if "heads" in held:
         raise ValueError(
-            f"checkpoint {str(name)!r} holds draft heads ({held['heads']}), not a model of its own"
+            f"checkpoint {str(name)!r} holds heads on a model ({held['heads']}), not a model of its own"
         )
     config = checkpoint_folder.sizes(name, TransformerConfig, held["model"])
     for token in [*held["eos"], *([held["mask_token"]] if "fills" in held else [])]:
