@@ -21,7 +21,7 @@ named = pytest.mark.parametrize("task", TASKS, ids=repr)
 
 
 def drawn(task, count=40):
-    return problems(task, count, seed=3)
+    return problems(task, count, seed=3, held_out=False)
 
 
 @named
@@ -78,8 +78,8 @@ def test_no_text_raises(task):
 
 @named
 def test_problems_are_those_of_their_seed_and_side(task):
-    held, learned = problems(task, 30), problems(task, 30, held_out=False)
-    assert held == problems(task, 40)[:30] != problems(task, 30, seed=1)
+    held, learned = problems(task, 12), problems(task, 40, held_out=False)
+    assert held == problems(task, 14)[:12] != problems(task, 12, seed=1)
     assert all(is_held_out(task, p.prompt, 0.05) for p in held)
     assert not any(is_held_out(task, p.prompt, 0.05) for p in learned)
 
