@@ -95,6 +95,11 @@ def documents(results: list[dict[str, Any]], root: Path = ROOT) -> dict[Path, st
         ("README.md", "methods", small_table(results)),
         ("docs/methods.md", "methods", catalogue.markdown() + "\n"),
         ("docs/methods.md", "systems", systems.markdown() + "\n"),
+        (
+            "docs/methods.md",
+            "selections",
+            systems.markdown(catalogue.SELECTIONS, "selection") + "\n",
+        ),
     ):
         path = root / name
         if not path.is_file():

@@ -1,6 +1,6 @@
 """The public names of `jaxdec`, which imports this module when the first of them is used."""
 
-from jaxdec import any_subset, diffusion, models, sampling, text, visibility
+from jaxdec import any_subset, diffusion, models, sampling, search, text, visibility
 from jaxdec.autoregressive import Autoregressive, autoregressive
 from jaxdec.cache import KVCache
 from jaxdec.checkpoints import Checkpoint, load
@@ -85,6 +85,7 @@ __all__ = [
     "requests",
     "run",
     "sampling",
+    "search",
     "speculative",
     "stream",
     "stream_text",

@@ -3,6 +3,8 @@
 import functools
 import statistics
 
+import jax
+
 import jaxdec
 from benchmarks.case import CAUSAL, Case
 from benchmarks.columns import EXACTNESS, IDENTICAL, METHOD, SIZE, Row, number, spread, word
@@ -46,6 +48,7 @@ def _of_target(setting: Setting, sized: Sized) -> list[Row]:
         repeats=scale.repeats,
         temperature=temperature,
     )
+    jax.clear_caches()
     decoder = jaxdec.adaptive(make, lengths, rule=jaxdec.lengths.by_load())
     variants = [
         plain(target.model, target.params),
@@ -58,6 +61,8 @@ def _of_target(setting: Setting, sized: Sized) -> list[Row]:
         methods = [workload.method(variant) for variant in variants]
         timings = interleave(methods, repeats=scale.repeats)
         rows += [{**sized.labels, **row} for row in _rows(variants, timings, load, costs)]
+        # A system allows a process so many pieces of memory, and every program takes some.
+        jax.clear_caches()
     return rows
 
 

@@ -3,9 +3,10 @@
 `python -m jaxdec.catalogue` prints the table of methods in Markdown.
 """
 
-from jaxdec.catalogue import any_subset, canvas, speculation
+from jaxdec.catalogue import any_subset, canvas, search, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
+from jaxdec.catalogue.search import SELECTIONS
 from jaxdec.catalogue.speculation import FAMILIES, VERIFIERS
 from jaxdec.catalogue.systems import SYSTEMS, System
 
@@ -15,6 +16,8 @@ __all__ = [
     "INFILLING",
     "METHODS",
     "REFRESH_RULES",
+    "SEARCHING",
+    "SELECTIONS",
     "SYSTEMS",
     "VERIFIERS",
     "Method",
@@ -25,9 +28,12 @@ __all__ = [
     "markdown",
 ]
 
-METHODS = {row.name: row for row in [*speculation.ROWS, *any_subset.ROWS, *canvas.ROWS]}
+METHODS = {
+    row.name: row for row in [*speculation.ROWS, *any_subset.ROWS, *canvas.ROWS, *search.ROWS]
+}
 INFILLING = tuple(row.name for row in any_subset.ROWS)
 DENOISING = tuple(row.name for row in canvas.ROWS)
+SEARCHING = tuple(row.name for row in search.ROWS)
 
 
 def find(family: str, verifier: str = "walk") -> Method:

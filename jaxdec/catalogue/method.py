@@ -56,6 +56,7 @@ class Method:
         be named. Empty for all others.
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
+      searches: whether it decodes several hypotheses a prompt, and is the decoder within it for one.
       sample: builds what the battery tests; the method itself, of `Parts.small`, if not given.
       variants: further settings of the method that the battery tests, by what they are.
     """
@@ -71,6 +72,7 @@ class Method:
     heads: str = ""
     infills: bool = False
     denoises: bool = False
+    searches: bool = False
     sample: Sample | None = None
     variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)
 

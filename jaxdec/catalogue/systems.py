@@ -2,11 +2,12 @@
 them, with the promise that it has."""
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A system: the one place that names it.
+    """A system, or whatever else stands around decoders: the one place that names it.
 
     Attributes:
       name: as its paper has it.
@@ -94,10 +95,10 @@ SYSTEMS = {
 }
 
 
-def markdown() -> str:
-    """The table of systems."""
-    lines = ["| system | use | tests | benchmark |", "|---|---|---|---|"]
-    for row in SYSTEMS.values():
+def markdown(rows: Mapping[str, System] = SYSTEMS, kind: str = "system") -> str:
+    """The table of systems, or of other rows of their kind."""
+    lines = [f"| {kind} | use | tests | benchmark |", "|---|---|---|---|"]
+    for row in rows.values():
         benchmark = f"`{row.benchmark}`" if row.benchmark else "none"
         lines.append(
             f"| {row.name}: {row.title} ({row.paper}) | `{row.use}` | `{row.tests}` | {benchmark} |"

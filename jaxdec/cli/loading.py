@@ -112,7 +112,8 @@ def continuing(name: str, verifier: str | None = None) -> Method:
             f"there is no verifier {verifier!r}, only {', '.join(catalogue.VERIFIERS)}"
         )
     joined = name if verifier in (None, "walk") else f"{name}-{verifier}"
-    return _found(joined, "continues prompts", lambda row: not (row.infills or row.denoises))
+    plain = lambda row: not (row.infills or row.denoises or row.searches)
+    return _found(joined, "continues prompts", plain)
 
 
 def infilling(name: str) -> Method:
@@ -123,6 +124,11 @@ def infilling(name: str) -> Method:
 def denoising(name: str) -> Method:
     """The method of a name that fills a canvas; raises `ValueError` if there is none."""
     return _found(name, "fills a canvas", lambda row: row.denoises)
+
+
+def searching(name: str) -> Method:
+    """The method of a name that decodes several hypotheses; raises `ValueError` if there is none."""
+    return _found(name, "searches", lambda row: row.searches)
 
 
 def _found(name: str, does: str, suits: Callable[[Method], bool]) -> Method:

@@ -9,6 +9,7 @@ from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, 
 from jaxdec.decoding.prefill import Reading, by_prompt, prefill, read_on, read_prompts, spread
 from jaxdec.decoding.record import Info, Record, Stats
 from jaxdec.decoding.request import Knob, Request, Settings
+from jaxdec.decoding.row_moves import at_home, move_rows
 from jaxdec.decoding.rows import Rows
 from jaxdec.decoding.stops import RowStops, Status, Stops
 
@@ -32,6 +33,7 @@ __all__ = [
     "Status",
     "Stops",
     "after",
+    "at_home",
     "by_prompt",
     "by_row",
     "check_decoder",
@@ -41,6 +43,7 @@ __all__ = [
     "decode",
     "init",
     "integers",
+    "move_rows",
     "once",
     "part_names",
     "prefill",

@@ -15,6 +15,7 @@ A row takes `steps_per_token` steps a token of its buffer at most, then it ends 
 Several hypotheses of a prompt stand in adjacent rows. A step that lets rows take the past of others of their prompt
 calls `take_rows` on its own state before it commits, and says so in `Info.source`; the loop moves the record alike.
 Once all rows of a prompt have ended they stay, so that a prompt does not depend on how long its neighbours run.
+A state may set B more hypotheses aside, which no step runs: its `shelf`, `Rows` too; rows may take what lies on it.
 
 Legend: B rows, W tokens that a step commits at most.
 """
@@ -82,11 +83,11 @@ class Decoder(Protocol[State]):
         """The target."""
         ...
 
-    # Five more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
+    # Six more are optional: `knobs`, a dict of `Knob` by name, the traced settings that the decoder takes beside
     # those of `Warp`; `parts`, its `Part`s, which may have parameters beside the target's; `fills_canvas`, whether it
     # fills a canvas of masks, so that its model need not predict next tokens; `steps_per_token`, the most steps
-    # that it ever needs for a token, 1 if not given; and `steps_alone`, False where the steps that a row takes to its
-    # tokens, and how much of each was drafted, depend on the rows beside it.
+    # that it ever needs for a token, 1 if not given; `steps_alone`, False where the steps that a row takes to its
+    # tokens, and how much of each was drafted, depend on the rows beside it; and `draws`, False where no key matters.
 
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError`, before anything is traced, for what this decoder cannot do."""

@@ -29,7 +29,9 @@ def stepped(
     state, info = decoder.step(params, state, keys)
     rounds, running = before.rounds, before.running
     if info.source is not None:
-        rounds, running = rounds[info.source], running[info.source]
+        # What was taken from the shelf has ended, and has its own count.
+        taken = lambda x: x.at[info.source].get(mode="fill", fill_value=0)
+        rounds, running = taken(rounds), taken(running)
     rows = state.rows
     # Counted here too, so that a step which leaves a row as it was cannot go on for ever.
     rounds = jnp.maximum(rows.rounds, rounds + running)
@@ -133,7 +135,7 @@ def run(
     if placement is not None:
         placed.check_state(placement, state)
     if record is None:
-        record = _start(state.rows)
+        record = _start(state.rows, getattr(state, "shelf", None))
     most = np.iinfo(np.int32).max
     steps = np.int32(most) if max_steps is None else integers("max_steps", max_steps, [()], low=0)
     rng = as_key(rng)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxdec.cache import Cache
 from jaxdec.decoding.request import Settings
+from jaxdec.decoding.row_moves import move_rows
 from jaxdec.decoding.stops import Stops
 
 Tree = TypeVar("Tree")
@@ -30,8 +31,9 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
     """Every row with the past of another: `result[b] = tree[source[b]]` for all that belongs to rows.
 
     A step that moves rows (`Info.source`) calls this on its own state before it commits: rows, caches and the state of
-    a drafter move alike. Settings stay, as the rows of a prompt have the same; and a row goes on to draw with its own
-    key. A cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so.
+    a drafter move alike. Settings stay: a row goes on with its own knobs, as it goes on to draw with its own key. A
+    cache may hold all rows several times over, one copy behind the other (guidance does): each copy moves so. Of caches
+    only the rows that move are copied (`move_rows`).
 
     Args:
       tree: a state, or a part of one.
@@ -46,7 +48,7 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
         if not isinstance(node, Cache):
             return node[source]
         copies = jnp.arange(node.length.shape[0] // batch, dtype=jnp.int32)
-        return node.rows((copies[:, None] * batch + source).reshape(-1))
+        return move_rows(node, (copies[:, None] * batch + source).reshape(-1))
 
     return jax.tree.map(take, tree, is_leaf=lambda node: isinstance(node, Settings | Stops | Cache))
 

@@ -34,7 +34,9 @@ class Info:
       status: int32 `[B]`, after the step.
       steps: int32 `[B, W]`, the step of the row in which each token was chosen, from 0 on.
       top: the most probable tokens `[B, W, K]` of the target's own law of each token; None where none are asked for.
-      source: int32 `[B]`, the row whose past each row continues in this step; None for rows that stay where they are.
+      source: int32 `[B]`, the row whose past each row continues in this step; B + b for what lay in place b of the
+        shelf before it. None for rows that stay where they are.
+      shelf: what became of the shelf: an info of its own, with a `source` as that of the rows; None without a shelf.
       own: what the algorithm says beside this, a pytree of arrays a row; the loop does not read it.
     """
 
@@ -53,6 +55,7 @@ class Info:
     steps: jax.Array
     top: TopTokens | None = None
     source: jax.Array | None = None
+    shelf: "Info | None" = None
     own: Any = None
 
 
@@ -86,10 +89,12 @@ class Record:
         that chose the token; the K most probable tokens, if they are asked for, and their log-probabilities. One array,
         so that a step writes it once; ids below 2^24 are exact in it.
       stats: counts a row.
+      shelf: the same of the B hypotheses that were set aside; None where the decoder sets none aside.
     """
 
     columns: jax.Array
     stats: Stats
+    shelf: "Record | None" = None
 
     @property
     def top(self) -> TopTokens | None:
@@ -118,27 +123,41 @@ class Record:
         return self.columns[:, :, 3].astype(jnp.int32) - 1
 
     @classmethod
-    def start(cls, rows: Rows) -> "Record":
-        """An empty record for some rows."""
+    def start(cls, rows: Rows, shelf: Rows | None = None) -> "Record":
+        """An empty record for some rows, and for a shelf if the decoder's state has one."""
         counts = (jnp.zeros(rows.length.shape, jnp.int32) for _ in dataclasses.fields(Stats))
         width = 4 + 2 * rows.top_log_probs
-        return cls(jnp.zeros((*rows.tokens.shape, width), jnp.float32), Stats(*counts))
+        columns = jnp.zeros((*rows.tokens.shape, width), jnp.float32)
+        return cls(columns, Stats(*counts), None if shelf is None else cls.start(shelf))
 
     def add(self, info: Info) -> "Record":
         """Takes in what a step did, after the rows were moved as it says."""
+        if info.shelf is None or self.shelf is None:
+            return self._moved(info.source)._placed(info)
+        join = lambda x, y: jnp.concatenate([x, y])
+        rows = dataclasses.replace(self, shelf=None)
+        both = jax.tree.map(join, rows, self.shelf)
+        shelf = both._moved(info.shelf.source)._placed(info.shelf)
+        return dataclasses.replace(both._moved(info.source)._placed(info), shelf=shelf)
+
+    def _moved(self, source: jax.Array | None) -> "Record":
+        """The record of rows that took the past of others."""
+        if source is None:
+            return self
+        columns, stats = take_rows((self.columns, self.stats), source)
+        return dataclasses.replace(self, columns=columns, stats=stats)
+
+    def _placed(self, info: Info) -> "Record":
+        """The record with the chunk of a step."""
         drafted = info.drafted.astype(jnp.float32)
         steps = (info.steps + 1).astype(jnp.float32)
         columns = jnp.stack([info.log_probs, info.raw_log_probs, drafted, steps], axis=-1)
         if info.top is not None:
             top = info.top.tokens.astype(jnp.float32), info.top.log_probs
             columns = jnp.concatenate([columns, *top], axis=-1)
-        stats, placed = self.stats, self.columns
-        if info.source is not None:
-            stats, placed = take_rows((stats, placed), info.source)
-        stats = Stats(
-            **{
-                field.name: getattr(stats, field.name) + getattr(info, field.name)
-                for field in dataclasses.fields(Stats)
-            }
-        )
-        return Record(place_chunk(placed, columns, info.start, info.count), stats)
+        added = {
+            field.name: getattr(self.stats, field.name) + getattr(info, field.name)
+            for field in dataclasses.fields(Stats)
+        }
+        placed = place_chunk(self.columns, columns, info.start, info.count)
+        return dataclasses.replace(self, columns=placed, stats=Stats(**added))

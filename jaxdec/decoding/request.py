@@ -14,7 +14,7 @@ import numpy as np
 from jaxdec.cache import Cache
 from jaxdec.decoding.stops import RowStops, Stops
 from jaxdec.model import Model, Order
-from jaxdec.sampling import Warp, as_array, is_traced, shown
+from jaxdec.sampling import Warp, as_array, is_traced, over_rows, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Knob:
     high: float = np.inf
     integer: bool = False
 
-    def checked(self, name: str, value: Any, batch: int) -> Any:
-        """One value a row, `[batch]`; a traced one is checked by shape and type alone.
+    def checked(self, name: str, value: Any, batch: int, hypotheses: int = 1) -> Any:
+        """One value a row, `[batch hypotheses]`; a traced one is checked by shape and type alone.
 
         Raises:
-          ValueError: if a value is out of its limits, or there is neither one nor one a row.
+          ValueError: if a value is out of its limits, or there is neither one nor one a prompt nor one a row.
         """
         value = self.default if value is None else value
         known = not is_traced(value)
@@ -46,18 +46,22 @@ class Knob:
         if value is not self.default and not any(jnp.issubdtype(given.dtype, k) for k in kinds):
             kind = "an integer" if self.integer else "a number"
             raise ValueError(f"{name} must be {kind}, got {shown(value)}")
-        if given.shape not in ((), (batch,)):
-            raise ValueError(f"{name} must be one value or {batch}, got shape {list(given.shape)}")
+        rows = batch * hypotheses
+        if given.shape not in ((), (batch,), (rows,)):
+            each = f" or {rows}" if hypotheses > 1 else ""
+            raise ValueError(
+                f"{name} must be one value or {batch}{each}, got shape {list(given.shape)}"
+            )
         dtype = np.int32 if self.integer else np.float32
         if not known:
-            return jnp.broadcast_to(given.astype(dtype), (batch,))
+            return over_rows(given.astype(dtype), 0, batch, hypotheses)
         high = min(self.high, np.iinfo(np.int32).max) if self.integer else self.high
         legal = (given >= self.low) & (given <= high)
         if not legal.all():
             raise ValueError(
                 f"{name} must lie in [{self.low:g}, {high:g}], got {given[~legal].reshape(-1)[0]}"
             )
-        return np.broadcast_to(given.astype(dtype), (batch,))
+        return over_rows(given.astype(dtype), 0, batch, hypotheses)
 
 
 @jax.tree_util.register_dataclass

@@ -34,6 +34,8 @@ class Status(enum.IntEnum):
     """Whoever asked took the request back; what was generated until then stands."""
     DEADLINE = 8
     """The request's deadline passed; what was generated until then stands."""
+    PRUNED = 9
+    """Other hypotheses of the prompt made the row needless."""
 
 
 @jax.tree_util.register_dataclass

@@ -3,6 +3,7 @@
 from jaxdec.generation.gap_length import choose_length
 from jaxdec.generation.generate import generate
 from jaxdec.generation.infill import Infilled, infill, infilled, prepare_infill
+from jaxdec.generation.particle_gibbs import particle_gibbs
 from jaxdec.generation.prepare import bucket, prepare
 from jaxdec.generation.result import Result, acceptance_by_depth, result
 from jaxdec.generation.texts import generated_texts, stream_text
@@ -21,6 +22,7 @@ __all__ = [
     "generated_texts",
     "infill",
     "infilled",
+    "particle_gibbs",
     "prepare",
     "prepare_infill",
     "result",

@@ -67,8 +67,8 @@ def generate(
       placement: a mesh of devices, and what lies on which (`jaxdec.parallel.placement`); the tokens are the same as on
         one device. Prompts that do not divide over the devices are joined by some that end at once. Place the
         parameters once for several calls: `params = placement.place(params)`.
-      **knobs: settings of `jaxdec.sampling.Warp`, scalars or one a prompt: `temperature`, `top_k`, `top_p`, ...; and
-        those that the decoder declares.
+      **knobs: settings of `jaxdec.sampling.Warp`, scalars, one a prompt `[B]` or one a row `[B H]`: `temperature`,
+        `top_k`, `top_p`, ...; and those that the decoder declares.
 
     Returns:
       Prompts and what was generated. At temperature 0 `log_probs` are all 0: the law that a greedy token is drawn from

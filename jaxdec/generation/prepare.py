@@ -83,6 +83,7 @@ def prepare(
     model = decoder.model
     prompt, lengths = _prompts(prompt, lengths, model.vocab_size)
     batch, width = prompt.shape
+    hypotheses = _static("hypotheses", hypotheses, 1)
     budget, most = _budget(max_new_tokens, most_new_tokens, batch)
     _check_kinds(order, cache, tokenizer)
     _check_purpose(decoder, order)
@@ -101,7 +102,7 @@ def prepare(
         max_new_tokens=budget,
         stops=stops,
         stop_state=None if strings is None else strings.start,
-        **_knobs(decoder, knobs, batch),
+        **_knobs(decoder, knobs, batch, hypotheses),
     )
     padded = bucket(width)
     # The slack lets a step write its whole chunk at the last committed token.
@@ -116,7 +117,7 @@ def prepare(
         order=None if order is None else _padded_order(order, batch, capacity, longest),
         capacity=capacity,
         longest=longest or 0,
-        hypotheses=_static("hypotheses", hypotheses, 1),
+        hypotheses=hypotheses,
         top_log_probs=_static("top_log_probs", top_log_probs, 0, model.vocab_size),
         cache=cache,
     )
@@ -124,10 +125,20 @@ def prepare(
     check_parts(params, part_names(decoder))
     check_serves("model", model, target_params(params))
     if hypotheses > 1:
-        repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
-        request = by_row(request, repeat, lambda stops: stops)
+        request = _repeated(request, hypotheses)
     decoder.check(request, params)
     return request
+
+
+def _repeated(request: Request, hypotheses: int) -> Request:
+    """What is one a prompt in each of its rows; the knobs are one a row already."""
+    repeat = lambda x: (jnp if is_traced(x) else np).repeat(x, hypotheses, axis=0)
+    given = request.settings
+    bare = dataclasses.replace(given, warp=Warp(), knobs={})
+    request = dataclasses.replace(request, settings=bare)
+    request = by_row(request, repeat, lambda stops: stops)
+    settings = dataclasses.replace(request.settings, warp=given.warp, knobs=given.knobs)
+    return dataclasses.replace(request, settings=settings)
 
 
 def _prompts(prompt: Any, lengths: Any, vocab_size: int) -> tuple[Any, Any]:
@@ -231,8 +242,8 @@ def _check_purpose(decoder: Decoder, order: Order | None) -> None:
         )
 
 
-def _knobs(decoder: Decoder, given: dict[str, Any], batch: int) -> dict[str, Any]:
-    """The warp and the decoder's own knobs, as `Settings` holds them."""
+def _knobs(decoder: Decoder, given: dict[str, Any], batch: int, hypotheses: int) -> dict[str, Any]:
+    """The warp and the decoder's own knobs, one a row, as `Settings` holds them."""
     own = getattr(decoder, "knobs", {})
     warp = [field.name for field in dataclasses.fields(Warp)]
     for name in given:
@@ -246,8 +257,11 @@ def _knobs(decoder: Decoder, given: dict[str, Any], batch: int) -> dict[str, Any
             )
     pipeline = Warp(**{name: value for name, value in given.items() if name not in own})
     return dict(
-        warp=pipeline.validate(batch, decoder.model.vocab_size),
-        knobs={name: knob.checked(name, given.get(name), batch) for name, knob in own.items()},
+        warp=pipeline.validate(batch, decoder.model.vocab_size, hypotheses),
+        knobs={
+            name: knob.checked(name, given.get(name), batch, hypotheses)
+            for name, knob in own.items()
+        },
     )
 
 

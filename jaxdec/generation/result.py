@@ -4,6 +4,7 @@ Legend: B rows, L buffer width.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +31,7 @@ class Result:
       codes: int32 `[B]`, a `Status` a row.
       top: the K most probable tokens of the target's unwarped law of each new token, `tokens` int32 and `log_probs`
         float32 `[B, L, K]`, zeros for the prompt; None where none were asked for (`top_log_probs`).
+      pool: weights and scores of the hypotheses, a `jaxdec.search.Pool`; None where the decoder keeps none.
     """
 
     tokens: jax.Array
@@ -42,6 +44,7 @@ class Result:
     stats: Stats
     codes: jax.Array
     top: TopTokens | None = None
+    pool: Any = None
 
     @property
     def status(self) -> list[Status]:
@@ -64,6 +67,7 @@ def result(state: DecoderState, record: Record) -> Result:
         stats=record.stats,
         codes=rows.status,
         top=top,
+        pool=getattr(state, "pool", None),
     )
 
 

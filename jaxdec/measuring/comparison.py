@@ -34,7 +34,9 @@ def decoding(
 
     def setup():
         states = [init(decoder, params, request) for request in requests]
-        return [(state, Record.start(state.rows)) for state in states]
+        return [
+            (state, Record.start(state.rows, getattr(state, "shelf", None))) for state in states
+        ]
 
     def work(held):
         return [

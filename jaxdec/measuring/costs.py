@@ -125,7 +125,7 @@ class _Asked:
 def _loop(name: str, asked: _Asked, request: Request, place: int) -> Method:
     params, keys = asked.placed(place), row_keys(jax.random.key(0), len(request.lengths))
     start = init(asked.decoder, params, request)
-    held = start, Record.start(start.rows)
+    held = start, Record.start(start.rows, getattr(start, "shelf", None))
 
     def work(copy):
         state, record = copy

@@ -1,7 +1,7 @@
 """The model contract, and wrappers from one model to another."""
 
 from jaxdec.model.canvas import canvas_model
-from jaxdec.model.contract import Heads, Inputs, Model, Output, Params, Queries, ScoreHead
+from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
 from jaxdec.model.early_exit import early_exit
 from jaxdec.model.function import from_function
 from jaxdec.model.masked_rows import masked_rows
@@ -16,6 +16,7 @@ from jaxdec.model.two_stream import two_stream
 __all__ = [
     "Heads",
     "Inputs",
+    "Mixture",
     "Model",
     "Order",
     "Output",

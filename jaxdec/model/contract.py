@@ -45,6 +45,22 @@ class Queries:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Several tokens at each place, read as one: the embedding is a weighted sum of theirs.
+
+        x = sum_i w_i E(v_i)
+
+    Attributes:
+      tokens: int32 `[B, T, K]`.
+      weights: float32 `[B, T, K]`, of sum 1.
+    """
+
+    tokens: jax.Array
+    weights: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Inputs:
     """New tokens to score.
 
@@ -62,6 +78,7 @@ class Inputs:
         says that it is the one before, where positions are consecutive.
       at: int32 `[B, A]`, the new tokens whose laws and states are wanted, by their indices; None for all T. Entries are
         those of all. Not beside queries, which say what is wanted themselves.
+      mixture: what is read in place of `tokens`, by models that can (`Model.mixes`); `tokens` are then the heaviest.
     """
 
     tokens: jax.Array
@@ -72,6 +89,7 @@ class Inputs:
     features: jax.Array | None = None
     before: jax.Array | None = None
     at: jax.Array | None = None
+    mixture: Mixture | None = None
 
     def wanted(self, states: jax.Array) -> jax.Array:
         """States `[B, T, ...]` of the tokens `at`, `[B, A, ...]`; all of them where it is None."""
@@ -150,6 +168,7 @@ class Model:
         themselves.
       picks: whether `forward` computes laws at `Inputs.at` alone. Else it is never given `at`, and what is wanted is
         taken out of the laws of all tokens, which costs what these cost.
+      mixes: whether it reads an `Inputs.mixture`.
 
     Raises:
       ValueError: for sizes that are no positive integers, or an `eos` outside the vocabulary.
@@ -168,6 +187,7 @@ class Model:
     taps: tuple[int, ...] = ()
     fuse: Callable[..., jax.Array] | None = None
     picks: bool = False
+    mixes: bool = False
 
     def __post_init__(self):
         try:

@@ -125,4 +125,5 @@ def masked_rows(model: Model, mask_token: int) -> Model:
         causal=False,
         whole_rows=True,
         picks=False,
+        mixes=False,
     )

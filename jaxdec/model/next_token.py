@@ -78,4 +78,6 @@ def next_token(model: Model) -> Model:
             "the model is shifted: the rows of its network are laws of next tokens as they are, and need no masks"
         )
     forward = _NextToken(model, model.mask_token)
-    return dataclasses.replace(model, forward=forward, mask_token=None, causal=True, picks=True)
+    return dataclasses.replace(
+        model, forward=forward, mask_token=None, causal=True, picks=True, mixes=False
+    )

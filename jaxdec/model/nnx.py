@@ -120,7 +120,7 @@ def from_nnx(
         for). Its hashable `config` has `vocab_size` and may have `max_length`, and it has a static method
         `init_cache(config, batch, capacity)`; the following stand in for what it lacks. One that drafts from a target's
         states may have `taps` in its `config`, and a method `fuse`; one that computes laws at `Inputs.at` alone says
-        `picks = True` (see `Model`).
+        `picks = True`, one that reads `Inputs.mixture` says `mixes = True` (see `Model`).
       layer_states: layers whose hidden states the output carries.
       eos: tokens that end a sequence.
       vocab_size: V.
@@ -162,5 +162,6 @@ def from_nnx(
         taps=tuple(getattr(config, "taps", ())),
         fuse=_Call.of(module, method="fuse")[0] if hasattr(module, "fuse") else None,
         picks=getattr(module, "picks", False),
+        mixes=getattr(module, "mixes", False),
     )
     return model, params

@@ -30,4 +30,6 @@ def recomputed(model: Model) -> Model:
       model: from `two_stream`.
     """
     forward = _Recomputed(model)
-    return dataclasses.replace(model, forward=forward, init_cache=TokenCache(), picks=False)
+    return dataclasses.replace(
+        model, forward=forward, init_cache=TokenCache(), picks=False, mixes=False
+    )

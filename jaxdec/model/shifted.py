@@ -66,7 +66,9 @@ def shifted(model: Model) -> Model:
         raise ValueError(f"the model {model.purpose}; only a canvas model has rows to be shifted")
     if model.reads_before:
         raise ValueError("the model is shifted already")
-    return dataclasses.replace(model, forward=_Shifted(model), reads_before=True, picks=True)
+    return dataclasses.replace(
+        model, forward=_Shifted(model), reads_before=True, picks=True, mixes=False
+    )
 
 
 def unshifted(model: Model) -> Model:

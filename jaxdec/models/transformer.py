@@ -76,6 +76,7 @@ class Transformer(nnx.Module):
 
     init_cache = staticmethod(empty_cache)
     picks = True
+    mixes = True
 
     def __call__(
         self,
@@ -109,9 +110,12 @@ class Transformer(nnx.Module):
 
     def embed(self, inputs: Inputs) -> jax.Array:
         """The residual stream before the first block, `[B, T, D]`."""
-        config, x = self.config, inputs.tokens
+        config, x, mixture = self.config, inputs.tokens, inputs.mixture
         if jnp.issubdtype(x.dtype, jnp.integer):
-            x = rows(self.embed_tokens, x)
+            x = rows(self.embed_tokens, x if mixture is None else mixture.tokens)
+            if mixture is not None:
+                mixed = jnp.einsum("btk,btkd->btd", mixture.weights, x.astype(jnp.float32))
+                x = mixed.astype(x.dtype)
             if config.embedding_scale != 1.0:
                 x = x * jnp.asarray(config.embedding_scale, x.dtype)
         if config.positions == "learned":

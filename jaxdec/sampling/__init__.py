@@ -1,7 +1,7 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
 from jaxdec.sampling.history import History
-from jaxdec.sampling.limits import as_array, is_traced, shown
+from jaxdec.sampling.limits import as_array, is_traced, over_rows, shown
 from jaxdec.sampling.noise import (
     Purpose,
     as_key,
@@ -26,6 +26,7 @@ __all__ = [
     "gumbel",
     "is_traced",
     "key_at",
+    "over_rows",
     "perturbed_argmax",
     "row_keys",
     "shown",

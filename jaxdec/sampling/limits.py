@@ -1,4 +1,7 @@
-"""The limits of warp knobs, checked before anything is traced."""
+"""The limits of warp knobs, checked before anything is traced.
+
+Legend: B prompts, H hypotheses, rows of each prompt, V vocabulary.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -56,42 +59,66 @@ def as_array(name: str, value: Any, limit: str) -> Any:
         raise ValueError(f"{name}: got {shown(value)}, must be {limit}") from error
 
 
-def checked_knob(name: str, knob: ArrayLike, limit: Limit, batch: int) -> Any:
-    """The knob as `[B]` float32, or int32 for an integer, if it is within its limits; a traced one has no value yet."""
+def over_rows(array: Any, ndim: int, batch: int, hypotheses: int) -> Any:
+    """A setting that is one for all, one a prompt or one a row, as one a row `[B H, ...]`.
+
+    Args:
+      array: `[...]`, `[B, ...]` or `[B H, ...]`, of numpy or traced.
+      ndim: axes of one value.
+      batch: B.
+      hypotheses: H.
+    """
+    xp: Any = jnp if is_traced(array) else np
+    if array.ndim == ndim:
+        return xp.broadcast_to(array, (batch * hypotheses, *array.shape))
+    if hypotheses == 1 or array.shape[0] != batch:
+        return array
+    return xp.repeat(array, hypotheses, axis=0)
+
+
+def checked_knob(name: str, knob: ArrayLike, limit: Limit, batch: int, hypotheses: int = 1) -> Any:
+    """The knob as `[B H]`, float32 or int32, if it is within its limits; a traced one has no value yet."""
     known = not is_traced(knob)
     array = as_array(name, knob, limit.text)
     integer = limit.integer
     if not (jnp.issubdtype(array.dtype, jnp.integer) if integer else _is_real(array)):
         raise ValueError(f"{name}: got {shown(knob)} of type {array.dtype}, must be {limit.text}")
-    if array.shape not in ((), (batch,)):
-        raise ValueError(f"{name}: got shape {array.shape}, must be a scalar or ({batch},)")
+    rows = batch * hypotheses
+    if array.shape not in ((), (batch,), (rows,)):
+        each = f" or ({rows},)" if hypotheses > 1 else ""
+        raise ValueError(f"{name}: got shape {array.shape}, must be a scalar or ({batch},){each}")
     if not known:
-        return jnp.broadcast_to(array.astype(jnp.int32 if integer else jnp.float32), (batch,))
+        array = array.astype(jnp.int32 if integer else jnp.float32)
+        return over_rows(array, 0, batch, hypotheses)
     # Tested after rounding to the type that will be used; a k cut here keeps every token anyway.
     rounded = np.minimum(array, np.iinfo(np.int32).max) if integer else _float32(array)
     raise_at_first(name, array, np.isfinite(rounded) & limit.allowed(rounded), limit.text)
-    return np.broadcast_to(rounded.astype(np.int32) if integer else rounded, (batch,))
+    return over_rows(rounded.astype(np.int32) if integer else rounded, 0, batch, hypotheses)
 
 
-def checked_table(name: str, table: ArrayLike, batch: int, vocab_size: int) -> Any:
-    """The table as `[B, V]`, bool for `banned` and float32 otherwise, if it is legal; a traced one has no value yet."""
+def checked_table(
+    name: str, table: ArrayLike, batch: int, vocab_size: int, hypotheses: int = 1
+) -> Any:
+    """The table as `[B H, V]`, bool for `banned`, else float32, if it is legal; a traced one has no value yet."""
     known = not is_traced(table)
     array = as_array(name, table, "bool" if name == "banned" else "real numbers")
     if name == "banned" and array.dtype != bool:
         raise ValueError(f"{name}: got type {array.dtype}, must be bool")
     if name != "banned" and not _is_real(array):
         raise ValueError(f"{name}: got type {array.dtype}, must be real numbers")
-    if array.shape not in ((vocab_size,), (batch, vocab_size)):
+    rows = batch * hypotheses
+    if array.shape not in ((vocab_size,), (batch, vocab_size), (rows, vocab_size)):
+        each = f" or ({rows}, {vocab_size})" if hypotheses > 1 else ""
         raise ValueError(
-            f"{name}: got shape {array.shape}, must be ({vocab_size},) or ({batch}, {vocab_size})"
+            f"{name}: got shape {array.shape}, must be ({vocab_size},) or ({batch}, {vocab_size}){each}"
         )
     if not known:
         array = array.astype(bool if name == "banned" else jnp.float32)
-        return jnp.broadcast_to(array, (batch, vocab_size))
+        return over_rows(array, 1, batch, hypotheses)
     if name != "banned":
         given, array = array, _float32(array)
         raise_at_first(name, given, array < np.inf, "finite or -inf (0 = off)")
-    return np.broadcast_to(array, (batch, vocab_size))
+    return over_rows(array, 1, batch, hypotheses)
 
 
 def _is_real(array: Any) -> bool:

@@ -32,6 +32,10 @@ class Purpose(enum.IntEnum):
     """Which positions of a canvas are committed, by position and step."""
     HYPOTHESIS = 5
     """Keys of the further hypotheses of a prompt, by hypothesis; folded into the prompt's own key."""
+    BOUNDARY = 6
+    """What is drawn where the segments of a prompt's hypotheses end, by the number of such places before."""
+    SEGMENT = 7
+    """Keys of a row that took the past of another hypothesis, by how often it did; folded into the row's own key."""
 
 
 def as_key(rng: Any) -> jax.Array:

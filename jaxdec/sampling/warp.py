@@ -108,18 +108,20 @@ class Warp:
     ends: Any = None
     forced_prefix: Any = None
 
-    def validate(self, batch: int, vocab_size: int) -> "Warp":
+    def validate(self, batch: int, vocab_size: int, hypotheses: int = 1) -> "Warp":
         """Checks every knob and returns a copy in canonical types and shapes.
 
         What is traced, in `jit` or `vmap`, is checked by shape and type alone.
 
         Args:
-          batch: B.
+          batch: B; P prompts where each has several rows.
           vocab_size: V.
+          hypotheses: H, rows of each prompt: a knob is then one for all, one a prompt `[P]` or one a row `[P H]`.
 
         Returns:
           A copy whose scalar knobs are `[B]` (float32, or int32 for integers), tables `logit_bias` (float32) and
-          `banned` (bool) `[B, V]`, sequences int32 `[B, S, K]`, `[B, E]` and `[B, F]` with -1 behind. None stays None.
+          `banned` (bool) `[B, V]`, sequences int32 `[B, S, K]`, `[B, E]` and `[B, F]` with -1 behind, B = P H. None
+          stays None.
 
         Raises:
           ValueError: if a knob has a wrong type, shape or value (NaN is one), if every token of
@@ -130,20 +132,23 @@ class Warp:
         for name, limit in LIMITS.items():
             knob = getattr(self, name)
             if knob is not None:
-                arrays[name] = checked_knob(name, knob, limit, batch)
+                arrays[name] = checked_knob(name, knob, limit, batch, hypotheses)
         for name in ("logit_bias", "banned"):
             table = getattr(self, name)
             if table is not None:
-                arrays[name] = checked_table(name, table, batch, vocab_size)
+                arrays[name] = checked_table(name, table, batch, vocab_size, hypotheses)
         if self.bad_words is not None:
-            arrays["bad_words"] = checked_words("bad_words", self.bad_words, batch, vocab_size)
+            words = self.bad_words
+            arrays["bad_words"] = checked_words("bad_words", words, batch, vocab_size, hypotheses)
         if self.forced_prefix is not None:
             prefix = self.forced_prefix
             arrays["forced_prefix"] = checked_sequence(
-                "forced_prefix", prefix, batch, vocab_size, holes=True
+                "forced_prefix", prefix, batch, vocab_size, hypotheses, holes=True
             )
         if self.ends is not None:
-            arrays["ends"] = checked_sequence("ends", self.ends, batch, vocab_size, holes=True)
+            arrays["ends"] = checked_sequence(
+                "ends", self.ends, batch, vocab_size, hypotheses, holes=True
+            )
         elif self.min_new_tokens is not None:
             raise ValueError("min_new_tokens: got no ends to ban, must have `ends` (() for none)")
         known = {name: array for name, array in arrays.items() if not is_traced(array)}

@@ -100,7 +100,7 @@ def hash_oracle(
 ) -> tuple[Model, jax.Array]:
     """A model of unbounded length whose logits are a random function of the whole visible set.
 
-    It decodes causally and in any order; its conditionals belong to no joint law.
+    It decodes causally and in any order; its conditionals belong to no joint law. Of a mixture it reads the heaviest.
 
     Args:
       vocab_size: V.
@@ -112,7 +112,8 @@ def hash_oracle(
     Returns:
       `(model, params)`. Integer arithmetic picks the law, so results are equal bit for bit in any batch.
     """
-    model = Model(_Layered(_hash_forward), _init_cache, vocab_size, eos=eos, any_subset=True)
+    forward = _Layered(_hash_forward)
+    model = Model(forward, _init_cache, vocab_size, eos=eos, any_subset=True, mixes=True)
     return model, _table(vocab_size, seed, rows, scale)
 
 

@@ -6,7 +6,9 @@ from benchmarks import ROOT, documents, report
 from jaxdec import catalogue
 
 METHODS = "# Methods\n" + "".join(
-    f"<!-- {region}:{end} -->\n" for region in ("methods", "systems") for end in ("start", "end")
+    f"<!-- {region}:{end} -->\n"
+    for region in ("methods", "systems", "selections")
+    for end in ("start", "end")
 )
 
 
@@ -29,7 +31,7 @@ def test_every_method_is_listed():
     page = (ROOT / "docs" / "methods.md").read_text()
     for name, method in catalogue.METHODS.items():
         assert f"| `{name}`: {method.title}" in page
-    for system in catalogue.SYSTEMS.values():
+    for system in [*catalogue.SYSTEMS.values(), *catalogue.SELECTIONS.values()]:
         assert f"| {system.name}: {system.title}" in page
         assert (ROOT / system.tests).is_file()
         assert (
