@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdec import checkpoints, text
+from jaxdec import autoregressive, checkpoints, generate, search, text
 from jaxdec.catalogue import METHODS
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.model import Inputs, from_nnx
@@ -148,6 +148,23 @@ def test_a_trained_head_is_shipped_as_it_is(tmp_path, monkeypatch):
         assemble(METHODS["draft"], target, draft=str(tmp_path / "tiny-value"))
     card = (tmp_path / "tiny-value" / "README.md").read_text()
     assert all(name in card for name in ("arithmetic", "countdown", facts["command"]))
+
+
+@pytest.mark.slow
+def test_a_search_scores_rows_by_a_head():
+    """The scores of a population are the head's logits of each row's state after its last token."""
+    head, params = build_heads("reward", ScoreConfig(WIDTH, 4), seed=1)
+    params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
+    reward = search.scorers.of_hidden(head.logit, "reward")
+    decoder = search.particle_filter(autoregressive(MODEL), reward, segment=search.of_length(4))
+    tokens, lengths = text.encode_batch(["A1+2\n", "C1,2=3\n"], bos=True)
+    result = generate(
+        decoder, {"target": PARAMS, "reward": params}, tokens, lengths=lengths, rng=0,
+        hypotheses=2, max_new_tokens=8, eos=(),
+    )  # fmt: skip
+    states = MODEL(PARAMS, Inputs.causal(result.tokens), None).hidden
+    last = states[jnp.arange(4), result.lengths - 1]
+    np.testing.assert_allclose(result.pool.scores, head.logit(params, last), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
