@@ -1,7 +1,7 @@
 """Plain decoding: one forward of the target a token. The baseline that every other decoder is measured against."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,20 @@ class AutoregressiveState:
     cache: Any
 
 
+class DrawnToken(NamedTuple):
+    """What a token rule drew.
+
+    Attributes:
+      token: int32 `[B]`.
+      log_prob: float32 `[B]`, under the law that it was drawn from; where it is not finite the row ends without it.
+      own: `Info.own`.
+    """
+
+    token: jax.Array
+    log_prob: jax.Array
+    own: Any = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Autoregressive:
     """See `autoregressive`."""
@@ -67,10 +81,8 @@ class Autoregressive:
         inputs = Inputs.causal(rows.pending[:, None], rows.length - 1)
         output = score(self.model, target_params(params), inputs, state.cache, rows.order)
         logits = output.logits[:, 0]
-        law = settings.warp.log_probs(logits, rows.history)
-        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
-        token = perturbed_argmax(law, noise)[:, None]
-        log_probs = jnp.take_along_axis(law, token, axis=-1)
+        drawn = self.draw(settings, rows, logits, rng)
+        token, log_probs = drawn.token[:, None], drawn.log_prob[:, None]
         raw_log_probs = jnp.take_along_axis(logits, token, axis=-1)
         raw_log_probs -= jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
@@ -97,8 +109,25 @@ class Autoregressive:
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], token.shape),
             top=top_tokens(output.logits[:, :1], rows.top_log_probs),
+            own=drawn.own,
         )
         return AutoregressiveState(rows, settings, cache), info
+
+    def draw(
+        self, settings: Settings, rows: Rows, logits: jax.Array, rng: jax.Array
+    ) -> "DrawnToken":
+        """The token rule, the one thing in which a decoder of one token a step may differ: here `law + noise`.
+
+        Args:
+          settings: of the request.
+          rows: before the step.
+          logits: float32 `[B, V]`, of the target, after the pending tokens.
+          rng: row keys `[B]`.
+        """
+        law = settings.warp.log_probs(logits, rows.history)
+        noise = settings.warp.noise(lambda: key_at(rng, Purpose.TOKEN, rows.length), law.shape)
+        token = perturbed_argmax(law, noise)
+        return DrawnToken(token, jnp.take_along_axis(law, token[:, None], axis=-1)[:, 0])
 
 
 def autoregressive(model: Model) -> Autoregressive:

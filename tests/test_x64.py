@@ -25,6 +25,7 @@ from jaxdec.models import (
 )
 from jaxdec.testing import oracles
 from jaxdec.testing.battery.cases import Letters
+from jaxdec.text import Automaton
 
 V, WIDTH = 8, 8
 CONFIG = TransformerConfig(
@@ -40,7 +41,8 @@ EVERYTHING = dict(
     logit_bias=np.zeros(V), banned=np.arange(V) == 0,
     min_new_tokens=3, forced_prefix=[2, -1, 4], top_log_probs=2,
 )  # fmt: skip
-READ_LEFT = dict(no_repeat_ngram=3, bad_words=[[1, 2], [5]])
+EVEN_OR_ODD = Automaton.explore(0, lambda state, token: 1 - state, lambda state: True, V)
+READ_LEFT = dict(no_repeat_ngram=3, bad_words=[[1, 2], [5]], constraint=EVEN_OR_ODD)
 
 
 @functools.cache

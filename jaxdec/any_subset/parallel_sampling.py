@@ -37,9 +37,13 @@ class ParallelSampling:
     exactness: Exactness = Exactness.APPROXIMATE
 
     def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for a causal request."""
+        """Raises `ValueError` for a causal request, or a constraint on tokens that are drawn at once."""
         if request.order is None:
             raise ValueError("parallel sampling fills an any-subset request; use jaxdec.infill")
+        if self.width > 1 and request.settings.warp.constraint is not None:
+            raise ValueError(
+                f"constraint reads the tokens before a place, got parallel sampling of {self.width} at once; must be 1"
+            )
 
     def init(self, params: Params, request: Request) -> ParallelState:
         """Reads the prompts."""

@@ -115,6 +115,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
     )
     options.add_seed(parser)
     options.add_text(parser)
+    options.add_constraint(parser)
     options.add_placement(parser)
     options.add_output(parser)
     add(

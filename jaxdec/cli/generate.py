@@ -16,7 +16,7 @@ from jaxdec.cli import loading, options
 from jaxdec.cli.arguments import KNOBS
 from jaxdec.cli.decode import Decoded, live, whole
 from jaxdec.cli.display import DRAFTED, OWN, Page, figures, output, waiting
-from jaxdec.text import Tokenizer
+from jaxdec.text import Tokenizer, json_schema, regex
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         stop_strings=stops,
         tokenizer=tokenizer,
         **_knobs(arguments, target),
+        **_constraint(arguments, target, tokenizer),
     )
     place, params = loading.placed(arguments.placement, params)
     rng = jax.random.key(arguments.seed)
@@ -119,6 +120,20 @@ def _knobs(arguments: argparse.Namespace, target: Checkpoint) -> dict[str, Any]:
             bias[_token(place, size)] = amount
         knobs["logit_bias"] = bias
     return knobs
+
+
+def _constraint(
+    arguments: argparse.Namespace, target: Checkpoint, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """What the text may be, if that was given."""
+    size = target.model.vocab_size
+    if arguments.regex is not None:
+        pattern = options.argument_bytes(arguments.regex).decode("utf-8")
+        return {"constraint": regex(pattern, tokenizer, vocab_size=size)}
+    if arguments.json_schema is not None:
+        schema = options.read(arguments.json_schema).decode("utf-8")
+        return {"constraint": json_schema(schema, tokenizer, vocab_size=size)}
+    return {}
 
 
 def _token(token: int, size: int) -> int:

@@ -144,6 +144,21 @@ def add_stop(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_constraint(parser: argparse.ArgumentParser) -> None:
+    """The options that say what the text may be at all."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--regex",
+        metavar="PATTERN",
+        help="the text matches this regular expression as a whole, in the syntax of Rust's regex",
+    )
+    group.add_argument(
+        "--json-schema",
+        metavar="FILE",
+        help="the text is JSON of this schema, - for stdin",
+    )
+
+
 def stop_strings(arguments: argparse.Namespace) -> list[bytes]:
     """Those that were given."""
     return [argument_bytes(stop) for stop in arguments.stop]

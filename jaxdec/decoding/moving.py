@@ -13,16 +13,20 @@ from jaxdec.cache import Cache
 from jaxdec.decoding.request import Settings
 from jaxdec.decoding.row_moves import move_rows
 from jaxdec.decoding.stops import Stops
+from jaxdec.sampling import StateTable
 
 Tree = TypeVar("Tree")
 
+SHARED = (Stops, StateTable)
+"""What all rows of a batch share, in whatever tree it stands."""
+
 
 def by_row(tree: Any, per_row: Callable, shared: Callable) -> Any:
-    """Maps the arrays of a request, a state or a record by `per_row`, and each `Stops` as a whole by `shared`.
+    """Maps the arrays of a request, a state or a record by `per_row`, and each that is `SHARED` as a whole by `shared`.
 
     The rule goes by structure, never by shape: a vocabulary may well be as large as the batch.
     """
-    is_shared = lambda node: isinstance(node, Stops)
+    is_shared = lambda node: isinstance(node, SHARED)
     choose = lambda node: shared(node) if is_shared(node) else per_row(node)
     return jax.tree.map(choose, tree, is_leaf=is_shared)
 
@@ -43,33 +47,35 @@ def take_rows(tree: Tree, source: jax.Array) -> Tree:
     batch = source.shape[0]
 
     def take(node):
-        if isinstance(node, Settings | Stops):
+        if isinstance(node, (Settings, *SHARED)):
             return node
         if not isinstance(node, Cache):
             return node[source]
         copies = jnp.arange(node.length.shape[0] // batch, dtype=jnp.int32)
         return move_rows(node, (copies[:, None] * batch + source).reshape(-1))
 
-    return jax.tree.map(take, tree, is_leaf=lambda node: isinstance(node, Settings | Stops | Cache))
+    return jax.tree.map(
+        take, tree, is_leaf=lambda node: isinstance(node, (Settings, *SHARED, Cache))
+    )
 
 
 def repeat_row(tree: Tree, batch: int) -> Tree:
     """The state of one row `[1, ...]` in each of `batch` rows; what rows share stays."""
 
     def repeat(node):
-        if isinstance(node, Stops):
+        if isinstance(node, SHARED):
             return node
         if not isinstance(node, Cache):
             return jnp.repeat(node, batch, axis=0)
         return node.rows(jnp.repeat(jnp.arange(node.length.shape[0], dtype=jnp.int32), batch))
 
-    return jax.tree.map(repeat, tree, is_leaf=lambda node: isinstance(node, Stops | Cache))
+    return jax.tree.map(repeat, tree, is_leaf=lambda node: isinstance(node, (*SHARED, Cache)))
 
 
 def put_row(tree: Tree, row: Tree, at: jax.Array) -> Tree:
     """A state whose row `at` is that of another state, `row`, of one row: settings, rows, caches and all else alike.
 
-    What rows share, `Stops`, stays. A cache that holds all rows several times over gets each copy.
+    What rows share stays. A cache that holds all rows several times over gets each copy.
 
     Args:
       tree: a state of B rows, or a part of one.
@@ -78,7 +84,7 @@ def put_row(tree: Tree, row: Tree, at: jax.Array) -> Tree:
     """
 
     def put(node, new):
-        if isinstance(node, Stops):
+        if isinstance(node, SHARED):
             return node
         if not isinstance(node, Cache):
             return _put(node, new, at)
@@ -89,7 +95,7 @@ def put_row(tree: Tree, row: Tree, at: jax.Array) -> Tree:
             node = jax.tree.map(lambda x, y, copy=copy: _put(x, y, at + copy * batch), node, own)
         return node
 
-    return jax.tree.map(put, tree, row, is_leaf=lambda node: isinstance(node, Stops | Cache))
+    return jax.tree.map(put, tree, row, is_leaf=lambda node: isinstance(node, (*SHARED, Cache)))
 
 
 def _put(old: jax.Array, new: jax.Array, at: jax.Array) -> jax.Array:

@@ -14,9 +14,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdec.decoding.contract import Decoder
-from jaxdec.decoding.moving import by_row
+from jaxdec.decoding.moving import SHARED, by_row
 from jaxdec.decoding.request import Request
-from jaxdec.decoding.stops import Stops
 from jaxdec.model import Params
 from jaxdec.parallel import DATA, Placement, check_memory, over_caches, put
 from jaxdec.sampling import row_keys
@@ -25,8 +24,8 @@ Tree = TypeVar("Tree")
 
 
 def specs(placement: Placement, tree: Any) -> Any:
-    """Partition specs of a request, a state or a record: by rows, but for `Stops`, and caches as their rules say."""
-    shared = lambda node: isinstance(node, Stops)
+    """Partition specs of a request, a state or a record: by rows, what all share whole, caches as their rules say."""
+    shared = lambda node: isinstance(node, SHARED)
     whole = lambda node: jax.tree.map(lambda _: P(), node) if shared(node) else P(DATA)
     return over_caches(placement.cache_specs, whole, tree, shared)
 

@@ -31,6 +31,7 @@ class Rows:
       counts: of tokens, for the penalties, or None if no penalty is set.
       order: of generation; tokens, lengths and everything else here count in ranks. None for causal decoding.
       stop_state: int32 `[B]`, where each row is in its stop strings (`Stops.strings`); None if there are none.
+      automaton_state: int32 `[B]`, where each row is in the automaton of its constraint; None if there is none.
       hypotheses: H, adjacent rows that share a prompt; static.
       top_log_probs: K, how many of the most probable tokens are recorded beside each token; static.
     """
@@ -43,6 +44,7 @@ class Rows:
     counts: History | None
     order: Order | None = None
     stop_state: jax.Array | None = None
+    automaton_state: jax.Array | None = None
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
     top_log_probs: int = dataclasses.field(default=0, metadata={"static": True})
 
@@ -53,7 +55,7 @@ class Rows:
         inside = jnp.arange(width) < request.lengths[:, None]
         tokens = jnp.where(inside, request.prompt, 0)
         zero = jnp.zeros((batch,), jnp.int32)
-        counts = None
+        counts, constraint = None, request.settings.warp.constraint
         if request.settings.warp.needs_counts:
             counts = History.start(request.prompt, request.lengths, vocab_size)
         return cls(
@@ -65,6 +67,7 @@ class Rows:
             counts=counts,
             order=request.order,
             stop_state=request.settings.stop_state,
+            automaton_state=None if constraint is None else constraint.start,
             hypotheses=request.hypotheses,
             top_log_probs=request.top_log_probs,
         )
@@ -80,8 +83,8 @@ class Rows:
         text = TextBefore.of(self.tokens, self.length, self.prompt_length)
         counts = self.counts
         if counts is None:
-            return History(text=text)
-        return dataclasses.replace(counts, text=text)
+            return History(text=text, state=self.automaton_state)
+        return dataclasses.replace(counts, text=text, state=self.automaton_state)
 
     @property
     def pending(self) -> jax.Array:
@@ -129,6 +132,11 @@ class Rows:
         counts = self.counts
         if counts is not None:
             counts = counts.add(chunk, jnp.arange(chunk.shape[1]) < taken[:, None])
+        automaton_state = self.automaton_state
+        if automaton_state is not None:
+            generated = self.length - self.prompt_length
+            through = settings.warp.constraint.follow(automaton_state, generated, chunk)
+            automaton_state = _at(through, taken)
         rows = dataclasses.replace(
             self,
             tokens=place_chunk(self.tokens, chunk, self.length, taken),
@@ -136,6 +144,7 @@ class Rows:
             rounds=self.rounds + self.running,
             counts=counts,
             stop_state=None if states is None else _at(states, taken),
+            automaton_state=automaton_state,
         )
         # The order of the tests is the order of precedence among causes that fall on one token.
         causes = [

@@ -68,7 +68,9 @@ def generate(
         one device. Prompts that do not divide over the devices are joined by some that end at once. Place the
         parameters once for several calls: `params = placement.place(params)`.
       **knobs: settings of `jaxdec.sampling.Warp`, scalars, one a prompt `[B]` or one a row `[B H]`: `temperature`,
-        `top_k`, `top_p`, ...; and those that the decoder declares.
+        `top_k`, `top_p`, ...; and those that the decoder declares. `constraint` is an automaton that every row follows
+        (`jaxdec.text.regex`, `jaxdec.text.json_schema`, `jaxdec.text.Automaton`), or a list of one a prompt, None for
+        none: rows then end in one of its accepting states, whatever tokens spell the text.
 
     Returns:
       Prompts and what was generated. At temperature 0 `log_probs` are all 0: the law that a greedy token is drawn from

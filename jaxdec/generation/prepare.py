@@ -30,6 +30,7 @@ from jaxdec.decoding import (
     target_params,
 )
 from jaxdec.decoding.checks import POSITIONS
+from jaxdec.generation.constraining import constraint, constraint_between
 from jaxdec.model import Order, Params
 from jaxdec.sampling import Warp, as_array, is_traced
 from jaxdec.text import StopTable, Tokenizer, stop_table
@@ -98,6 +99,10 @@ def prepare(
         knobs.setdefault("ends", stops.eos)
     if order is not None or getattr(decoder, "fills_canvas", False):
         _check_neighbours(knobs)
+    if knobs.get("constraint") is not None:
+        knobs["constraint"] = _constraint(
+            decoder, knobs["constraint"], prompt, stops.eos, budget, most, order
+        )
     settings = Settings(
         max_new_tokens=budget,
         stops=stops,
@@ -273,6 +278,21 @@ def _check_neighbours(knobs: dict[str, Any]) -> None:
                 f"{name} reads the tokens before a place, got a request in which they may be filled later; must be "
                 "left out"
             )
+
+
+def _constraint(
+    decoder: Decoder, given: Any, prompt: Any, eos: Any, budget: Any, most: int, order: Order | None
+) -> Any:
+    """The constraint of a request: of what follows its prompt, or of the whole sequence where gaps are filled."""
+    if getattr(decoder, "fills_canvas", False):
+        raise ValueError(
+            "constraint reads the tokens before a place, got a decoder that fills a canvas in any order; must be left "
+            "out"
+        )
+    size = len(prompt), decoder.model.vocab_size, eos
+    if order is None:
+        return constraint(given, *size, budget, bucket(most))
+    return constraint_between(given, *size, prompt, order, bucket(most))
 
 
 def _static(name: str, value: Any, low: int, high: int = POSITIONS) -> int:

@@ -1,5 +1,6 @@
 """Sampling: the logits pipeline, and keys and noise addressed by row, purpose and place."""
 
+from jaxdec.sampling.constraint import Constraint, StateTable
 from jaxdec.sampling.history import History
 from jaxdec.sampling.limits import as_array, is_traced, over_rows, shown
 from jaxdec.sampling.noise import (
@@ -16,8 +17,10 @@ from jaxdec.sampling.top import TopTokens, top_tokens
 from jaxdec.sampling.warp import Warp
 
 __all__ = [
+    "Constraint",
     "History",
     "Purpose",
+    "StateTable",
     "TextBefore",
     "TopTokens",
     "Warp",

@@ -21,11 +21,13 @@ class History:
       generated: int32 `[B, ..., V]`, how often each token was generated; the middle axes, if any,
         are those of the logits.
       text: the tokens before each law.
+      state: int32 `[B]`, of the automaton of a constraint, after the tokens of each row.
     """
 
     prompt: jax.Array | None = None
     generated: jax.Array | None = None
     text: TextBefore | None = None
+    state: jax.Array | None = None
 
     @classmethod
     def start(cls, tokens: jax.Array, lengths: jax.Array, vocab_size: int) -> "History":

@@ -3,7 +3,7 @@
 Plain decoding, drafting, verification and reported log-probabilities all call `Warp.log_probs`, so
 that they cannot disagree about the law. One order holds everywhere:
 
-  bias and bans -> repeated n-grams -> bad words -> early ends -> given tokens
+  bias and bans -> repeated n-grams -> bad words -> early ends -> constraint -> given tokens
     -> repetition -> presence and frequency -> temperature
     -> top-k -> top-p -> min-p -> typical -> epsilon -> top-h
 
@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 
 from jaxdec.sampling.bans import bad_words, chosen, early_ends, given, repeated
 from jaxdec.sampling.broadcast import by_row, by_token, each_row
+from jaxdec.sampling.constraint import checked_constraint
 from jaxdec.sampling.filters import FILTERS
 from jaxdec.sampling.filters.ranking import is_argmax, ranks, unsorted
 from jaxdec.sampling.history import History
@@ -83,6 +84,8 @@ class Warp:
       ends: tokens `[E]` or `[B, E]` that `min_new_tokens` bans; `generate` gives those that end a row, its `eos`.
       forced_prefix: tokens `[F]` or a sequence a row `[B, F]` that come first, -1 where a place is free: the law is
         then certain, whatever is banned, so `log_probs` are 0; `raw_log_probs` are the model's own; all -1 = off.
+      constraint: what rows may say, a `Constraint`; `generate` makes it of a `jaxdec.text.Automaton`, or one a prompt.
+        Local masking: laws are renormalised token by token, which is not the law of accepted texts. None = off.
 
     Reference:
       top-p arXiv:1904.09751; locally typical arXiv:2202.00666; min-p arXiv:2407.01082; epsilon
@@ -107,6 +110,7 @@ class Warp:
     min_new_tokens: ArrayLike | None = None
     ends: Any = None
     forced_prefix: Any = None
+    constraint: Any = None
 
     def validate(self, batch: int, vocab_size: int, hypotheses: int = 1) -> "Warp":
         """Checks every knob and returns a copy in canonical types and shapes.
@@ -152,6 +156,9 @@ class Warp:
         elif self.min_new_tokens is not None:
             raise ValueError("min_new_tokens: got no ends to ban, must have `ends` (() for none)")
         known = {name: array for name, array in arrays.items() if not is_traced(array)}
+        if self.constraint is not None:
+            sizes = batch, vocab_size, hypotheses
+            arrays["constraint"] = checked_constraint(self.constraint, *sizes)
         removed = known.get("banned", False) | (known.get("logit_bias", 0.0) == -np.inf)
         full = np.all(removed, axis=-1)
         if np.any(full):
@@ -171,8 +178,8 @@ class Warp:
     @property
     def needs_text(self) -> bool:
         """Whether a stage is present that reads the text before each law. Static."""
-        stages = (self.no_repeat_ngram, self.bad_words, self.min_new_tokens, self.forced_prefix)
-        return any(stage is not None for stage in stages)
+        stages = "no_repeat_ngram", "bad_words", "min_new_tokens", "constraint", "forced_prefix"
+        return any(getattr(self, name) is not None for name in stages)
 
     @property
     def needs_history(self) -> bool:
@@ -183,7 +190,7 @@ class Warp:
         """What the stages that are present read of a history; None in place of the rest."""
         text = history.text if self.needs_text else None
         if not self.needs_counts:
-            return History(text=text)
+            return History(text=text, state=history.state)
         return dataclasses.replace(history, text=text)
 
     @property
@@ -272,7 +279,7 @@ class Warp:
         if self.needs_text:
             if history is None or history.text is None:
                 raise ValueError("a ban reads the text: log_probs needs the history, got none")
-            logits = self._ruled_out(logits, history.text)
+            logits = self._ruled_out(logits, history.text, history.state)
         if not self.needs_counts:
             return logits
         if history is None or history.prompt is None or history.generated is None:
@@ -287,7 +294,7 @@ class Warp:
             logits = logits - by_row(self.frequency_penalty, ndim) * generated
         return logits
 
-    def _ruled_out(self, logits: jax.Array, text: TextBefore) -> jax.Array:
+    def _ruled_out(self, logits: jax.Array, text: TextBefore, state: jax.Array | None) -> jax.Array:
         """Logits `[B, ..., V]` without what the text itself rules out."""
         ndim, size = logits.ndim, logits.shape[-1]
         remove = lambda table: jnp.where(by_token(table, ndim), -jnp.inf, logits)
@@ -302,6 +309,8 @@ class Warp:
         if self.min_new_tokens is not None and self.ends is not None:
             fewest, ends = each_row(self.min_new_tokens, text), jnp.asarray(self.ends)
             logits = remove(early_ends(text, fewest, ends, size))
+        if self.constraint is not None:
+            logits = remove(~self.constraint.accepts(text, state))
         if self.forced_prefix is not None:
             token = by_token(given(text, jnp.asarray(self.forced_prefix))[..., None], ndim)
             certain = jnp.where(jnp.arange(size) == token, 0.0, -jnp.inf)

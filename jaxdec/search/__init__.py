@@ -5,6 +5,7 @@ Legend: B rows, P prompts, H hypotheses of a prompt.
 
 from jaxdec.search import beam_rules, resampling, scorers, selection
 from jaxdec.search.answers import Answers, extract_answers
+from jaxdec.search.awrs import awrs
 from jaxdec.search.beams import Beams, beams, diverse_beams, stochastic_beams
 from jaxdec.search.best_first import a_star
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
@@ -36,6 +37,7 @@ __all__ = [
     "Segment",
     "Superposed",
     "a_star",
+    "awrs",
     "beam_rules",
     "beams",
     "conditional_filter",

@@ -3,8 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-NAMES = ("no_repeat_ngram", "bad_words", "min_new_tokens", "ends", "forced_prefix")
-"""Settings of `Warp` that are read here."""
+NAMES = (
+    "no_repeat_ngram",
+    "bad_words",
+    "min_new_tokens",
+    "ends",
+    "forced_prefix",
+    "constraint",
+    "budget",
+)
+"""Settings of `Warp` that are read here, and the new tokens that a row has at most."""
 
 
 def ruled_out(
@@ -30,9 +38,28 @@ def ruled_out(
             banned.add(end)
     if len(text) - start < int(knobs.get("min_new_tokens") or 0):
         banned |= {int(v) for v in _given(knobs, "ends")}
+    if knobs.get("constraint") is not None:
+        banned |= _not_accepted(text[start:], vocab_size, knobs)
     prefix, place = list(_given(knobs, "forced_prefix")), len(text) - start
     forced = int(prefix[place]) if 0 <= place < len(prefix) else -1
     return banned, forced if forced >= 0 else None
+
+
+def _not_accepted(text: list[int], vocab_size: int, knobs: Mapping[str, Any]) -> set[int]:
+    """The tokens after which no text is accepted that has at most `budget` tokens."""
+    automaton, ends = knobs["constraint"], {int(v) for v in _given(knobs, "ends")}
+    state, left = automaton.after(text), int(knobs["budget"]) - len(text) - 1
+    banned = set[int]()
+    if left < 0:  # beyond the budget, which a buffer may be asked for all the same
+        return banned
+    for token in range(vocab_size):
+        after = int(automaton.next[state, token])
+        legal = after != 0 and int(automaton.shortest[after]) <= left
+        if token in ends:
+            legal = bool(automaton.accepting[state])
+        if not legal:
+            banned.add(token)
+    return banned
 
 
 def _given(knobs: Mapping[str, Any], name: str) -> Iterable[Any]:

@@ -86,7 +86,8 @@ def python_twin(
     """
     size = model.vocab_size
     banned = np.zeros(size, bool) | np.asarray(knobs.pop("banned", False))
-    read = {"ends": eos, **{name: knobs.pop(name) for name in NAMES if name in knobs}}
+    read = {"ends": eos, "budget": max_new_tokens}
+    read |= {name: knobs.pop(name) for name in NAMES if name in knobs}
     warp = Warp(**knobs, banned=banned).validate(1, size)
     tokens, log_probs, raw_log_probs = list(map(int, prompt)), [], []
     raw_laws: list[np.ndarray] = []

@@ -3,6 +3,7 @@
 The functions `encode`, `encode_batch`, `decode` and `to_ids` are those of bytes; `load` gives a folder's own tokenizer.
 """
 
+from jaxdec.text.automaton import Automaton, trimmed
 from jaxdec.text.bytes import (
     BOS,
     BYTES,
@@ -17,6 +18,7 @@ from jaxdec.text.bytes import (
     to_ids,
 )
 from jaxdec.text.contract import PieceTokenizer, Tokenizer, unreadable
+from jaxdec.text.grammar import json_schema, regex
 from jaxdec.text.huggingface import HuggingFaceTokenizer, load
 from jaxdec.text.stop_strings import StopTable, stop_table, strings_by_row
 from jaxdec.text.streaming import TextStream, find_stop
@@ -28,6 +30,7 @@ __all__ = [
     "MASK",
     "PAD",
     "VOCAB_SIZE",
+    "Automaton",
     "ByteTokenizer",
     "HuggingFaceTokenizer",
     "PieceTokenizer",
@@ -38,9 +41,12 @@ __all__ = [
     "encode",
     "encode_batch",
     "find_stop",
+    "json_schema",
     "load",
+    "regex",
     "stop_table",
     "strings_by_row",
     "to_ids",
+    "trimmed",
     "unreadable",
 ]

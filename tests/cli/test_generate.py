@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -40,6 +41,26 @@ def test_methods_give_the_same_text(jaxdec, models, temperature):
     for other in others:
         assert [row["tokens"] for row in other["rows"]] == [row["tokens"] for row in plain["rows"]]
     assert others[0]["target_forwards"] < plain["target_forwards"] == plain["tokens"]
+
+
+def test_a_text_is_what_it_was_asked_to_be(jaxdec, models, tmp_path):
+    asked = ["--json", "--method", "lookup", "--seed", 3]
+    for row in json.loads(decode(jaxdec, models, *asked, "--regex", "[ab]{2,9}!|é"))["rows"]:
+        assert re.fullmatch("[ab]{2,9}!|é", row["text"]) and row["status"] == "EOS"
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        '{"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}'
+    )
+    for row in json.loads(decode(jaxdec, models, *asked, "--json-schema", schema))["rows"]:
+        assert set(json.loads(row["text"])) == {"a"}
+    argv = ["generate", "--prompt", "x", "--target", models / "target", "--max-new-tokens", 3]
+    for more, message in (
+        (("--regex", "aaaa"), "asks for 3 new tokens, must ask for at least 4"),
+        (("--regex", "("), "no regular expression"),
+        (("--json-schema", tmp_path / "none"), "No such file"),
+    ):
+        code, _, err = jaxdec(*argv, *more)
+        assert code == 2 and message in err, err
 
 
 def test_samples_share_a_prompt(jaxdec, models):

@@ -20,7 +20,7 @@ from jaxdec.generation.requests import (
     ShortestFirst,
 )
 from jaxdec.testing import battery
-from jaxdec.testing.battery.cases import Letters
+from jaxdec.testing.battery.cases import NO_TOKEN_TWICE, Letters
 from tests.requests.served import MOST, VOCAB, alone, engine, mixed, same
 
 SAMPLES = {
@@ -335,6 +335,7 @@ def test_what_cannot_be_served_is_refused_and_disturbs_nobody(plain, expected):
         ({"reads": 0}, "reads"),
         ({"no_such": 1}, "no_such"),
         ({"stop_strings": ["ab"]}, "tokenizer"),
+        ({"constraint": NO_TOKEN_TWICE}, "an engine holds no automata"),
     ],
 )
 def test_impossible_engines_are_refused(plain, settings, message):

@@ -108,6 +108,10 @@ class Template:
         """
         max_prompt = int(integers("max_prompt", max_prompt, [()], low=1))
         max_new_tokens = int(integers("max_new_tokens", max_new_tokens, [()], low=1))
+        if knobs.get("constraint") is not None:
+            raise ValueError(
+                "constraint: an engine holds no automata, must be left out; use jaxdec.generate"
+            )
         strings = None
         if len(stop_strings):
             strings = _string_sets(stop_strings, tokenizer)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdec.model import Model, Order
 from jaxdec.testing import oracles
-from jaxdec.text import PieceTokenizer
+from jaxdec.text import Automaton, PieceTokenizer
 
 
 class Kind(enum.Enum):
@@ -58,7 +58,7 @@ OFF: dict[str, Any] = dict(
 )
 """Every setting of `Warp`, so that all batches are one program; each is off, but that one token never comes."""
 
-READ_LEFT = ("no_repeat_ngram", "bad_words")
+READ_LEFT = ("no_repeat_ngram", "bad_words", "constraint")
 """Settings that only a decoder takes which continues prompts: the tokens to the left of each are known.
 
 They are a fifth of the programs of such a decoder.
@@ -87,6 +87,12 @@ class Letters(PieceTokenizer):
         return PIECES
 
 
+NO_TOKEN_TWICE = Automaton.explore(
+    -1, lambda last, token: None if token == last else token, lambda last: True, VOCAB
+)
+"""No new token comes twice in a row. A row may end anywhere, so that a token which ends rows changes no law before."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """A row.
@@ -97,6 +103,7 @@ class Case:
       budget: new tokens that it asks for.
       knobs: settings that differ from `OFF`.
       overfull: whether it asks for more than its buffers hold, after the request was checked.
+      constraint: what its new tokens follow, where settings in `READ_LEFT` are asked for.
     """
 
     name: str
@@ -104,6 +111,7 @@ class Case:
     budget: int
     knobs: dict[str, Any] = dataclasses.field(default_factory=dict)
     overfull: bool = False
+    constraint: Automaton | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -113,7 +121,10 @@ class Case:
     def asked(self, read_left: bool = True) -> dict[str, Any]:
         """Its settings, with or without those in `READ_LEFT`."""
         left_out = () if read_left else READ_LEFT
-        return {name: value for name, value in self.settings.items() if name not in left_out}
+        more = dict(constraint=self.constraint, budget=self.budget) if self.constraint else {}
+        return {
+            name: value for name, value in (self.settings | more).items() if name not in left_out
+        }
 
     @property
     def greedy(self) -> bool:
@@ -123,7 +134,7 @@ class Case:
     @property
     def plain(self) -> bool:
         """Whether nothing but temperature and bans is set."""
-        return self.knobs.keys() <= {"temperature", "banned"}
+        return self.knobs.keys() <= {"temperature", "banned"} and self.constraint is None
 
 
 def _banned(*tokens: int) -> np.ndarray:
@@ -210,6 +221,8 @@ CASES = (
         16,
         dict(temperature=0.0, forced_prefix=_filled((4,), (1, 1, 5, 0))),
     ),
+    Case("constrained", (2, 1), 24, dict(top_p=0.9), constraint=NO_TOKEN_TWICE),
+    Case("greedy, constrained", (5,), 19, dict(temperature=0.0), constraint=NO_TOKEN_TWICE),
 )
 
 FILLERS = (
@@ -263,5 +276,6 @@ def arrays(cases: list[Case], width: int = WIDTH, padding: int = 0) -> dict[str,
         prompt=prompt,
         lengths=np.array([len(case.prompt) for case in cases]),
         max_new_tokens=np.array([case.budget for case in cases]),
+        constraint=[case.constraint for case in cases],
         **{name: np.stack([np.asarray(c.settings[name]) for c in cases]) for name in OFF},
     )

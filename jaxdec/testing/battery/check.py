@@ -90,7 +90,8 @@ def check(
       models: gives other models than the battery's own, such as `oracles.recurrent_oracle`; see `Models`.
       checks: which properties; all that its declaration implies if not given.
       read_left: whether a decoder that continues prompts is asked for settings that read the tokens before each new
-        one, `no_repeat_ngram` and `bad_words`; a fifth of its programs. False where its loop was tested with them.
+        one, `no_repeat_ngram`, `bad_words` and `constraint`; a fifth of its programs. False where its loop was tested
+        with them.
       raise_: whether to raise if something fails.
 
     Returns:

@@ -54,7 +54,8 @@ def twin(
 
 def twin_of(subject: Subject, case: Case, finite: bool = True, **ends: Any) -> TwinResult:
     """What plain decoding makes of a case, asked as a decoder is asked; `ends` are `end` and `fewest` of `twin`."""
-    read_left = subject.read_left and not case.knobs.keys().isdisjoint(READ_LEFT)
+    own = case.constraint is not None or not case.knobs.keys().isdisjoint(READ_LEFT)
+    read_left = subject.read_left and own
     return twin(case, subject.kind, finite, subject.models, read_left=read_left, **ends)
 
 
