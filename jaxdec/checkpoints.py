@@ -1,7 +1,7 @@
 """Checkpoints: a folder of Hugging Face files, or one of this package with a configuration, weights and a card.
 
     <name>/config.json    sizes of the transformer, end-of-sequence tokens, what a model that fills masks fills, or
-                          what kind of draft heads it is and their sizes; facts of the training run
+                          what kind of heads on a model it is and their sizes; facts of the training run
     <name>/weights/       parameters, written by orbax
     <name>/SHA256SUMS     hashes of both, checked on loading
     <name>/README.md      the model card
@@ -24,8 +24,9 @@ from flax import nnx
 from jaxdec import checkpoint_folder, files, text
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
-from jaxdec.model import Heads, Model, Params, from_nnx
-from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads, huggingface
+from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx
+from jaxdec.models import Transformer, TransformerConfig, build_heads, huggingface
+from jaxdec.models.heads import Sizes, sizes_of
 from jaxdec.text import Tokenizer
 
 
@@ -72,12 +73,13 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class HeadsCheckpoint:
-    """Draft heads and their weights.
+    """Heads on a target's hidden states, which draft or score, and their weights.
 
     Attributes:
       name: the folder's name.
-      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"` or `"dflash"`.
-      heads: what `jaxdec.drafters` take: `Heads`, or for the last three a `Model` that reads features.
+      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"`, `"dflash"`; `"reward"` or `"value"`.
+      heads: what `jaxdec.drafters` take: `Heads`, or for the next three a `Model` that reads features; a `ScoreHead`
+        for the last two.
       params: parameters, a nested dict; float32 for this package's own. What public ones share with their target are
         the target's arrays.
       config: sizes.
@@ -88,9 +90,9 @@ class HeadsCheckpoint:
 
     name: str
     kind: str
-    heads: Heads | Model
+    heads: Heads | Model | ScoreHead
     params: Params
-    config: HeadsConfig | TransformerConfig
+    config: Sizes
     target: str
     facts: dict[str, Any]
     block_size: int | None = None
@@ -101,8 +103,8 @@ class HeadsCheckpoint:
         return getattr(self.config, "reads", self.config.width)
 
     @property
-    def model(self) -> Heads | Model:
-        """What drafts; the same as `heads`."""
+    def model(self) -> Heads | Model | ScoreHead:
+        """The same as `heads`."""
         return self.heads
 
     @property
@@ -147,7 +149,7 @@ def load(name: str | Path, dtype: jax.typing.DTypeLike | None = None) -> Checkpo
         return _load_public(path, dtype)
     if "heads" in held:
         raise ValueError(
-            f"checkpoint {str(name)!r} holds draft heads ({held['heads']}), not a model of its own"
+            f"checkpoint {str(name)!r} holds heads on a model ({held['heads']}), not a model of its own"
         )
     config = checkpoint_folder.sizes(name, TransformerConfig, held["model"])
     for token in [*held["eos"], *([held["mask_token"]] if "fills" in held else [])]:
@@ -231,9 +233,7 @@ def load_heads(
     if "heads" not in held:
         raise ValueError(f"checkpoint {str(name)!r} holds a model, not draft heads")
     kind = held["heads"]
-    config: HeadsConfig | TransformerConfig = checkpoint_folder.sizes(
-        name, TransformerConfig if kind == "eagle" else HeadsConfig, held["model"]
-    )
+    config = checkpoint_folder.sizes(name, sizes_of(kind), held["model"])
     heads, shapes = build_heads(kind, config, abstract=True, dtype=dtype)
     params = _restore(name, path, shapes, held["dtype"])
     if dtype is not None:
@@ -285,7 +285,7 @@ def _restore(name: str | Path, path: Path, shapes: Params, stored: str) -> Param
 
 def save(
     path: str | Path,
-    config: TransformerConfig | HeadsConfig,
+    config: Sizes,
     params: Params,
     *,
     eos: Sequence[int] = (),
@@ -308,8 +308,8 @@ def save(
       fills: for a model that fills masks, what it was trained for.
       mask_token: what stands at unknown positions, for such a model.
       block_size: the largest block, for a model of blocks.
-      heads: for draft heads, their kind.
-      target: for draft heads, the name of the checkpoint that they draft for.
+      heads: for heads, their kind.
+      target: for heads, the name of the checkpoint whose states they read.
       dtype: of the stored weights; bfloat16 halves the size.
 
     Raises:

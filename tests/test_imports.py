@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jaxdec.checkpoint_folder": {*ALONE, "jaxdec.models"},
     "jaxdec.checkpoints": {*DECODERS, *ALONE, "jaxdec.models", "jaxdec.checkpoint_folder"},
     "jaxdec.training": {
-        *DECODERS, *ALONE, "jaxdec.models", "jaxdec.checkpoints", "pallas_kernels",
+        *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoints", "pallas_kernels",
     },
     "jaxdec.testing": {
         "jaxdec", *DECODERS, "jaxdec.text", "jaxdec.generation", "jaxdec.models", "pallas_kernels",

@@ -9,7 +9,7 @@ from jaxdec import checkpoints
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.decoding import Decoder
-from jaxdec.model import Params
+from jaxdec.model import Params, ScoreHead
 
 
 def assemble(
@@ -113,6 +113,8 @@ def _parts(
     if load is None:
         load = functools.partial(checkpoints.load_any, target=target)
     drafter = _drafter(method, target, draft, load)
+    if isinstance(drafter.model, ScoreHead):
+        raise ValueError(f"{drafter.name!r} scores hidden states, it drafts nothing")
     params["draft"] = drafter.params
     size = getattr(drafter, "block_size", None)
     return Parts(target.model, drafter.model, length=length, nodes=nodes, block=size), params

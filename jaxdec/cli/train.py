@@ -25,10 +25,14 @@ from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_heads, run_folder
+from jaxdec.training import corpus, export, export_heads, export_tasks, run_folder
 from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
-from jaxdec.training.trainer import RunConfig, TrainConfig, train
+from jaxdec.training.scores import ScoreTraining, roll_outs_of, train_scores
+from jaxdec.training.solving import TaskTraining, train_solver
+from jaxdec.training.trainer import RunConfig, TrainConfig, build, train
+
+Config = TrainConfig | HeadTraining | TaskTraining | ScoreTraining
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -45,25 +49,12 @@ def run(arguments: argparse.Namespace) -> None:
     config = configure(preset.config, arguments)
     folder = arguments.folder or Path("runs") / arguments.name
     target = arguments.export or folder / "export"
-    if arguments.corpus and arguments.packages:
-        raise ValueError("--corpus and --packages exclude each other")
-    if arguments.corpus:
-        data = corpus.folder_sources(arguments.corpus)
-    else:
-        data = corpus.python_sources(packages=arguments.packages)
-    if not data.held_out or len(data.train_stream()) <= config.length:
-        raise ValueError(
-            f"the corpus has {len(data.train)} files to learn from and {len(data.held_out)} held out; "
-            f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
-        )
+    data, described = _source(config, arguments)
     learn, publish, teacher = _task(preset, config, arguments)
     extended_from = run_folder.extended_from(folder, config.steps)
     runs = export.identities(config, data, teacher, extended_from)
     export.check_free(target, runs)
-    size = sum(len(source.content) for source in data.train)
-    console.print(
-        f"{arguments.name}: {len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
-    )
+    console.print(f"{arguments.name}: {described}")
     clock = _Clock(folder / "seconds.json")
     with _Bar(console, config) as bar:
 
@@ -75,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     if export.holds(target) == runs[-1]:
         console.print(f"{target} holds this run's checkpoint already", soft_wrap=True)
         return
-    console.print("scoring the held-out files ...")
+    console.print("scoring what is held out ...")
     facts = publish(
         target,
         arguments.name,
@@ -90,7 +81,29 @@ def run(arguments: argparse.Namespace) -> None:
     console.print(f"{_quality(facts)}; checkpoint in {target}", soft_wrap=True)
 
 
-def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argparse.Namespace):
+def _source(config: Config, arguments: argparse.Namespace) -> tuple[Any, str]:
+    """What the run learns from, and that in words."""
+    if isinstance(config, TaskTraining | ScoreTraining):
+        if arguments.corpus or arguments.packages:
+            raise ValueError(f"{arguments.name} learns from tasks: no --corpus and no --packages")
+        names = ", ".join(task.name for task in config.mixture.tasks)
+        return config.mixture, f"{names}, tasks {config.mixture.fingerprint()}"
+    if arguments.corpus and arguments.packages:
+        raise ValueError("--corpus and --packages exclude each other")
+    if arguments.corpus:
+        data = corpus.folder_sources(arguments.corpus)
+    else:
+        data = corpus.python_sources(packages=arguments.packages)
+    if not data.held_out or len(data.train_stream()) <= config.length:
+        raise ValueError(
+            f"the corpus has {len(data.train)} files to learn from and {len(data.held_out)} held out; "
+            f"it needs a window of {config.length + 1} tokens to learn from and 1 file held out"
+        )
+    size = sum(len(source.content) for source in data.train)
+    return data, f"{len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
+
+
+def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
     """What trains, as `(corpus, folder, report) -> (model, params)`, what exports, and the teacher's parameters."""
     if isinstance(config, TrainConfig):
         teacher = _teacher(preset, config, arguments)
@@ -98,11 +111,29 @@ def _task(preset: Preset, config: TrainConfig | HeadTraining, arguments: argpars
             config, data, folder, teacher=teacher, start=_start(config), report=report
         )
         return learn, functools.partial(export.export, config=config), teacher and teacher[1]
+    if isinstance(config, TaskTraining):
+        if arguments.teacher:
+            raise ValueError(f"{arguments.name} does not distil, so it takes no --teacher")
+        model, _ = build(config.model)
+        solve = lambda data, folder, report: train_solver(config, folder, report=report)
+        return (
+            solve,
+            functools.partial(export_tasks.export_solver, config=config, model=model),
+            None,
+        )
     if arguments.teacher:
         raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
     held = loading.load(config.target)
     target = held.model, held.params
-    heads, _ = build_heads(config.kind, config.model, abstract=True)
+    heads: Any = build_heads(config.kind, config.model, abstract=True)[0]
+    if isinstance(config, ScoreTraining):
+        score = lambda data, folder, report: train_scores(
+            config, roll_outs_of(config, target), folder, report=report
+        )
+        publish = functools.partial(
+            export_tasks.export_scores, config=config, head=heads, target=target
+        )
+        return score, publish, target[1]
     learn_heads = lambda data, folder, report: train_heads(
         config, data, folder, target, report=report
     )
@@ -117,15 +148,19 @@ def _quality(facts: dict[str, Any]) -> str:
     if "overlap" in facts:
         best = ", ".join(f"{ranks[0]:.3f}" for ranks in facts["agreement_by_rank"])
         return f"held-out agreement with the target by depth {best}"
+    if "accuracy" in facts:
+        best = ", ".join(f"{name} {found['each']:.3f}" for name, found in facts["accuracy"].items())
+        return f"held-out accuracy of one sample: {best}"
+    if "discrimination" in facts:
+        best = ", ".join(f"{name} {x['auc']:.3f}" for name, x in facts["discrimination"].items())
+        return f"held-out area under the curve: {best}"
     return (
         f"held-out bits per byte {facts['held_out_bits_per_byte']:.3f} "
         f"(gzip -9 {facts['gzip_bits_per_byte']:.3f}, xz -9e {facts['xz_bits_per_byte']:.3f})"
     )
 
 
-def configure(
-    config: TrainConfig | HeadTraining, arguments: argparse.Namespace
-) -> TrainConfig | HeadTraining:
+def configure(config: Config, arguments: argparse.Namespace) -> Config:
     """The preset's configuration with what was given on the command line."""
 
     def given(names):
@@ -135,7 +170,7 @@ def configure(
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
     sizes = given(MODEL)
-    if isinstance(config, HeadTraining) and sizes:
+    if isinstance(config, HeadTraining | ScoreTraining) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
     model: Any = dataclasses.replace(config.model, **sizes)

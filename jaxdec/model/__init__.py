@@ -1,12 +1,12 @@
 """The model contract, and wrappers from one model to another."""
 
 from jaxdec.model.canvas import canvas_model
-from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries
+from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
 from jaxdec.model.early_exit import early_exit
 from jaxdec.model.function import from_function
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
-from jaxdec.model.nnx import from_nnx, heads_from_nnx
+from jaxdec.model.nnx import from_nnx, heads_from_nnx, score_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
 from jaxdec.model.recomputed import recomputed
 from jaxdec.model.shifted import shifted, unshifted
@@ -22,6 +22,7 @@ __all__ = [
     "Output",
     "Params",
     "Queries",
+    "ScoreHead",
     "canvas_model",
     "early_exit",
     "from_function",
@@ -32,6 +33,7 @@ __all__ = [
     "prompt_inputs",
     "recomputed",
     "score",
+    "score_from_nnx",
     "shifted",
     "tapped",
     "two_stream",

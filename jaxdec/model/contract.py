@@ -300,3 +300,23 @@ class Heads:
     heads: int
     width: int
     vocab_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreHead:
+    """A head that scores a target's hidden states, such as a process reward or a value; compares by value.
+
+        head(params, hidden) = sigmoid(head.logit(params, hidden)),   in (0, 1)
+
+    Attributes:
+      logit: `(params, hidden [..., D]) -> float32 [...]`, where `hidden` is the state that a target has read a row's
+        last token into (`Output.hidden`).
+      width: D.
+    """
+
+    logit: Callable[..., jax.Array]
+    width: int
+
+    def __call__(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """Scores in (0, 1), float32 `[...]`, of states `[..., D]`."""
+        return jax.nn.sigmoid(self.logit(params, hidden))

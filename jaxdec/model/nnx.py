@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from jaxdec.cache.contract import Cache
-from jaxdec.model.contract import Heads, Inputs, Model, Output, Params
+from jaxdec.model.contract import Heads, Inputs, Model, Output, Params, ScoreHead
 
 if TYPE_CHECKING:  # where it is called: who brings no module of Flax need not wait for it
     from flax import nnx
@@ -91,6 +91,16 @@ def heads_from_nnx(module: Any) -> tuple[Heads, Params]:
     law, params = _Call.of(module)
     config = module.config
     return Heads(law, config.heads, config.width, config.vocab_size), params
+
+
+def score_from_nnx(module: Any) -> tuple[ScoreHead, Params]:
+    """Splits an NNX module that scores hidden states into a `ScoreHead` and parameters.
+
+    Args:
+      module: an `nnx.Module`, callable as `module(hidden) -> logits`, with a `config` that has `width`.
+    """
+    logit, params = _Call.of(module)
+    return ScoreHead(logit, module.config.width), params
 
 
 def from_nnx(

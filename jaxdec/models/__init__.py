@@ -8,6 +8,7 @@ from jaxdec.models.eagle3 import Eagle3, Eagle3Config
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.mdlm import MDLM, MDLMConfig
+from jaxdec.models.scores import Score, ScoreConfig
 from jaxdec.models.transformer import Transformer
 from jaxdec.models.xlnet import XLNet, XLNetConfig
 
@@ -25,6 +26,8 @@ __all__ = [
     "LayerKind",
     "MDLMConfig",
     "Medusa",
+    "Score",
+    "ScoreConfig",
     "Transformer",
     "TransformerConfig",
     "XLNet",

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdec.arguments import check_fields
-from jaxdec.model import Heads, Model, Params, from_nnx, heads_from_nnx
+from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.layers import rows
+from jaxdec.models.scores import Score, ScoreConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,23 +146,36 @@ class Hydra(nnx.Module):
         return self.heads[path.shape[-1] - 1](joined)
 
 
-KINDS = {"medusa": Medusa, "hydra": Hydra, "eagle": Eagle}
-"""The networks that draft from a target's hidden states, by the names that checkpoints call them."""
+KINDS = {"medusa": Medusa, "hydra": Hydra, "eagle": Eagle, "reward": Score, "value": Score}
+"""The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
+
+
+Sizes = HeadsConfig | TransformerConfig | ScoreConfig
+"""Those of heads."""
+
+
+def sizes_of(kind: str) -> type[Sizes]:
+    """The kind of sizes that heads of one of `KINDS` have."""
+    if KINDS[kind] is Score:
+        return ScoreConfig
+    return TransformerConfig if kind == "eagle" else HeadsConfig
 
 
 def build_heads(
     kind: str,
-    config: HeadsConfig | TransformerConfig,
+    config: Sizes,
     *,
     seed: int = 0,
     abstract: bool = False,
     dtype: jax.typing.DTypeLike | None = None,
-) -> tuple[Heads | Model, Params]:
-    """Draft heads and fresh parameters: `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE.
+) -> tuple[Heads | Model | ScoreHead, Params]:
+    """Heads and fresh parameters.
+
+    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards and values.
 
     Args:
       kind: one of `KINDS`.
-      config: its sizes: a `HeadsConfig`, or a `TransformerConfig` for EAGLE.
+      config: its sizes, of the type `sizes_of(kind)`.
       seed: of the parameters.
       abstract: whether the parameters are shapes alone.
       dtype: of EAGLE's cache, float32 if not given; take the target's. Parameters start in float32 in any case.
@@ -173,7 +187,9 @@ def build_heads(
         raise ValueError(f"heads are one of {', '.join(KINDS)}, got {kind!r}")
     make = lambda: KINDS[kind](config, rngs=nnx.Rngs(seed))
     module = nnx.eval_shape(make) if abstract else make()
-    return from_nnx(module, dtype=dtype) if kind == "eagle" else heads_from_nnx(module)
+    if kind == "eagle":
+        return from_nnx(module, dtype=dtype)
+    return score_from_nnx(module) if KINDS[kind] is Score else heads_from_nnx(module)
 
 
 def start_heads(params: Params, target: Params) -> Params:

@@ -124,7 +124,9 @@ def sized(name: str) -> Sized:
         mask, block = (None, None) if fills is None else (fills.mask_token, fills.block_size)
         return Sized(path.name, kind.config(held), mask, block, kind.name)
     if "heads" in held:
-        raise ValueError(f"{name!r} holds draft heads ({held['heads']}), not a model of its own")
+        raise ValueError(
+            f"{name!r} holds heads on a model ({held['heads']}), not a model of its own"
+        )
     config = checkpoint_folder.sizes(name, TransformerConfig, held["model"])
     return Sized(path.name, config, held.get("mask_token"), held.get("block_size"))
 

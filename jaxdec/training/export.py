@@ -24,12 +24,12 @@ from jaxdec.training.card import MAX_LENGTH, card
 from jaxdec.training.corpus import Corpus
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
-from jaxdec.training.trainer import RunConfig, TrainConfig, build, fingerprint
+from jaxdec.training.trainer import RunConfig, Source, TrainConfig, build, fingerprint
 
 
 def identity(
     config: RunConfig,
-    data: Corpus,
+    data: Source,
     teacher: Params | None = None,
     extended_from: Sequence[int] = (),
 ) -> str:
@@ -37,7 +37,7 @@ def identity(
 
     Args:
       config: the run.
-      data: its corpus.
+      data: what it learns from.
       teacher: the parameters that it learns from, if it does.
       extended_from: the steps that it was given before those of `config`.
     """
@@ -48,7 +48,7 @@ def identity(
 
 
 def identities(
-    config: RunConfig, data: Corpus, teacher: Params | None, extended_from: Sequence[int]
+    config: RunConfig, data: Source, teacher: Params | None, extended_from: Sequence[int]
 ) -> list[str]:
     """The hashes of a run as it was when it had fewer steps, in turn, and as it is; see `identity`."""
     return [

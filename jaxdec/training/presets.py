@@ -4,11 +4,14 @@ import dataclasses
 from typing import Any
 
 from jaxdec import text
-from jaxdec.models import HeadsConfig, TransformerConfig
+from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig
 from jaxdec.models.layers import Mixture
 from jaxdec.training.heads import HeadTraining
 from jaxdec.training.noising import Noising
+from jaxdec.training.scores import ScoreTraining
+from jaxdec.training.solving import TaskTraining
 from jaxdec.training.subsets import Masking
+from jaxdec.training.tasks import Arithmetic, Countdown, Sudoku, TaskMixture
 from jaxdec.training.trainer import TrainConfig
 
 
@@ -22,7 +25,7 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining
+    config: TrainConfig | HeadTraining | TaskTraining | ScoreTraining
     teacher: str | None = None
     about: str = ""
 
@@ -55,6 +58,17 @@ _MIXTURE = TransformerConfig(
     hidden=48,
     mixture=Mixture(experts=8, per_token=2, hidden=48, normalised=True),
 )
+_SOLVER = TransformerConfig(
+    vocab_size=text.VOCAB_SIZE,
+    width=192,
+    layers=4,
+    heads=3,
+    kv_heads=3,
+    head_dim=64,
+    hidden=512,
+    max_length=256,
+)
+_TASKS = TaskMixture((Arithmetic((2, 8), limit=199), Countdown(), Sudoku()), (0.4, 0.35, 0.25))
 _HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
 # Adaptations of the causal target, in turn: to any subset, and from there to canvases.
 _ADAPTED = TrainConfig(
@@ -153,4 +167,33 @@ PRESETS = {
         ),
         about="an EAGLE drafter for code-target",
     ),
+    "steps": Preset(
+        TaskTraining(
+            model=_SOLVER,
+            mixture=_TASKS,
+            steps=2400,
+            batch=8,
+            length=256,
+            rows_at_once=2,
+        ),
+        about="a causal byte model that solves arithmetic, Countdown and 4x4 sudoku in written steps",
+    ),
+    **{
+        f"steps-{kind}": Preset(
+            ScoreTraining(
+                kind=kind,
+                model=ScoreConfig(_SOLVER.width),
+                mixture=_TASKS,
+                steps=1500,
+                batch=256,
+                rows_at_once=256,
+                length=192,
+            ),
+            about=about,
+        )
+        for kind, about in (
+            ("reward", "a process reward for the steps of `steps`"),
+            ("value", "a value for the steps of `steps`"),
+        )
+    },
 }

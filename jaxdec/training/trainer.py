@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,16 @@ from jaxdec.models.layers import balance_loss, recorded
 from jaxdec.training import corpus, noising, objectives, run_folder, subsets
 from jaxdec.training.noising import Noising
 from jaxdec.training.subsets import Masking
+
+
+class Source(Protocol):
+    """What a run learns from: a `Corpus`, or a `TaskMixture`."""
+
+    def fingerprint(self) -> str:
+        """A hash: equal sources have equal fingerprints."""
+
+    def train_stream(self) -> Any:
+        """What batches are drawn from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +203,7 @@ def train(
 
 def descend(
     config: RunConfig,
-    data: corpus.Corpus,
+    data: Source,
     folder: Path,
     params: Params,
     draw: Callable[..., Any],
@@ -206,7 +216,7 @@ def descend(
 
     Args:
       config: the run; a folder continues only the configuration that it was started with, with as many steps or more.
-      data: the corpus.
+      data: what it learns from.
       folder: as for `train`.
       params: what a fresh run starts from.
       draw: `(stream, batch, length, seed, step) -> batch`, arrays with one row a window.

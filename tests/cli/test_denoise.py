@@ -191,7 +191,7 @@ def test_bad_input(jaxdec, models, name):
 def test_models_that_fill_no_blocks(jaxdec, models):
     check(jaxdec("denoise", "x", "--target", models / "target"), "causal")
     check(jaxdec("denoise", "x", "--target", models / "infill"), ("'infill'", "jaxdec infill"))
-    check(jaxdec("denoise", "x", "--target", models / "medusa"), ("medusa", "draft heads"))
+    check(jaxdec("denoise", "x", "--target", models / "medusa"), ("medusa", "heads on a model"))
 
 
 def test_a_law_that_is_not_finite_is_an_error(jaxdec, models):

@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from jaxdec import checkpoint_folder, checkpoints, files
-from jaxdec.models import HeadsConfig, TransformerConfig, build_heads
+from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig, build_heads
 from jaxdec.training.trainer import build
 from tests.fuzz.damage import Damage, Edit, copied, damages, do, edits
 from tests.fuzz.surface import REFUSED, TAKEN, Surface, check_message, mixed
@@ -50,6 +50,8 @@ def saved(name: str) -> Path:
     seed = KINDS.index(name)
     if held.get("heads") in ("medusa", "hydra"):
         config: Any = HeadsConfig(260, 8, heads=2)
+    elif held.get("heads") in ("reward", "value"):
+        config = ScoreConfig(8, 4)
     else:
         small = {**held["model"], **SMALL}
         if small.get("experts"):

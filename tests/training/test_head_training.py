@@ -101,7 +101,7 @@ def test_a_run_and_its_checkpoint(config, tmp_path):
         assert (held.config.window, held.config.max_length) == (LENGTH, 8192)
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| 1 | {facts['agreement_by_rank'][0][0]:.3f} |" in card
-    with pytest.raises(ValueError, match="draft heads"):
+    with pytest.raises(ValueError, match="heads on a model"):
         checkpoints.load(tmp_path / "out")
 
 

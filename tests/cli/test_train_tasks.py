@@ -1,0 +1,53 @@
+"""`jaxdec train` on tasks: a solver, and heads that score what it writes."""
+
+import dataclasses
+
+import pytest
+
+from jaxdec import checkpoints
+from jaxdec.training import export_tasks, presets, scores
+from jaxdec.training.presets import PRESETS
+
+SIZES = {"width": 16, "layers": 1, "heads": 1, "kv-heads": 1, "head-dim": 8, "hidden": 16}
+SMALL = [word for name, size in SIZES.items() for word in (f"--{name}", size)]
+
+
+def test_refusals(jaxdec, tmp_path):
+    for words, part in [
+        (["steps", "--packages"], "no --packages"),
+        (["steps", "--corpus", tmp_path], "no --corpus"),
+        (["steps", "--teacher", "code-target"], "does not distil"),
+        (["steps-reward", "--width", 8], "no --width"),
+    ]:
+        code, _, err = jaxdec("train", *words, "--folder", tmp_path / "run")
+        assert (code, len(err.splitlines())) == (2, 1) and part in err, err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_solver_and_a_head_on_it(jaxdec, tmp_path, monkeypatch):
+    solved = export_tasks.solved
+    short = lambda *given, count, **more: solved(*given, count=2, **more)
+    monkeypatch.setattr(export_tasks, "solved", short)
+    argv = ["train", "steps", "--steps", 2, "--batch", 2, *SMALL, "--folder", tmp_path / "steps"]
+    code, out, err = jaxdec(*argv)
+    assert (code, err) == (0, "") and "held-out accuracy" in out
+    assert "already" in jaxdec(*argv)[1]
+    solver = checkpoints.load(tmp_path / "steps" / "export")
+    assert solver.facts["accuracy"].keys() == {"arithmetic", "countdown", "sudoku"}
+
+    config = PRESETS["steps-reward"].config
+    config = dataclasses.replace(
+        config,
+        target=str(tmp_path / "steps" / "export"),
+        model=dataclasses.replace(config.model, width=16),
+        problems=2,
+        samples=2,
+    )
+    row = dataclasses.replace(PRESETS["steps-reward"], config=config)
+    monkeypatch.setitem(presets.PRESETS, "steps-reward", row)
+    argv = ["train", "steps-reward", "--steps", 2, "--folder", tmp_path / "reward"]
+    code, out, err = jaxdec(*argv)
+    assert (code, err) == (0, "") and "area under the curve" in out
+    loaded = checkpoints.load_any(tmp_path / "reward" / "export")
+    assert loaded.kind == "reward" and loaded.kind in scores.KINDS
