@@ -14,26 +14,12 @@ from jaxdec.model import Params
 from jaxdec.search.contract import Boundary, Decision, Ending, Pool, Rule
 from jaxdec.search.population import Population, population
 from jaxdec.search.segments import until, whole
+from jaxdec.search.selection import first_to_finish
 
 
 def ended_by_itself(rows: Rows) -> jax.Array:
     """Rows that came to an end of their own, bool `[B]`: not cut by a limit, not given up."""
     return (rows.status == Status.EOS) | (rows.status == Status.STOP_SEQUENCE)
-
-
-def finishing_places(lengths: jax.Array, finished: jax.Array) -> jax.Array:
-    """The place of each hypothesis among those that have finished, the shortest first, then the first.
-
-    Args:
-      lengths: int32 `[P, H]`.
-      finished: bool `[P, H]`.
-
-    Returns:
-      int32 `[P, H]`; those that have not finished come after all that have.
-    """
-    keys = jnp.where(finished, lengths, jnp.iinfo(jnp.int32).max)
-    order = jnp.argsort(keys, axis=1, stable=True)
-    return jnp.argsort(order, axis=1).astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +39,10 @@ class FirstFinishers(Ending):
         first = pool.segments == 0
         done = each(ended_by_itself(rows) | (rows.running & pool.waiting & first))
         lengths = each(rows.length - rows.prompt_length)
-        place = finishing_places(lengths, done)
-        last = jnp.sum(jnp.where(done & (place == self.m - 1), lengths, 0), axis=1, keepdims=True)
-        enough = jnp.sum(done, axis=1, keepdims=True) >= self.m
-        late = jnp.where(done, place >= self.m, lengths >= last)
+        kept = first_to_finish(jnp.where(done, lengths, -1), self.m)
+        last = jnp.max(jnp.where(kept, lengths, 0), axis=1, keepdims=True)
+        enough = jnp.sum(kept, axis=1, keepdims=True) == self.m
+        late = jnp.where(done, ~kept, lengths >= last)
         return (enough & late).reshape(-1) & first
 
 
@@ -70,7 +56,8 @@ class Finished(Rule):
         """See `Rule`. Who finished first is known at the first boundary."""
         rows, each = boundary.rows, boundary.by_prompt
         done = each(boundary.live | ended_by_itself(rows))
-        kept = done & (finishing_places(each(rows.length - rows.prompt_length), done) < self.m)
+        lengths = each(rows.length - rows.prompt_length)
+        kept = first_to_finish(jnp.where(done, lengths, -1), self.m)
         stay = Decision.stay(boundary)
         weights = jnp.where(kept, 0.0, -jnp.inf).astype(jnp.float32)
         later = each(boundary.pool.boundaries) > 0
