@@ -19,13 +19,16 @@ from jaxdec.text.automaton import DEAD, LARGEST, Automaton, trimmed
 from jaxdec.text.contract import Tokenizer
 from jaxdec.text.stop_strings import over_tokens
 
+MOST_OPEN = 16
+"""Objects of any keys that a schema may hold: one that leaves values open has more, and an automaton takes minutes."""
+
 
 def regex(pattern: str, tokenizer: Tokenizer, *, vocab_size: int | None = None) -> Automaton:
     """The automaton of all texts that match a regular expression as a whole.
 
     Bytes of the text decide, whatever tokens spell them: canonical tokenization is not promised. No text holds the
-    character of number 0. Tokens that stand for
-    no text, such as special ones, are never accepted; the tokens that end a row are those of the request.
+    character of number 0. Tokens that stand for no text, such as special ones, are never accepted; the tokens that end
+    a row are those of the request. Patterns of many thousands of states take seconds to minutes, as `a{16000}` does.
 
     Args:
       pattern: in the syntax of Rust's `regex`: no look-around, no references.
@@ -55,6 +58,7 @@ def json_schema(
     """The automaton of all JSON texts of a schema, properties in the order of the schema.
 
     What of JSON Schema is known is what `outlines-core` makes a regular expression of: no recursion beyond a depth.
+    Schemas that leave open what an object or a list holds are refused.
 
     Args:
       schema: as JSON text, or as the mapping that it stands for.
@@ -69,7 +73,13 @@ def json_schema(
     try:
         pattern = _library().json_schema.build_regex_from_schema(text, whitespace)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"no JSON schema: {error}: got {_shown(schema)}") from error
+        raise ValueError(f"no JSON schema: {_line(error)}: got {_shown(schema)}") from error
+    keys = f'bfnrt])*"{"[ ]?" if whitespace is None else whitespace}:'  # any key of an object
+    if pattern.count(keys) > MOST_OPEN:
+        raise ValueError(
+            "the JSON schema leaves open what an object or a list holds, which is too much for a table: say so by "
+            f"properties, additionalProperties or items: got {_shown(schema)}"
+        )
     return regex(pattern, tokenizer, vocab_size=vocab_size)
 
 
@@ -102,7 +112,7 @@ def _over_bytes(pattern: str) -> Automaton:
         library.Index(pattern, letters)  # alone: brackets may not close those around it
         index = library.Index(f"(?:{pattern})\\x00", letters)
     except ValueError as error:
-        raise ValueError(f"no regular expression: {error}: got {_shown(pattern)}") from error
+        raise ValueError(f"no regular expression: {_line(error)}: got {_shown(pattern)}") from error
     moves, final = index.get_transitions(), set(index.get_final_states())
     numbers = {state: i for i, state in enumerate({index.get_initial_state(), *moves, *final}, 1)}
     table = np.zeros((len(numbers) + 1, 256), np.int32)
@@ -124,6 +134,11 @@ def _library() -> Any:
             "regular expressions and JSON schemas need outlines-core: pip install 'jaxdec[grammar]'"
         ) from None
     return outlines_core
+
+
+def _line(error: Exception) -> str:
+    """What the library says, on one line."""
+    return " ".join(str(error).split())
 
 
 def _shown(value: Any) -> str:

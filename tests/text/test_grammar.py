@@ -113,5 +113,8 @@ def test_wrong_patterns_are_refused():
     for given in ('{"type": "objct"}', "{", {"type": 3}):
         with pytest.raises(ValueError, match="no JSON schema"):
             json_schema(given, Letters())
+    for schema in ({}, {"type": "array"}, {"type": "object", "properties": {"a": {}}}):
+        with pytest.raises(ValueError, match="leaves open what an object or a list holds"):
+            json_schema(schema, Letters())
     with pytest.raises(ValueError, match="over 100000000 tokens needs a table of more than"):
         regex("a+b", Letters(), vocab_size=100_000_000)
