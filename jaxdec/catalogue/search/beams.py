@@ -15,7 +15,6 @@ def _row(
     make: Callable[[Parts], Decoder],
     tests: str,
     exactness: Exactness = Exactness.HEURISTIC,
-    benchmark: str = "hypotheses",
     sample: Sample | None = None,
     variants: Mapping[str, Sample] | None = None,
 ) -> Method:
@@ -26,7 +25,7 @@ def _row(
         exactness,
         make,
         tests,
-        benchmark,
+        "",
         searches=True,
         sample=sample,
         variants=variants or {},
@@ -68,7 +67,6 @@ ROWS = [
         "2405.18400",
         lambda parts: search.superposed(parts.target),
         "tests/search/test_superposed.py",
-        benchmark="",
         variants={"with n-grams": _with_ngrams},
     ),
 ]
