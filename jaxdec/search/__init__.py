@@ -10,6 +10,7 @@ from jaxdec.search.atts import atts
 from jaxdec.search.awrs import awrs
 from jaxdec.search.beams import Beams, beams, diverse_beams, stochastic_beams
 from jaxdec.search.best_first import a_star
+from jaxdec.search.cautious import cautious
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
 from jaxdec.search.deep_prune import deep_prune
 from jaxdec.search.first_finish import first_finish, short_m_at_k
@@ -47,6 +48,7 @@ __all__ = [
     "awrs",
     "beam_rules",
     "beams",
+    "cautious",
     "conditional_filter",
     "deep_prune",
     "diverse_beams",

@@ -100,6 +100,7 @@ class Boundary:
       keys: a key a row `[B]`; draws that concern a prompt take its first row's.
       ready: bool `[B]`, rows of the prompts that are at a boundary; what is decided of others is not looked at.
       before: float32 `[B]`, the scores before this boundary.
+      said: what the decoder said of its last step, `Info.own`.
     """
 
     pool: Pool
@@ -108,6 +109,7 @@ class Boundary:
     keys: jax.Array
     ready: jax.Array
     before: jax.Array
+    said: Any = None
 
     @property
     def hypotheses(self) -> int:
@@ -199,6 +201,10 @@ class Rule(Part):
         A rule may say which rows are `parked`, how many tokens a segment has at `most`, and what is its `own`.
         """
         return pool
+
+    def asks(self, settings: Settings, pool: Pool) -> Settings:
+        """The settings under which the decoder takes its next step: the request's, unless a subclass says more."""
+        return settings
 
     def decide(self, params: Params, boundary: Boundary) -> Decision:
         """The rows' pasts, weights and leave to go on.

@@ -141,7 +141,7 @@ class Population:
         pool = dataclasses.replace(pool, waiting=pool.waiting | waiting)
         state = PopulationState(self._bounded(inner, pool), pool)
         state = self._given_up(params, state)
-        state, scored = self._decided(params, state, before.running, rng)
+        state, scored = self._decided(params, state, before.running, info.own, rng)
         info = dataclasses.replace(
             info,
             source=source,
@@ -158,7 +158,7 @@ class Population:
         rows, pool, settings = state.rows, state.pool, state.settings
         status = jnp.where(rows.running & pool.waiting, int(Status.CANCELLED), rows.status)
         inner = with_rows(state.inner, dataclasses.replace(rows, status=status))
-        limited = self.segment.limited(settings, rows, pool)
+        limited = self.rule.asks(self.segment.limited(settings, rows, pool), pool)
         inner, info = self.decoder.step(params, _with_settings(inner, limited), keys)
         return _with_settings(inner, settings), info
 
@@ -198,14 +198,14 @@ class Population:
         return with_rows(inner, dataclasses.replace(rows, status=status))
 
     def _decided(
-        self, params: Params, state: PopulationState, ran: jax.Array, rng: jax.Array
+        self, params: Params, state: PopulationState, ran: jax.Array, said: Any, rng: jax.Array
     ) -> tuple[PopulationState, jax.Array]:
         """What the rule makes of prompts all of whose rows wait or have ended, and the rows that were scored for it."""
         rows, pool = state.rows, state.pool
         of_any = lambda x: jnp.repeat(x.reshape(-1, rows.hypotheses).any(1), rows.hypotheses)
         ready = of_any(ran) & ~of_any(rows.running & ~pool.waiting)
         held = pool, rows.status, jnp.zeros_like(rows.length)
-        decide = lambda held: self._decide(params, state, held, ready, rng)
+        decide = lambda held: self._decide(params, state, held, ready, said, rng)
         pool, status, cost = once(ready.any(), decide, held)
         inner = with_rows(state.inner, dataclasses.replace(rows, status=status))
         return PopulationState(inner, pool), cost
@@ -216,6 +216,7 @@ class Population:
         state: PopulationState,
         held: tuple[Pool, jax.Array, jax.Array],
         ready: jax.Array,
+        said: Any,
         rng: jax.Array,
     ) -> tuple[Pool, jax.Array, jax.Array]:
         pool, status, cost = held
@@ -229,7 +230,7 @@ class Population:
         ended = ready & (rows.length > pool.start)
         pool = dataclasses.replace(pool, segments=pool.segments + ended)
         keys = key_at(rng, Purpose.BOUNDARY, pool.boundaries)
-        boundary = Boundary(pool, rows, state.settings, keys, ready, before)
+        boundary = Boundary(pool, rows, state.settings, keys, ready, before, said)
         decision = self.rule.decide(self.rule.own(params), boundary)
         return *_after(boundary, decision), cost
 

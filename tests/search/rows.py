@@ -32,11 +32,13 @@ class Row:
     moves: int = 0
     over: bool = False
     ended: bool = False
+    log_prob: float = 0.0
 
     def take(self, other):
         """Takes the past of another row."""
         if other is not self:
             self.text, self.over, self.ended = list(other.text), other.over, other.ended
+            self.log_prob = other.log_prob
             self.moves += 1
 
     def go(self, delimiters=(), most=99):
@@ -59,6 +61,7 @@ class Row:
             eos=[EOS, *delimiters],
         )
         self.text = np.asarray(found.tokens)[0, : int(found.lengths[0])].tolist()
+        self.log_prob += float(found.log_probs.sum())
         self.ended = self.text[-1] == EOS
         self.over = self.ended or len(self.text) - size >= int(BUDGET[self.prompt])
 
