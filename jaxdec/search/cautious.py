@@ -103,34 +103,38 @@ class Likeliest(Rule):
         pool, rows, each = boundary.pool, boundary.rows, boundary.by_prompt
         trial, here = pool.own, boundary.here
         runs = each(trial.runs)
-        # The end of a trial: the row of the highest mean log-probability, the first of several.
-        tokens = jnp.maximum(rows.length - trial.start, 1)
-        mean = (pool.log_probs - trial.log_probs) / tokens
-        mean = jnp.where(trial.takes_part & ~jnp.isnan(mean), mean, -jnp.inf)
-        best = jnp.argmax(each(mean), axis=1, keepdims=True).astype(jnp.int32)
-        # The beginning of one: the first token has been drawn by every row.
+        flat = lambda x: jnp.broadcast_to(x, here.shape).reshape(-1)
+        # The beginning of a trial: the first token has been drawn by every row.
         wanted = each(boundary.said["trials"])[:, :1]
         begins = ~runs & (wanted > 1)
-        part = begins & (here < wanted)
-        paused = (rows.pending[:, None] == jnp.asarray(self.delimiters, jnp.int32)).any(1)
-        flat = lambda x: jnp.broadcast_to(x, here.shape).reshape(-1)
         keep = lambda new, old: jnp.where(flat(begins), new, old)
         own = Trial(
             runs=flat(begins),
-            takes_part=flat(part),
+            takes_part=keep(flat(here < wanted), trial.takes_part),
             start=keep(pool.start, trial.start),
             log_probs=keep(pool.start_log_probs, trial.log_probs),
         )
+        # The end of one: the row of the highest mean log-probability, the first of several.
+        mean = (pool.log_probs - own.log_probs) / jnp.maximum(rows.length - own.start, 1)
+        mean = jnp.where(own.takes_part & ~jnp.isnan(mean), mean, -jnp.inf)
+        best = jnp.argmax(each(mean), axis=1, keepdims=True).astype(jnp.int32)
+        # Nobody moves any more where all have ended: the weight says which of them stays.
+        last = (runs | begins) & ~each(boundary.live).any(1, keepdims=True)
+        weights = jnp.where(last & (here != best), -jnp.inf, 0.0).astype(jnp.float32)
+        paused = (rows.pending[:, None] == jnp.asarray(self.delimiters, jnp.int32)).any(1)
         return dataclasses.replace(
             Decision.stay(boundary),
             source=jnp.where(runs, best, here),
-            parked=begins & (~part | each(paused)),
+            log_weights=weights,
+            parked=begins & each(~own.takes_part | paused),
             most=jnp.where(begins, UNBOUNDED, 1),
             own=own,
         )
 
 
-def cautious(model: Model, *, delimiters: Sequence[int], phrase: int | None = None) -> Population:
+def cautious(
+    model: Model, *, delimiters: Sequence[int | Sequence[int]], phrase: int | None = None
+) -> Population:
     """Cautious Next Token Prediction (CNTP): trials where the law's entropy is high, of which the likeliest stays.
 
         n = floor(1 + (trials_most - 1) clip((H - entropy_low) / (entropy_high - entropy_low), 0, 1))
@@ -144,8 +148,8 @@ def cautious(model: Model, *, delimiters: Sequence[int], phrase: int | None = No
       delimiters: tokens that end a trial and belong to it, such as those of `.` and of a new line.
       phrase: tokens of a trial after its first, at most; None for as many as the row has.
 
-    Knobs: `trials_most` (10), `entropy_low` (0.01) and `entropy_high` (1.5). All rows are the answer; hypothesis 0
-    stands for it.
+    Knobs: `trials_most` (10), `entropy_low` (0.01) and `entropy_high` (1.5). The answer is the first row with weight 1
+    (`Result.pool.log_weights` is 0): all rows have its text, but where a trial was the last.
 
     Raises:
       ValueError: for no delimiter, one of several tokens, or `phrase` below 1.

@@ -14,6 +14,8 @@ from jaxdec.speculative import drafters, speculative, verifiers
 
 STEP = 16
 """Tokens of a step where nothing says what a step is."""
+PAUSES = (10, 46)
+"""Where trials end if nothing else is said: a new line and a full stop, in bytes."""
 BRANCHES = 4
 """Steps by which a past is continued, unless it is said."""
 KEPT = 3
@@ -33,6 +35,15 @@ def _steps(parts: Parts) -> search.Segment:
 
 def _reward(parts: Parts) -> search.Scorer:
     return parts.scorer or SCORERS["mean-log-prob"]
+
+
+def _cautious(parts: Parts) -> Decoder:
+    segment = parts.segment
+    if segment is None or not segment.delimiters:
+        size = parts.target.vocab_size
+        pauses = [token for token in PAUSES if token < size] or [size - 1]
+        return search.cautious(parts.target, delimiters=pauses, phrase=STEP)
+    return search.cautious(parts.target, delimiters=segment.delimiters, phrase=segment.most)
 
 
 def _short(parts: Parts) -> Decoder:
@@ -156,6 +167,15 @@ ROWS = [
         _a_star,
         "tests/search/test_best_first.py",
         takes=("segment", "scorer", "branches"),
+    ),
+    _row(
+        "cautious",
+        "Cautious Next Token Prediction: trials to the next pause where the law is unsure; the likeliest stays",
+        "2507.03038",
+        _cautious,
+        "tests/search/test_cautious.py",
+        takes=("segment",),
+        sample=lambda target, draft: search.cautious(target, delimiters=[2, 5], phrase=4),
     ),
     _row(
         "first-finish",
