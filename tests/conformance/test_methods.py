@@ -21,8 +21,14 @@ SAMPLES = {
 }
 
 
+SEARCH = "jaxdec.search."
+
+
 def covering():
-    """Each drafter and each verifier once, in prompts and in orders; a pair whose halves stand elsewhere is slow."""
+    """Each drafter and each verifier once, in prompts and in orders; a pair whose halves stand elsewhere is slow.
+
+    So are searches by a decoder that another search has: rules of a population, of beams, of routed steps.
+    """
     model, _ = battery.pair()
     seen = set()
     for name, (method, sample) in SAMPLES.items():
@@ -30,7 +36,9 @@ def covering():
         rule = (type(getattr(decoder, "verifier", None)), method.infills)
         base, _, suffix = name.rpartition("-")
         repeated = suffix in RULES and base in catalogue.METHODS and rule in seen
-        seen.add(rule)
+        search = type(decoder).__module__ if type(decoder).__module__.startswith(SEARCH) else ""
+        repeated |= search in seen
+        seen |= {rule, search} - {""}
         yield pytest.param(name, marks=pytest.mark.slow if repeated else ())
 
 
