@@ -14,6 +14,7 @@ from flax import nnx
 
 from jaxdec import __version__ as version
 from jaxdec import any_subset, catalogue, checkpoint_folder, checkpoints, diffusion
+from jaxdec.catalogue import search
 from jaxdec.cli import process
 from jaxdec.model import heads_from_nnx
 from jaxdec.models import HeadsConfig, Medusa
