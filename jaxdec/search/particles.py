@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Decoder, Knob
+from jaxdec.decoding import Decoder, Knob, at_home
 from jaxdec.model import Params
 from jaxdec.search.contract import Boundary, Decision, Rule, Scorer
 from jaxdec.search.population import Population, population
-from jaxdec.search.resampling import SCHEMES, effective_size, in_place
+from jaxdec.search.resampling import SCHEMES, effective_size
 from jaxdec.search.segments import Segment, every_token
 
 
@@ -40,7 +40,9 @@ def _drawn(scheme: str, boundary: Boundary, log_weights: jax.Array) -> jax.Array
     known = jnp.isfinite(jax.nn.logsumexp(log_weights, axis=1, keepdims=True))
     weights = jax.nn.softmax(jnp.where(known, log_weights, 0.0), axis=1)
     ancestors = jax.vmap(SCHEMES[scheme])(boundary.prompt_keys, weights)
-    return jnp.where(known, jax.vmap(in_place)(ancestors), boundary.here)
+    # Whoever has a successor stays in its place, and moves no cache.
+    ancestors = jnp.take_along_axis(ancestors, at_home(ancestors), axis=1)
+    return jnp.where(known, ancestors, boundary.here)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,20 +75,6 @@ def residual(key: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.where(place < kept, jnp.minimum(held, size - 1), multinomial(key, left))
 
 
-def in_place(ancestors: jax.Array) -> jax.Array:
-    """The same successors `[H]`, in an order in which every hypothesis that has one stays where it is.
-
-    Rows that stay move no cache.
-    """
-    size = len(ancestors)
-    counts = jnp.zeros((size,), jnp.int32).at[ancestors].add(1)
-    stays = counts > 0
-    further = jnp.cumsum(counts - stays)
-    place = jnp.cumsum(~stays) - 1
-    filled = jnp.searchsorted(further, place, side="right").astype(jnp.int32)
-    return jnp.where(stays, jnp.arange(size, dtype=jnp.int32), jnp.minimum(filled, size - 1))
-
-
 SCHEMES: dict[str, Scheme] = {
     "systematic": systematic,
     "stratified": stratified,

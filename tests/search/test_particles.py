@@ -60,14 +60,6 @@ def test_schemes_give_the_successors_that_weights_ask_for(scheme):
         assert (np.abs(counts.mean(0) - 4 * weights) <= error).all()
 
 
-def test_survivors_stay_where_they_are():
-    for ancestors in itertools.product(range(4), repeat=4):
-        moved = np.asarray(resampling.in_place(jnp.array(ancestors)))
-        assert sorted(moved) == sorted(ancestors)
-        for h in set(ancestors):
-            assert moved[h] == h
-
-
 def exact(first, second, potential, weights):
     """The mass of the target: all texts of two tokens with their probabilities, potentials and weights."""
     total = 0.0
