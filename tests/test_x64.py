@@ -92,6 +92,8 @@ def case(name):
     if method.infills:
         request = prepare_infill(decoder, params, np.ones((2, 12), int), VISIBLE, **knobs)
     else:
+        if method.searches:
+            knobs["hypotheses"] = 4
         request = jaxdec.prepare(
             decoder, params, PROMPT, lengths=LENGTHS, max_new_tokens=16, **knobs
         )

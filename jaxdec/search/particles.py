@@ -7,7 +7,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdec.decoding import Decoder, Knob, at_home
 from jaxdec.model import Params
@@ -32,7 +31,7 @@ def is_few(log_weights: jax.Array, threshold: jax.Array) -> jax.Array:
 def mean_weight(log_weights: jax.Array) -> jax.Array:
     """The log of the mean weight, `[..., 1]`: what each particle weighs once they were drawn again."""
     total = jax.nn.logsumexp(log_weights, axis=-1, keepdims=True)
-    return total - np.log(log_weights.shape[-1])
+    return total - jnp.log(jnp.asarray(log_weights.shape[-1], total.dtype))
 
 
 def _drawn(scheme: str, boundary: Boundary, log_weights: jax.Array) -> jax.Array:

@@ -239,13 +239,14 @@ def _after(boundary: Boundary, decision: Decision) -> tuple[Pool, jax.Array]:
     """Pool and statuses after a decision, of the prompts that are ready; rows move before the next step."""
     pool, rows, ready, here = boundary.pool, boundary.rows, boundary.ready, boundary.here
     lives = boundary.by_prompt(rows.running & ready).any(1, keepdims=True)
-    source = jnp.where(lives, decision.source, here)
+    source = jnp.where(lives, decision.source.astype(here.dtype), here)
     runs = jnp.take_along_axis(boundary.by_prompt(rows.running), source, axis=1)
     over = lives & runs & decision.ended & (source == here)
     flat = lambda x: x.reshape(-1)
     status = jnp.where(flat(over), int(Status.PRUNED), rows.status)
-    chosen = lambda new, old: jnp.where(ready, flat(new), old)
-    keep = lambda new, old: jnp.where(ready.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+    chosen = lambda new, old: jnp.where(ready, flat(new).astype(old.dtype), old)
+    at = lambda x: ready.reshape(-1, *(1,) * (x.ndim - 1))
+    keep = lambda new, old: jnp.where(at(old), new.astype(old.dtype), old)
     pool = dataclasses.replace(
         pool,
         own=jax.tree.map(keep, decision.own, pool.own),
