@@ -28,7 +28,8 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which raises `ValueError` for an argument of another type than its annotation says.
 
     Numbers, words, parts, models, and sequences of numbers are checked, with None where it is allowed; an annotation of
-    any other kind is left alone. An integer is no bool and fits in int32; a real number is no NaN.
+    any other kind is left alone. An integer is no bool and fits in int32; a real number is no NaN. Integers of numpy
+    are given on as those of Python, which can do more.
     """
     signature = inspect.signature(function)
 
@@ -38,9 +39,12 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
             check_type(name, value, hints().get(name, Any))
-        return function(*args, **kwargs)
+            if isinstance(value, np.integer):
+                bound.arguments[name] = int(value)
+        return function(*bound.args, **bound.kwargs)
 
     return call
 

@@ -21,6 +21,8 @@ MODEL, _ = oracles.hash_oracle(5)
         (lambda: drafters.input_copy(length=2**25), "length must be at most 16777216"),
         (lambda: drafters.model(MODEL, growth=growth.chain), r"a Growth or None, got chain; call it: chain"),
         (lambda: drafters.jacobi(None), "model must be a Model, got None"),
+        (lambda: diffusion.denoise(MODEL, branches=b"2"), "branches must be an integer"),
+        (lambda: diffusion.denoise(MODEL, branches=MODEL), "branches must be an integer"),
         (lambda: growth.fixed((-1, 0)), "shape must be a RankTree"),
         (lambda: growth.chain(2.0), "length must be an integer, got 2.0"),
         (lambda: growth.chain(10**6), "length must be at most 4096, got 1000000"),
@@ -56,6 +58,7 @@ def test_a_function_stays_what_it_was():
 
     held = typed(made)
     assert held(1) == (1, None) and held(a=1, b="x") == (1, "x")
+    assert type(held(np.int64(3))[0]) is int
     assert (held.__doc__, held.__name__) == ("Makes.", "made")
     with pytest.raises(TypeError):
         held()

@@ -5,6 +5,7 @@ denoise(model, schedule, unmask, remask, fuse, stop, refresh)
 
 from typing import Literal
 
+from jaxdec.arguments import check_type
 from jaxdec.diffusion import schedules
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.fuse import Fuse
@@ -93,6 +94,8 @@ def denoise(
             f"the model is shifted, and with {type(spans).__name__} attention the row before a position must be of no "
             f"later unit, but the units of this {type(schedule).__name__} do not stand in order (Schedule.in_order)"
         )
+    check_type("branches", branches, int)
+    check_type("guided", guided, bool)
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
     return Denoise(

@@ -51,6 +51,7 @@ def _unknown(name: str) -> bool:
     return name not in {*known, *own, "decoder", "params", "prompt", "self", "rng"}
 
 
+RAGGED = "rows of unequal length"
 TEXTS = ("a word", "bytes", "words in a list")
 """Junk that are stop strings."""
 
@@ -79,9 +80,10 @@ WRONG: dict[str, st.SearchStrategy] = {
     | these("bad_words", far_off.map(lambda t: [[1, t]]))
     | these("bad_words", [np.array([[-1, 2]]), np.zeros((2, 2)), np.zeros((2, 2, 2), int)])
     | these("bad_words", values.junk),
+    # Sequences of any lengths are right, one a row.
     "forced_prefix": these("forced_prefix", [5, "ab", [[1]] * 2, [1.0], [True], np.zeros((2, 2), int)])
     | these("forced_prefix", (st.integers(-(2**40), -2) | st.integers(V, 2**40)).map(lambda t: [1, t]))
-    | these("forced_prefix", values.junk),
+    | these("forced_prefix", values.junk.filter(lambda thing: thing.name != RAGGED)),
     "eos": these("eos", strange_token.map(lambda t: [1, t]))
     | these("eos", [1.0, [1.0], [[1], [2]], "a", [None], [True], [[1], 2]])
     | these("eos", values.junk),

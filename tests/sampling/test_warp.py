@@ -468,3 +468,11 @@ def test_changing_values_does_not_compile_again():
         logits,
         history,
     )
+
+
+@pytest.mark.parametrize("name", ["epsilon", "min_p"])
+def test_a_subnormal_floor_is_none(name):
+    law = log_of(1.0, 1e-38, 3e-45)
+    for given in (1e-45, np.array([1e-45], np.float32)):
+        warp = Warp(**{name: given}).validate(1, 3)
+        np.testing.assert_array_equal(support(warped(warp, law)), support(law))

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from jaxdec.sampling.limits import Limit
 
@@ -27,3 +28,8 @@ class Filter:
     keep: Callable[[jax.Array, jax.Array], jax.Array]
     limit: Limit
     any_order: bool = False
+
+
+def log_floor(floor: jax.Array) -> jax.Array:
+    """The logarithm of a least probability; -inf for a subnormal one, which programs may or may not take for 0."""
+    return jnp.log(jnp.where(floor < jnp.finfo(jnp.float32).tiny, 0.0, floor))

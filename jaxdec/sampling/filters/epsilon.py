@@ -1,16 +1,15 @@
 """Epsilon sampling (2210.15191)."""
 
 import jax
-import jax.numpy as jnp
 
-from jaxdec.sampling.filters.contract import Filter
+from jaxdec.sampling.filters.contract import Filter, log_floor
 from jaxdec.sampling.filters.ranking import is_argmax
 from jaxdec.sampling.limits import Limit
 
 
 def epsilon(log_probs: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Keeps p >= epsilon, and the argmax."""
-    return (log_probs >= jnp.log(epsilon)) | is_argmax(log_probs)
+    return (log_probs >= log_floor(epsilon)) | is_argmax(log_probs)
 
 
 EPSILON = Filter(
