@@ -15,6 +15,7 @@ def _row(
     make: Callable[[Parts], Decoder],
     tests: str,
     exactness: Exactness = Exactness.HEURISTIC,
+    benchmark: str = "hypotheses",
     sample: Sample | None = None,
     variants: Mapping[str, Sample] | None = None,
 ) -> Method:
@@ -25,7 +26,7 @@ def _row(
         exactness,
         make,
         tests,
-        "",
+        benchmark,
         searches=True,
         sample=sample,
         variants=variants or {},
@@ -67,6 +68,7 @@ ROWS = [
         "2405.18400",
         lambda parts: search.superposed(parts.target),
         "tests/search/test_superposed.py",
+        benchmark="",
         variants={"with n-grams": _with_ngrams},
     ),
 ]
