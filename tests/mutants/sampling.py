@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant(
         "min-p of one",
         f"{FILTERS}/min_p.py",
-        "jnp.max(log_probs, axis=-1, keepdims=True) + jnp.log(min_p)",
-        "jnp.log(min_p)",
+        "jnp.max(log_probs, axis=-1, keepdims=True) + log_floor(min_p)",
+        "log_floor(min_p)",
         "min-p compares with 1 rather than with the largest probability",
     ),
     Mutant(
