@@ -93,19 +93,15 @@ class Autoregressive:
         # The pending token was scored, so its entry is stored whether or not a token followed it.
         key_spans = visibility.causal(inputs.positions).key_spans
         cache = state.cache.commit(output.entries, jnp.zeros_like(token), count, key_spans)
-        none, ran = jnp.zeros_like(count), state.rows.running.astype(jnp.int32)
-        info = Info(
+        ran = state.rows.running.astype(jnp.int32)
+        info = Info.undrafted(
             tokens=token,
             start=rows.length - count,
             count=count,
             log_probs=log_probs,
             raw_log_probs=raw_log_probs,
-            drafted=jnp.zeros(token.shape, bool),
-            proposed=none,
-            accepted=none,
             target_forwards=ran,
             target_rows=ran * self._scored_rows(rows),
-            draft_forwards=none,
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], token.shape),
             top=top_tokens(output.logits[:, :1], rows.top_log_probs),

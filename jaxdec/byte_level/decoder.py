@@ -105,20 +105,15 @@ class ByteLevel:
         rows, count = rows.advance(
             settings, token, jnp.ones_like(rows.length), jnp.isfinite(log_probs), room=room
         )
-        none, once = jnp.zeros_like(count), ran.astype(jnp.int32)
-        forwards = once * len(self.members)
-        info = Info(
+        forwards = ran.astype(jnp.int32) * len(self.members)
+        info = Info.undrafted(
             tokens=token,
             start=rows.length - count,
             count=count,
             log_probs=log_probs,
             raw_log_probs=raw_log_probs,
-            drafted=jnp.zeros(token.shape, bool),
-            proposed=none,
-            accepted=none,
             target_forwards=forwards,
             target_rows=forwards,
-            draft_forwards=none,
             status=rows.status,
             steps=jnp.broadcast_to(state.rows.rounds[:, None], token.shape),
             top=top_tokens(logits[:, None], rows.top_log_probs),

@@ -3,7 +3,7 @@
 from jaxdec.decoding.checks import check_decoder, check_length, check_serves, integers
 from jaxdec.decoding.contract import Decoder, DecoderState, Exactness, State
 from jaxdec.decoding.in_place import after, once
-from jaxdec.decoding.loop import decode, init, run, stepped, stream, with_rows
+from jaxdec.decoding.loop import decode, init, run, stepped, stream, with_rows, with_settings
 from jaxdec.decoding.moving import by_row, put_row, repeat_row, take_rows
 from jaxdec.decoding.part import TARGET, Part, Scored, check_parts, part_names, target_params
 from jaxdec.decoding.prefill import Reading, by_prompt, prefill, read_on, read_prompts, spread
@@ -58,4 +58,5 @@ __all__ = [
     "take_rows",
     "target_params",
     "with_rows",
+    "with_settings",
 ]

@@ -13,7 +13,7 @@ from jaxdec.decoding.checks import integers
 from jaxdec.decoding.contract import Decoder, State
 from jaxdec.decoding.part import check_parts, part_names
 from jaxdec.decoding.record import Info, Record
-from jaxdec.decoding.request import Request
+from jaxdec.decoding.request import Request, Settings
 from jaxdec.decoding.rows import Rows
 from jaxdec.decoding.stops import Status
 from jaxdec.model import Params
@@ -44,12 +44,24 @@ def stepped(
 
 def with_rows(state: State, rows: Rows) -> State:
     """A state with other rows."""
-    before = state.rows
+    return _swapped(state, "rows", rows)
+
+
+def with_settings(state: State, settings: Settings) -> State:
+    """A state with other settings."""
+    return _swapped(state, "settings", settings)
+
+
+def _swapped(state: State, name: str, new: Any) -> State:
+    """A state with something else where one of its nodes is, wherever that stands in it."""
+    before = getattr(state, name)
     swapped = jax.tree.map(
-        lambda node: rows if node is before else node, state, is_leaf=lambda node: node is before
+        lambda node: new if node is before else node, state, is_leaf=lambda node: node is before
     )
-    if swapped.rows is not rows:
-        raise ValueError(f"the rows of a {type(state).__name__} must be a node of the state itself")
+    if getattr(swapped, name) is not new:
+        raise ValueError(
+            f"the {name} of a {type(state).__name__} must be a node of the state itself"
+        )
     return swapped
 
 

@@ -58,6 +58,26 @@ class Info:
     shelf: "Info | None" = None
     own: Any = None
 
+    @classmethod
+    def undrafted(cls, tokens: jax.Array, count: jax.Array, **said: Any) -> "Info":
+        """What a step did that tests no drafts: zeros for all that is counted of them.
+
+        Args:
+          tokens: int32 `[B, W]`.
+          count: int32 `[B]`.
+          **said: the other attributes.
+        """
+        none = jnp.zeros_like(count)
+        return cls(
+            tokens=tokens,
+            count=count,
+            drafted=jnp.zeros(tokens.shape, bool),
+            proposed=none,
+            accepted=none,
+            draft_forwards=none,
+            **said,
+        )
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

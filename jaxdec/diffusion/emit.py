@@ -44,18 +44,14 @@ def emit(
     status = jnp.where(rows.running & ~full & stuck, int(Status.STALLED), status)
     rows = dataclasses.replace(rows, status=status)
     none = jnp.zeros_like(count)
-    info = Info(
+    info = Info.undrafted(
         tokens=tokens,
         start=before,
         count=count,
         log_probs=log_probs,
         raw_log_probs=take(canvas.raw_log_probs, chunk),
-        drafted=jnp.zeros(tokens.shape, bool),
-        proposed=none,
-        accepted=none,
         target_forwards=none,
         target_rows=none,
-        draft_forwards=none,
         status=rows.status,
         steps=take(canvas.steps, chunk),
         top=jax.tree.map(lambda x: take(x, chunk), canvas.top),

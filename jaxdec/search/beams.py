@@ -4,7 +4,6 @@ Legend: B rows, P prompts, H hypotheses of a prompt, G groups of W = H / G hypot
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,6 @@ from jaxdec.decoding import (
     Info,
     Knob,
     Request,
-    Rows,
-    Settings,
     by_prompt,
     read_prompts,
     take_rows,
@@ -33,38 +30,7 @@ from jaxdec.search.beam_rules import (
     MostProbable,
     WithoutReplacement,
 )
-from jaxdec.search.hypotheses import ENDING, Hypotheses, Laws, Scores, choices
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class BeamState:
-    """What a step reads.
-
-    Attributes:
-      held: the hypotheses, and those that were set aside.
-      settings: the request's settings.
-      cache: the target's, one token behind the rows.
-    """
-
-    held: Hypotheses
-    settings: Settings
-    cache: Any
-
-    @property
-    def rows(self) -> Rows:
-        """The hypotheses' rows."""
-        return self.held.rows
-
-    @property
-    def shelf(self) -> Rows | None:
-        """The rows that were set aside; None where hypotheses keep their places."""
-        return self.held.shelf
-
-    @property
-    def pool(self) -> Scores:
-        """How the hypotheses stand."""
-        return Scores(self.held.scores)
+from jaxdec.search.hypotheses import ENDING, Hypotheses, Laws, SearchState, choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +82,15 @@ class Beams:
             )
         self.rule.check(request, params)
 
-    def init(self, params: Params, request: Request) -> BeamState:
+    def init(self, params: Params, request: Request) -> SearchState:
         """Reads the prompts."""
         rule = self.rule
         held = Hypotheses.start(request, self.model.vocab_size, rule.groups, rule.sets_aside)
         cache = read_prompts(self.model, target_params(params), request)[0]
         held = dataclasses.replace(held, own=rule.start(held.scores))
-        return BeamState(held, request.settings, cache)
+        return SearchState(held, request.settings, cache)
 
-    def step(self, params: Params, state: BeamState, rng: jax.Array) -> tuple[BeamState, Info]:
+    def step(self, params: Params, state: SearchState, rng: jax.Array) -> tuple[SearchState, Info]:
         """Scores the pending token of each row, chooses among all continuations, and moves the rows."""
         rows, settings, cache = state.rows, state.settings, state.cache
         inputs = Inputs.causal(rows.pending[:, None], rows.length - 1)
@@ -142,9 +108,9 @@ class Beams:
             output.entries, jnp.zeros_like(rows.pending[:, None]), stored, key_spans
         )
         cache = take_rows(cache, moves, since=rows.prompt_length - 1)
-        return BeamState(held, settings, cache), info
+        return SearchState(held, settings, cache), info
 
-    def _laws(self, output: Output, state: BeamState) -> Laws:
+    def _laws(self, output: Output, state: SearchState) -> Laws:
         rows, logits = state.rows, output.logits[:, 0]
         law = state.settings.warp.log_probs(logits, rows.history)
         return Laws(
@@ -154,14 +120,14 @@ class Beams:
             scored=rows.running.astype(jnp.int32),
         )
 
-    def _choices(self, state: BeamState) -> int:
+    def _choices(self, state: SearchState) -> int:
         """K, the choices of a group."""
         width = state.rows.hypotheses // self.rule.groups
         if not self.rule.sets_aside:
             return width
         return choices(state.settings, width, self.model.vocab_size)
 
-    def _seen(self, state: BeamState, laws: Laws, rng: jax.Array) -> Continuations:
+    def _seen(self, state: SearchState, laws: Laws, rng: jax.Array) -> Continuations:
         rows, settings = state.rows, state.settings
         split = lambda x: x.reshape(-1, rows.hypotheses, *x.shape[1:])
 

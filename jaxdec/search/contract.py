@@ -6,6 +6,7 @@ another, are scored and weighed, and go on from the past that a rule gives each.
 Legend: B rows, P prompts, H hypotheses of a prompt, B = P H.
 """
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -167,7 +168,7 @@ class Decision:
         return cls(boundary.here, weights, none, none, most, boundary.pool.own)
 
 
-class Scorer(Part):
+class Scorer(Part, abc.ABC):
     """A score of each row's past, read where segments end: a process reward, a potential, a value.
 
     Attributes:
@@ -176,6 +177,7 @@ class Scorer(Part):
 
     forwards: int = 0
 
+    @abc.abstractmethod
     def score(
         self, params: Params, model: Model, target: Params, cache: Any, rows: Rows, pool: Pool
     ) -> jax.Array:
@@ -189,10 +191,9 @@ class Scorer(Part):
           rows: committed tokens.
           pool: of all rows.
         """
-        raise NotImplementedError
 
 
-class Rule(Part):
+class Rule(Part, abc.ABC):
     """What becomes of the hypotheses of a prompt where their segments end."""
 
     def start(self, pool: Pool, rows: Rows) -> Pool:
@@ -206,6 +207,7 @@ class Rule(Part):
         """The settings under which the decoder takes its next step: the request's, unless a subclass says more."""
         return settings
 
+    @abc.abstractmethod
     def decide(self, params: Params, boundary: Boundary) -> Decision:
         """The rows' pasts, weights and leave to go on.
 
@@ -213,7 +215,6 @@ class Rule(Part):
           params: the part's own.
           boundary: how all rows stand.
         """
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,9 +226,9 @@ class Independent(Rule):
         return Decision.stay(boundary)
 
 
-class Ending(Part):
+class Ending(Part, abc.ABC):
     """Which hypotheses are given up because of what others of their prompt have reached."""
 
+    @abc.abstractmethod
     def over(self, params: Params, rows: Rows, pool: Pool) -> jax.Array:
         """Rows that are given up after a step, bool `[B]`; of rows that have ended it is not looked at."""
-        raise NotImplementedError

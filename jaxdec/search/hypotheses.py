@@ -168,6 +168,37 @@ class Hypotheses:
         return settle(chosen, scores, in_groups(self.shelf_scores), active, limits)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SearchState:
+    """What a step reads.
+
+    Attributes:
+      held: the hypotheses, and those that were set aside.
+      settings: the request's settings.
+      cache: the target's, one token behind the rows; of one row a hypothesis, or a prompt.
+    """
+
+    held: Hypotheses
+    settings: Settings
+    cache: Any
+
+    @property
+    def rows(self) -> Rows:
+        """The hypotheses' rows."""
+        return self.held.rows
+
+    @property
+    def shelf(self) -> Rows | None:
+        """The rows that were set aside; None where hypotheses keep their places."""
+        return self.held.shelf
+
+    @property
+    def pool(self) -> Scores:
+        """How the hypotheses stand."""
+        return Scores(self.held.scores)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Step:
     """A step whose choices are known: `took`, the rows `[M]` that they would be, of rows `source [M]`."""
@@ -246,22 +277,17 @@ class _Step:
         token = self.token[choice]
         pick = lambda law: jnp.take_along_axis(law[past], token, axis=1)
         took = jnp.where(chosen, self.took.length[choice] - before.length[past], 0)
-        none = jnp.zeros((batch,), jnp.int32)
         # A row that stays as it is was scored like any other.
         of_source = jnp.where(chosen, past, row)
         ran = jnp.where(chosen | (aside >= batch), laws.scored[of_source], 0)
-        return Info(
+        return Info.undrafted(
             tokens=token,
             start=before.length[past],
             count=took,
             log_probs=pick(laws.log_probs),
             raw_log_probs=pick(laws.raw_log_probs),
-            drafted=jnp.zeros(token.shape, bool),
-            proposed=none,
-            accepted=none,
             target_forwards=ran,
             target_rows=ran,
-            draft_forwards=none,
             status=status,
             steps=before.rounds[past][:, None],
             top=jax.tree.map(lambda x: x[past], laws.top),

@@ -4,7 +4,7 @@ Legend: B rows, P prompts, H hypotheses of a prompt, W tokens that a step commit
 """
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,12 @@ from jaxdec.decoding import (
     take_rows,
     target_params,
     with_rows,
+    with_settings,
 )
 from jaxdec.model import Model, Params
 from jaxdec.sampling import Purpose, key_at
 from jaxdec.search.contract import Boundary, Decision, Ending, Independent, Pool, Rule, Scorer
 from jaxdec.search.segments import Segment, own_status
-
-S = TypeVar("S", bound=Any)
 
 
 @jax.tree_util.register_dataclass
@@ -109,6 +108,11 @@ class Population:
         """As the decoder's; a row waits for those of its own prompt alone."""
         return getattr(self.decoder, "steps_alone", True)
 
+    @property
+    def target_rests(self) -> bool:
+        """As the decoder's."""
+        return getattr(self.decoder, "target_rests", False)
+
     def check(self, request: Request, params: Params) -> None:
         """Raises `ValueError` for what the decoder or a part cannot serve."""
         if request.order is not None:
@@ -122,6 +126,10 @@ class Population:
     def init(self, params: Params, request: Request) -> PopulationState:
         """Reads the prompts, each once."""
         inner = self.decoder.init(params, request)
+        if not hasattr(inner, "cache"):
+            raise ValueError(
+                f"a population reads the target's cache, and a {type(inner).__name__} has none by that name"
+            )
         pool = self.rule.start(Pool.of(inner.rows), inner.rows)
         waiting = pool.parked & inner.rows.running
         return PopulationState(inner, dataclasses.replace(pool, waiting=waiting))
@@ -159,8 +167,8 @@ class Population:
         status = jnp.where(rows.running & pool.waiting, int(Status.CANCELLED), rows.status)
         inner = with_rows(state.inner, dataclasses.replace(rows, status=status))
         limited = self.rule.asks(self.segment.limited(settings, rows, pool), pool)
-        inner, info = self.decoder.step(params, _with_settings(inner, limited), keys)
-        return _with_settings(inner, settings), info
+        inner, info = self.decoder.step(params, with_settings(inner, limited), keys)
+        return with_settings(inner, settings), info
 
     def _ended(self, state: PopulationState, inner: Any) -> tuple[Any, jax.Array]:
         """Rows after a step with the statuses that are their own, and which of them have ended a segment."""
@@ -297,17 +305,6 @@ def _counted(pool: Pool, info: Info, stepped: jax.Array) -> Pool:
     )
 
 
-def _with_settings(state: S, settings: Settings) -> S:
-    """A state with other settings."""
-    before = state.settings
-    found = jax.tree.map(
-        lambda node: settings if node is before else node, state, is_leaf=lambda x: x is before
-    )
-    if found.settings is not settings:
-        raise ValueError(f"the settings of a {type(state).__name__} must be a node of the state")
-    return found
-
-
 def population(
     decoder: Decoder,
     *,
@@ -332,12 +329,16 @@ def population(
       ending: which hypotheses are given up because of what others have reached, after any step.
 
     Raises:
-      ValueError: for parts of another type.
+      ValueError: for parts of another type, or a decoder that fills a canvas.
 
     Exactness: the rule's; segments and moves alone change no law: with a rule by which everybody goes on, rows are
     those of the decoder, token for token where its verifier shares noise.
     """
     check_decoder(decoder)
+    if getattr(decoder, "fills_canvas", False):
+        raise ValueError(
+            f"a population continues prompts, got {type(decoder).__name__}, which fills a canvas"
+        )
     kinds = dict(segment=Segment, rule=Rule, scorer=Scorer, ending=Ending)
     given = dict(segment=segment, rule=rule, scorer=scorer, ending=ending)
     for name, part in given.items():

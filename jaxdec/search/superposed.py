@@ -18,7 +18,6 @@ from jaxdec.decoding import (
     Part,
     Request,
     Rows,
-    Settings,
     by_prompt,
     prefill,
     target_params,
@@ -26,7 +25,7 @@ from jaxdec.decoding import (
 from jaxdec.model import Inputs, Mixture, Model, Params
 from jaxdec.sampling import top_tokens
 from jaxdec.search.beam_rules.contract import Choice, best_of
-from jaxdec.search.hypotheses import ENDING, Hypotheses, Laws, Scores, choices
+from jaxdec.search.hypotheses import ENDING, Hypotheses, Laws, SearchState, choices
 from pallas_kernels import top_k
 
 WEIGHTS = {2: 0.01, 3: 0.04, 4: 0.15, 5: 0.18, 6: 0.12}
@@ -52,37 +51,6 @@ class NGrams(Part):
             found = jnp.where((rows.length >= width)[:, None], found, 0.0)
             total += WEIGHTS.get(table.order, 0.0) * found
         return total
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SuperposedState:
-    """What a step reads.
-
-    Attributes:
-      held: the drafts, and those that have ended.
-      settings: the request's settings.
-      cache: the target's, of P rows, one place behind the drafts.
-    """
-
-    held: Hypotheses
-    settings: Settings
-    cache: Any
-
-    @property
-    def rows(self) -> Rows:
-        """The drafts' rows."""
-        return self.held.rows
-
-    @property
-    def shelf(self) -> Rows | None:
-        """The rows of drafts that have ended."""
-        return self.held.shelf
-
-    @property
-    def pool(self) -> Scores:
-        """How the drafts stand."""
-        return Scores(self.held.scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,17 +83,15 @@ class Superposed:
         if self.ngrams is not None:
             self.ngrams.check(request, params)
 
-    def init(self, params: Params, request: Request) -> SuperposedState:
+    def init(self, params: Params, request: Request) -> SearchState:
         """Reads the prompts, each into one stream."""
         held = Hypotheses.start(request, self.model.vocab_size, 1, True)
         alone = by_prompt(request, request.hypotheses)
-        return SuperposedState(
+        return SearchState(
             held, request.settings, prefill(self.model, target_params(params), alone)
         )
 
-    def step(
-        self, params: Params, state: SuperposedState, rng: jax.Array
-    ) -> tuple[SuperposedState, Info]:
+    def step(self, params: Params, state: SearchState, rng: jax.Array) -> tuple[SearchState, Info]:
         """Reads the last tokens of all drafts as one, and continues each draft by what the stream says."""
         rows, settings, cache = state.rows, state.settings, state.cache
         drafts = rows.hypotheses
@@ -148,9 +114,9 @@ class Superposed:
         stored = found.reshape(-1, drafts).max(1).astype(jnp.int32)
         key_spans = visibility.causal(inputs.positions).key_spans
         cache = cache.commit(output.entries, jnp.zeros_like(inputs.tokens), stored, key_spans)
-        return SuperposedState(held, settings, cache), info
+        return SearchState(held, settings, cache), info
 
-    def _mixed(self, state: SuperposedState) -> Inputs:
+    def _mixed(self, state: SearchState) -> Inputs:
         """The last tokens of the drafts of each prompt as one input, `[P, 1]`."""
         drafts = state.rows.hypotheses
         tokens = state.rows.pending.reshape(-1, drafts)
@@ -162,7 +128,7 @@ class Superposed:
         inputs = Inputs.causal(heaviest, state.cache.length)
         return dataclasses.replace(inputs, mixture=Mixture(tokens[:, None], weights[:, None]))
 
-    def _choice(self, params: Params, state: SuperposedState, laws: Laws) -> Choice:
+    def _choice(self, params: Params, state: SearchState, laws: Laws) -> Choice:
         """The best continuations of each prompt's drafts."""
         rows, settings, scores = state.rows, state.settings, state.held.scores
         drafts, size = rows.hypotheses, self.model.vocab_size

@@ -192,6 +192,7 @@ def export(
     blocks = config.masking.blocks if isinstance(config.masking, Noising) else ()
     facts: dict[str, Any] = {
         **shared_facts(config, data, params, about),
+        **trained_on(data),
         **({} if fills in (None, "subsets") else {"fills": fills}),
         **evaluate(model, rounded(params), data, config.length, blocks),
         **origin(runs, extended_from, command, seconds),
@@ -224,7 +225,7 @@ def publish(path: Path, readme: str, sizes: Any, params: Params, **held: Any) ->
         (draft / "README.md").write_text(readme, encoding="utf-8")
 
 
-def shared_facts(config: RunConfig, data: Corpus, params: Params, about: str) -> dict[str, Any]:
+def shared_facts(config: RunConfig, data: Source, params: Params, about: str) -> dict[str, Any]:
     """What is known of every run, before its evaluation."""
     return {
         "about": about,
@@ -233,8 +234,12 @@ def shared_facts(config: RunConfig, data: Corpus, params: Params, about: str) ->
         "length": config.length,
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "corpus": data.fingerprint(),
-        "train_bytes": sum(len(source.content) for source in data.train),
     }
+
+
+def trained_on(data: Corpus) -> dict[str, int]:
+    """What is known of a corpus beside its fingerprint."""
+    return {"train_bytes": sum(len(source.content) for source in data.train)}
 
 
 def origin(

@@ -19,6 +19,7 @@ from jaxdec.training.export import (
     publish,
     rounded,
     shared_facts,
+    trained_on,
 )
 from jaxdec.training.heads import HeadTraining, drafts
 
@@ -133,6 +134,7 @@ def export_heads(
         sizes = dataclasses.replace(sizes, window=config.length, max_length=MAX_LENGTH)
     facts = {
         **shared_facts(config, data, params, about),
+        **trained_on(data),
         "held_out_bytes": sum(len(source.content) for source in data.held_out),
         **agreement(config, heads, rounded(params), target, data.held_out_stream()),
         **origin(runs, extended_from, command, seconds),

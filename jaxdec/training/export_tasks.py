@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxdec.model import Model, Params, ScoreHead
 from jaxdec.training.card import training_sentence
-from jaxdec.training.export import check_free, origin, publish, rounded
+from jaxdec.training.export import check_free, origin, publish, rounded, shared_facts
 from jaxdec.training.roll_outs import RollOuts, accuracy, sample
 from jaxdec.training.scores import ScoreTraining, discrimination, roll_outs_of
 from jaxdec.training.solving import TaskTraining
 from jaxdec.training.tasks import TaskMixture, problems
-from jaxdec.training.trainer import RunConfig
 
 SAMPLES = 8
 """Solutions of a problem that a vote is among."""
@@ -90,7 +87,7 @@ def export_solver(
     check_free(path, runs)
     count = 128
     facts = {
-        **_shared(config, data, params, about),
+        **shared_facts(config, data, params, about),
         "held_out_problems": count,
         "accuracy": solved(model, rounded(params), data, count=count),
         **origin(runs, extended_from, command, seconds),
@@ -139,7 +136,7 @@ def export_scores(
     check_free(path, runs)
     held = roll_outs_of(config, target, held_out=True)
     facts = {
-        **_shared(config, data, params, about),
+        **shared_facts(config, data, params, about),
         "held_out_prefixes": len(held.tasks),
         "discrimination": {
             task.name: _rounded(discrimination(head, rounded(params), _of(held, i), config.kind))
@@ -167,18 +164,6 @@ def _of(data: RollOuts, task: int) -> RollOuts:
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items()}
-
-
-def _shared(config: RunConfig, data: TaskMixture, params: Params, about: str) -> dict[str, Any]:
-    """What is known of every run on tasks, before its evaluation."""
-    return {
-        "about": about,
-        "steps": config.steps,
-        "batch": config.batch,
-        "length": config.length,
-        "parameters": sum(x.size for x in jax.tree.leaves(params)),
-        "corpus": data.fingerprint(),
-    }
 
 
 def _tasks(data: TaskMixture) -> str:

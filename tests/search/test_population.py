@@ -11,7 +11,7 @@ import pytest
 import jaxdec
 from jaxdec import decoding, search
 from jaxdec.decoding import Status
-from tests.search.rows import LENGTHS, PARAMS, PLAIN, RATIO, VOCAB, WALK, rows, texts
+from tests.search.rows import LENGTHS, MODEL, PARAMS, PLAIN, RATIO, VOCAB, WALK, rows, texts
 from tests.search.rows import PROMPTS as PROMPT
 from tests.search.rows import generate as by_default
 
@@ -178,5 +178,9 @@ def test_a_part_that_does_not_serve_is_refused():
         generate(stay(segment=search.until([9])))
     with pytest.raises(ValueError, match="scorer must be a Scorer"):
         stay(segment=search.whole(), scorer=_sum_of_tokens)
+    with pytest.raises(ValueError, match="continues prompts, got Denoise, which fills a canvas"):
+        search.population(jaxdec.denoise(MODEL), segment=search.whole())
+    with pytest.raises(TypeError, match="abstract"):
+        search.Rule()
     with pytest.raises(ValueError, match="scheme must be one of"):
         search.smc(PLAIN, scheme="best")

@@ -3,6 +3,7 @@
 Legend: P prompts, H hypotheses of a prompt, G groups of W = H / G hypotheses, V vocabulary, K choices of a group.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +61,7 @@ class Choice:
     own: Any = ()
 
 
-class BeamRule(Part):
+class BeamRule(Part, abc.ABC):
     """How continuations are scored, and which are chosen.
 
     Attributes:
@@ -78,6 +79,7 @@ class BeamRule(Part):
         """What the rule keeps of each hypothesis at the beginning, arrays `[B, ...]`."""
         return ()
 
+    @abc.abstractmethod
     def choose(self, params: Params, seen: Continuations, count: int) -> Choice:
         """The `count` best continuations of each group.
 
@@ -86,7 +88,6 @@ class BeamRule(Part):
           seen: all continuations.
           count: K, at most W V; static. W where hypotheses keep their places.
         """
-        raise NotImplementedError
 
 
 def best_of(scores: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -3,6 +3,7 @@
 Legend: B rows, W tokens of a segment at most.
 """
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -74,7 +75,7 @@ class Judged:
         return scorer.score(params, by.model, by.params, by.cache, text, pool)
 
 
-class Gate(Part):
+class Gate(Part, abc.ABC):
     """Decides of each segment of a draft model whether it is kept.
 
     Attributes:
@@ -91,6 +92,7 @@ class Gate(Part):
         """What it keeps of each row, a pytree of arrays `[B, ...]`; nothing, unless a subclass says otherwise."""
         return None
 
+    @abc.abstractmethod
     def keep(self, params: Params, judged: Judged) -> tuple[jax.Array, Any]:
         """Which drafted segments are kept, bool `[B]`, and what the gate keeps of each row from now on.
 
@@ -98,4 +100,3 @@ class Gate(Part):
           params: the part's own.
           judged: the segments.
         """
-        raise NotImplementedError

@@ -7,6 +7,7 @@ A problem is held out iff the hash of its canonical form says so: no order of th
 the split.
 """
 
+import abc
 import hashlib
 from typing import ClassVar, NamedTuple
 
@@ -28,7 +29,7 @@ class Problem(NamedTuple):
     solution: str
 
 
-class Task:
+class Task(abc.ABC):
     """One kind of problem. Subclasses are frozen dataclasses that say how hard they are; all methods are pure.
 
     Attributes:
@@ -39,25 +40,25 @@ class Task:
     name: ClassVar[str]
     letter: ClassVar[str]
 
+    @abc.abstractmethod
     def draw(self, generator: np.random.Generator) -> Problem:
         """A random problem with a correct solution."""
-        raise NotImplementedError
 
     def key(self, prompt: str) -> str:
         """The canonical form of a problem: prompts that only differ in how they are written have the same one."""
         return prompt
 
+    @abc.abstractmethod
     def check(self, prompt: str, solution: str) -> bool:
         """Whether a text solves the problem, every step of it correct."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def answer(self, prompt: str, solution: str) -> str | None:
         """What solutions are counted as the same by, as in a vote; None where the text gives no answer."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def sound(self, prompt: str, steps: str) -> bool:
         """Whether whole steps, the first ones of a solution, can still be completed to one that `check` accepts."""
-        raise NotImplementedError
 
 
 def split_steps(solution: str) -> list[str] | None:
