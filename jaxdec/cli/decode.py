@@ -14,7 +14,7 @@ from jaxdec.decoding import Decoder, DecoderState, Request, Status, init, run, s
 from jaxdec.model import Params
 from jaxdec.parallel import Placement
 from jaxdec.sampling import TopTokens, row_keys
-from jaxdec.search import Pool
+from jaxdec.search import Pool, Scores
 
 CHUNK = 256
 """Steps of a loop between two looks at the clock and at Ctrl-C."""
@@ -60,7 +60,7 @@ class Decoded:
     timed: int
     setup: float
     top: list[list[dict[int, float]]] | None = None
-    pool: Pool | None = None
+    pool: Pool | Scores | None = None
 
     @property
     def total(self) -> int:

@@ -85,9 +85,9 @@ class Standing:
       answer: whether it has the largest weight; the first of those that have.
       log_weight: up to a constant that the hypotheses of a prompt share.
       weight: its share of the weight of all; 0 if none has any.
-      score: what the scorer said of it last; None if nothing is scored.
-      steps: that it consists of.
-      log_prob: of its new tokens, under the law that they were drawn from.
+      score: what the scorer said of it last, or it was ranked by; None if nothing is scored.
+      steps: that it consists of; None where hypotheses are not compared by steps.
+      log_prob: of its new tokens, under the law that they were drawn from; None where that is its score.
       status: why it ended.
     """
 
@@ -97,8 +97,8 @@ class Standing:
     log_weight: float
     weight: float
     score: float | None
-    steps: int
-    log_prob: float
+    steps: int | None
+    log_prob: float | None
     status: str
 
     def facts(self) -> dict[str, Any]:
@@ -113,10 +113,11 @@ class Standing:
     def line(self) -> str:
         """In words."""
         score = "" if self.score is None else f", score {self.score:.3f}"
-        steps = f"{self.steps} step{'s' * (self.steps != 1)}"
+        log_prob = "" if self.log_prob is None else f", log-prob {self.log_prob:.2f}"
+        steps = "" if self.steps is None else f", {self.steps} step{'s' * (self.steps != 1)}"
         return (
-            f"prompt {self.prompt}, hypothesis {self.hypothesis}: weight {self.weight:.3f}{score}, "
-            f"log-prob {self.log_prob:.2f}, {steps}, {self.status}{', the answer' * self.answer}"
+            f"prompt {self.prompt}, hypothesis {self.hypothesis}: weight {self.weight:.3f}{score}{log_prob}{steps}, "
+            f"{self.status}{', the answer' * self.answer}"
         )
 
 
@@ -161,7 +162,8 @@ def _standings(decoder: Decoder, decoded: Decoded, each: int) -> list[Standing]:
     masses = np.where(some, np.exp(weights - np.where(some, best, 0.0)), 0.0)
     shares = masses / np.where(some, masses.sum(axis=1, keepdims=True), 1.0)
     answers = weights.argmax(axis=1)
-    scored = getattr(decoder, "scorer", None) is not None
+    held = None if isinstance(pool, search.Scores) else pool
+    scored = held is None or getattr(decoder, "scorer", None) is not None
     return [
         Standing(
             prompt=row // each,
@@ -170,8 +172,8 @@ def _standings(decoder: Decoder, decoded: Decoded, each: int) -> list[Standing]:
             log_weight=float(weights.flat[row]),
             weight=float(shares.flat[row]),
             score=float(pool.scores[row]) if scored else None,
-            steps=int(pool.segments[row]),
-            log_prob=float(pool.log_probs[row]),
+            steps=None if held is None else int(held.segments[row]),
+            log_prob=None if held is None else float(held.log_probs[row]),
             status=status.name,
         )
         for row, status in enumerate(decoded.status)

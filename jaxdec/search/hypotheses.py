@@ -47,6 +47,11 @@ class Scores:
 
     scores: jax.Array
 
+    @property
+    def log_weights(self) -> jax.Array:
+        """The scores, float32 `[B]`: as of any pool, the largest is the answer's."""
+        return self.scores
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

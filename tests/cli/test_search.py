@@ -127,6 +127,30 @@ def test_where_nobody_has_any_weight_the_first_is_shown(decode):
     assert (row["hypothesis"], row["weight"], row["log_weight"], row["score"]) == (0, 0, None, None)
 
 
+def test_beams_are_ranked_by_their_scores(decode, models):
+    target = checkpoints.load(models / "target")
+    tokens, lengths = text.encode_batch(PROMPTS)
+    wanted = library.generate(
+        search.beams(target.model),
+        {"target": target.params},
+        tokens,
+        lengths=lengths,
+        rng=0,
+        max_new_tokens=TOKENS,
+        hypotheses=EACH,
+        temperature=0.8,
+        banned=np.arange(target.model.vocab_size) == text.EOS,
+    )
+    rows = json.loads(decode("--method", "beams", "--all", "--json")[0])["rows"]
+    for row, found in enumerate(rows):
+        new = slice(int(wanted.prompt_lengths[row]), int(wanted.lengths[row]))
+        assert found["tokens"] == wanted.tokens[row, new].tolist()
+        assert found["score"] == found["log_weight"] == float(wanted.pool.scores[row])
+        assert (found["answer"], found["steps"]) == (row % EACH == 0, None)
+    said = decode("--method", "beams")[1].splitlines()[0]
+    assert said.startswith("prompt 0, hypothesis 0: weight 0.") and "LENGTH, the answer" in said
+
+
 def test_options_reach_the_decoder(made, plain, models):
     likely, sums = (search.scorers.log_prob(mean) for mean in (True, False))
     steps = ["--step-tokens", 5]
