@@ -97,9 +97,10 @@ class Task:
     def method_row(self) -> Method:
         """The method of the catalogue; raises `ValueError` for one that cannot be planned."""
         method = catalogue.find(self.method)
-        if method.infills:
+        if method.infills or method.searches:
+            does = "fills gaps" if method.infills else "decodes several hypotheses"
             raise ValueError(
-                f"method {self.method!r} fills gaps; plan takes methods that continue prompts or decode a canvas"
+                f"method {self.method!r} {does}; plan takes methods that continue prompts or decode a canvas"
             )
         if method.denoises and self.target.mask_token is None:
             raise ValueError(

@@ -136,6 +136,7 @@ def test_a_program_that_was_refused_leaves_memory_alone():
         ({"model": "llama-9b"}, "no model 'llama-9b'.*llama-8b"),
         ({"method": "autoregresive"}, "no method 'autoregresive'"),
         ({"method": "assd"}, "fills gaps"),
+        ({"method": "beams"}, "decodes several hypotheses"),
         ({"method": "threshold"}, "no mask token"),
         ({"model": "llada-8b"}, "does not decode a canvas"),
         ({"method": "eagle-3"}, "eagle3 heads"),
