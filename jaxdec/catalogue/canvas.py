@@ -27,6 +27,7 @@ def denoising(
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
+    whole: bool = False,
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -40,6 +41,7 @@ def denoising(
       branches: of the method's own, see `denoise`.
       variants: further policies that the battery tests.
       benchmark: see `Method`.
+      whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
     """
 
@@ -49,14 +51,16 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        if parts.block is None:
+        own = policy()
+        if parts.block is None or (whole and not parts.causal):
             schedule: schedules.Schedule = schedules.whole()
+            own = own if parts.block is None else policies.in_blocks(own, parts.block)
         else:
             size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(size, within=within, from_start=parts.causal)
         return denoise(
             parts.target,
-            unmask=policy(),
+            unmask=own,
             schedule=schedule,
             refresh=REFRESH_RULES[parts.refresh](),
             attention="causal" if parts.causal else "full",
@@ -132,7 +136,6 @@ ROWS = [
         "canvas decoding, the first token of each block by itself, then all above a probability",
         "2509.26328",
         lambda: policies.first_alone(policies.threshold()),
-        benchmark="",
     ),
     denoising(
         "factor",
@@ -142,9 +145,9 @@ ROWS = [
     ),
     denoising(
         "dynamic-threshold",
-        "canvas decoding, a threshold or a quota",
+        "canvas decoding, a threshold or a quota by the probability of the drawn token; at temperature 0, a threshold",
         "2510.06303",
-        lambda: policies.dynamic_threshold(by="max_prob"),
+        policies.dynamic_threshold,
     ),
     denoising(
         "entropy-bound",
@@ -161,9 +164,10 @@ ROWS = [
     ),
     denoising(
         "prophet",
-        "one token a forward until the rest is sure enough to be committed at once",
+        "one token a forward until the rest of the canvas is sure enough to be committed at once",
         "2508.19982",
         lambda: policies.quota("max_prob"),
+        whole=True,
         stop=prophet,
     ),
     denoising(

@@ -104,7 +104,7 @@ def quota(
 
     Source: LLaDA 2502.09992 (even; token_prob, random), Dream 2508.15487 (linear_time; warped_token_prob,
     warped_margin, warped_entropy; its `alg_temp` is the position temperature). At temperature 0 both score the model's
-    own law: max_prob, margin, entropy.
+    own law, as warped scores do here.
     """
     check_score(by)
     if spread not in get_args(Spread):
