@@ -15,7 +15,6 @@ from jaxdec.diffusion import denoise, schedules, unmask
 from jaxdec.measuring.comparison import counts
 from jaxdec.measuring.timing import interleave, quartiles, ratios
 
-
 TEMPERATURE = 1.0
 """At 0 small models write blanks, which no figure may be about."""
 
