@@ -174,6 +174,18 @@ ROWS = [
         remask=backtracking,
     ),
     denoising(
+        "eoser",
+        "canvas decoding in doubling steps, end tokens discounted at first",
+        "2509.23924",
+        lambda: policies.eos_early_rejection(
+            policies.quota("max_prob", spread="doubling"), least=0.01
+        ),
+        variants={
+            "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
+        },
+        benchmark="",
+    ),
+    denoising(
         "freedave",
         "one token a forward, the next steps guessed and verified along",
         "2510.00294",

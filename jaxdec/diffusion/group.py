@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Scored
+from jaxdec.decoding import Scored, Settings
 from jaxdec.diffusion.candidates import Candidates, best, draw
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Knobs, Unmask
@@ -20,7 +20,7 @@ from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
-from jaxdec.sampling import History, Purpose, Warp, key_at, top_tokens
+from jaxdec.sampling import History, Purpose, key_at, top_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ActiveGroup:
       given: bool `[B, W]`, those of the prompt.
       leading: bool `[B, W]`, those after one of another unit.
       opened: int32 `[B]`, positions that the group had to fill.
-      warp: the pipeline.
+      settings: of the request.
       history: the text before each position, and counts of what is committed outside of the group.
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
@@ -44,7 +44,7 @@ class ActiveGroup:
     given: jax.Array
     leading: jax.Array
     opened: jax.Array
-    warp: Warp
+    settings: Settings
     history: History
     keys: jax.Array
     by_step: bool
@@ -64,7 +64,7 @@ class ActiveGroup:
         counted = self.history.add(group.tokens, committed)
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
-        drawn = draw(self.warp, scored.logits, counted, keys)
+        drawn = draw(self.settings.warp, scored.logits, counted, keys)
         return Candidates(
             own=drawn.own,
             warped=drawn.warped,
@@ -78,6 +78,7 @@ class ActiveGroup:
             steps=steps,
             keys=self.keys,
             scored=scored,
+            settings=self.settings,
         )
 
 
@@ -118,7 +119,7 @@ def active_group(
         given=there & (places < rows.prompt_length[:, None]),
         leading=there & ((places == 0) | (own != take(canvas.units, places - 1))),
         opened=jnp.where(status.entered, masked, state.counters.opened),
-        warp=state.settings.warp,
+        settings=state.settings,
         history=history,
         keys=keys,
         by_step=by_step,
