@@ -17,6 +17,7 @@ from jaxdec.diffusion.contract import Knobs, Unmask
 from jaxdec.diffusion.fuse import Fuse
 from jaxdec.diffusion.refresh import CanvasStatus
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.schedules import Schedule
 from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
@@ -80,6 +81,35 @@ class ActiveGroup:
             scored=scored,
             settings=self.settings,
         )
+
+
+def cut(
+    state: DenoiseState,
+    status: CanvasStatus,
+    ends: Callable[[jax.Array, jax.Array], jax.Array],
+    schedule: Schedule,
+    window: int,
+) -> tuple[DenoiseState, CanvasStatus]:
+    """Groups that have just begun end where a schedule says, and what was cut off begins anew.
+
+    Args:
+      state: before the step.
+      status: where each row stands.
+      ends: from `there` and `masked [B, W]`, how many positions stay; `Schedule.cut`.
+      schedule: numbers the groups behind.
+      window: W.
+    """
+    canvas = state.canvas
+    places, there, _ = compact(status.active, window)
+    masked = there & ~take(canvas.committed, places)
+    kept = jnp.clip(ends(there, masked), jnp.argmax(masked, axis=-1) + 1, window)
+    last = jnp.take_along_axis(places, kept[:, None] - 1, axis=1)
+    at = jnp.broadcast_to(jnp.arange(canvas.tokens.shape[1], dtype=jnp.int32), canvas.groups.shape)
+    behind = (at > last) & (status.entered & state.rows.running)[:, None]
+    after = status.group + schedule.recut(at, state.rows.prompt_length[:, None], last + 1)
+    groups = jnp.where(behind, after, canvas.groups).astype(jnp.int32)
+    state = dataclasses.replace(state, canvas=dataclasses.replace(canvas, groups=groups))
+    return state, status._replace(groups=groups)
 
 
 def active_group(
