@@ -18,6 +18,20 @@ REFRESH_RULES = {
 }
 
 
+NEWLINE = (10,)
+"""The delimiters of blocks for a vocabulary that is not known: the byte of a newline."""
+
+
+def _semantic(parts: Parts) -> schedules.Schedule:
+    """Semantic blocks, within those of a model of blocks."""
+    delimiters = parts.delimiters or NEWLINE
+    if not parts.causal:
+        return schedules.semantic_blocks(delimiters, min(parts.block or 32, 128))
+    assert parts.block is not None
+    size = parts.block
+    return schedules.semantic_blocks(delimiters, size, within=size, from_start=True)
+
+
 def denoising(
     name: str,
     title: str,
@@ -28,6 +42,7 @@ def denoising(
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
     whole: bool = False,
+    scheduled: Callable[[Parts], schedules.Schedule] | None = None,
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -42,6 +57,7 @@ def denoising(
       variants: further policies that the battery tests.
       benchmark: see `Method`.
       whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
+      scheduled: builds the schedule, if that is part of the method.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
     """
 
@@ -52,8 +68,10 @@ def denoising(
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
         own = policy()
-        if parts.block is None or (whole and not parts.causal):
-            schedule: schedules.Schedule = schedules.whole()
+        if scheduled is not None:
+            schedule = scheduled(parts)
+        elif parts.block is None or (whole and not parts.causal):
+            schedule = schedules.whole()
             own = own if parts.block is None else policies.in_blocks(own, parts.block)
         else:
             size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
@@ -176,6 +194,26 @@ ROWS = [
         "2510.18165",
         policies.saber,
         remask=backtracking,
+    ),
+    denoising(
+        "adablock",
+        "threshold decoding in blocks that end at likely delimiters",
+        "2509.26432",
+        policies.threshold,
+        scheduled=_semantic,
+        benchmark="",
+    ),
+    denoising(
+        "eoser",
+        "canvas decoding in doubling steps, end tokens discounted at first",
+        "2509.23924",
+        lambda: policies.eos_early_rejection(
+            policies.quota("max_prob", spread="doubling"), least=0.01
+        ),
+        variants={
+            "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
+        },
+        benchmark="",
     ),
     denoising(
         "freedave",

@@ -134,7 +134,7 @@ def with_gaps(gaps, opened, left):
         steps=zero,
         keys=None,
         greedy=zero > 0,
-        progress=twins.group_alone(zero, opened, allowed),
+        canvas_progress=twins.group_alone(zero, opened, allowed),
         scored=scored(logits),
     )
 
@@ -195,7 +195,7 @@ def test_prophet_watches_the_answer_and_the_whole_canvas():
         "answer_stop": jnp.full(rows, 4, jnp.int32),
     }
     for left, expected in ((30, [1, 0, 0, 0]), (21, [1, 0, 0, 0]), (20, [1, 1, 1, 0])):
-        progress = seen.progress._replace(begin=begin, size=size, left=begin * 0 + left)
+        progress = seen.canvas_progress._replace(begin=begin, size=size, left=begin * 0 + left)
         for known in (False, True):
             committed = jnp.broadcast_to(jnp.arange(width) == 2, (rows, width)) & known
             one = Candidates(
@@ -203,7 +203,7 @@ def test_prophet_watches_the_answer_and_the_whole_canvas():
                     **vars(seen),
                     "own": law,
                     "places": places,
-                    "progress": progress,
+                    "canvas_progress": progress,
                     "committed": committed,
                     "allowed": ~committed,
                 }

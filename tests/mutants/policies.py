@@ -42,6 +42,20 @@ MUTANTS = [
         "a step commits what the one before should have",
     ),
     Mutant(
+        "doubling steps begin with two",
+        f"{UNMASK}/quota.py",
+        "1 << jnp.minimum(step, 30)",
+        "2 << jnp.minimum(step, 30)",
+        "the first step commits two",
+    ),
+    Mutant(
+        "end tokens never forgiven",
+        f"{UNMASK}/eos_early_rejection.py",
+        "least + (most - least) * self",
+        "least + 0 * (most - least) * self",
+        "the discount stays what it was in the first step",
+    ),
+    Mutant(
         "factor one position more",
         f"{UNMASK}/factor.py",
         "(places + 2)",
@@ -116,14 +130,14 @@ MUTANTS = [
     Mutant(
         "scores of the other law",
         f"{HERE}/candidates.py",
-        'if not kind.startswith("warped"):',
-        "if True:",
+        'if kind.startswith("warped"):',
+        "if False:",
         "a warped score is that of the model's own law",
     ),
     Mutant(
         "greedy rows are sure of everything",
         f"{HERE}/candidates.py",
-        "jnp.where(self.greedy[:, None], own, _score_of(self.warped, kind))",
+        "jnp.where(self.greedy[:, None], found, _score_of(self.warped, kind))",
         "_score_of(self.warped, kind)",
         "at temperature 0 a warped score is that of a point",
     ),

@@ -55,14 +55,16 @@ class Prophet(Stop):
         """Where the mean gap reaches the limit of the progress made, and from then on."""
         watched = seen.allowed
         if self.told:
-            place = seen.places - seen.progress.begin[:, None]
+            place = seen.places - seen.canvas_progress.begin[:, None]
             inside = place >= knobs["answer_start"][:, None]
             inside &= place < knobs["answer_stop"][:, None]
             watched = (seen.allowed | seen.committed) & inside
         gap = jnp.where(watched, seen.own.top - seen.own.second, 0).sum(-1)
         gap = gap / jnp.maximum(watched.sum(-1), 1)
-        size = seen.progress.size
-        thirds = 3 * (size - seen.progress.left)  # in integers: a third of the canvas is exact
+        size = seen.canvas_progress.size
+        thirds = 3 * (
+            size - seen.canvas_progress.left
+        )  # in integers: a third of the canvas is exact
         limit = jnp.select(
             [thirds < size, thirds < 2 * size],
             [knobs["early_gap"], knobs["middle_gap"]],

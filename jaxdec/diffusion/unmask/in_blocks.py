@@ -1,6 +1,6 @@
-"""A policy in blocks of a canvas that is one group.
+"""A policy in the leftmost block that is not full.
 
-Legend: B rows, W positions of the group.
+Legend: B rows, W positions of the active group.
 """
 
 import dataclasses
@@ -10,140 +10,117 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import typed
-from jaxdec.decoding import Exactness, Knob, Request
+from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates
-from jaxdec.diffusion.contract import Knobs, Unmask
+from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
+from jaxdec.diffusion.unmask.around import Around
 from jaxdec.model import Params
 
-NEVER = 2**30
-"""A block that no position stands in."""
 
+class _InBlocks(NamedTuple):
+    """The block of the last step and the steps taken in it, int32 `[B]` each, and the policy's state."""
 
-class BlockProgress(NamedTuple):
-    """Where the policy is.
-
-    Attributes:
-      policy: its own state.
-      block: int32 `[B]`, the block of the last step; -1 before the first.
-      began: int32 `[B]`, the step of the group in which it began.
-      opened: int32 `[B]`, positions that it had to fill.
-    """
-
-    policy: Any
     block: jax.Array
-    began: jax.Array
-    opened: jax.Array
+    step: jax.Array
+    own: Any
 
 
 @dataclasses.dataclass(frozen=True)
-class InBlocks(Unmask):
-    """See `in_blocks`.
+class InBlocks(Around):
+    """See `in_blocks`."""
 
-    Attributes:
-      policy: within a block.
-      size: of a block.
-    """
-
-    policy: Unmask
-    size: int
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The policy's."""
-        return self.policy.name
+    size: int = knob_default()
 
     @property
     def knobs(self) -> dict[str, Knob]:
-        """The policy's."""
-        return self.policy.knobs
+        """`block`: positions of a block; and the policy's."""
+        return {**self.policy.knobs, "block": Knob(self.size, 1, integer=True)}
 
-    @property
-    def value_dependent(self) -> bool:
-        """As the policy."""
-        return self.policy.value_dependent
+    def init(self, params: Params, batch: int, window: int) -> Any:
+        """No block yet."""
+        none = jnp.full((batch,), -1, jnp.int32)
+        return _InBlocks(none, none, self.policy.init(params, batch, window))
 
-    @property
-    def exactness(self) -> Exactness:
-        """That of the policy."""
-        return self.policy.exactness
-
-    def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for a request or parameters that the policy cannot serve."""
-        self.policy.check(request, params)
-
-    def init(self, params: Params, batch: int, window: int) -> BlockProgress:
-        """Before the first block."""
-        zero = jnp.zeros((batch,), jnp.int32)
-        return BlockProgress(self.policy.init(params, batch, window), zero - 1, zero, zero)
+    def renew(self, params: Params, state: _InBlocks, fresh: _InBlocks) -> _InBlocks:
+        """No block yet, and what the policy remembers."""
+        return fresh._replace(own=self.policy.renew(params, state.own, fresh.own))
 
     def choose(
-        self, params: Params, seen: Candidates, state: BlockProgress, knobs: Knobs
-    ) -> tuple[jax.Array, BlockProgress]:
-        """What the policy says of the first block that is not full."""
-        now, within = self._within(params, seen, state)
-        reveal, policy = self.policy.choose(params, within, now.policy, knobs)
-        return reveal, now._replace(policy=policy)
+        self, params: Params, seen: Candidates, state: _InBlocks, knobs: Knobs
+    ) -> tuple[jax.Array, Any]:
+        """As the policy, of the block alone; a block is the policy's next group."""
+        block, inside = leftmost_block(seen.allowed, knobs["block"])
+        new = block != state.block
+        step = jnp.where(new, 0, state.step)
+        fresh = self.policy.init(params, *seen.allowed.shape)
+        fresh = self.policy.renew(params, state.own, fresh)
+        anew = lambda fresh, old: jnp.where(new.reshape(-1, *(1,) * (old.ndim - 1)), fresh, old)
+        own = jax.tree.map(anew, fresh, state.own)
+        reveal, own = self.policy.choose(params, _limited(seen, inside, step), own, knobs)
+        return reveal & inside, _InBlocks(block, step + 1, own)
+
+    def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """None: see `in_blocks`."""
+        return jnp.zeros_like(seen.step)
+
+    def progress(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """By the share of the group that is committed."""
+        return Unmask.progress(self, params, seen, knobs)
 
     def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
-        """As the policy guesses, and the blocks after this one later."""
-        block, first = self._blocks(seen)
-        own = block == first[:, None]
-        within = dataclasses.replace(seen, allowed=seen.allowed & own)
-        score, count = self.policy.ahead(params, within, knobs)
-        return jnp.where(own, score, -jnp.inf), count
+        """As the policy guesses in the first step of the block, then from left to right."""
+        _, inside = leftmost_block(seen.allowed, knobs["block"])
+        first = _limited(seen, inside, jnp.zeros_like(seen.step))
+        score, count = self.policy.ahead(params, first, knobs)
+        score = jnp.where(jnp.isnan(score), jnp.finfo(jnp.float32).min, score)
+        return jnp.where(inside, score, -jnp.inf), count
 
-    def _blocks(self, seen: Candidates) -> tuple[jax.Array, jax.Array]:
-        """The block of each position `[B, W]`, and the first that is not full `[B]`."""
-        block = (seen.places - seen.progress.begin[:, None]) // self.size
-        return block, jnp.min(jnp.where(seen.allowed, block, NEVER), axis=1)
 
-    def _within(
-        self, params: Params, seen: Candidates, state: BlockProgress
-    ) -> tuple[BlockProgress, Candidates]:
-        """The state in this step's block, and the group as if it were that block."""
-        block, first = self._blocks(seen)
-        own, new = block == first[:, None], first != state.block
-        allowed = seen.allowed & own
-        fresh = self.policy.init(params, *seen.places.shape)
-        fresh = self.policy.renew(params, state.policy, fresh)
-        pick = lambda a, b: jnp.where(new.reshape(-1, *(1,) * (b.ndim - 1)), a, b)
-        now = BlockProgress(
-            policy=jax.tree.map(pick, fresh, state.policy),
-            block=first,
-            began=jnp.where(new, seen.step, state.began),
-            opened=jnp.where(new, allowed.sum(1, dtype=jnp.int32), state.opened),
-        )
-        within = dataclasses.replace(
-            seen,
-            allowed=allowed,
-            committed=seen.committed & own,
-            leading=seen.leading | ((seen.places - seen.progress.begin[:, None]) % self.size == 0),
-            step=seen.step - now.began,
-            opened=now.opened,
-        )
-        return now, within
+def leftmost_block(allowed: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first block with a position that is allowed, int32 `[B]`, and its positions, bool `[B, W]`.
+
+    Args:
+      allowed: bool `[B, W]`.
+      size: int32 `[B]`, positions of a block, counted from the beginning of the group.
+    """
+    block = jnp.argmax(allowed, axis=-1).astype(jnp.int32) // size
+    index = jnp.arange(allowed.shape[-1], dtype=jnp.int32)
+    return block, index // size[:, None] == block[:, None]
+
+
+def _limited(seen: Candidates, inside: jax.Array, step: jax.Array) -> Candidates:
+    """The block as a group of its own."""
+    allowed, committed = seen.allowed & inside, seen.committed & inside
+    opened = (allowed | committed).sum(-1, dtype=jnp.int32)
+    return dataclasses.replace(seen, allowed=allowed, committed=committed, step=step, opened=opened)
 
 
 @typed
-def in_blocks(policy: Unmask, size: int) -> InBlocks:
-    """A policy in one block after the other, on a canvas that is one group.
+def in_blocks(policy: Unmask, size: int = 32) -> InBlocks:
+    """A policy in the leftmost block of the active group that is not full: semi-autoregressive decoding.
 
-        block(i) = (i - prompt) // size;   candidates are the open positions of the first block that has any
+        commit i  iff  i // size = min over masked j of (j // size),  and the policy commits it
 
-    With `schedules.whole()` the decoding is that of `policy` with `schedules.blocks(size)` under full attention, but a
-    stop sees and ends the whole canvas. Every step scores all of it.
+    with i counted in the group. To the policy each block is a group of its own. This is what `schedules.blocks` does,
+    with a size that is traced and may be another one in each row; attention and caches know nothing of it.
 
     Args:
-      policy: within a block, which is a group of its own to it; one that commits something in every step.
-      size: positions of a block.
+      policy: one that commits something in each step (not `ancestral`, whose patience counts the steps of a group).
+      size: positions of a block (knob `block`).
 
     Raises:
-      ValueError: for a size below 1, or a policy that waits (`Unmask.patience`).
+      ValueError: for a size below 1, or a policy with patience.
 
-    Exactness: that of the policy. Source: LLaDA 2502.09992, whose decoder confines the candidates of a step so.
+    Exactness: heuristic; which positions form a block looks at no draw. Source: LLaDA 2502.09992; sizes by row as HEX
+    2510.05040 has them.
     """
     if size < 1:
         raise ValueError(f"blocks need at least 1 position, got {size}")
-    if type(policy).patience is not Unmask.patience:
-        raise ValueError(f"within blocks a policy commits something in every step, got {policy}")
+    inner = policy
+    while isinstance(inner, Around):
+        inner = inner.policy
+    if type(inner).patience is not Unmask.patience:
+        raise ValueError(
+            f"in_blocks needs a policy that commits something in each step, {type(inner).__name__} may wait"
+        )
     return InBlocks(policy, size)
