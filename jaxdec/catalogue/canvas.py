@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping
 
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, refresh, schedules
+from jaxdec.diffusion import (
+    Unmask,
+    backtracking,
+    credit,
+    daedal,
+    denoise,
+    prophet,
+    refresh,
+    schedules,
+)
 from jaxdec.diffusion import unmask as policies
 from jaxdec.model import Model
 
@@ -58,7 +67,8 @@ def denoising(
       benchmark: see `Method`.
       whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
       scheduled: builds the schedule, if that is part of the method.
-      **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
+      **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
+        its policy then decodes by.
     """
 
     def make(parts: Parts) -> Decoder:
@@ -67,12 +77,17 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        own = policy()
+        own, moves = policy(), "grow" in options
+        if moves and (parts.causal or parts.refresh != "none"):
+            raise ValueError(
+                f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
+            )
         if scheduled is not None:
             schedule = scheduled(parts)
-        elif parts.block is None or (whole and not parts.causal):
+        elif parts.block is None or moves or (whole and not parts.causal):
             schedule = schedules.whole()
-            own = own if parts.block is None else policies.in_blocks(own, parts.block)
+            if moves or parts.block is not None:
+                own = policies.in_blocks(own, parts.block or 32)
         else:
             size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(size, within=within, from_start=parts.causal)
@@ -83,7 +98,7 @@ def denoising(
             refresh=REFRESH_RULES[parts.refresh](),
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
-            **{key: value() for key, value in options.items()},
+            **{key: value(block=size) if moves else value() for key, value in options.items()},
         )
 
     def variant(policy: Callable[[], Unmask]) -> Sample:
@@ -201,6 +216,14 @@ ROWS = [
         "2509.26432",
         policies.threshold,
         scheduled=_semantic,
+        benchmark="",
+    ),
+    denoising(
+        "daedal",
+        "threshold decoding of a canvas that grows until the model sees its end",
+        "2508.00819",
+        policies.threshold,
+        grow=daedal,
         benchmark="",
     ),
     denoising(

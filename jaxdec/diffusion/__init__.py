@@ -6,6 +6,7 @@ from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
+from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
 from jaxdec.diffusion.state import DenoiseState
@@ -18,6 +19,7 @@ __all__ = [
     "Denoise",
     "DenoiseState",
     "Fuse",
+    "Grow",
     "Progress",
     "Remask",
     "Stop",
@@ -25,6 +27,7 @@ __all__ = [
     "backtracking",
     "canvas_model",
     "credit",
+    "daedal",
     "denoise",
     "next_token",
     "prophet",
