@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "lookup past the text",
         f"{HERE}/prompt_lookup.py",
-        "mask=inside & found)",
-        "mask=jnp.ones_like(inside) & found)",
+        "% period",
+        "% (period + len(tokens))",
         "padding behind the text is proposed",
     ),
     Mutant(

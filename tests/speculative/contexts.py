@@ -56,3 +56,12 @@ def step_result(proposal, **given):
     """What a step found out, as far as a drafter's `update` reads it; the rest is None."""
     names = [field.name for field in dataclasses.fields(StepResult)]
     return StepResult(**{**dict.fromkeys(names), "proposal": proposal, **given})
+
+
+def paths(tokens, parents, mask):
+    """What is read along the way to each node."""
+    read = {-1: ()}
+    for node, (token, parent, real) in enumerate(zip(tokens, parents, mask, strict=True)):
+        if real:
+            read[node] = (*read[int(parent)], int(token))  # fails if the parent does not come first
+    return [path for node, path in read.items() if node >= 0]

@@ -62,6 +62,7 @@ RULES = {
     "fixed": growth.fixed(RankTree.branching((2, 2, 1))),
     "greedy siblings": growth.greedy_siblings(RankTree.branching((3, 2))),
     "uneven": growth.fixed(RankTree.best(4, 9, (0.5, 0.2, 0.1))),
+    "ranked": growth.ranked(RankTree.branching((2, 2, 1))),
     "independent": growth.independent(3, 3),
     "beam": growth.stochastic_beam(3, 3),
     "threshold": growth.threshold(7, 3, width=3, siblings=3, least=0.05),
@@ -82,6 +83,15 @@ def test_trees_are_trees(name, temperature):
         assert all(p < 0 or mask[p] for p, _ in held)
         if name != "independent":  # whose equal siblings are legal
             assert len(set(held)) == len(held)
+
+
+def test_ranked_nodes_are_the_likeliest_tokens_at_every_temperature():
+    cold, laws = grown(RULES["ranked"], temperature=0.0)
+    hot, _ = grown(RULES["ranked"])
+    assert hot.q is None and hot.mask.all()
+    np.testing.assert_array_equal(hot.tokens, cold.tokens)
+    pending = laws[0, 1]  # every row ends in token 1
+    np.testing.assert_array_equal(hot.tokens[:, :2], [np.argsort(-pending)[:2]] * 200)
 
 
 @pytest.mark.parametrize("name", ["fixed", "uneven", "beam", "threshold"])

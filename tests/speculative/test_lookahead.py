@@ -10,7 +10,15 @@ import pytest
 from jaxdec import drafters, visibility
 from jaxdec.speculative.drafters import Grid, Pool
 from jaxdec.testing.oracles import hash_oracle
-from tests.speculative.contexts import context, propose, randoms, request, start, step_result
+from tests.speculative.contexts import (
+    context,
+    paths,
+    propose,
+    randoms,
+    request,
+    start,
+    step_result,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,8 +106,31 @@ def test_guesses_begin_with_the_pending_token():
         [[5, 3, 3], [3, 3, 3], [3, 3, 5]],  # the end of the prompt, in steps
     )
     tree, _ = propose(drafter, None, state, context(texts, V, drafter.depth))
-    guesses = np.asarray(tree.tokens)[0, -G * (N - 1) :].reshape(G, N - 1).tolist()
-    assert sorted(guesses) == [[3, 3, 3], [9, 9, 9]]  # the two met last
     grid = drafter.places.size - 1
-    assert tree.mask[0].all()
-    assert tree.mask[1, :grid].all() and not tree.mask[1, grid:].any()  # an empty pool
+    assert tree.mask[:, :grid].all()
+    read = paths(tree.tokens[0], tree.parents[0], tree.mask[0])
+    assert {(3, 3, 3), (9, 9, 9)} <= set(read)  # the two met last
+    assert not tree.mask[1, grid:].any()  # an empty pool
+
+
+def test_what_candidates_begin_with_stands_in_the_tree_once():
+    drafter = drafters.lookahead(MODEL, ngram=N, columns=W, guesses=3)
+    grid = jnp.asarray([[[5, 7, 8], [7, 8, 1], [8, 2, 2]]])
+    tokens = (
+        jnp.zeros((1, V, 3, N - 1), jnp.int32)
+        .at[0, 5]
+        .set(jnp.asarray([[7, 8, 4], [6, 6, 1], [6, 6, 2]]))
+    )
+    pool = Pool(tokens, jnp.ones((1, V, 3), jnp.int32), jnp.ones(1, jnp.int32))
+    tree, _ = propose(drafter, None, Grid(grid, pool), context([[1, 5]], V, drafter.depth))
+    (tree,) = (jax.tree.map(lambda x: np.asarray(x[0]), tree),)
+    places = drafter.places.size - 1
+    assert tree.mask[:places].all()  # the target answers to all of the grid
+    read = paths(tree.tokens, tree.parents, tree.mask)
+    new = read[places:]
+    assert sorted(new) == [(6,), (6, 6), (6, 6, 1), (6, 6, 2), (7, 8, 4)]
+    for node in np.flatnonzero(
+        tree.mask
+    ):  # each hangs off the first that says what its parent says
+        parent = tree.parents[node]
+        assert parent < 0 or read.index(read[parent]) == parent

@@ -8,7 +8,7 @@ from jaxdec import drafters
 from jaxdec.speculative.drafters.input_copy import Anchor, find_unique
 from jaxdec.speculative.drafters.lookup_tree import merge_chains
 from jaxdec.speculative.drafters.prompt_lookup import find_continuations
-from tests.speculative.contexts import context, propose, randoms, request, step_result
+from tests.speculative.contexts import context, paths, propose, randoms, request, step_result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -34,15 +34,6 @@ def test_continuations_against_a_twin(length, count):
     assert np.asarray(starts)[np.asarray(found)].tolist() == expected[:count]
 
 
-def paths(tokens, parents, mask):
-    """What is read along the way to each node."""
-    read = {-1: ()}
-    for node, (token, parent, real) in enumerate(zip(tokens, parents, mask, strict=True)):
-        if real:
-            read[node] = (*read[int(parent)], int(token))  # fails if the parent does not come first
-    return [path for node, path in read.items() if node >= 0]
-
-
 @pytest.mark.parametrize("nodes", [1, 4, 9, 20, 30])
 def test_merged_chains_against_a_twin(nodes):
     random = randoms(nodes)
@@ -66,6 +57,17 @@ def test_a_tree_of_continuations():
     read = [paths(tree.tokens[row], tree.parents[row], tree.mask[row]) for row in (0, 1)]
     assert read[0] == [(0,), (0, 0), (1,), (0, 0, 1), (1, 0), (1, 0, 1)]
     assert read[1] == []  # nothing was there before
+
+
+@pytest.mark.parametrize("period", range(1, 9))
+def test_periodic_text_is_drafted_on_at_any_length(period):
+    text = (list(range(period)) * 9)[: period + 3]
+    wanted = [(period + 3 + i) % period for i in range(12)]
+    seen = context([text], 9, 12)
+    chain, _ = propose(drafters.prompt_lookup(length=12), None, None, seen)
+    assert chain.tokens[0].tolist() == wanted and chain.mask.all()
+    tree, _ = propose(drafters.lookup_tree(length=12, nodes=40, matches=2), None, None, seen)
+    assert tuple(wanted) in paths(tree.tokens[0], tree.parents[0], tree.mask[0])
 
 
 @pytest.mark.parametrize("seed", range(12))

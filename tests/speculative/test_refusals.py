@@ -68,6 +68,7 @@ WITH_A_NETWORK = {
     "diffuspec": lambda model: drafters.diffuspec(
         dataclasses.replace(model, mask_token=V - 1, any_subset=False), candidates=3
     ),
+    "dflash": lambda model: drafters.dflash(dataclasses.replace(model, mask_token=V - 1), block=3),
 }
 
 

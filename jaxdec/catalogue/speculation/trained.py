@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from jaxdec.catalogue.method import Parts
 from jaxdec.catalogue.speculation.family import TREES, Family, SampleDrafter, draft_model
+from jaxdec.decoding import Decoder
 from jaxdec.model import Heads, Model, Params
-from jaxdec.speculative import Drafter, Growth, drafters, growth
+from jaxdec.speculative import Drafter, Growth, RankTree, drafters, growth, speculative
 from jaxdec.speculative.drafters import diffuspec
 
 
@@ -39,15 +40,24 @@ def _canvas(parts: Parts) -> Drafter:
     return diffuspec(draft_model(parts), length=length, shortest=shortest, block=parts.block)
 
 
+def _oracle_heads(
+    target: Model, reads_path: bool, rule: Growth
+) -> tuple[Drafter, Mapping[str, Params]]:
+    from jaxdec.testing.heads import oracle_heads
+
+    heads, params = oracle_heads(target.vocab_size, 3, reads_path=reads_path)
+    return drafters.heads(heads, growth=rule), {"draft": params}
+
+
 def _sample_heads(reads_path: bool) -> SampleDrafter:
-    def sample(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
-        from jaxdec.testing.heads import oracle_heads
+    rule = growth.best_first(7, 3, width=2, siblings=3)
+    return lambda target, draft: _oracle_heads(target, reads_path, rule)
 
-        heads, params = oracle_heads(target.vocab_size, 3, reads_path=reads_path)
-        rule = growth.best_first(7, 3, width=2, siblings=3)
-        return drafters.heads(heads, growth=rule), {"draft": params}
 
-    return sample
+def _static_medusa(target: Model, draft: Model) -> tuple[Decoder, Mapping[str, Params]]:
+    rule = growth.ranked(RankTree.of((-1, -1, 0, 0, 1, 2)))
+    drafter, params = _oracle_heads(target, False, rule)
+    return speculative(target, drafter=drafter), params
 
 
 def _sample_eagle(target: Model, draft: Model) -> Drafter:
@@ -87,6 +97,7 @@ FAMILIES = [
         draft="code-medusa",
         tests="tests/speculative/test_head_drafters.py",
         sample=_sample_heads(reads_path=False),
+        variants={"a static tree": _static_medusa},
     ),
     Family(
         "hydra",

@@ -17,6 +17,7 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     check_ngrams,
     find_continuations,
     prompt_lookup,
+    read_on,
     suffix_matches,
 )
 from jaxdec.speculative.drafters.scatter import last_of_each
@@ -79,6 +80,7 @@ __all__ = [
     "merge_chains",
     "model",
     "prompt_lookup",
+    "read_on",
     "reads_states",
     "recycle",
     "seed_bigrams",

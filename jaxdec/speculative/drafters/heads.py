@@ -135,7 +135,7 @@ def heads(heads: Heads, *, growth: Growth | None = None, name: str = "draft") ->
       ValueError: if the growth rule has more levels than there are heads.
 
     Exactness: that of the verifier.
-    Source: 2401.10774 (Medusa), with dynamic trees for its static one; 2402.05109 (Hydra).
+    Source: 2401.10774 (Medusa), with dynamic trees for its static one, which is `growth.ranked`; 2402.05109 (Hydra).
     """
     if growth is None:
         growth = likeliest(heads.heads, heads.vocab_size)

@@ -95,6 +95,37 @@ class Lookahead(CausalDrafter):
         chains = np.concatenate([np.zeros((self.guesses, 1), int), guess[:, :-1]], axis=1)
         return np.concatenate([above.reshape(-1)[1:], chains.reshape(-1)]) - 1
 
+    @property
+    def routes(self) -> np.ndarray:
+        """The nodes int `[nodes, depth]` along the way to each, by depth; -1 past it."""
+        routes = np.full((self.nodes, self.depth), -1)
+        for node, parent in enumerate(self.parents):
+            above = routes[parent] if parent >= 0 else np.full(self.depth, -1)
+            routes[node] = np.where(above >= 0, above, -1)
+            routes[node, (above >= 0).sum()] = node
+        return routes
+
+    def merged(self, tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Which guesses of a row say what no node before them says, and the parents of all nodes then.
+
+        Two nodes are one continuation if the same tokens lead to them. What follows any of them hangs off the first,
+        and the others are left out; those of the grid stay as leaves, since the target's answers to them are wanted.
+
+        Args:
+          tokens: int32 `[nodes]`.
+          mask: bool `[nodes]`.
+
+        Returns:
+          `(parents, mask)`, int32 and bool `[nodes]`.
+        """
+        routes = self.routes
+        along = jnp.where(routes >= 0, tokens[routes], -1)
+        same = (along[:, None] == along).all(-1) & mask
+        first = jnp.argmax(same, axis=1).astype(jnp.int32)
+        parents = jnp.where(self.parents < 0, -1, first[self.parents])
+        nodes = np.arange(self.nodes)
+        return parents, mask & ((first == nodes) | (nodes < self.places.size - 1))
+
     def init(self, params: Params, request: Request, output: Output) -> Grid:
         """A grid filled with the ends of the prompts, and a pool of their n-grams."""
         levels, columns = self.ngram - 1, self.columns
@@ -123,13 +154,10 @@ class Lookahead(CausalDrafter):
         guesses = state.pool.tokens[row, pending].reshape(len(row), -1)
         met = jnp.repeat(state.pool.stamps[row, pending] > 0, self.ngram - 1, axis=1)
         beside = grid.reshape(len(row), -1)[:, 1:]
-        tree = DraftTree(
-            tokens=jnp.concatenate([beside, guesses], axis=1),
-            parents=jnp.broadcast_to(jnp.asarray(self.parents), (len(row), self.nodes)),
-            mask=jnp.concatenate([jnp.ones(beside.shape, bool), met], axis=1),
-            q=None,
-            depth=self.depth,
-        )
+        tokens = jnp.concatenate([beside, guesses], axis=1)
+        mask = jnp.concatenate([jnp.ones(beside.shape, bool), met], axis=1)
+        parents, mask = jax.vmap(self.merged)(tokens, mask)
+        tree = DraftTree(tokens, parents, mask, q=None, depth=self.depth)
         return tree, (grid, context.rows.length)
 
     def update(self, params: Params, state: Grid, rows: Rows, result: StepResult) -> Grid:
@@ -153,7 +181,8 @@ def lookahead(model: Model, *, ngram: int = 5, columns: int = 7, guesses: int = 
 
     One forward scores a grid of `N - 1` levels and `W` columns of guesses at the positions ahead, of which each column
     becomes an n-gram with the target's answer to it, and up to G n-grams of the pool that begin with the pending token.
-    All hang off the pending token as one tree, so that a token of the grid can be accepted like any other draft.
+    All hang off the pending token as one tree, so that a token of the grid can be accepted like any other draft; what
+    several of them begin with stands in it once, so that a verifier that rejects a sibling loses none of what follows.
 
     Args:
       model: the target, for its vocabulary.

@@ -12,7 +12,11 @@ from jaxdec.arguments import typed
 from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.drafters.causal import CausalDrafter
-from jaxdec.speculative.drafters.prompt_lookup import check_ngrams, find_continuations
+from jaxdec.speculative.drafters.prompt_lookup import (
+    check_ngrams,
+    find_continuations,
+    read_on,
+)
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
@@ -73,9 +77,8 @@ class LookupTree(CausalDrafter):
             starts, found = find_continuations(
                 tokens, length, self.max_ngram, self.min_ngram, self.matches
             )
-            places = starts[:, None] + jnp.arange(self.depth)
-            mask = found[:, None] & (places < length)
-            chains = tokens.at[places].get(mode="fill", fill_value=0)
+            chains = read_on(tokens, length, starts, self.depth)
+            mask = jnp.broadcast_to(found[:, None], chains.shape)
             return merge_chains(chains, mask, self.budget)
 
         tokens, parents, mask = jax.vmap(draft)(rows.tokens, rows.length)

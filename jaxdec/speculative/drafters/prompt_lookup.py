@@ -62,6 +62,26 @@ def find_continuations(
     return jnp.pad(at + 1, missing), jnp.pad(best >= 0, missing)
 
 
+def read_on(tokens: jax.Array, length: jax.Array, starts: jax.Array, count: int) -> jax.Array:
+    """What follows places in a text; past its end, what was just read follows again.
+
+    The d-th token from place s on is `x(s + d mod (length - s))`: a text that repeats itself at distance p, matched p
+    tokens before its end, is taken to go on so.
+
+    Args:
+      tokens: int32 `[L]`, one row.
+      length: int32 scalar.
+      starts: int32 `[G]`, below `length` for what is wanted.
+      count: D.
+
+    Returns:
+      int32 `[G, D]`.
+    """
+    period = jnp.maximum(length - starts, 1)[:, None]
+    places = starts[:, None] + jnp.arange(count, dtype=starts.dtype) % period
+    return tokens.at[places].get(mode="fill", fill_value=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class PromptLookup(CausalDrafter):
     """Proposes what followed the latest occurrence of the row's last tokens; see `prompt_lookup`."""
@@ -73,13 +93,14 @@ class PromptLookup(CausalDrafter):
     def propose(self, params: Params, state: None, context: Context) -> tuple[DraftTree, None]:
         """Looks up each row; a row without a match proposes nothing."""
         rows = context.rows
-        find = lambda tokens, length: find_continuations(
-            tokens, length, self.max_ngram, self.min_ngram
-        )
-        start, found = jax.vmap(find)(rows.tokens, rows.length)
-        tokens = rows.window(start[:, 0], self.depth)
-        inside = start + jnp.arange(self.depth) < rows.length[:, None]
-        return DraftTree.chain(tokens, mask=inside & found), None
+
+        def draft(tokens, length):
+            starts, found = find_continuations(tokens, length, self.max_ngram, self.min_ngram)
+            chain = read_on(tokens, length, starts, self.depth)[0]
+            return chain, jnp.broadcast_to(found, chain.shape)
+
+        tokens, mask = jax.vmap(draft)(rows.tokens, rows.length)
+        return DraftTree.chain(tokens, mask=mask), None
 
 
 @typed
@@ -89,6 +110,7 @@ def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) ->
         x_j = text[i + j],   j = 1, ..., `length`,   i < t the last place with text(i - n, i] = text(t - n, t]
 
     where t is the place of the last token, for the largest n from `min_ngram` to `max_ngram` that has such a place.
+    Past the end of the text the drafts are read again, `text[t + j] = x_j`: a period goes on for as long as drafts do.
 
     Args:
       length: drafts a step at most, at least 1.
@@ -100,7 +122,7 @@ def prompt_lookup(*, length: int = 8, max_ngram: int = 5, min_ngram: int = 1) ->
 
     Exactness: that of the verifier.
     Source: prompt lookup decoding (Saxena, 2023; code release) and the input-guided aggressive decoding of 2205.10350.
-    The most recent of the longest matches is taken, and continuations shorter than `length` are used too.
+    The most recent of the longest matches is taken; reading past the end is ours.
     """
     check_sizes(length=length)
     check_ngrams(max_ngram, min_ngram)

@@ -7,6 +7,7 @@ from jaxdec.speculative.growth.fixed import Fixed, fixed
 from jaxdec.speculative.growth.greedy_siblings import GreedySiblings, greedy_siblings
 from jaxdec.speculative.growth.grow import grow
 from jaxdec.speculative.growth.independent import Independent, independent
+from jaxdec.speculative.growth.ranked import Ranked, ranked
 from jaxdec.speculative.growth.siblings import own_noise, without_earlier_siblings
 from jaxdec.speculative.growth.slots import Slots
 from jaxdec.speculative.growth.stochastic_beam import StochasticBeam, stochastic_beam
@@ -22,6 +23,7 @@ __all__ = [
     "Growth",
     "Independent",
     "Laws",
+    "Ranked",
     "Slots",
     "StochasticBeam",
     "ThresholdGrowth",
@@ -35,6 +37,7 @@ __all__ = [
     "independent",
     "largest",
     "own_noise",
+    "ranked",
     "selected",
     "stochastic_beam",
     "threshold",
