@@ -24,10 +24,12 @@ from jaxdec.model import Inputs, Model, Params
 Knobs = Mapping[str, float]
 BLOCK = 32
 """Positions of a block, for a target that was not trained on blocks."""
+BLANKS = tuple(b" \t\n\r")
+"""White space, as bytes."""
 QUALITY = (
     "*bits/byte*: of what was written, under the law of a causal model that judges, given the prompt and the text so "
     "far. *entropy*: of the byte frequencies of one text, in bits, the mean over texts: it falls where a text repeats "
-    "itself, which bits alone reward. "
+    "itself, which bits alone reward. *blanks*: the share of bytes that are white space. "
 )
 
 
@@ -65,6 +67,7 @@ class Judge:
             "bits_per_byte": float(bits.mean()),
             "bits_error": _error(bits),
             "entropy": _varied(written),
+            "blanks": _blanks(written),
         }
         if baseline is None:
             return found
@@ -83,6 +86,11 @@ class Judge:
 def _varied(written: np.ndarray) -> float:
     """Entropy of the bytes of a text, the mean over texts."""
     return statistics.fmean(entropy(bytes(row.tolist())) for row in written)
+
+
+def _blanks(written: np.ndarray) -> float:
+    """The share of bytes that are white space."""
+    return float(np.isin(written, BLANKS).mean())
 
 
 def _error(values: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jaxdec
-from benchmarks import costs
+from benchmarks import costs, degenerate
 from benchmarks.columns import Column, Row
 from benchmarks.setting import QUICK, Scale, Setting
 from jaxdec.checkpoints import Checkpoint
@@ -71,6 +71,7 @@ class Case:
       by_clock: methods that the clock chooses, so that their counts may differ from run to run.
       chart: draws a picture of the rows of a result as a figure.
       figures: what the rows say of methods of the catalogue, for the small table.
+      writes: whether rows are about text that was written: those of degenerate text are then withheld everywhere.
     """
 
     name: str
@@ -86,6 +87,15 @@ class Case:
     by_clock: tuple[str, ...] = ()
     chart: Callable[[list[Row]], Any] | None = None
     figures: Callable[[list[Row]], Mapping[str, Figures]] = lambda rows: {}
+    writes: bool = False
+
+    def sound(self, rows: list[Row]) -> list[Row]:
+        """The rows that may be printed, drawn and quoted."""
+        return degenerate.sound(rows) if self.writes else rows
+
+    def withheld(self, rows: list[Row]) -> str:
+        """How many may not and why, a sentence; empty where all may."""
+        return degenerate.withheld(rows) if self.writes else ""
 
 
 def kind(model: jaxdec.Model) -> str:

@@ -5,10 +5,13 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.cases import CASES
+from benchmarks.degenerate import TRUE_TEXT
 
 
 def write(results: list[dict[str, Any]], root: Path = ROOT) -> list[Path]:
     """Draws the picture of each case that has one to docs/images/; returns what was written.
+
+    Rows that are withheld are not drawn, and a case without others has no picture.
 
     Raises:
       ValueError: if no result has one.
@@ -22,9 +25,13 @@ def write(results: list[dict[str, Any]], root: Path = ROOT) -> list[Path]:
     paths = []
     for result in held:
         path = root / "docs" / "images" / f"{result['case']}.svg"
+        rows = CASES[result["case"]].sound(result["rows"])
+        if all(row.get("method") == TRUE_TEXT for row in rows):
+            path.unlink(missing_ok=True)  # nothing that may be shown
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         # The same results give the same file.
         with rc_context({"svg.hashsalt": "jaxdec", "font.size": 9}):
-            drawn[result["case"]](result["rows"]).savefig(path, metadata={"Date": None})
+            drawn[result["case"]](rows).savefig(path, metadata={"Date": None})
         paths.append(path)
     return paths

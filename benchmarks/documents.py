@@ -25,7 +25,7 @@ FIRST = (
 """The methods that a newcomer should know: plain, drafts by tables, by a small model and by heads, gaps, canvases."""
 NOTE = """
 Temperature 0, gaps at 1. *times plain*: seconds of one token a forward over seconds of the method, batch 1, on a target
-of about 25M parameters; a dash where no clock ran.
+of about 25M parameters; a dash where no clock ran, and where no text was written that a figure can be about.
 """
 PAGE = """\
 # Benchmarks
@@ -40,7 +40,8 @@ def figures(results: list[dict[str, Any]]) -> dict[str, tuple[Figures, str]]:
     found: dict[str, tuple[Figures, str]] = {}
     for result in results:
         place = f"{result['case']}: {result['machine']['device']}"
-        for method, held in CASES[result["case"]].figures(result["rows"]).items():
+        case = CASES[result["case"]]
+        for method, held in case.figures(case.sound(result["rows"])).items():
             known = found.get(method)
             if known is None or (known[0].times_plain is None and held.times_plain is not None):
                 found[method] = held, place
@@ -48,17 +49,18 @@ def figures(results: list[dict[str, Any]]) -> dict[str, tuple[Figures, str]]:
 
 
 def small_table(results: list[dict[str, Any]]) -> str:
-    """The methods of `FIRST` with what was measured; those without a result are left out."""
+    """The methods of `FIRST` with what was measured, dashes where nothing was that counts."""
     found = figures(results)
     lines = [
         "| method | exactness | tokens/forward | times plain | measured in |",
         "|---|---|---|---|---|",
     ]
     for name in FIRST:
+        method = catalogue.METHODS[name]
         if name not in found:
+            lines.append(f"| `{name}`: {method.title} | {method.exactness.value} | – | – | – |")
             continue
         held, place = found[name]
-        method = catalogue.METHODS[name]
         about = f" ({held.about})" if held.about else ""
         times = "–" if held.times_plain is None else f"{held.times_plain:.2f}"
         anchor = place.replace(":", "").replace(" ", "-")
@@ -67,7 +69,7 @@ def small_table(results: list[dict[str, Any]]) -> str:
             f"| {held.tokens_per_forward:.2f} | {times} "
             f"| [{place.partition(':')[0]}](docs/benchmarks.md#{anchor}) |"
         )
-    return "\n".join(lines) + "\n" + NOTE if len(lines) > 2 else "No results yet.\n"
+    return "\n".join(lines) + "\n" + NOTE if found else "No results yet.\n"
 
 
 def between_markers(document: str, name: str, text: str) -> str:

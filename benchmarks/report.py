@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import ROOT
 from benchmarks.cases import CASES
 from benchmarks.columns import Column, Row
+from benchmarks.degenerate import TRUE_TEXT
 
 RESULTS = ROOT / "benchmarks" / "results"
 LEGEND = """\
@@ -64,13 +65,17 @@ def section(result: dict[str, Any]) -> str:
     sizes += f", {models['target']['dtype']}{amount}. " if models else ""
     about = " ".join(result["about"].split())
     legend = f"\n{case.legend.strip()}\n" if case.legend else ""
-    picture = f"\n![{case.name}](images/{case.name}.svg)\n" if case.chart else ""
+    printed, note = case.sound(result["rows"]), case.withheld(result["rows"])
+    note = f"\n{note}\n" if note else ""
+    drawn = case.chart and any(row.get("method") != TRUE_TEXT for row in printed)
+    picture = f"\n![{case.name}](images/{case.name}.svg)\n" if drawn else ""
     return (
         f"## {result['case']}: {machine['device']}\n\n{about}{quick}\n\n{sizes}"
         f"{machine['devices']} x {machine['device']} on {machine['cpu']}, {machine['cores']} cores, "
         f"copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s; jax {machine['jax']}, "
         f"commit {machine['commit']}, {machine['date']}.\n\n"
-        + table(result["rows"], case.columns)
+        + (table(printed, case.columns) if printed else "")
+        + (note if printed else note.lstrip())
         + legend
         + picture
     )

@@ -27,7 +27,7 @@ class Scale:
       copied: megabytes of the array that measures the bandwidth.
       forms: of any-subset speculation, the first ones; None for all.
       policies: of canvas decoding, the first ones; None for all.
-      caches: of a canvas, the first ones.
+      caches: of a canvas, the first ones; None for all.
       points: settings of each policy, the first ones; None for all.
       canvases: prompts in `diffusion`, decoded at once.
       canvas: positions of a canvas, one half of them prompt.
@@ -76,7 +76,7 @@ class Scale:
     copied: int = 256
     forms: int | None = None
     policies: int | None = None
-    caches: int = 4
+    caches: int | None = None
     points: int | None = None
     canvases: int = 16
     canvas: int = 256

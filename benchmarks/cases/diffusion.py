@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.canvases import QUALITY, Judge, Knobs, decode, parts, split, variant_of
 from benchmarks.case import CANVAS, Case, Figures
 from benchmarks.columns import EXACTNESS, IDENTICAL, METHOD, TEMPERATURE, Row, number, word
+from benchmarks.degenerate import TRUE_TEXT
 from benchmarks.progress import Steps, steps
 from benchmarks.setting import Setting
 from benchmarks.workload import Variant, Workload
@@ -88,7 +89,7 @@ def run(setting: Setting) -> list[Row]:
     held, true = split(setting, scale.canvases, scale.canvas)
     judge = Judge(setting, held)
     common = {"prompts": len(held), "new_tokens": true.shape[1]}
-    control = {"method": "true text", "about": "control: what stood there", "exactness": None}
+    control = {"method": TRUE_TEXT, "about": "control: what stood there", "exactness": None}
     rows: list[Row] = [{**control, **common, **judge.worth(true), "best": False}]
     with steps(len(TEMPERATURES) * (1 + len(SWEEPS[: scale.policies]))) as shown:
         for temperature in TEMPERATURES:
@@ -188,7 +189,7 @@ def curves(rows: list[Row]) -> dict[str, dict[float, list[tuple[float, float]]]]
     """(tokens per forward, bits per byte) over the knob, by policy and temperature, at the largest block."""
     found: dict[str, dict[float, list[tuple[float, float]]]] = {}
     held = [row for row in rows if row.get("temperature") is not None and not row["about"]]
-    largest = max(row["block"] for row in held)
+    largest = max((row["block"] for row in held), default=None)
     for row in held:
         if row["block"] == largest:
             points = found.setdefault(row["method"], {}).setdefault(row["temperature"], [])
@@ -202,7 +203,7 @@ def chart(rows: list[Row]) -> Any:
     from matplotlib.lines import Line2D
 
     found = curves(rows)
-    baseline = found.pop(BASELINE)
+    baseline = found.pop(BASELINE, {})
     across = 4
     down = max(math.ceil(len(found) / across), 1)
     figure = Figure(figsize=(9.5, 2.1 * down + 0.6), layout="constrained")
@@ -210,8 +211,8 @@ def chart(rows: list[Row]) -> Any:
     for ax, (policy, lines) in zip(axes, found.items(), strict=False):
         plotting.trade_off({f"{t:g}": points for t, points in lines.items()}, ax=ax)
         for line, temperature in zip(list(ax.lines), lines, strict=True):
-            ((_, bits),) = baseline[temperature]
-            ax.axhline(bits, color=line.get_color(), lw=0.8, ls="--", zorder=0)
+            for _, bits in baseline.get(temperature, ()):
+                ax.axhline(bits, color=line.get_color(), lw=0.8, ls="--", zorder=0)
             line.set(markersize=4)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log", base=2)
@@ -252,6 +253,7 @@ CASE = Case(
         ("bits/byte", number("bits_per_byte", ".2f")),
         ("worse than one a step", number("worse", "+.1%")),
         ("entropy", number("entropy", ".2f")),
+        ("blanks", number("blanks", ".0%")),
         ("identical rows", number("identical_rows", ".0%")),
         ("best within 5%", lambda row: "yes" if row["best"] else ""),
         ("bar of the best", number("bar", ".0f")),
@@ -270,4 +272,5 @@ CASE = Case(
     run=run,
     chart=chart,
     figures=figures,
+    writes=True,
 )

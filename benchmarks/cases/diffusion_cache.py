@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from benchmarks.canvases import QUALITY, Judge, decode, parts, split, variant_of
 from benchmarks.case import CANVAS, Case
 from benchmarks.columns import COST, IDENTICAL, Row, method, number, spread, word
+from benchmarks.degenerate import TRUE_TEXT
 from benchmarks.setting import Setting
 from benchmarks.timed import compile_all, compiling
 from benchmarks.workload import Variant, Workload
@@ -46,20 +47,20 @@ def run(setting: Setting) -> list[Row]:
     timings = interleave([single.method(v) for v in variants], repeats=min(scale.repeats, 3))
     many = Workload(held, len(held), true.shape[1], 0.0)
     written = {variant.name: decode(variant, many)[1] for variant in variants}
-    rows = []
+    control = {"method": TRUE_TEXT, "about": "control: what stood there", "exactness": None}
+    common = {"positions": scale.long_canvas, "prompts": len(held), "new_tokens": true.shape[1]}
+    rows: list[Row] = []
     for variant, reference in pairs:
         timing, baseline = timings[variant.name], timings["none"]
         counted, ratio = counts(timing.output), ratios(baseline, timing)
         rows.append(
             {
-                "positions": scale.long_canvas,
+                **common,
                 "method": variant.name,
                 "about": variant.about,
                 "exactness": variant.decoder.exactness.value,
                 "temperature": 0.0,
                 "batch": 1,
-                "prompts": len(held),
-                "new_tokens": true.shape[1],
                 **counted,
                 "rows_per_forward": counted["target_rows"] / counted["target_forwards"],
                 "seconds": timing.median,
@@ -76,7 +77,7 @@ def run(setting: Setting) -> list[Row]:
                 **judge.worth(written[variant.name], written[reference]),
             }
         )
-    return rows
+    return [*rows, {**control, **common, **judge.worth(true)}]
 
 
 CASE = Case(
@@ -98,6 +99,7 @@ CASE = Case(
         ("bar", number("bar", ".0f")),
         ("bits/byte", number("bits_per_byte", ".2f")),
         ("entropy", number("entropy", ".2f")),
+        ("blanks", number("blanks", ".0%")),
         IDENTICAL,
         ("to", word("reference")),
         ("identical rows", number("identical_rows", ".0%")),
@@ -111,4 +113,5 @@ CASE = Case(
     ),
     labels=("positions", "method"),
     run=run,
+    writes=True,
 )

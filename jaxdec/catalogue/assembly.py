@@ -168,4 +168,12 @@ def _canvas(
                 f"block is {block}; the model was trained on blocks of up to {largest}"
             )
     refresh = refresh or ("block" if blocks else "none")
-    return Parts(target.model, length=length, block=block, causal=blocks, refresh=refresh)
+    pieces = () if target.tokenizer is None else target.tokenizer.pieces()
+    return Parts(
+        target.model,
+        length=length,
+        block=block,
+        causal=blocks,
+        refresh=refresh,
+        delimiters=tuple(i for i, piece in enumerate(pieces) if b"\n" in piece),
+    )

@@ -18,6 +18,20 @@ REFRESH_RULES = {
 }
 
 
+NEWLINE = (10,)
+"""The delimiters of blocks for a vocabulary that is not known: the byte of a newline."""
+
+
+def _semantic(parts: Parts) -> schedules.Schedule:
+    """Semantic blocks, within those of a model of blocks."""
+    delimiters = parts.delimiters or NEWLINE
+    if not parts.causal:
+        return schedules.semantic_blocks(delimiters, min(parts.block or 32, 128))
+    assert parts.block is not None
+    size = parts.block
+    return schedules.semantic_blocks(delimiters, size, within=size, from_start=True)
+
+
 def denoising(
     name: str,
     title: str,
@@ -27,6 +41,7 @@ def denoising(
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
+    scheduled: Callable[[Parts], schedules.Schedule] | None = None,
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -40,6 +55,7 @@ def denoising(
       branches: of the method's own, see `denoise`.
       variants: further policies that the battery tests.
       benchmark: see `Method`.
+      scheduled: builds the schedule, if that is part of the method.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
     """
 
@@ -49,8 +65,10 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        if parts.block is None:
-            schedule: schedules.Schedule = schedules.whole()
+        if scheduled is not None:
+            schedule = scheduled(parts)
+        elif parts.block is None:
+            schedule = schedules.whole()
         else:
             size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(size, within=within, from_start=parts.causal)
@@ -172,6 +190,26 @@ ROWS = [
         "2510.18165",
         policies.saber,
         remask=backtracking,
+    ),
+    denoising(
+        "adablock",
+        "threshold decoding in blocks that end at likely delimiters",
+        "2509.26432",
+        policies.threshold,
+        scheduled=_semantic,
+        benchmark="",
+    ),
+    denoising(
+        "eoser",
+        "canvas decoding in doubling steps, end tokens discounted at first",
+        "2509.23924",
+        lambda: policies.eos_early_rejection(
+            policies.quota("max_prob", spread="doubling"), least=0.01
+        ),
+        variants={
+            "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
+        },
+        benchmark="",
     ),
     denoising(
         "freedave",

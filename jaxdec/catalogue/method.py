@@ -25,6 +25,7 @@ class Parts:
       block: for a canvas, positions of a block; None for the whole canvas.
       causal: for a canvas, whether blocks see the blocks before them alone, counted from the start of the sequence.
       refresh: for a canvas, a name of `REFRESH_RULES`.
+      delimiters: for a canvas, tokens that end a sentence, such as those with a newline; the byte's if there are none.
       inner: for a search, what decodes within segments; None for plain decoding of the target (`within`).
       segment: for a search, where hypotheses wait for one another; None for the method's own.
       scorer: for a search, what a past is worth; None for the method's own.
@@ -39,6 +40,7 @@ class Parts:
     block: int | None = None
     causal: bool = False
     refresh: str = "none"
+    delimiters: tuple[int, ...] = ()
     inner: Decoder | None = None
     segment: Segment | None = None
     scorer: Scorer | None = None

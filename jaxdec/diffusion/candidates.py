@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Scored
+from jaxdec.decoding import Scored, Settings
 from jaxdec.sampling import History, Purpose, Warp, key_at, perturbed_argmax
 from jaxdec.sampling.noise import gumbel, uniform
 from pallas_kernels.unmask import Statistics, Unmasked, statistics, unmask
@@ -47,6 +47,8 @@ At temperature 0 all mass of q is on one token: every `warped_...` score is then
 """
 
 VALUE_DEPENDENT = ("token_prob", "warped_token_prob")
+PROBABILITIES = ("max_prob", "margin", "warped_max_prob", "warped_margin", *VALUE_DEPENDENT)
+"""Scores that are probabilities or differences of two."""
 
 
 def check_score(kind: str) -> None:
@@ -79,6 +81,9 @@ class Candidates:
       keys: row keys `[B]`.
       scored: the forward over the group, `[B, W, ...]`: logits (after a fusion, if there is one), hidden states, and
         those of the layers that the model was asked for. What no part reads is not computed.
+      settings: of the request, for what ends a row; None where nothing does.
+      end_weight: float32 `[B]`, what scores that are probabilities are multiplied by where the token ends its row; None
+        for 1.
     """
 
     own: Statistics
@@ -93,6 +98,19 @@ class Candidates:
     steps: jax.Array
     keys: jax.Array
     scored: Scored
+    settings: Settings | None = None
+    end_weight: jax.Array | None = None
+
+    @property
+    def likeliest(self) -> jax.Array:
+        """The most probable token of the model's own law, int32 `[B, W]`."""
+        return jnp.argmax(self.scored.logits, axis=-1).astype(jnp.int32)
+
+    def ends(self, tokens: jax.Array) -> jax.Array:
+        """Which of `tokens [B, W]` end their row by themselves, bool."""
+        if self.settings is None:
+            return jnp.zeros(tokens.shape, bool)
+        return self.settings.ends(tokens)
 
     @property
     def left(self) -> jax.Array:
@@ -107,11 +125,16 @@ class Candidates:
         if kind == "left_to_right":
             return -self.places.astype(jnp.float32)
         law = self.warped if kind.startswith("warped") else self.own
-        if kind.endswith("token_prob"):
-            return jnp.exp(law.log_prob)
         if kind.endswith("entropy"):
             return -law.entropy
-        return law.margin if kind.endswith("margin") else law.max_prob
+        if kind.endswith("token_prob"):
+            found = jnp.exp(law.log_prob)
+        else:
+            found = law.margin if kind.endswith("margin") else law.max_prob
+        if self.end_weight is None:
+            return found
+        ends = self.ends(self.tokens if kind in VALUE_DEPENDENT else self.likeliest)
+        return jnp.where(ends, found * self.end_weight[:, None], found)
 
     def jitter(self) -> jax.Array:
         """Gumbel noise by position and step, float32 `[B, W]`."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdec.decoding import Rows
 from jaxdec.sampling import TopTokens
 
 FAR = 2**30
@@ -42,6 +43,23 @@ class Canvas:
     units: jax.Array
     end: jax.Array
     top: TopTokens | None = None
+
+    @classmethod
+    def blank(cls, rows: Rows, groups: jax.Array, units: jax.Array, new: jax.Array) -> "Canvas":
+        """The prompts, and `new [B]` masks behind each; `groups` and `units [B, L]` of the schedule."""
+        shape = rows.tokens.shape
+        nothing = jnp.zeros(shape, jnp.float32)
+        return cls(
+            tokens=rows.tokens,
+            committed=jnp.broadcast_to(jnp.arange(shape[1]), shape) < rows.length[:, None],
+            steps=jnp.full(shape, -1, jnp.int32),
+            log_probs=nothing,
+            raw_log_probs=nothing,
+            groups=groups.astype(jnp.int32),
+            units=units.astype(jnp.int32),
+            end=rows.length + new,
+            top=TopTokens.empty(shape, rows.top_log_probs),
+        )
 
     @property
     def exists(self) -> jax.Array:

@@ -75,6 +75,11 @@ class Unmask(GroupPart):
         """The first steps of a group that may commit nothing, int32 `[B]`; 0 unless a policy says otherwise."""
         return jnp.zeros_like(seen.step)
 
+    def progress(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """How far the group is, float32 `[B]`, from 0 in its first step to 1; by the share that is committed."""
+        done = (seen.opened - seen.left).astype(jnp.float32)
+        return jnp.clip(done / jnp.maximum(seen.opened - 1, 1), 0, 1)
+
     def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """A guess at the steps to come, this one first: a score `[B, W]`, and positions that each commits, `[B]`."""
         return seen.score("max_prob"), jnp.ones_like(seen.step)

@@ -85,6 +85,11 @@ def denoise(
         raise ValueError(f"attention must be full, causal or a SpanRule, got {attention!r}")
     if refresh.needs_blocks and not spans.one_way:
         raise ValueError("this refresh rule is for block-causal attention; give attention='causal'")
+    if spans.one_way and not schedule.keeps_units:
+        raise ValueError(
+            f"with {type(spans).__name__} attention units are fixed, but groups of this {type(schedule).__name__} "
+            "reach over their ends; give it `within`"
+        )
     if model.any_subset and type(schedule).inputs is not Schedule.inputs:
         raise ValueError(
             f"{type(schedule).__name__} has an input rule, but the model answers queries: it is fed no unknown position"

@@ -10,17 +10,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Scored
+from jaxdec.decoding import Scored, Settings
 from jaxdec.diffusion.candidates import Candidates, best, draw
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Knobs, Unmask
 from jaxdec.diffusion.fuse import Fuse
 from jaxdec.diffusion.refresh import CanvasStatus
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.schedules import Schedule
 from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
-from jaxdec.sampling import History, Purpose, Warp, key_at, top_tokens
+from jaxdec.sampling import History, Purpose, key_at, top_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ActiveGroup:
       given: bool `[B, W]`, those of the prompt.
       leading: bool `[B, W]`, those after one of another unit.
       opened: int32 `[B]`, positions that the group had to fill.
-      warp: the pipeline.
+      settings: of the request.
       history: the text before each position, and counts of what is committed outside of the group.
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
@@ -44,7 +45,7 @@ class ActiveGroup:
     given: jax.Array
     leading: jax.Array
     opened: jax.Array
-    warp: Warp
+    settings: Settings
     history: History
     keys: jax.Array
     by_step: bool
@@ -64,7 +65,7 @@ class ActiveGroup:
         counted = self.history.add(group.tokens, committed)
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
-        drawn = draw(self.warp, scored.logits, counted, keys)
+        drawn = draw(self.settings.warp, scored.logits, counted, keys)
         return Candidates(
             own=drawn.own,
             warped=drawn.warped,
@@ -78,7 +79,37 @@ class ActiveGroup:
             steps=steps,
             keys=self.keys,
             scored=scored,
+            settings=self.settings,
         )
+
+
+def cut(
+    state: DenoiseState,
+    status: CanvasStatus,
+    ends: Callable[[jax.Array, jax.Array], jax.Array],
+    schedule: Schedule,
+    window: int,
+) -> tuple[DenoiseState, CanvasStatus]:
+    """Groups that have just begun end where a schedule says, and what was cut off begins anew.
+
+    Args:
+      state: before the step.
+      status: where each row stands.
+      ends: from `there` and `masked [B, W]`, how many positions stay; `Schedule.cut`.
+      schedule: numbers the groups behind.
+      window: W.
+    """
+    canvas = state.canvas
+    places, there, _ = compact(status.active, window)
+    masked = there & ~take(canvas.committed, places)
+    kept = jnp.clip(ends(there, masked), jnp.argmax(masked, axis=-1) + 1, window)
+    last = jnp.take_along_axis(places, kept[:, None] - 1, axis=1)
+    at = jnp.broadcast_to(jnp.arange(canvas.tokens.shape[1], dtype=jnp.int32), canvas.groups.shape)
+    behind = (at > last) & (status.entered & state.rows.running)[:, None]
+    after = status.group + schedule.recut(at, state.rows.prompt_length[:, None], last + 1)
+    groups = jnp.where(behind, after, canvas.groups).astype(jnp.int32)
+    state = dataclasses.replace(state, canvas=dataclasses.replace(canvas, groups=groups))
+    return state, status._replace(groups=groups)
 
 
 def active_group(
@@ -118,7 +149,7 @@ def active_group(
         given=there & (places < rows.prompt_length[:, None]),
         leading=there & ((places == 0) | (own != take(canvas.units, places - 1))),
         opened=jnp.where(status.entered, masked, state.counters.opened),
-        warp=state.settings.warp,
+        settings=state.settings,
         history=history,
         keys=keys,
         by_step=by_step,

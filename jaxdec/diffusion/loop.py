@@ -10,6 +10,7 @@ Legend: B rows, L positions of the canvas, W positions of a group, D branches, T
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.emit import emit
 from jaxdec.diffusion.forward import Computed, Forward, ForwardInputs
 from jaxdec.diffusion.fuse import Fuse
-from jaxdec.diffusion.group import ActiveGroup, StaticStep, active_group, pick, written
+from jaxdec.diffusion.group import ActiveGroup, StaticStep, active_group, cut, pick, written
 from jaxdec.diffusion.neighbours import neighbours
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
@@ -31,7 +32,6 @@ from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, PartStates, canvas_status
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Model, Params
-from jaxdec.sampling import TopTokens
 
 
 class StepsTaken(NamedTuple):
@@ -138,18 +138,7 @@ class Denoise:
         """The prompts, and masks behind them."""
         length = rows.tokens.shape[1]
         groups, units = self.schedule.assign(self.schedule.own(params), rows.length, length)
-        nothing = jnp.zeros(rows.tokens.shape, jnp.float32)
-        return Canvas(
-            tokens=rows.tokens,
-            committed=jnp.broadcast_to(jnp.arange(length), groups.shape) < rows.length[:, None],
-            steps=jnp.full(rows.tokens.shape, -1, jnp.int32),
-            log_probs=nothing,
-            raw_log_probs=nothing,
-            groups=groups.astype(jnp.int32),
-            units=units.astype(jnp.int32),
-            end=rows.length + jnp.minimum(request.settings.max_new_tokens, room),
-            top=TopTokens.empty(rows.tokens.shape, rows.top_log_probs),
-        )
+        return Canvas.blank(rows, groups, units, jnp.minimum(request.settings.max_new_tokens, room))
 
     @property
     def _static(self) -> StaticStep:
@@ -251,6 +240,15 @@ class Denoise:
         scored, cache = self._forward(params, state, status, wide)
         # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
         by_step = self.unmask.value_dependent or self.remask is not None
+        computed = self._fresh(params, state, status, wide)
+        if self.schedule.cuts:
+            ends = functools.partial(
+                self.schedule.cut,
+                self.schedule.own(params),
+                jax.tree.map(lambda x: x[:, 0], scored),
+                knobs=state.settings.knobs,
+            )
+            state, status = cut(state, status, ends, self.schedule, window)
         active, group = active_group(state, status, window, rng, by_step)
         stuck = ~(active.there & ~group.committed).any(1)
         taken = self._steps(params, state, status, scored, active, group)
@@ -262,7 +260,7 @@ class Denoise:
         canvas = written(state.canvas, active, group)
         by_group = self.remask is not None
         rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
-        fresh = self._fresh(params, state, status, wide).sum(1, dtype=jnp.int32)
+        fresh = computed.sum(1, dtype=jnp.int32)
         if self.model.any_subset:
             asked = active.there.sum(1, dtype=jnp.int32)
             fresh = self.model.scored_rows(fresh, asked, state.canvas.end)

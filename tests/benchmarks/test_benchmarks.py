@@ -437,8 +437,8 @@ def test_a_judge_scores_given_the_prompt_and_the_text_so_far(quick_compilation):
 
 def test_caches_of_canvases(results):
     rows = {row["method"]: row for row in results["diffusion_cache"]["rows"]}
-    none, block = rows.values()
-    assert list(rows) == ["none", "block"]
+    none, block, true = rows.values()
+    assert list(rows) == ["none", "block", "true text"] and true["blanks"] > 0
     assert block["identical"] == block["identical_rows"] == 1 and block["worse"] == 0
     assert block["target_forwards"] == none["target_forwards"]
     assert block["rows_per_forward"] < none["rows_per_forward"] / 2

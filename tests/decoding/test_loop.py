@@ -100,7 +100,9 @@ def compiled(call):
 def test_a_call_is_a_handful_of_programs():
     """Nothing runs operation by operation on the host: at a new batch size that would compile each of them."""
     decoder = jaxdec.autoregressive(MODEL)
-    other = jax.random.key(1)  # a caller's own: where programs were dropped since the import, it compiles
+    other = jax.random.key(
+        1
+    )  # a caller's own: where programs were dropped since the import, it compiles
     options = dict(rng=KEY, max_new_tokens=4, temperature=0.5, stop=[[1, 2]])
     call = lambda prompt: jaxdec.generate(decoder, PARAMS, prompt, **options)
     jax.block_until_ready(call(np.ones((6, 3), int)))  # what a process compiles but once

@@ -21,6 +21,8 @@ SHAPES = ((7, 6), (12, 9))
 STEPS = np.array([0, 1, 2, 3, 4, 2, 3, 20], np.int32)
 STEPS_AND_LIMITS = {"steps": STEPS, "threshold": np.array([0.3, 0.5, 0.7, 0.9, 0.4, 0.6, 0.5, 1.0])}
 CHANCES = np.array([0.0, 0.3, 0.5, 0.7, 0.9, 0.4, 0.5, 1.0])
+LEAST = np.array([0.4, 0.01, 0.0, 0.0, 0.4, 0.2, 0.3, 1.0])
+MOST = np.array([1.0, 1.0, 0.5, 0.0, 1.0, 2.0, 0.1, 1.0])
 NATS = -np.array([2.0, 0.5, 1.0, 0.3, 0.8, 1.2, 0.5, 0.0])
 
 CASES = {
@@ -44,7 +46,15 @@ CASES = {
             twins.quota("margin", spread),
             {"steps": STEPS},
         )
-        for spread in ("linear_time", "cosine")
+        for spread in ("linear_time", "cosine", "doubling")
+    },
+    **{
+        f"end tokens rejected, {by}, {spread}": (
+            unmask.eos_early_rejection(unmask.quota(by, spread=spread)),
+            twins.eos_early_rejection(twins.quota(by, spread), spread),
+            {"steps": STEPS, "eos_least": LEAST, "eos_most": MOST},
+        )
+        for by, spread in (("max_prob", "doubling"), ("token_prob", "even"), ("margin", "even"))
     },
     "first alone": (
         unmask.first_alone(unmask.quota("max_prob")),
@@ -360,8 +370,50 @@ def test_what_looks_at_the_drawn_token():
         (lambda: unmask.dynamic_threshold(by="best"), "got 'best'"),
         (lambda: unmask.ancestral(0), "at least 1 step, got 0"),
         (lambda: unmask.saber(0), "at least 1 position .* got 0"),
+        (
+            lambda: unmask.eos_early_rejection(unmask.entropy_bound()),
+            "EntropyBound ranks by 'entropy'",
+        ),
+        (lambda: unmask.eos_early_rejection(unmask.left_to_right()), "ranks by None"),
     ],
 )
 def test_bad_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_doubling_steps():
+    """1, 2, 4, ... and the rest: the logarithm of the positions, rounded down, in steps."""
+    sizes = lambda m, steps=0: [
+        twins.quota_size("doubling", m, steps, s, m - 2**s + 1)
+        for s in range(twins.quota_steps("doubling", m, steps))
+    ]
+    assert sizes(256) == [1, 2, 4, 8, 16, 32, 64, 129]
+    assert sizes(7) == [1, 6] and sizes(1) == [1] and sizes(20, 2) == [1, 19]
+    opened = np.array([1, 2, 7, 8, 40, 33])
+    choose = jax.jit(unmask.quota("left_to_right", spread="doubling").choose)
+    left, step, found = opened.copy(), 0, [[] for _ in opened]
+    while left.any():
+        seen = plain(len(opened), opened, left, step)
+        chosen, _ = choose(None, seen, None, {"steps": jnp.zeros(len(opened), jnp.int32)})
+        count = np.asarray(chosen.sum(1))
+        for row in np.flatnonzero(left):
+            found[row].append(int(count[row]))
+        left, step = left - count, step + 1
+    assert found == [sizes(int(m)) for m in opened]
+
+
+def test_end_tokens_wait():
+    """At a weight of nothing the positions of end tokens come last, and no law changes."""
+    board = Board(*SHAPES[0], seed=6)
+    seen, rows = board.look()
+    policy = unmask.eos_early_rejection(unmask.quota("max_prob"), 0.0, 0.0)
+    knobs = {"steps": jnp.full(ROWS, 2, jnp.int32)} | {
+        name: jnp.zeros(ROWS) for name in ("eos_least", "eos_most")
+    }
+    chosen = np.asarray(policy.choose(None, seen, None, knobs)[0])
+    ends = [[np.argmax(row.logits[at]) == twins.END for at in range(7)] for row in rows]
+    assert any(any(np.array(e)[row.allowed]) for e, row in zip(ends[:2], rows, strict=False))
+    for b in (0, 1):
+        others = [at for at in rows[b].allowed if not ends[b][at]]
+        assert len(others) >= chosen[b].sum() and not (chosen[b] & ends[b]).any()

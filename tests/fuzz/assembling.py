@@ -38,11 +38,11 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",
-        "scales", "subsample",
+        "scales", "semantic_blocks", "subsample",
     )},
     **{f"unmask.{name}": getattr(diffusion.unmask, name) for name in (
-        "ancestral", "dynamic_threshold", "entropy_bound", "factor", "first_alone", "first_hitting",
-        "left_to_right", "quota", "saber", "threshold",
+        "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
+        "first_hitting", "left_to_right", "quota", "saber", "threshold",
     )},
     "remask.backtracking": diffusion.remask.backtracking,
     "stop.prophet": diffusion.stop.prophet,

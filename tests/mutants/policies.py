@@ -42,6 +42,20 @@ MUTANTS = [
         "a step commits what the one before should have",
     ),
     Mutant(
+        "doubling steps begin with two",
+        f"{UNMASK}/quota.py",
+        "1 << jnp.minimum(step, 30)",
+        "2 << jnp.minimum(step, 30)",
+        "the first step commits two",
+    ),
+    Mutant(
+        "end tokens never forgiven",
+        f"{UNMASK}/eos_early_rejection.py",
+        "least + (most - least) * self",
+        "least + 0 * (most - least) * self",
+        "the discount stays what it was in the first step",
+    ),
+    Mutant(
         "factor one position more",
         f"{UNMASK}/factor.py",
         "(places + 2)",

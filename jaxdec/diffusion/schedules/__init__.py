@@ -10,6 +10,7 @@ from jaxdec.diffusion.schedules.diagonals import diagonals
 from jaxdec.diffusion.schedules.partition import Partition, partition
 from jaxdec.diffusion.schedules.raster import raster
 from jaxdec.diffusion.schedules.scales import scales
+from jaxdec.diffusion.schedules.semantic_blocks import SemanticBlocks, semantic_blocks
 from jaxdec.diffusion.schedules.spans import BlockCausal, Full, SpanRule, Until
 from jaxdec.diffusion.schedules.subsample import subsample
 from jaxdec.diffusion.schedules.whole import Whole, whole
@@ -20,6 +21,7 @@ __all__ = [
     "Full",
     "Partition",
     "Schedule",
+    "SemanticBlocks",
     "SpanRule",
     "Until",
     "Whole",
@@ -32,6 +34,7 @@ __all__ = [
     "partition",
     "raster",
     "scales",
+    "semantic_blocks",
     "subsample",
     "whole",
 ]

@@ -12,11 +12,13 @@ Legend: B rows, L positions of a canvas, W positions of a group, V vocabulary, D
 """
 
 import abc
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Part
+from jaxdec.decoding import Part, Scored
 from jaxdec.diffusion.schedules.spans import Full, SpanRule
 from jaxdec.model import Params
 
@@ -29,6 +31,13 @@ class Schedule(Part, abc.ABC):
     """
 
     spans: SpanRule = Full()
+    cuts: ClassVar[bool] = False
+    """Whether groups end where the model says (`cut`)."""
+
+    @property
+    def keeps_units(self) -> bool:
+        """Whether no group reaches over the end of a unit, wherever groups are cut."""
+        return True
 
     @property
     def overlap(self) -> int:
@@ -90,6 +99,37 @@ class Schedule(Part, abc.ABC):
           int32 `[N, L]`, or embeddings `[N, L, D]` for a model that takes them.
         """
         return jnp.where(known, tokens, mask)
+
+    def cut(
+        self,
+        params: Params,
+        scored: Scored,
+        there: jax.Array,
+        masked: jax.Array,
+        knobs: Mapping[str, jax.Array],
+    ) -> jax.Array:
+        """How many positions of the active group stay in it, int32 `[B]`; asked in the first step of each group.
+
+        Its other positions, and all behind it, begin anew: as `recut` says. At least one that is masked must stay.
+
+        Args:
+          params: the schedule's own.
+          scored: the forward over the group as it is, `[B, W, ...]`.
+          there: bool `[B, W]`, whether there is such a position.
+          masked: bool `[B, W]`, those that are to be filled.
+          knobs: traced settings.
+        """
+        return there.sum(-1, dtype=jnp.int32)
+
+    def recut(self, places: jax.Array, prompt: jax.Array, end: jax.Array) -> jax.Array:
+        """How many groups after the active one each position is, int32 `[B, L]`, once that ends before `end`.
+
+        Args:
+          places: int32 `[B, L]`.
+          prompt: int32 `[B, 1]`, positions of the prompt.
+          end: int32 `[B, 1]`, the first position behind the active group; nothing is asked of those before it.
+        """
+        return jnp.ones_like(places)
 
     def allowed(
         self, params: Params, places: jax.Array, groups: jax.Array, size: int

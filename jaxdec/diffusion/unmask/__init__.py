@@ -6,6 +6,7 @@ Every policy commits at least one position a step, except `ancestral`, whose las
 from jaxdec.diffusion.unmask.ancestral import Ancestral, ancestral
 from jaxdec.diffusion.unmask.dynamic_threshold import DynamicThreshold, dynamic_threshold
 from jaxdec.diffusion.unmask.entropy_bound import EntropyBound, entropy_bound
+from jaxdec.diffusion.unmask.eos_early_rejection import EosEarlyRejection, eos_early_rejection
 from jaxdec.diffusion.unmask.factor import Factor, factor
 from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
@@ -18,6 +19,7 @@ __all__ = [
     "Ancestral",
     "DynamicThreshold",
     "EntropyBound",
+    "EosEarlyRejection",
     "Factor",
     "FirstAlone",
     "LeftToRight",
@@ -28,6 +30,7 @@ __all__ = [
     "ancestral",
     "dynamic_threshold",
     "entropy_bound",
+    "eos_early_rejection",
     "factor",
     "first_alone",
     "first_hitting",

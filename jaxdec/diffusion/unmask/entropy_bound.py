@@ -18,6 +18,7 @@ class EntropyBound(Unmask):
     """See `entropy_bound`."""
 
     bound: float = knob_default()
+    by = "entropy"
 
     @property
     def knobs(self) -> dict[str, Knob]:

@@ -7,44 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import typed
-from jaxdec.decoding import Knob, Request
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, Unmask
+from jaxdec.diffusion.unmask.around import Around
 from jaxdec.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class FirstAlone(Unmask):
-    """See `first_alone`.
-
-    Attributes:
-      policy: for all other positions.
-    """
-
-    policy: Unmask
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The policy's."""
-        return self.policy.name
-
-    @property
-    def knobs(self) -> dict[str, Knob]:
-        """The policy's."""
-        return self.policy.knobs
-
-    @property
-    def value_dependent(self) -> bool:
-        """As the policy."""
-        return self.policy.value_dependent
-
-    def check(self, request: Request, params: Params) -> None:
-        """Raises `ValueError` for a request or parameters that the policy cannot serve."""
-        self.policy.check(request, params)
-
-    def init(self, params: Params, batch: int, window: int) -> Any:
-        """The policy's state."""
-        return self.policy.init(params, batch, window)
+class FirstAlone(Around):
+    """See `first_alone`."""
 
     def choose(
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs
@@ -60,6 +31,10 @@ class FirstAlone(Unmask):
         """The policy's, after the step of the first position."""
         rest = self._rest(seen)
         return self.policy.patience(params, rest, knobs) + seen.step - rest.step
+
+    def progress(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """The policy's, of the rest."""
+        return self.policy.progress(params, self._rest(seen), knobs)
 
     def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The first position of a block, then as the policy guesses."""

@@ -15,16 +15,25 @@ from jaxdec.diffusion.candidates import Candidates, Score, check_score, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.model import Params
 
-Spread = Literal["even", "linear_time", "cosine"]
+Spread = Literal["even", "linear_time", "cosine", "doubling"]
 """How the positions of a group are spread over its steps; see `quota`."""
+
+
+def quota_steps(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> jax.Array:
+    """S, the steps that the group takes, int32 `[B]`; `steps` is the knob."""
+    most = jnp.maximum(seen.opened, 1)
+    if spread == "doubling":
+        most = jnp.maximum(31 - jax.lax.clz(most), 1)
+    return jnp.clip(jnp.where(steps == 0, most, steps), 1, most)
 
 
 def quota_size(seen: Candidates, steps: jax.Array, spread: Spread = "even") -> jax.Array:
     """Positions that the step commits, int32 `[B]`; see `quota`."""
     m, step = seen.opened, seen.step
-    steps = jnp.where(steps == 0, m, steps)
-    steps = jnp.clip(steps, 1, jnp.maximum(m, 1))
-    if spread == "even":
+    steps = quota_steps(seen, steps, spread)
+    if spread == "doubling":
+        count = jnp.where(step + 1 >= steps, seen.left, 1 << jnp.minimum(step, 30))
+    elif spread == "even":
         count = m // steps + (step < m % steps)
     elif spread == "linear_time":
         count = seen.left // jnp.maximum(steps - step, 1)
@@ -69,6 +78,14 @@ class Quota(Unmask):
             score = score + knobs["position_temperature"][:, None] * seen.jitter()
         return top(score, seen.allowed, quota_size(seen, knobs["steps"], self.spread)), state
 
+    def progress(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
+        """By steps, `s / (S - 1)`; with doubling ones `(2^(s + 1) - 1) / 2^S`, the share after the step."""
+        steps = quota_steps(seen, knobs["steps"], self.spread)
+        step = jnp.minimum(seen.step, steps - 1)
+        if self.spread == "doubling":
+            return jnp.exp2((step + 1 - steps).astype(jnp.float32)) - jnp.exp2(-1.0 * steps)
+        return jnp.where(steps == 1, 1, step / jnp.maximum(steps - 1, 1)).astype(jnp.float32)
+
     def ahead(self, params: Params, seen: Candidates, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
         """The same score again, and the quota of the step."""
         return seen.score(self.by), quota_size(seen, knobs["steps"], self.spread)
@@ -87,10 +104,12 @@ def quota(
         even         m // S, and one more in the first m mod S steps
         linear_time  (1 - s / t) of what is left, t = 1 - i / S, s = t - 1 / S
         cosine       m cos(pi (i + 1) / 2 S) positions left after step i
+        doubling     2^i, and in the last step all that is left
 
     Args:
       by: what ranks positions.
-      steps: S, of each group (knob); 0 for one position a step.
+      steps: S, of each group (knob); 0 for one position a step, or log2 m steps (rounded down) with `"doubling"`, which
+        takes no more.
       spread: how the positions of a group are spread over its steps.
       position_temperature: if given, positions are drawn from `softmax(score / temperature)` without replacement
         (knob) rather than ranked.
@@ -104,7 +123,8 @@ def quota(
 
     Source: LLaDA 2502.09992 (even; token_prob, random), Dream 2508.15487 (linear_time; warped_token_prob,
     warped_margin, warped_entropy; its `alg_temp` is the position temperature). At temperature 0 both score the model's
-    own law: max_prob, margin, entropy.
+    own law: max_prob, margin, entropy. The ascending step size of 2509.23924 (doubling; its several blocks of powers of
+    two, all but the first filled in one step each, are missing).
     """
     check_score(by)
     if spread not in get_args(Spread):

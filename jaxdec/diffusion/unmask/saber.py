@@ -18,6 +18,7 @@ class Saber(Unmask):
     """See `saber`."""
 
     minimum: int = knob_default()
+    by = "max_prob"
 
     @property
     def knobs(self) -> dict[str, Knob]:

@@ -15,6 +15,8 @@ from jaxdec.testing.parts.policy_twins import GAPS, NO_NUMBERS, ROWS, Board, pla
 KNOBS: dict[str, Sequence[float]] = {
     "steps": (0, 1, 2, 3, 4, 2, 3, 20),
     "threshold": (0.3, 0.5, 0.7, 0.9, 0.4, 0.6, 0.5, 1.0),
+    "eos_least": (0.4, 0.01, 0.0, 0.0, 0.4, 0.2, 0.3, 1.0),
+    "eos_most": (1.0, 1.0, 0.5, 0.0, 1.0, 2.0, 0.1, 1.0),
     "factor": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 1.0, 0.0),
     "entropy_bound": (0.0, 0.4, 0.9, 2.0, 3.0, 1.5, 1.0, 0.1),
     "minimum": (1, 2, 3, 2, 1, 2, 3, 4),
@@ -66,6 +68,8 @@ def twin_of(policy: Unmask) -> Twin:
             return twins.saber
         case unmask.FirstAlone():
             return twins.first_alone(twin_of(policy.policy))
+        case unmask.EosEarlyRejection(policy=unmask.Quota(spread=spread)):
+            return twins.eos_early_rejection(twin_of(policy.policy), spread)
         case unmask.LeftToRight():
             return lambda row: row.allowed[:1]
     raise ValueError(f"no twin of {policy} is known")

@@ -3,12 +3,13 @@
 import dataclasses
 import math
 from fractions import Fraction
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Scored
+from jaxdec.decoding import Scored, Settings, Stops
 from jaxdec.diffusion import Candidates
 from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
@@ -16,6 +17,8 @@ from pallas_kernels.unmask import statistics
 ROWS = 8
 NOTHING, EQUAL, PAIRS, GAPS, NO_NUMBERS, CERTAIN = range(2, ROWS)
 """What is special about a row of a board; rows 0 and 1 are plain."""
+END = 0
+"""The token of a board that ends its row."""
 
 
 @dataclasses.dataclass
@@ -32,6 +35,7 @@ class Row:
       step: steps taken.
       opened: positions that the group had to fill.
       past: what the twin remembers.
+      end_weight: what probabilities count for where the token is `END`.
     """
 
     logits: np.ndarray
@@ -43,6 +47,7 @@ class Row:
     step: int
     opened: int
     past: list[float]
+    end_weight: float = 1.0
 
     def score(self, kind, at):
         """The score of one position."""
@@ -51,12 +56,14 @@ class Row:
         law = self.law[at] if kind.startswith("warped_") else normalised(self.logits[at])
         if np.isnan(law).any():
             return math.nan
+        token = self.tokens[at] if kind.endswith("token_prob") else np.argmax(self.logits[at])
+        weight = self.end_weight if token == END else 1.0
         if kind.endswith("token_prob"):
-            return math.exp(law[self.tokens[at]])
+            return weight * math.exp(law[self.tokens[at]])
         probs = sorted((math.exp(x) for x in law), reverse=True)
         return {
-            "max_prob": probs[0],
-            "margin": probs[0] - probs[1],
+            "max_prob": weight * probs[0],
+            "margin": weight * (probs[0] - probs[1]),
             "entropy": sum(p * math.log(p) for p in probs if p > 0),
         }[kind.removeprefix("warped_")]
 
@@ -66,6 +73,8 @@ class Row:
 
 
 _statistics = jax.jit(statistics)
+# A board reads the end tokens of its settings alone.
+_ENDING: Any = Settings(None, None, Stops.create(eos=[END]))  # type: ignore[arg-type]
 
 
 def scored(logits):
@@ -85,10 +94,20 @@ def normalised(logits):
     return logits - top - np.log(np.sum(np.exp(logits - top)))
 
 
+def quota_steps(spread, opened, steps):
+    """Steps that a group takes; 0 for as many as it can."""
+    if spread == "doubling":
+        most = max(int(math.log2(opened)), 1)
+        return min(steps or most, most)
+    return min(steps or opened, opened)
+
+
 def quota_size(spread, opened, steps, step, left):
     """Positions that step `step` commits."""
-    steps = steps or opened
-    if spread == "even":
+    steps = quota_steps(spread, opened, steps)
+    if spread == "doubling":
+        size = 2**step if step + 1 < steps else left
+    elif spread == "even":
         size = opened // steps + (step < opened % steps)
     elif spread == "linear_time":
         t = 1 - Fraction(step, steps)
@@ -170,6 +189,21 @@ def backtracking(confidence, before, revealed, committed, left, step, minimum):
     k = min(max(minimum // 2, math.ceil(most / 8)), len(revealed) - 1)
     change = {at: confidence[at] - before[at] for at in [*committed, *revealed]}
     return in_order({at: -value for at, value in change.items()})[:k]
+
+
+def eos_early_rejection(policy, spread="even"):
+    """As a quota, with end tokens discounted by how far the steps are."""
+
+    def twin(row, steps, eos_least, eos_most):
+        most = quota_steps(spread, row.opened, steps)
+        step = min(row.step, most - 1)
+        done = step / (most - 1) if most > 1 else 1.0
+        if spread == "doubling":
+            done = (2 ** (step + 1) - 1) / 2**most
+        weight = eos_least + (eos_most - eos_least) * done
+        return policy(dataclasses.replace(row, end_weight=weight), steps)
+
+    return twin
 
 
 LEADING = 5
@@ -254,6 +288,7 @@ class Board:
             steps=steps,
             keys=row_keys(jax.random.key(self.seed), ROWS),
             scored=scored(logits),
+            settings=_ENDING,
         )
         rows = [
             Row(
