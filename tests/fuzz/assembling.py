@@ -37,10 +37,11 @@ FACTORIES: dict[str, Callable[..., Any]] = {
         "lookup_tree", "prompt_lookup", "input_copy", "token_recycling", "trigram_tree", "trimmed",
     )},
     **{f"growth.{name}": getattr(growth, name) for name in (
-        "chain", "fixed", "greedy_siblings", "independent", "stochastic_beam", "threshold", "best_first",
+        "chain", "fixed", "ranked", "greedy_siblings", "independent", "stochastic_beam", "threshold", "best_first",
     )},
     **{f"verifiers.{name}": getattr(verifiers, name) for name in (
         "TokenRatio", "BlockVerification", "KSeq", "RecursiveRejection", "SharedNoiseWalk", "TypicalAcceptance",
+        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy",
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",

@@ -81,7 +81,7 @@ FAMILIES = [
         "speculative Jacobi decoding: guesses drawn from the target's last laws",
         "2410.01699",
         lambda parts: drafters.speculative_jacobi(parts.target, **_length(parts)),
-        ("walk", "token"),
+        ("walk", "token", "clusters"),
         tests="tests/speculative/test_jacobi.py",
     ),
     Family(
