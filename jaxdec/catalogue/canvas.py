@@ -77,7 +77,7 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        own, moves = policy(), "grow" in options
+        own, size, moves = policy(), parts.block or 32, "grow" in options
         if moves and (parts.causal or parts.refresh != "none"):
             raise ValueError(
                 f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
@@ -87,10 +87,10 @@ def denoising(
         elif parts.block is None or moves or (whole and not parts.causal):
             schedule = schedules.whole()
             if moves or parts.block is not None:
-                own = policies.in_blocks(own, parts.block or 32)
+                own = policies.in_blocks(own, size)
         else:
-            size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
-            schedule = schedules.blocks(size, within=within, from_start=parts.causal)
+            few, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
+            schedule = schedules.blocks(few, within=within, from_start=parts.causal)
         return denoise(
             parts.target,
             unmask=own,
