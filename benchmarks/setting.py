@@ -59,6 +59,12 @@ class Scale:
       loads: rows decoded at once in `load`.
       ladder: draft lengths there, beside plain decoding.
       load_tokens: new tokens a row there.
+      searched: problems of each task in `search`.
+      populations: samples there, rising from 1; searches in the loop have all but the first number of hypotheses.
+      searches: searches in the loop there, the first ones; None for all.
+      constrained: particles in `constraints`.
+      marked: tokens of a text in which `watermarks` looks for one.
+      nulls: random secrets that it compares with.
     """
 
     lengths: tuple[int, ...] = (4, 6, 8)
@@ -111,6 +117,12 @@ class Scale:
     loads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     ladder: tuple[int, ...] = (2, 4, 8)
     load_tokens: int = 64
+    searched: int = 96
+    populations: tuple[int, ...] = (1, 4, 16)
+    searches: int | None = None
+    constrained: tuple[int, ...] = (1, 8, 32)
+    marked: tuple[int, ...] = (16, 32, 64, 128)
+    nulls: int = 199
 
 
 FULL = Scale()
@@ -160,6 +172,12 @@ QUICK = Scale(
     loads=(2,),
     ladder=(2,),
     load_tokens=8,
+    searched=2,
+    populations=(1, 2),
+    searches=2,
+    constrained=(1, 2),
+    marked=(8,),
+    nulls=49,
 )
 
 

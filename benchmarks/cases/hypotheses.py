@@ -1,6 +1,7 @@
 """What a step of several hypotheses costs beside one of as many rows that know nothing of one another."""
 
 import statistics
+from collections.abc import Callable
 
 from benchmarks.case import CAUSAL, Case
 from benchmarks.columns import SIZE, Row, number, spread, word
@@ -10,14 +11,21 @@ from benchmarks.setting import Setting
 from benchmarks.timed import timed
 from benchmarks.variants import plain
 from benchmarks.workload import Variant, Workload
-from jaxdec import search
+from jaxdec import autoregressive, search
+from jaxdec.decoding import Decoder
 from jaxdec.measuring.timing import interleave, quartiles, ratios
+from jaxdec.model import Model
 
 BAR, HYPOTHESES = 1.15, 8
-SEARCHES = {
+SCORE, STEP = search.scorers.log_prob(mean=True), search.of_length(8)
+SEARCHES: dict[str, Callable[[Model], Decoder]] = {
     "beams": search.beams,
     "diverse-beams": search.diverse_beams,
     "stochastic-beams": search.stochastic_beams,
+    "smc": lambda model: search.smc(autoregressive(model), segment=STEP, potential=SCORE),
+    "particle-filter": lambda model: search.particle_filter(
+        autoregressive(model), SCORE, segment=STEP
+    ),
 }
 
 
@@ -58,8 +66,9 @@ CASE = Case(
     order=27,
     about=(
         "A step of a search with several hypotheses of one prompt against a step of plain sampling with as many "
-        "independent rows of that prompt, at temperature 1. The search also ranks all continuations, keeps finished "
-        "hypotheses, and moves rows with their caches."
+        "independent rows of that prompt, at temperature 1. Beams also rank all continuations, keep finished "
+        "hypotheses and move rows with their caches; particles are compared and moved after every 8 tokens, by the "
+        "mean log-probability, which needs no forward of its own."
     ),
     models=CAUSAL,
     columns=(

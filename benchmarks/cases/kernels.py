@@ -45,7 +45,7 @@ def ahead_of_time(quick: bool) -> list[Row]:
 
 CASE = Case(
     name="kernels",
-    order=30,
+    order=99,
     about=(
         "Every kernel against plain XLA (its reference) and the best public alternative, one call at a time in a loop. "
         "Seconds are those of a call, from loops in turns in one process. Kernels for TPUs are also compiled ahead of "

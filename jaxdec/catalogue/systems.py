@@ -98,6 +98,7 @@ SYSTEMS = {
             "2307.15593",
             "watermark=watermarks.Exponential(secret=key)",
             _WATERMARKS,
+            "watermarks",
         ),
         System(
             "ITS watermark",
@@ -105,6 +106,7 @@ SYSTEMS = {
             "2307.15593",
             "watermark=watermarks.InverseTransform(secret=key)",
             _WATERMARKS,
+            "watermarks",
         ),
         System(
             "Green list",
@@ -112,6 +114,7 @@ SYSTEMS = {
             "2301.10226",
             "watermark=watermarks.GreenList(secret=key)",
             _WATERMARKS,
+            "watermarks",
         ),
         System(
             "Exact byte-level probabilities",
@@ -119,6 +122,7 @@ SYSTEMS = {
             "2410.09303",
             "byte_level.byte_level(byte_level.member(model, start=token))",
             "tests/byte_level/test_byte_level.py",
+            "byte_level",
         ),
     )
 }

@@ -210,6 +210,17 @@ PRESETS = {
         ),
         about="a causal byte model that solves arithmetic, Countdown and 4x4 sudoku in written steps",
     ),
+    "steps-draft": Preset(
+        TaskTraining(
+            model=dataclasses.replace(_SOLVER, width=96, layers=2, heads=2, kv_heads=1, hidden=256),
+            mixture=_TASKS,
+            steps=2000,
+            batch=8,
+            length=256,
+            rows_at_once=2,
+        ),
+        about="a smaller model of the same tasks, whose steps `steps` can check or rewrite",
+    ),
     **{
         f"tasks-{kind}": Preset(
             FillTraining(

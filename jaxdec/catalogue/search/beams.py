@@ -68,7 +68,7 @@ ROWS = [
         "2405.18400",
         lambda parts: search.superposed(parts.target),
         "tests/search/test_superposed.py",
-        benchmark="",
+        benchmark="search",
         variants={"with n-grams": _with_ngrams},
     ),
 ]

@@ -17,7 +17,7 @@ ROWS = [
         Exactness.APPROXIMATE,
         _awrs,
         "tests/search/test_awrs.py",
-        "",
+        "constraints",
         sample=lambda target, draft: search.awrs(target, max_rejects=4),
         variants={
             "of more draws": lambda target, draft: search.awrs(

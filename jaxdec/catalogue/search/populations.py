@@ -105,7 +105,7 @@ def _row(
         Exactness.HEURISTIC,
         make,
         tests,
-        "",
+        "search",
         searches=True,
         takes=("inner", *takes),
         sample=sample,

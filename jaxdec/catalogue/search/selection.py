@@ -16,6 +16,7 @@ SELECTIONS = {
             "2203.11171",
             "search.selection.vote",
             _VOTES,
+            "search",
         ),
         System(
             "Best of n",
@@ -23,6 +24,7 @@ SELECTIONS = {
             "2110.14168",
             "search.selection.best_of_n, soft_best_of_n, win_law",
             _VOTES,
+            "search",
         ),
         System(
             "Minimum Bayes risk",
@@ -30,6 +32,7 @@ SELECTIONS = {
             "2211.07634, 2506.20544",
             "search.selection.mbr",
             _VOTES,
+            "search",
         ),
         System(
             "Short vote",
@@ -37,6 +40,7 @@ SELECTIONS = {
             "2505.17813, 2505.18149",
             "search.selection.short_vote",
             _VOTES,
+            "search",
         ),
         System(
             "DeepPrune's clusters",
@@ -44,6 +48,7 @@ SELECTIONS = {
             "2510.08483",
             "search.selection.cluster",
             _VOTES,
+            "search",
         ),
         System(
             "RPC",
@@ -51,6 +56,7 @@ SELECTIONS = {
             "2502.00511, 2510.15444",
             "search.selection.rpc",
             _RPC,
+            "search",
         ),
         System(
             "RPC errors",
@@ -58,6 +64,7 @@ SELECTIONS = {
             "2502.00511, 2510.15444",
             "search.selection.perplexity_consistency_errors",
             _RPC,
+            "search",
         ),
         System(
             "pass@k and maj@k",
@@ -65,6 +72,7 @@ SELECTIONS = {
             "2107.03374",
             "search.selection.pass_at_k, maj_at_k",
             _SCALING,
+            "search",
         ),
         System(
             "TTSPM",
@@ -72,6 +80,7 @@ SELECTIONS = {
             "2505.20522",
             "search.selection.fit_saturation, saturation_budget",
             _SCALING,
+            "search",
         ),
         System(
             "Sequential against parallel",
@@ -79,6 +88,7 @@ SELECTIONS = {
             "2504.07052",
             "search.selection.match_budgets",
             _SCALING,
+            "search",
         ),
         System(
             "Hedged sampling",
@@ -86,6 +96,7 @@ SELECTIONS = {
             "2506.20544",
             "generate(temperature=search.selection.hedged_temperatures(B, N))",
             _SAMPLES,
+            "search",
         ),
         System(
             "HEX",
@@ -100,6 +111,7 @@ SELECTIONS = {
             "2509.12603",
             "search.selection.choose_mode, prefix_ensemble, first_verified",
             _SCALING,
+            "search",
         ),
         System(
             "Bag of Tricks",
