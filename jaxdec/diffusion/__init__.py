@@ -8,7 +8,7 @@ from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
 from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
-from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.remask import Remask, backtracking, editing
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token, shifted
@@ -28,6 +28,7 @@ __all__ = [
     "credit",
     "daedal",
     "denoise",
+    "editing",
     "next_token",
     "prophet",
     "ranked",

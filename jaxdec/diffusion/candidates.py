@@ -81,6 +81,7 @@ class Candidates:
       keys: row keys `[B]`.
       scored: the forward over the group, `[B, W, ...]`: logits (after a fusion, if there is one), hidden states, and
         those of the layers that the model was asked for. What no part reads is not computed.
+      drawn: int32 `[B, W]`, the draw for each position, those of committed tokens too; None where it is not known.
       settings: of the request, for what ends a row; None where nothing does.
       end_weight: float32 `[B]`, what scores that are probabilities are multiplied by where the token ends its row; None
         for 1.
@@ -98,6 +99,7 @@ class Candidates:
     steps: jax.Array
     keys: jax.Array
     scored: Scored
+    drawn: jax.Array | None = None
     settings: Settings | None = None
     end_weight: jax.Array | None = None
 

@@ -111,7 +111,7 @@ class Denoise:
             rows=rows,
             settings=request.settings,
             canvas=self._canvas(params, rows, request, room),
-            counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero),
+            counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero, zero > 0),
             parts=self._static.fresh(params, batch, window),
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             grow=None if grow is None else grow.init(grow.own(params), batch, window),
@@ -240,7 +240,7 @@ class Denoise:
         if self.schedule.cuts:
             state, status = cut(state, status, params, scored, self.schedule, window)
         active, before = active_group(state, status, window, rng, by_step)
-        stuck = ~(active.there & ~before.committed).any(1)
+        stuck = ~(active.there & ~before.committed).any(1) & ~counters.lingers
         taken = self._steps(params, state, status, scored, active, before)
         group, ahead = taken.group, state.ahead
         if ahead is not None:
@@ -251,8 +251,8 @@ class Denoise:
         held = jnp.zeros_like(ran)
         if self.grow is not None:
             canvas, growing, held = grown(self.grow, params, state, active, before, taken)
-        by_group = self.remask is not None
-        rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
+        final, lingers = self._final(canvas, status, taken)
+        rows, info = emit(state.rows, canvas, state.settings, final=final, stuck=stuck)
         fresh = computed.sum(1, dtype=jnp.int32)
         if self.model.any_subset:
             asked = active.there.sum(1, dtype=jnp.int32)
@@ -273,6 +273,7 @@ class Denoise:
             active.opened,
             taken.steps,
             since,
+            lingers,
         )
         counters = pick(ran, moved, counters)
         after = dataclasses.replace(
@@ -286,6 +287,21 @@ class Denoise:
             cache=cache,
         )
         return after, info
+
+    def _final(
+        self, canvas: Canvas, status: CanvasStatus, taken: StepsTaken
+    ) -> tuple[jax.Array, jax.Array]:
+        """The group before which tokens are final, int32 `[B]`, and whether the active group takes another step.
+
+        Where tokens may be taken back, they are final only when their group is.
+        """
+        none = jnp.zeros(canvas.end.shape, bool)
+        if self.remask is None:
+            return jnp.full(canvas.end.shape, FAR, jnp.int32), none
+        lingers = self.remask.lingers(taken.parts.remask)
+        lingers = none if lingers is None else lingers
+        ends = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
+        return jnp.where(lingers, status.group[:, 0], ends), lingers
 
     def _steps(
         self,
