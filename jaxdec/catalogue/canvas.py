@@ -51,6 +51,7 @@ def denoising(
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
+    whole: bool = False,
     scheduled: Callable[[Parts], schedules.Schedule] | None = None,
     **options,
 ) -> Method:
@@ -65,6 +66,7 @@ def denoising(
       branches: of the method's own, see `denoise`.
       variants: further policies that the battery tests.
       benchmark: see `Method`.
+      whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
       scheduled: builds the schedule, if that is part of the method.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
         its policy then decodes by.
@@ -76,21 +78,23 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        size, moves = parts.block or 32, "grow" in options
+        own, size, moves = policy(), parts.block or 32, "grow" in options
         if moves and (parts.causal or parts.refresh != "none"):
             raise ValueError(
                 f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
             )
         if scheduled is not None:
             schedule = scheduled(parts)
-        elif parts.block is None or moves:
+        elif parts.block is None or moves or (whole and not parts.causal):
             schedule = schedules.whole()
+            if moves or parts.block is not None:
+                own = policies.in_blocks(own, size)
         else:
-            size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
-            schedule = schedules.blocks(size, within=within, from_start=parts.causal)
+            few, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
+            schedule = schedules.blocks(few, within=within, from_start=parts.causal)
         return denoise(
             parts.target,
-            unmask=policies.in_blocks(policy(), size) if moves else policy(),
+            unmask=own,
             schedule=schedule,
             refresh=REFRESH_RULES[parts.refresh](),
             attention="causal" if parts.causal else "full",
@@ -166,7 +170,6 @@ ROWS = [
         "canvas decoding, the first token of each block by itself, then all above a probability",
         "2509.26328",
         lambda: policies.first_alone(policies.threshold()),
-        benchmark="",
     ),
     denoising(
         "factor",
@@ -176,9 +179,9 @@ ROWS = [
     ),
     denoising(
         "dynamic-threshold",
-        "canvas decoding, a threshold or a quota",
+        "canvas decoding, a threshold or a quota by the probability of the drawn token; at temperature 0, a threshold",
         "2510.06303",
-        lambda: policies.dynamic_threshold(by="max_prob"),
+        policies.dynamic_threshold,
     ),
     denoising(
         "entropy-bound",
@@ -195,9 +198,10 @@ ROWS = [
     ),
     denoising(
         "prophet",
-        "one token a forward until the rest is sure enough to be committed at once",
+        "one token a forward until the rest of the canvas is sure enough to be committed at once",
         "2508.19982",
         lambda: policies.quota("max_prob"),
+        whole=True,
         stop=prophet,
     ),
     denoising(

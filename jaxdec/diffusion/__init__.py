@@ -1,7 +1,7 @@
 """Masked and block diffusion decoding: schedules, unmasking policies, remasking and caches on one canvas loop."""
 
 from jaxdec.diffusion import refresh, schedules, unmask
-from jaxdec.diffusion.candidates import Candidates, ranked, top
+from jaxdec.diffusion.candidates import Candidates, Progress, ranked, top
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
@@ -20,6 +20,7 @@ __all__ = [
     "DenoiseState",
     "Fuse",
     "Grow",
+    "Progress",
     "Remask",
     "Stop",
     "Unmask",

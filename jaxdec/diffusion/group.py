@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Scored, Settings
-from jaxdec.diffusion.candidates import Candidates, best, draw
+from jaxdec.diffusion.candidates import Candidates, Progress, best, draw
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Knobs, Unmask
 from jaxdec.diffusion.fuse import Fuse
@@ -38,6 +38,7 @@ class ActiveGroup:
       history: the text before each position, and counts of what is committed outside of the group.
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
+      canvas_progress: of the canvas, with what is left outside of the group alone.
     """
 
     places: jax.Array
@@ -49,6 +50,7 @@ class ActiveGroup:
     history: History
     keys: jax.Array
     by_step: bool
+    canvas_progress: Progress
 
     def see(
         self, scored: Scored, group: GroupState, step: jax.Array, steps: jax.Array
@@ -66,18 +68,22 @@ class ActiveGroup:
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
         drawn = draw(self.settings.warp, scored.logits, counted, keys)
+        allowed = self.there & ~group.committed
+        left = self.canvas_progress.left + allowed.sum(1, dtype=jnp.int32)
         return Candidates(
             own=drawn.own,
             warped=drawn.warped,
             tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
             places=self.places,
-            allowed=self.there & ~group.committed,
+            allowed=allowed,
             committed=committed,
             leading=self.leading,
             step=step,
             opened=self.opened,
             steps=steps,
             keys=self.keys,
+            greedy=self.settings.warp.greedy(len(self.places)),
+            canvas_progress=self.canvas_progress._replace(left=left),
             scored=scored,
             drawn=drawn.tokens,
             settings=self.settings,
@@ -158,6 +164,11 @@ def active_group(
         history=history,
         keys=keys,
         by_step=by_step,
+        canvas_progress=Progress(
+            begin=rows.prompt_length,
+            size=canvas.end - rows.prompt_length,
+            left=canvas.masked.sum(1, dtype=jnp.int32) - masked,
+        ),
     )
     return active, group
 
@@ -220,6 +231,15 @@ class StaticStep:
         """States of the parts at the beginning of a group."""
         init = lambda part: None if part is None else part.init(part.own(params), batch, window)
         return PartStates(init(self.unmask), init(self.remask), init(self.fuse), init(self.stop))
+
+    def renewed(self, params: Params, parts: PartStates, batch: int, window: int) -> PartStates:
+        """The same when the next group begins, for parts that remember the groups before it."""
+        fresh = self.fresh(params, batch, window)
+        renew = lambda part, state, new: (
+            None if part is None else part.renew(part.own(params), state, new)
+        )
+        own = (self.unmask, self.remask, self.fuse, self.stop)
+        return PartStates(*map(renew, own, parts, fresh))
 
     def __call__(
         self,

@@ -314,7 +314,7 @@ class Denoise:
     ) -> StepsTaken:
         """One step, and as many more as branches were guessed right."""
         batch, window = active.places.shape
-        fresh = self._static.fresh(params, batch, window)
+        fresh = self._static.renewed(params, state.parts, batch, window)
         alive, step = state.rows.running, jnp.where(status.entered, 0, state.counters.step)
         taken = StepsTaken(
             group=group,

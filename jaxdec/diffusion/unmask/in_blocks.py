@@ -41,14 +41,19 @@ class InBlocks(Around):
         none = jnp.full((batch,), -1, jnp.int32)
         return _InBlocks(none, none, self.policy.init(params, batch, window))
 
+    def renew(self, params: Params, state: _InBlocks, fresh: _InBlocks) -> _InBlocks:
+        """No block yet, and what the policy remembers."""
+        return fresh._replace(own=self.policy.renew(params, state.own, fresh.own))
+
     def choose(
         self, params: Params, seen: Candidates, state: _InBlocks, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
-        """As the policy, of the block alone; a block begins with a fresh state of the policy."""
+        """As the policy, of the block alone; a block is the policy's next group."""
         block, inside = leftmost_block(seen.allowed, knobs["block"])
         new = block != state.block
         step = jnp.where(new, 0, state.step)
         fresh = self.policy.init(params, *seen.allowed.shape)
+        fresh = self.policy.renew(params, state.own, fresh)
         anew = lambda fresh, old: jnp.where(new.reshape(-1, *(1,) * (old.ndim - 1)), fresh, old)
         own = jax.tree.map(anew, fresh, state.own)
         reveal, own = self.policy.choose(params, _limited(seen, inside, step), own, knobs)
