@@ -8,6 +8,7 @@ from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.resample import Proposals, Resample, energy
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token, shifted
@@ -19,13 +20,16 @@ __all__ = [
     "DenoiseState",
     "Fuse",
     "Progress",
+    "Proposals",
     "Remask",
+    "Resample",
     "Stop",
     "Unmask",
     "backtracking",
     "canvas_model",
     "credit",
     "denoise",
+    "energy",
     "next_token",
     "prophet",
     "ranked",

@@ -1,6 +1,6 @@
 """The canvas decoder from its parts.
 
-denoise(model, schedule, unmask, remask, fuse, stop, refresh)
+denoise(model, schedule, unmask, remask, fuse, stop, resample, refresh)
 """
 
 from typing import Literal
@@ -12,6 +12,7 @@ from jaxdec.diffusion.fuse import Fuse
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.refresh import Refresh, none
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.stop import Stop
 from jaxdec.diffusion.unmask import threshold
@@ -29,6 +30,7 @@ def denoise(
     remask: Remask | None = None,
     fuse: Fuse | None = None,
     stop: Stop | None = None,
+    resample: Resample | None = None,
     refresh: Refresh | None = None,
     attention: Literal["full", "causal"] | SpanRule | None = None,
     guided: bool = False,
@@ -48,6 +50,7 @@ def denoise(
       remask: takes committed tokens of the active group back; noise is then by position and step.
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
+      resample: draws several fills of a group and takes one; noise is then by position and step.
       refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
@@ -77,6 +80,7 @@ def denoise(
         remask=(remask, Remask),
         fuse=(fuse, Fuse),
         stop=(stop, Stop),
+        resample=(resample, Resample),
         refresh=(refresh, Refresh),
     )
     spans = SPANS.get(attention, attention) if isinstance(attention, str) else attention
@@ -103,6 +107,8 @@ def denoise(
     check_type("guided", guided, bool)
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
+    if resample is not None:
+        _check_resample(model, resample, branches)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -110,11 +116,22 @@ def denoise(
         remask=remask,
         fuse=fuse,
         stop=stop,
+        resample=resample,
         refresh=refresh,
         spans=spans,
         guided=guided,
         branches=branches,
     )
+
+
+def _check_resample(model: Model, resample: Resample, branches: int) -> None:
+    """Raises `ValueError` for a rule that does not know the tokens, or has branches beside it."""
+    tokens = model.vocab_size - (model.mask_token == model.vocab_size - 1)
+    known = resample.least_vocabulary
+    if known and not tokens <= known <= model.vocab_size:
+        raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
+    if branches != 1:
+        raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
 
 
 def _check_model(model: Model) -> None:

@@ -26,8 +26,10 @@ from jaxdec.diffusion.forward import Computed, Forward, ForwardInputs
 from jaxdec.diffusion.fuse import Fuse
 from jaxdec.diffusion.group import ActiveGroup, StaticStep, active_group, cut, pick, written
 from jaxdec.diffusion.neighbours import neighbours
+from jaxdec.diffusion.proposing import further_forwards, looked
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, PartStates, canvas_status
 from jaxdec.diffusion.stop import Stop
@@ -68,6 +70,7 @@ class Denoise:
     remask: Remask | None
     fuse: Fuse | None
     stop: Stop | None
+    resample: Resample | None
     refresh: Refresh
     spans: SpanRule
     guided: bool
@@ -79,14 +82,15 @@ class Denoise:
     @property
     def exactness(self) -> Exactness:
         """That of the policy, if nothing else changes the law."""
-        plain = self.remask is None and self.fuse is None and self.stop is None and not self.guided
+        others = (self.remask, self.fuse, self.stop, self.resample)
+        plain = all(part is None for part in others) and not self.guided
         return self.unmask.exactness if plain and self.refresh.exact else Exactness.HEURISTIC
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Those that there are."""
-        parts = (self.unmask, self.remask, self.fuse, self.stop, self.refresh, self.schedule)
-        return tuple(part for part in parts if part is not None)
+        own = (self.unmask, self.remask, self.fuse, self.stop, self.resample)
+        return tuple(part for part in (*own, self.refresh, self.schedule) if part is not None)
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -239,7 +243,7 @@ class Denoise:
         wide = self.refresh.due(self.refresh.own(params), status)
         scored, cache = self._forward(params, state, status, wide)
         # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
-        by_step = self.unmask.value_dependent or self.remask is not None
+        by_step = self.unmask.value_dependent or not (self.remask is None and self.resample is None)
         computed = self._fresh(params, state, status, wide)
         if self.schedule.cuts:
             ends = functools.partial(
@@ -269,6 +273,7 @@ class Denoise:
             proposed=jnp.where(ran, self.branches - 1, 0),
             accepted=jnp.where(ran, taken.branch, 0),
             target_forwards=ran.astype(jnp.int32),
+            draft_forwards=further_forwards(self.resample, state, active),
             target_rows=jnp.where(ran, fresh * self.branches * (1 + self.guided), 0),
         )
         since = jnp.where(wide, 0, counters.since + 1)
@@ -312,7 +317,9 @@ class Denoise:
             if branch:
                 assert state.ahead is not None
                 alive &= foreseen(state.canvas, state.ahead, active, taken.group, branch)
-            see = lambda scored, group, at=taken: active.see(scored, group, at.step, at.steps)
+            see = lambda scored, group, at=taken: looked(
+                self.resample, params, state, active, scored, group, at.step, at.steps
+            )
             after, new, parts = self._static(
                 params,
                 jax.tree.map(lambda x, at=branch: x[:, at], scored),
