@@ -9,6 +9,7 @@ from jaxdec.diffusion.fuse import Fuse, credit
 from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking, editing
+from jaxdec.diffusion.resample import Proposals, Resample, energy
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token, shifted
@@ -21,7 +22,9 @@ __all__ = [
     "Fuse",
     "Grow",
     "Progress",
+    "Proposals",
     "Remask",
+    "Resample",
     "Stop",
     "Unmask",
     "backtracking",
@@ -30,6 +33,7 @@ __all__ = [
     "daedal",
     "denoise",
     "editing",
+    "energy",
     "next_token",
     "prophet",
     "ranked",

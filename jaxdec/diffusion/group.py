@@ -22,6 +22,7 @@ from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
 from jaxdec.sampling import History, Purpose, key_at, top_tokens
+from pallas_kernels.unmask import Unmasked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,11 @@ class ActiveGroup:
     by_step: bool
     canvas_progress: Progress
 
+    def drawn(self, scored: Scored, group: GroupState, keys: Callable[[], jax.Array]) -> Unmasked:
+        """A token everywhere; `keys` makes the keys `[B, W]` of the noise."""
+        counted = self.history.add(group.tokens, group.committed & ~self.given)
+        return draw(self.settings.warp, scored.logits, counted, keys)
+
     def see(
         self, scored: Scored, group: GroupState, step: jax.Array, steps: jax.Array
     ) -> Candidates:
@@ -63,11 +69,9 @@ class ActiveGroup:
           step: int32 `[B]`, steps taken in this group.
           steps: int32 `[B]`, steps taken in all.
         """
-        committed = group.committed & ~self.given
-        counted = self.history.add(group.tokens, committed)
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
-        drawn = draw(self.settings.warp, scored.logits, counted, keys)
+        drawn = self.drawn(scored, group, keys)
         allowed = self.there & ~group.committed
         left = self.canvas_progress.left + allowed.sum(1, dtype=jnp.int32)
         return Candidates(
@@ -76,7 +80,7 @@ class ActiveGroup:
             tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
             places=self.places,
             allowed=allowed,
-            committed=committed,
+            committed=group.committed & ~self.given,
             leading=self.leading,
             step=step,
             opened=self.opened,

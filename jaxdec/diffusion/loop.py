@@ -35,8 +35,10 @@ from jaxdec.diffusion.group import (
 from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.grow.edit import grown
 from jaxdec.diffusion.neighbours import neighbours
+from jaxdec.diffusion.proposing import further_forwards, looked
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, canvas_status
 from jaxdec.diffusion.stop import Stop
@@ -57,6 +59,7 @@ class Denoise:
     fuse: Fuse | None
     stop: Stop | None
     grow: Grow | None
+    resample: Resample | None
     refresh: Refresh
     spans: SpanRule
     guided: bool
@@ -68,14 +71,14 @@ class Denoise:
     @property
     def exactness(self) -> Exactness:
         """That of the policy, if nothing else changes the law."""
-        others = (self.remask, self.fuse, self.stop, self.grow)
+        others = (self.remask, self.fuse, self.stop, self.resample, self.grow)
         plain = all(part is None for part in others) and not self.guided
         return self.unmask.exactness if plain and self.refresh.exact else Exactness.HEURISTIC
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Those that there are."""
-        own = (self.unmask, self.remask, self.fuse, self.stop, self.grow)
+        own = (self.unmask, self.remask, self.fuse, self.stop, self.resample, self.grow)
         return tuple(part for part in (*own, self.refresh, self.schedule) if part is not None)
 
     @property
@@ -234,8 +237,9 @@ class Denoise:
         status = canvas_status(state, state.rows.rounds == 0)
         wide = self.refresh.due(self.refresh.own(params), status)
         scored, cache = self._forward(params, state, status, wide)
-        # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back, or moves.
-        by_step = self.unmask.value_dependent or not (self.remask is None and self.grow is None)
+        # A policy that looks at drawn tokens has used their noise; what is taken back, moves or was one of several too.
+        others = (self.remask, self.resample, self.grow)
+        by_step = self.unmask.value_dependent or any(part is not None for part in others)
         computed = self._fresh(params, state, status, wide)
         if self.schedule.cuts:
             state, status = cut(state, status, params, scored, self.schedule, window)
@@ -257,25 +261,20 @@ class Denoise:
         if self.model.any_subset:
             asked = active.there.sum(1, dtype=jnp.int32)
             fresh = self.model.scored_rows(fresh, asked, state.canvas.end)
+        target_rows = fresh * self.branches * (1 + self.guided)
         info = dataclasses.replace(
             info,
             proposed=jnp.where(ran, self.branches - 1, 0),
             accepted=jnp.where(ran, taken.branch, 0),
             target_forwards=ran.astype(jnp.int32),
-            target_rows=jnp.where(ran, fresh * self.branches * (1 + self.guided), 0),
+            draft_forwards=further_forwards(self.resample, state, active),
+            target_rows=jnp.where(ran, target_rows, 0),
         )
         since = jnp.where(wide, 0, counters.since + 1)
         # A group that was held begins anew.
-        moved = Counters(
-            jnp.where(held, -2, status.group[:, 0]),
-            status.unit[:, 0],
-            taken.step,
-            active.opened,
-            taken.steps,
-            since,
-            lingers,
-        )
-        counters = pick(ran, moved, counters)
+        group_now = jnp.where(held, -2, status.group[:, 0])
+        at = (group_now, status.unit[:, 0], taken.step, active.opened, taken.steps)
+        counters = pick(ran, Counters(*at, since, lingers), counters)
         after = dataclasses.replace(
             state,
             rows=rows,
@@ -328,7 +327,9 @@ class Denoise:
             if branch:
                 assert state.ahead is not None
                 alive &= foreseen(state.canvas, state.ahead, active, taken.group, branch)
-            see = lambda scored, group, at=taken: active.see(scored, group, at.step, at.steps)
+            see = lambda scored, group, at=taken: looked(
+                self.resample, params, state, active, scored, group, at.step, at.steps
+            )
             after, new, parts = self._static(
                 params,
                 jax.tree.map(lambda x, at=branch: x[:, at], scored),
