@@ -17,12 +17,12 @@ import jaxdec
 from jaxdec import catalogue, search
 from jaxdec.catalogue import Method
 from jaxdec.catalogue.assembly import assemble_search
-from jaxdec.checkpoints import Checkpoint
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.cli import generate, knobs, loading, options
 from jaxdec.cli.decode import Decoded, whole
 from jaxdec.cli.display import DRAFTED, OWN, Page, figures, output, waiting
 from jaxdec.decoding import Decoder
-from jaxdec.model import Params
+from jaxdec.model import Params, ScoreHead
 from jaxdec.text import Tokenizer
 
 
@@ -124,10 +124,8 @@ class Standing:
 def _decoder(
     arguments: argparse.Namespace, method: Method, target: Checkpoint, tokenizer: Tokenizer
 ) -> tuple[Decoder, Params]:
-    scorer = arguments.scorer
-    if scorer not in (None, *catalogue.SCORERS):
-        raise ValueError(f"there is no scorer {scorer!r}, only {', '.join(catalogue.SCORERS)}")
-    return assemble_search(
+    scorer, weights = _scorer(arguments.scorer, target)
+    decoder, params = assemble_search(
         method,
         target,
         inner=None if arguments.inner is None else loading.continuing(arguments.inner),
@@ -136,10 +134,31 @@ def _decoder(
         nodes=arguments.nodes,
         load=functools.partial(loading.load_draft, target=target),
         segment=_segment(arguments, tokenizer),
-        scorer=None if scorer is None else catalogue.SCORERS[scorer],
+        scorer=scorer,
         branches=arguments.branches,
         m=arguments.m,
     )
+    return decoder, {**params, **weights}
+
+
+def _scorer(name: str | None, target: Checkpoint) -> tuple[search.Scorer | None, Params]:
+    """What a past is worth, by the name of a rule or of a checkpoint of heads; and the weights that it needs."""
+    if name is None or name in catalogue.SCORERS:
+        return None if name is None else catalogue.SCORERS[name], {}
+    others = f"{', '.join(catalogue.SCORERS)} or a checkpoint of a reward or a value"
+    try:
+        held = loading.load_draft(name, target)
+    except ValueError as error:
+        raise ValueError(f"there is no scorer {name!r}, only {others}: {error}") from None
+    if not isinstance(held.heads if isinstance(held, HeadsCheckpoint) else held.model, ScoreHead):
+        raise ValueError(f"checkpoint {name!r} scores no hypotheses; scorers are {others}")
+    assert isinstance(held, HeadsCheckpoint) and isinstance(held.heads, ScoreHead)
+    reads, width = getattr(held.config, "width", None), getattr(target.config, "width", None)
+    if reads != width:
+        raise ValueError(
+            f"the scorer {name!r} reads states of width {reads}, the target {target.name!r} has {width}"
+        )
+    return search.scorers.of_hidden(held.heads.logit, held.kind), {held.kind: held.params}
 
 
 def _segment(arguments: argparse.Namespace, tokenizer: Tokenizer) -> search.Segment | None:

@@ -55,8 +55,8 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
     put(
         "--scorer",
         metavar="NAME",
-        help="what a hypothesis is worth: log-prob, of all its new tokens, or mean-log-prob, their mean (default: none "
-        "for smc, else mean-log-prob)",
+        help="what a hypothesis is worth: log-prob, of all its new tokens, mean-log-prob, their mean, or the "
+        "checkpoint of a reward or a value on the target's states (default: none for smc, else mean-log-prob)",
     )
     put(
         "--branches",

@@ -192,6 +192,22 @@ def test_options_reach_the_decoder(made, plain, models):
     assert made("--method", "a-star", "--set", "expansions=9")[1]["expansions"] == 9
 
 
+def test_a_checkpoint_of_a_head_scores(jaxdec, monkeypatch):
+    seen = []
+
+    def prepare(decoder, params, prompt, **options):
+        seen.append((decoder, params))
+        raise ValueError("seen")
+
+    monkeypatch.setattr(library, "prepare", prepare)
+    argv = ["A1+2\n", "--target", "steps", "--bos", "--scorer", "steps-value"]
+    assert jaxdec("search", *argv) == (2, "", "jaxdec search: seen\n")
+    ((decoder, params),) = seen
+    held = checkpoints.load_heads("steps-value")
+    assert decoder.scorer == search.scorers.of_hidden(held.heads.logit, "value")
+    jax.tree.map(np.testing.assert_array_equal, params["value"], held.params)
+
+
 def test_every_search_of_the_catalogue_is_taken(jaxdec, models, monkeypatch):
     seen = []
 
@@ -216,6 +232,8 @@ CASES = {
     "no inner method": (["x", "--inner", "smc"], ("'smc' that continues prompts", "`jaxdec info`")),
     "no hypothesis": (["x", "--n", "0"], ("'0'", "from 1 to 1024")),
     "no scorer": (["x", "--scorer", "best"], ("'best'", "log-prob, mean-log-prob")),
+    "a scorer that drafts": (["x", "--scorer", "code-eagle"], ("'code-eagle'", "scores no")),
+    "a scorer of another": (["x", "--scorer", "steps-reward"], ("width 192", "'target' has")),
     "a part of another": (
         ["x", "--branches", "2"],
         ("takes no branches", "inner, segment, scorer"),
