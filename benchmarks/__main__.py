@@ -55,8 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
         models = CASES[name].models
         pairs[name] = None, None
         if models is not None:
-            second = getattr(arguments, models.role) or models.second
-            pairs[name] = load(arguments.target or models.target), load(second)
+            second = models.second and (getattr(arguments, models.role) or models.second)
+            target = load(arguments.target or models.target)
+            pairs[name] = target, None if second is None else load(second)
         check(CASES[name], *pairs[name])  # of every case, before the first one takes its time
     corpus, scale = python_sources(), QUICK if arguments.quick else FULL
     folder = arguments.results or (None if arguments.quick else report.RESULTS)

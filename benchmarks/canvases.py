@@ -98,12 +98,19 @@ def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def parts(target: Checkpoint, refresh: str, block: int | None = None, length: int | None = None):
-    """What a decoder of a canvas is made of: block-causal for a checkpoint that fills blocks."""
+def parts(
+    target: Checkpoint,
+    refresh: str,
+    block: int | None = None,
+    length: int | None = None,
+    *,
+    whole: bool = False,
+):
+    """What a decoder of a canvas is made of: block-causal for a checkpoint that fills blocks; whole, without blocks."""
     return Parts(
         target=target.model,
         length=length,
-        block=block or target.block_size or BLOCK,
+        block=None if whole else block or target.block_size or BLOCK,
         causal=target.fills == "blocks",
         refresh=refresh,
     )

@@ -17,24 +17,29 @@ from jaxdec.training.corpus import Corpus
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """The pair of checkpoints that a case is for, by name; others of the same kind can take their place.
+    """The checkpoints that a case is for, by name; others of the same kind can take their place.
 
     Attributes:
       target: is decoded.
-      second: drafts, or judges what was written.
-      kinds: of the two models, see `kind`.
+      second: drafts, or judges what was written; None where nobody does.
+      kinds: of the models, see `kind`.
       role: of the second one, `"draft"` or `"judge"`.
     """
 
     target: str
-    second: str
-    kinds: tuple[str, str]
+    second: str | None
+    kinds: tuple[str, ...]
     role: str = "draft"
+
+    def named(self, target: Checkpoint | None, second: Checkpoint | None) -> dict[str, Any]:
+        """The two by their roles, the second one only if there is one."""
+        return {"target": target} | ({} if self.second is None else {self.role: second})
 
 
 CAUSAL = Models("code-target", "code-draft", ("causal", "causal"))
 ANY_SUBSET = Models("code-infill", "code-infill-draft", ("any-subset", "any-subset"))
 CANVAS = Models("code-block", "code-target", ("canvas", "causal"), role="judge")
+FILLED = Models("tasks-mdm", None, ("canvas",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,19 +114,20 @@ def check(case: Case, target: Checkpoint | None, second: Checkpoint | None) -> N
     """Raises `ValueError` if checkpoints are not for the case or not for each other, or the case's data is missing."""
     models = case.models
     if models is not None:
-        if target is None or second is None:
-            raise ValueError(f"the case {case.name} needs a target and a {models.role}")
-        pair = zip(("target", models.role), (target, second), models.kinds, strict=True)
-        for role, held, wanted in pair:
+        given = models.named(target, second)
+        if None in given.values():
+            raise ValueError(f"the case {case.name} needs a {' and a '.join(given)}")
+        for (role, held), wanted in zip(given.items(), models.kinds, strict=True):
             if kind(held.model) != wanted:
                 raise ValueError(
                     f"the case {case.name} needs a model of kind {wanted} as its {role}; "
                     f"{held.name!r} is of kind {kind(held.model)}"
                 )
-        if target.model.vocab_size != second.model.vocab_size:
+        sizes = {role: held.model.vocab_size for role, held in given.items()}
+        if len({*sizes.values()}) > 1:
             raise ValueError(
-                f"the {models.role} has a vocabulary of {second.model.vocab_size}, "
-                f"the target of {target.model.vocab_size}"
+                f"the {models.role} has a vocabulary of {sizes[models.role]}, "
+                f"the target of {sizes['target']}"
             )
     for name in case.modules:
         if importlib.util.find_spec(name) is None:
@@ -142,9 +148,9 @@ def run_case(
       ValueError: as `check`.
     """
     check(case, target, second)
-    held = {} if case.models is None else {"target": target, case.models.role: second}
+    held = {} if case.models is None else case.models.named(target, second)
     bandwidth = costs.copy_bandwidth(scale.copied, repeats=scale.repeats)
-    setting = Setting(target, second, corpus, scale, bandwidth)
+    setting = Setting(target, second or target, corpus, scale, bandwidth)
     start = time.perf_counter()
     rows = case.run(setting)
     return {

@@ -32,6 +32,8 @@ class Scale:
       canvases: prompts in `diffusion`, decoded at once.
       canvas: positions of a canvas, one half of them prompt.
       long_canvases, long_canvas: the same, where caches are measured.
+      tasks: in `tasks`, the first ones; None for all.
+      solved: problems of each.
       windows: with gaps, in `any_subset`.
       window: bytes in such a window.
       long_window: the same, where the cache is measured.
@@ -82,6 +84,8 @@ class Scale:
     canvas: int = 256
     long_canvases: int = 2
     long_canvas: int = 512
+    tasks: int | None = None
+    solved: int = 57
     windows: int = 16
     window: int = 256
     long_window: int = 512
@@ -129,6 +133,8 @@ QUICK = Scale(
     canvas=32,
     long_canvases=2,
     long_canvas=64,
+    tasks=4,
+    solved=2,
     windows=2,
     window=32,
     long_window=48,
@@ -163,7 +169,8 @@ class Setting:
 
     Attributes:
       target: the checkpoint that is decoded.
-      draft: the checkpoint that drafts; for canvases, the one that judges what was written.
+      draft: the checkpoint that drafts; for canvases, the one that judges what was written. Where there is none, the
+        target.
       corpus: its held-out files give the prompts.
       scale: how much is run.
       bandwidth: bytes a second that the machine copies.

@@ -25,14 +25,15 @@ from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_heads, export_tasks, run_folder
+from jaxdec.training import corpus, export, export_fills, export_heads, export_tasks, run_folder
+from jaxdec.training.filling import FillTraining, train_filler
 from jaxdec.training.heads import HeadTraining, train_heads
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.scores import ScoreTraining, roll_outs_of, train_scores
 from jaxdec.training.solving import TaskTraining, train_solver
 from jaxdec.training.trainer import RunConfig, TrainConfig, build, train
 
-Config = TrainConfig | HeadTraining | TaskTraining | ScoreTraining
+Config = TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _source(config: Config, arguments: argparse.Namespace) -> tuple[Any, str]:
     """What the run learns from, and that in words."""
-    if isinstance(config, TaskTraining | ScoreTraining):
+    if isinstance(config, TaskTraining | FillTraining | ScoreTraining):
         if arguments.corpus or arguments.packages:
             raise ValueError(f"{arguments.name} learns from tasks: no --corpus and no --packages")
         names = ", ".join(task.name for task in config.mixture.tasks)
@@ -111,16 +112,8 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
             config, data, folder, teacher=teacher, start=_start(config), report=report
         )
         return learn, functools.partial(export.export, config=config), teacher and teacher[1]
-    if isinstance(config, TaskTraining):
-        if arguments.teacher:
-            raise ValueError(f"{arguments.name} does not distil, so it takes no --teacher")
-        model, _ = build(config.model)
-        solve = lambda data, folder, report: train_solver(config, folder, report=report)
-        return (
-            solve,
-            functools.partial(export_tasks.export_solver, config=config, model=model),
-            None,
-        )
+    if isinstance(config, TaskTraining | FillTraining):
+        return _on_tasks(config, arguments)
     if arguments.teacher:
         raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
     held = loading.load(config.target)
@@ -143,6 +136,22 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
     return learn_heads, publish, target[1]
 
 
+def _on_tasks(config: TaskTraining | FillTraining, arguments: argparse.Namespace):
+    """`_task` for models that solve tasks."""
+    if arguments.teacher:
+        raise ValueError(f"{arguments.name} does not distil, so it takes no --teacher")
+    model, _ = build(config.model)
+    if isinstance(config, TaskTraining):
+        solve = lambda data, folder, report: train_solver(config, folder, report=report)
+        return (
+            solve,
+            functools.partial(export_tasks.export_solver, config=config, model=model),
+            None,
+        )
+    filled = lambda data, folder, report: train_filler(config, folder, report=report)
+    return filled, functools.partial(export_fills.export_filler, config=config, model=model), None
+
+
 def _quality(facts: dict[str, Any]) -> str:
     """How good a trained model is, in one line."""
     if "overlap" in facts:
@@ -151,6 +160,9 @@ def _quality(facts: dict[str, Any]) -> str:
     if "accuracy" in facts:
         best = ", ".join(f"{name} {found['each']:.3f}" for name, found in facts["accuracy"].items())
         return f"held-out accuracy of one sample: {best}"
+    if "solved" in facts:
+        best = ", ".join(f"{name} {share:.3f}" for name, share in facts["solved"]["0"].items())
+        return f"held-out problems solved one token a forward: {best}"
     if "discrimination" in facts:
         best = ", ".join(f"{name} {x['auc']:.3f}" for name, x in facts["discrimination"].items())
         return f"held-out area under the curve: {best}"

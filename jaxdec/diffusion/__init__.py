@@ -6,6 +6,7 @@ from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
+from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
 from jaxdec.diffusion.resample import Proposals, Resample, energy
@@ -19,6 +20,7 @@ __all__ = [
     "Denoise",
     "DenoiseState",
     "Fuse",
+    "Grow",
     "Progress",
     "Proposals",
     "Remask",
@@ -28,6 +30,7 @@ __all__ = [
     "backtracking",
     "canvas_model",
     "credit",
+    "daedal",
     "denoise",
     "energy",
     "next_token",

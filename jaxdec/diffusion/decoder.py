@@ -1,6 +1,6 @@
 """The canvas decoder from its parts.
 
-denoise(model, schedule, unmask, remask, fuse, stop, resample, refresh)
+denoise(model, schedule, unmask, remask, fuse, stop, resample, grow, refresh)
 """
 
 from typing import Literal
@@ -9,6 +9,7 @@ from jaxdec.arguments import check_type
 from jaxdec.diffusion import schedules
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.fuse import Fuse
+from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.refresh import Refresh, none
 from jaxdec.diffusion.remask import Remask
@@ -31,6 +32,7 @@ def denoise(
     fuse: Fuse | None = None,
     stop: Stop | None = None,
     resample: Resample | None = None,
+    grow: Grow | None = None,
     refresh: Refresh | None = None,
     attention: Literal["full", "causal"] | SpanRule | None = None,
     guided: bool = False,
@@ -51,6 +53,8 @@ def denoise(
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
       resample: draws several fills of a group and takes one; noise is then by position and step.
+      grow: begins with a shorter canvas and lengthens it; for the whole canvas as one group, without a cache or
+        branches.
       refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
@@ -81,8 +85,12 @@ def denoise(
         fuse=(fuse, Fuse),
         stop=(stop, Stop),
         resample=(resample, Resample),
+        grow=(grow, Grow),
         refresh=(refresh, Refresh),
     )
+    if refresh.partial:
+        _check_partial(model, schedule, attention, branches)
+        attention = refresh.spans
     spans = SPANS.get(attention, attention) if isinstance(attention, str) else attention
     spans = schedule.spans if spans is None else spans
     if not isinstance(spans, SpanRule):
@@ -109,6 +117,8 @@ def denoise(
         raise ValueError(f"branches must be at least 1, got {branches}")
     if resample is not None:
         _check_resample(model, resample, branches)
+    if grow is not None:
+        _check_still(schedule, refresh, branches)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -117,11 +127,27 @@ def denoise(
         fuse=fuse,
         stop=stop,
         resample=resample,
+        grow=grow,
         refresh=refresh,
         spans=spans,
         guided=guided,
         branches=branches,
     )
+
+
+def _check_partial(model: Model, schedule: Schedule, attention: object, branches: int) -> None:
+    """Raises `ValueError` for what does not go with a refresh rule that computes a part of the group."""
+    if type(schedule) is not schedules.Whole:
+        got = type(schedule).__name__
+        raise ValueError(f"this refresh rule is for one group, schedules.whole(), got {got}")
+    if attention not in (None, "full"):
+        raise ValueError(f"this refresh rule is for full attention, got {attention!r}")
+    if branches != 1:
+        raise ValueError(f"this refresh rule has one branch, got {branches}")
+    if model.reads_before:
+        raise ValueError(
+            "this refresh rule is for models that predict in place, and this one is shifted"
+        )
 
 
 def _check_resample(model: Model, resample: Resample, branches: int) -> None:
@@ -132,6 +158,19 @@ def _check_resample(model: Model, resample: Resample, branches: int) -> None:
         raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
     if branches != 1:
         raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
+
+
+def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
+    """Raises `ValueError` for what goes by positions, on a canvas whose tokens move."""
+    if type(schedule) is not schedules.Whole:
+        raise ValueError(
+            f"a canvas that grows is one group, schedules.whole(), got {type(schedule).__name__}: for blocks, "
+            "unmask.in_blocks(...)"
+        )
+    if refresh.kept:
+        raise ValueError(f"a canvas that grows has no cache, got {type(refresh).__name__}")
+    if branches != 1:
+        raise ValueError(f"a canvas that grows has one branch, got {branches}")
 
 
 def _check_model(model: Model) -> None:

@@ -5,7 +5,7 @@ Legend: B rows, L positions of the canvas, W positions of the active group.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,8 @@ class ActiveGroup:
 def cut(
     state: DenoiseState,
     status: CanvasStatus,
-    ends: Callable[[jax.Array, jax.Array], jax.Array],
+    params: Params,
+    scored: Scored,
     schedule: Schedule,
     window: int,
 ) -> tuple[DenoiseState, CanvasStatus]:
@@ -105,14 +106,17 @@ def cut(
     Args:
       state: before the step.
       status: where each row stands.
-      ends: from `there` and `masked [B, W]`, how many positions stay; `Schedule.cut`.
-      schedule: numbers the groups behind.
+      params: by part.
+      scored: the forward over the group in all branches, `[B, D, W, ...]`.
+      schedule: says where, and numbers the groups behind.
       window: W.
     """
     canvas = state.canvas
     places, there, _ = compact(status.active, window)
     masked = there & ~take(canvas.committed, places)
-    kept = jnp.clip(ends(there, masked), jnp.argmax(masked, axis=-1) + 1, window)
+    first = jax.tree.map(lambda x: x[:, 0], scored)
+    kept = schedule.cut(schedule.own(params), first, there, masked, state.settings.knobs)
+    kept = jnp.clip(kept, jnp.argmax(masked, axis=-1) + 1, window)
     last = jnp.take_along_axis(places, kept[:, None] - 1, axis=1)
     at = jnp.broadcast_to(jnp.arange(canvas.tokens.shape[1], dtype=jnp.int32), canvas.groups.shape)
     behind = (at > last) & (status.entered & state.rows.running)[:, None]
@@ -185,6 +189,26 @@ def pick(condition: jax.Array, yes: Any, no: Any) -> Any:
     """One of two pytrees of arrays `[B, ...]` in each row, by `condition [B]`; of the second's dtypes."""
     wide = lambda like: condition.reshape(-1, *(1,) * (like.ndim - 1))
     return jax.tree.map(lambda a, b: jnp.where(wide(b), a, b).astype(b.dtype), yes, no)
+
+
+class StepsTaken(NamedTuple):
+    """What the static steps of one forward led to.
+
+    Attributes:
+      group: after them.
+      parts: states of the parts.
+      scored: the forward of the last one, as its policy saw it.
+      step: int32 `[B]`, steps taken in this group.
+      steps: int32 `[B]`, steps taken in all.
+      branch: int32 `[B]`, the last branch that was guessed right; 0 for none.
+    """
+
+    group: GroupState
+    parts: PartStates
+    scored: Scored
+    step: jax.Array
+    steps: jax.Array
+    branch: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a finished run on tasks to a checkpoint that can be shipped: a solver, or a head that scores its steps."""
+"""From a finished run on tasks to a checkpoint: a solver, causal or of canvases, or a head that scores steps."""
 
 from collections.abc import Sequence
 from pathlib import Path

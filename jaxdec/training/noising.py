@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdec.training import corpus
+from jaxdec.training.tasks import Canvases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Noised(NamedTuple):
       second: bool `[B, L]`, what its second use masks.
       rates: float32 `[B, L]`, the rate at which `first` masked each token; that of `second` is one minus it.
       blocks: int32 `[B, 1]`, the size of the row's blocks; L for a whole canvas.
+      positions: int32 `[B, L]`, of each token in its canvas; None for windows that are one canvas each.
+      canvases: int32 `[B, L]`, which canvas of the window a token stands on; None likewise.
     """
 
     tokens: np.ndarray
@@ -61,6 +64,8 @@ class Noised(NamedTuple):
     second: np.ndarray
     rates: np.ndarray
     blocks: np.ndarray
+    positions: np.ndarray | None = None
+    canvases: np.ndarray | None = None
 
 
 def draw(
@@ -85,18 +90,55 @@ def draw(
     return mask(tokens, noising, np.random.default_rng((seed, step, 2)))
 
 
+def mask_canvases(held: Canvases, noising: Noising, generator: np.random.Generator) -> Noised:
+    """Draws masked sets for what stands behind the prompts of canvases; one rate a canvas, or a block of one.
+
+    Args:
+      held: windows of canvases.
+      noising: how they are masked; `prompts` says nothing here.
+      generator: of the draws.
+    """
+    batch, length = held.tokens.shape
+    blocks = _block_sizes(noising, batch, length, generator)
+    low, high = noising.rates
+    keys = (np.arange(batch)[:, None] * length + held.numbers) * length + held.positions // blocks
+    _, which = np.unique(keys, return_inverse=True)
+    which = which.reshape(keys.shape)
+    count = int(which.max()) + 1
+    strata = (generator.permutation(count) + generator.random(count)) / count
+    rates = (low + (high - low) * strata)[which]
+    chosen = generator.random(held.tokens.shape) < rates
+    return Noised(
+        tokens=held.tokens,
+        first=chosen & held.open,
+        second=~chosen & held.open,
+        rates=rates.astype(np.float32),
+        blocks=blocks.astype(np.int32),
+        positions=held.positions,
+        canvases=held.numbers,
+    )
+
+
+def _block_sizes(
+    noising: Noising, batch: int, length: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Of each row, int `[B, 1]`; L where there are none."""
+    if not noising.blocks:
+        return np.full((batch, 1), length)
+    # A fractional part moves along, so that small shares get rows in some steps.
+    at = (np.arange(batch) + generator.random()) / batch
+    kinds = np.searchsorted(np.cumsum(noising.shares)[:-1], at, side="right")
+    return np.asarray(noising.blocks)[kinds][:, None]
+
+
 def mask(tokens: np.ndarray, noising: Noising, generator: np.random.Generator) -> Noised:
     """Draws masked sets for windows `[B, L]`."""
     batch, length = tokens.shape
     places = np.arange(length)
+    blocks = _block_sizes(noising, batch, length, generator)
     if noising.blocks:
-        # A fractional part moves along, so that small shares get rows in some steps.
-        at = (np.arange(batch) + generator.random()) / batch
-        kinds = np.searchsorted(np.cumsum(noising.shares)[:-1], at, side="right")
-        blocks = np.asarray(noising.blocks)[kinds][:, None]
         open_from = np.zeros((batch, 1), int)
     else:
-        blocks = np.full((batch, 1), length)
         prefixed = generator.random(batch) < noising.prompts
         cut = generator.integers(1, max(length // 2, 1) + 1, batch)
         open_from = np.where(prefixed, cut, 0)[:, None]

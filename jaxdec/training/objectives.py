@@ -15,7 +15,7 @@ import optax
 from jaxdec import text, visibility
 from jaxdec.any_subset import lattice, lattice_ranks, log_prob
 from jaxdec.model import Inputs, Model, Params
-from jaxdec.training import noising
+from jaxdec.training import noised_spans, noising
 from jaxdec.training.noising import Noised, Noising
 from jaxdec.training.subsets import Subsets
 
@@ -89,7 +89,7 @@ def masked_diffusion(
     Args:
       model: a transformer of the contract.
       params: its parameters.
-      batch: windows `[B, L]` with masked sets.
+      batch: windows `[B, L]` with masked sets; of several canvases each sees itself alone.
       mask_token: what stands at masked positions.
 
     Returns:
@@ -97,8 +97,7 @@ def masked_diffusion(
 
     Source: 2406.07524, without its weight 1/t; complementary masks as in 2509.26328.
     """
-    places = jnp.broadcast_to(jnp.arange(batch.tokens.shape[1]), batch.tokens.shape)
-    spans = visibility.full(places)
+    places, spans = noised_spans.places(batch), noised_spans.whole(batch)
     logits = [
         model(params, Inputs(noised, places, *spans), None).logits
         for noised in _noised(batch, mask_token)
@@ -119,19 +118,22 @@ def block_diffusion(
     Args:
       model: a transformer of the contract.
       params: its parameters.
-      batch: windows `[B, L]` with masked sets and block sizes.
+      batch: windows `[B, L]` with masked sets and block sizes; of several canvases each sees itself alone, and has
+        blocks counted from its start.
       mask_token: what stands at masked positions.
 
     Returns:
       Predictions `[B, 2L, V]` that weigh masked tokens by 1 and others by 0.
 
+    Raises:
+      ValueError: for several canvases in a window and a shifted model.
+
     Source: 2503.09573, without its weight 1/t; complementary masks as in 2509.26328.
     """
-    length = batch.tokens.shape[1]
-    places = jnp.broadcast_to(jnp.arange(length), batch.tokens.shape)
-    # Clean block b has the number 3b; its noised copies, 3b - 1 and 3b - 2, see smaller numbers of clean blocks alone.
-    blocks = 3 * (places // batch.blocks)
-    clean = visibility.block_causal(blocks)
+    if batch.canvases is not None and model.reads_before:
+        raise ValueError("a shifted model learns windows of one canvas, got several in one")
+    length, places = batch.tokens.shape[1], noised_spans.places(batch)
+    blocks, clean = noised_spans.clean_blocks(batch)
     numbers = jnp.concatenate([blocks - 1, blocks - 2], axis=1)
     own = jnp.stack([numbers, numbers], axis=-1)
     join = lambda *parts: jnp.concatenate(parts, axis=1)

@@ -6,12 +6,26 @@ from typing import Any
 from jaxdec import text
 from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig
 from jaxdec.models.layers import Mixture
+from jaxdec.training.filling import FillTraining
 from jaxdec.training.heads import HeadTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.scores import ScoreTraining
 from jaxdec.training.solving import TaskTraining
 from jaxdec.training.subsets import Masking
-from jaxdec.training.tasks import Arithmetic, Countdown, Sudoku, TaskMixture
+from jaxdec.training.tasks import (
+    Agreement,
+    Arithmetic,
+    Copy,
+    Countdown,
+    Insert,
+    Replace,
+    Reverse,
+    Shuffle,
+    Sort,
+    Sudoku,
+    SudokuGrid,
+    TaskMixture,
+)
 from jaxdec.training.trainer import TrainConfig
 
 
@@ -25,7 +39,7 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining | TaskTraining | ScoreTraining
+    config: TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
     teacher: str | None = None
     about: str = ""
 
@@ -69,6 +83,24 @@ _SOLVER = TransformerConfig(
     max_length=256,
 )
 _TASKS = TaskMixture((Arithmetic((2, 8), limit=199), Countdown(), Sudoku()), (0.4, 0.35, 0.25))
+_FILLER = TransformerConfig(
+    vocab_size=text.VOCAB_SIZE,
+    width=128,
+    layers=4,
+    heads=4,
+    kv_heads=4,
+    head_dim=32,
+    hidden=448,
+    max_length=128,
+)
+_SIX = (6, 6)
+_CANVASES = TaskMixture(
+    (
+        *(Copy(_SIX), Reverse(_SIX), Sort(_SIX), Shuffle(_SIX), Insert(_SIX), Replace(_SIX)),
+        *(Agreement(), Arithmetic((2, 2), limit=99), SudokuGrid()),
+    ),
+    (0.04, 0.06, 0.1, 0.1, 0.08, 0.08, 0.08, 0.3, 0.16),
+)
 _HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
 # Adaptations of the causal target, in turn: to any subset, and from there to canvases.
 _ADAPTED = TrainConfig(
@@ -178,6 +210,32 @@ PRESETS = {
         ),
         about="a causal byte model that solves arithmetic, Countdown and 4x4 sudoku in written steps",
     ),
+    **{
+        f"tasks-{kind}": Preset(
+            FillTraining(
+                model=_FILLER,
+                mixture=_CANVASES,
+                masking=masking,
+                steps=6000,
+                batch=8,
+                length=96,
+                rows_at_once=8,
+            ),
+            about=about,
+        )
+        for kind, masking, about in (
+            (
+                "mdm",
+                Noising(),
+                "a masked-diffusion byte model that solves tasks with exact answers",
+            ),
+            (
+                "block",
+                Noising(blocks=(1, 4, 8, 16), shares=(0.125, 0.125, 0.25, 0.5)),
+                "a block-diffusion byte model for blocks of 1 to 16 that solves tasks with exact answers",
+            ),
+        )
+    },
     **{
         f"steps-{kind}": Preset(
             ScoreTraining(

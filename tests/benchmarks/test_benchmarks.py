@@ -14,7 +14,7 @@ import jaxdec
 from benchmarks import canvases, charts, optimal, report, workload
 from benchmarks.__main__ import main
 from benchmarks.agreement import first_differences
-from benchmarks.case import ANY_SUBSET, CANVAS, CAUSAL, check
+from benchmarks.case import ANY_SUBSET, CANVAS, CAUSAL, FILLED, check
 from benchmarks.cases import CASES, diffusion, diffusion_cache, requests, soak, speculation
 from benchmarks.variants import plain
 from jaxdec import checkpoints, growth, text
@@ -32,7 +32,7 @@ from tests.benchmarks import humaneval_files
 RUN = [name for name, case in CASES.items() if case.models is not None and not case.modules]
 NAMES = {
     kind: [name for name in RUN if CASES[name].models.kinds == kind.kinds]
-    for kind in (CAUSAL, ANY_SUBSET, CANVAS)
+    for kind in (CAUSAL, ANY_SUBSET, CANVAS, FILLED)
 }
 MACHINE = {"device", "devices", "cpu", "cores", "jax", "commit", "date", "copy_bytes_per_second"}
 TIMED = {
@@ -77,6 +77,8 @@ def results(tmp_path_factory):
     causal, infills = pair(root / "causal"), pair(root / "infills", "subsets")
     models = dict.fromkeys(NAMES[CAUSAL], causal) | dict.fromkeys(NAMES[ANY_SUBSET], infills)
     models |= dict.fromkeys(NAMES[CANVAS], pair(root / "canvas", "blocks", "judge"))
+    filled = ["--target", save(root / "filled" / "t", 32, 2, "canvas")]
+    models |= dict.fromkeys(NAMES[FILLED], filled)
     humaneval_files.write(root)
     jax.config.update("jax_disable_most_optimizations", True)  # these programs run for a moment
     with pytest.MonkeyPatch.context() as patch:
@@ -95,9 +97,10 @@ def test_a_result_says_where_it_comes_from(results, case):
     result = results[case]
     assert set(result["machine"]) >= MACHINE
     assert result["quick"] and result["rows"]
-    assert list(result["models"]) == ["target", CASES[case].models.role]
-    target, second = result["models"].values()
-    assert target["parameters"] > second["parameters"]
+    models = CASES[case].models
+    target, *others = result["models"].values()
+    assert list(result["models"]) == list(models.named(target, *(others or [None])))
+    assert all(target["parameters"] > second["parameters"] for second in others)
 
 
 @pytest.mark.parametrize("case", NAMES[ANY_SUBSET][:3])

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jaxdec import checkpoints
-from jaxdec.training import export_tasks, presets, scores
+from jaxdec.training import export_fills, export_tasks, presets, scores
 from jaxdec.training.presets import PRESETS
 
 SIZES = {"width": 16, "layers": 1, "heads": 1, "kv-heads": 1, "head-dim": 8, "hidden": 16}
@@ -18,6 +18,8 @@ def test_refusals(jaxdec, tmp_path):
         (["steps", "--corpus", tmp_path], "no --corpus"),
         (["steps", "--teacher", "code-target"], "does not distil"),
         (["steps-reward", "--width", 8], "no --width"),
+        (["tasks-mdm", "--corpus", tmp_path], "no --corpus"),
+        (["tasks-block", "--teacher", "code-target"], "does not distil"),
     ]:
         code, _, err = jaxdec("train", *words, "--folder", tmp_path / "run")
         assert (code, len(err.splitlines())) == (2, 1) and part in err, err
@@ -51,3 +53,20 @@ def test_a_solver_and_a_head_on_it(jaxdec, tmp_path, monkeypatch):
     assert (code, err) == (0, "") and "area under the curve" in out
     loaded = checkpoints.load_any(tmp_path / "reward" / "export")
     assert loaded.kind == "reward" and loaded.kind in scores.KINDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tasks-mdm", "tasks-block"])
+def test_a_model_of_canvases(jaxdec, tmp_path, monkeypatch, name):
+    solved = export_fills.one_by_one
+    short = lambda *given, count, **more: solved(*given, count=2, **more)
+    monkeypatch.setattr(export_fills, "one_by_one", short)
+    argv = ["train", name, "--steps", 2, "--batch", 2, *SMALL, "--folder", tmp_path]
+    code, out, err = jaxdec(*argv)
+    assert (code, err) == (0, "") and "solved one token a forward" in out
+    held = checkpoints.load(tmp_path / "export")
+    assert held.facts["solved"]["0"].keys() == {
+        task.name for task in PRESETS[name].config.mixture.tasks
+    }
+    assert held.model.canvas and held.fills == ("canvas" if name == "tasks-mdm" else "blocks")
+    assert held.block_size == (None if name == "tasks-mdm" else 16)

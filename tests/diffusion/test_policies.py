@@ -61,6 +61,11 @@ CASES = {
         twins.first_alone(twins.quota("max_prob", "even")),
         {"steps": STEPS},
     ),
+    "in blocks": (
+        unmask.in_blocks(unmask.quota("margin")),
+        twins.in_blocks(twins.quota("margin")),
+        {"steps": STEPS, "block": np.array([3, 1, 4, 5, 40, 2, 3, 6], np.int32)},
+    ),
     "left_to_right": (
         unmask.left_to_right(),
         lambda row: row.allowed[:1],
@@ -419,6 +424,11 @@ def test_what_looks_at_the_drawn_token():
         (lambda: unmask.in_blocks(unmask.threshold(), 0), "at least 1 position, got 0"),
         (lambda: unmask.in_blocks(unmask.ancestral(), 4), "commits something in each step"),
         (lambda: unmask.saber(0), "at least 1 position .* got 0"),
+        (lambda: unmask.in_blocks(unmask.saber(), 0), "at least 1 position, got 0"),
+        (
+            lambda: unmask.in_blocks(unmask.first_alone(unmask.ancestral())),
+            "something in each step, Ancestral may wait",
+        ),
         (
             lambda: unmask.eos_early_rejection(unmask.entropy_bound()),
             "EntropyBound ranks by 'entropy'",

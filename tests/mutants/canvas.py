@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "penalties forget the group",
         GROUP,
-        "self.history.add(group.tokens, committed)",
+        "self.history.add(group.tokens, group.committed & ~self.given)",
         "self.history",
         "penalties do not see what is committed in the group",
     ),
@@ -129,8 +129,8 @@ MUTANTS = [
     Mutant(
         "prompts may be taken back",
         GROUP,
-        "committed = group.committed & ~self.given",
-        "committed = group.committed",
+        "committed=group.committed & ~self.given,",
+        "committed=group.committed,",
         "a remask rule sees tokens of the prompt as its own",
     ),
     Mutant(

@@ -230,6 +230,22 @@ def first_alone(policy):
     return twin
 
 
+def in_blocks(policy):
+    """As a policy, of the leftmost block with a position that is allowed, which counts steps of its own."""
+
+    def twin(row, block, **knobs):
+        which = row.allowed[0] // block
+        inside = lambda among: [at for at in among if at // block == which]
+        # The past holds the blocks of the steps before.
+        step = row.past.count(which)
+        row.past.append(which)
+        allowed, committed = inside(row.allowed), inside(row.committed)
+        own = dict(allowed=allowed, committed=committed, opened=len(allowed) + len(committed))
+        return policy(dataclasses.replace(row, step=step, past=[], **own), **knobs)
+
+    return twin
+
+
 @dataclasses.dataclass
 class Board:
     """A group of `ROWS` rows that is filled step by step.

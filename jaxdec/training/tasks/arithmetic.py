@@ -37,6 +37,11 @@ class Arithmetic(Task):
         if not 99 <= self.limit <= 99_999:
             raise ValueError(f"limit must lie in [99, 99999], got {self.limit}")
 
+    @property
+    def longest(self) -> int:
+        """Every operation takes a value, a summand of two digits and a result."""
+        return self.operations[1] * (2 * len(str(self.limit)) + 5)
+
     def draw(self, generator: np.random.Generator) -> Problem:
         """A random chain; every operation that keeps the value within the limits is as likely as the others."""
         value = int(generator.integers(10, 100))
@@ -74,6 +79,10 @@ class Arithmetic(Task):
         """Whether all steps so far are those of the chain."""
         expected, given = _expected(prompt), split_steps(steps)
         return expected is not None and given is not None and given == expected[: len(given)]
+
+    def parallel_limit(self, prompt: str, forwards: int) -> float | None:
+        """One solution."""
+        return None if _expected(prompt) is None else 1.0
 
 
 def apply(value: int, sign: str, operand: int) -> int:

@@ -40,6 +40,11 @@ class Task(abc.ABC):
     name: ClassVar[str]
     letter: ClassVar[str]
 
+    @property
+    @abc.abstractmethod
+    def longest(self) -> int:
+        """Bytes of a drawn solution at most."""
+
     @abc.abstractmethod
     def draw(self, generator: np.random.Generator) -> Problem:
         """A random problem with a correct solution."""
@@ -59,6 +64,18 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def sound(self, prompt: str, steps: str) -> bool:
         """Whether whole steps, the first ones of a solution, can still be completed to one that `check` accepts."""
+
+    def parallel_limit(self, prompt: str, forwards: int) -> float | None:
+        """How often a perfect model is right that draws the tokens of each forward independently, at temperature 1.
+
+        Args:
+          prompt: of a problem.
+          forwards: T; the best way to write the solution in T groups of positions that are fixed beforehand counts.
+
+        Returns:
+          1 if only one solution is ever drawn; None where nobody has worked it out.
+        """
+        return None
 
 
 def split_steps(solution: str) -> list[str] | None:

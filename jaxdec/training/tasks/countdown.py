@@ -46,6 +46,11 @@ class Countdown(Task):
         if not self.largest < self.limit <= 99_999:
             raise ValueError(f"limit must lie in ({self.largest}, 99999], got {self.limit}")
 
+    @property
+    def longest(self) -> int:
+        """Every step takes two numbers and a result."""
+        return (self.numbers[1] - 1) * (3 * len(str(self.limit)) + 3)
+
     def draw(self, generator: np.random.Generator) -> Problem:
         """Random numbers, combined at random."""
         while True:

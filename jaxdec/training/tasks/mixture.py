@@ -81,8 +81,12 @@ class TaskMixture:
 
     def draw(self, generator: np.random.Generator) -> Problem:
         """A problem to learn from."""
+        return self.draw_with_task(generator)[1]
+
+    def draw_with_task(self, generator: np.random.Generator) -> tuple[Task, Problem]:
+        """A problem to learn from, and its kind."""
         task = self.tasks[int(generator.choice(len(self.tasks), p=self.shares))]
-        return draw_from(task, generator, held_out=False, fraction=self.held_out)
+        return task, draw_from(task, generator, held_out=False, fraction=self.held_out)
 
 
 def document(problem: Problem) -> np.ndarray:

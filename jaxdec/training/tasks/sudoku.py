@@ -53,8 +53,23 @@ class Sudoku(Task):
         """Cells of a row."""
         return self.rows * self.columns
 
+    @property
+    def longest(self) -> int:
+        """A step for every empty cell."""
+        return 5 * self.empty[1]
+
     def draw(self, generator: np.random.Generator) -> Problem:
         """A random grid, from which digits are taken in random order as long as no second solution appears."""
+        grid, full = self.puzzle(generator)
+        steps = [self.step(i, full[i]) for i, digit in enumerate(grid) if not digit]
+        return Problem(self.write(grid), "".join(steps))
+
+    def parallel_limit(self, prompt: str, forwards: int) -> float | None:
+        """One solution."""
+        return None if _solved(self, prompt) is None else 1.0
+
+    def puzzle(self, generator: np.random.Generator) -> tuple[Grid, Grid]:
+        """A random grid with one solution, and that solution."""
         digits = [int(x) + 1 for x in generator.permutation(self.side)]
         blank = (0,) * self.side**2
         first = list(blank)
@@ -71,8 +86,11 @@ class Sudoku(Task):
                 taken += 1
             else:
                 grid[cell] = full[cell]
-        steps = [self.step(i, full[i]) for i, digit in enumerate(grid) if not digit]
-        return Problem(self.write(tuple(grid)), "".join(steps))
+        return tuple(grid), full
+
+    def solved(self, prompt: str) -> Grid | None:
+        """The solution of a prompt; None if it has none, or several."""
+        return _solved(self, prompt)
 
     def write(self, grid: Grid) -> str:
         """The prompt of a grid."""

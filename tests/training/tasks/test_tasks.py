@@ -7,16 +7,31 @@ import pytest
 
 from jaxdec.training.tasks import (
     DELIMITER,
+    Agreement,
     Arithmetic,
+    Copy,
     Countdown,
+    Insert,
+    Replace,
+    Reverse,
+    Shuffle,
+    Sort,
     Sudoku,
+    SudokuGrid,
     TaskMixture,
+    WideSudokuGrid,
+    canvas_size,
     is_held_out,
     problems,
 )
 from jaxdec.training.tasks.countdown import reachable
 
-TASKS = [Arithmetic(), Arithmetic((1, 2), limit=99), Countdown(), Sudoku(), Sudoku(2, 3, (8, 14))]
+LINES = [Copy(), Reverse(), Sort(), Shuffle((2, 9)), Insert(), Replace()]
+GRIDS = [SudokuGrid(), WideSudokuGrid()]
+TASKS = [
+    *(Arithmetic(), Arithmetic((1, 2), limit=99), Countdown(), Sudoku(), Sudoku(2, 3, (8, 14))),
+    *(*LINES, Agreement(), *GRIDS),
+]
 named = pytest.mark.parametrize("task", TASKS, ids=repr)
 
 
@@ -27,6 +42,7 @@ def drawn(task, count=40):
 @named
 def test_solutions_are_right_and_so_is_every_prefix(task):
     for prompt, solution in drawn(task):
+        assert len(solution) <= task.longest < canvas_size(task)
         assert prompt.startswith(task.letter) and prompt.count(DELIMITER) == 1
         assert task.check(prompt, solution) and task.answer(prompt, solution) is not None
         steps = solution.splitlines(keepends=True)
@@ -68,6 +84,7 @@ def test_no_text_raises(task):
         "C1,1=1\n",
         "\n",
     ]
+    noise += ["Kabca\n", "Iabc+a\n", "Pab\n", "Tfly dog\n", "Tfeed dog\n", "F" + "." * 16 + "\n"]
     noise += ["A99" + "*9" * 50 + "\n", "a1=7\n", "f6=6\n", "C" + "1," * 9 + "1=4\n"]
     for prompt, text in itertools.product([*prompts, *noise], [*solutions, *noise]):
         assert task.check(prompt, text) in (True, False)
@@ -177,9 +194,58 @@ def test_sudoku_is_filled_in_any_order_once():
     assert task.answer(prompt, solution + steps[0]) is None
 
 
+def test_lines_are_written_as_they_are_told_to_be():
+    for task, prompt, right, wrong in [
+        (Copy(), "Kbqdk\n", ["bqdk"], ["bqkd", "bqd"]),
+        (Reverse(), "Rbqdk\n", ["kdqb"], ["bqdk"]),
+        (Sort(), "Obqdk\n", ["bdkq"], ["bqdk"]),
+        (Shuffle(), "Hbqdk\n", ["bqdk", "kqbd"], ["bqdd", "bqdkk", "bqd"]),
+        (Insert(), "Ibqdk+x\n", ["xbqdk", "bqxdk", "bqdkx"], ["bqdk", "bxqdxk", "xqbdk", "bqdx"]),
+        (Replace(), "Pbqdk+x\n", ["xqdk", "bqdx"], ["bqdk", "xxdk", "bxqdk", "xbdk"]),
+        (Agreement(), "Tfeed dog\n", ["she feeds her dog", "i feed my dog"], ["she feeds his dog"]),
+        (Agreement(), "Tfeed dog\n", ["they feed their dog"], ["they feeds their dog", ""]),
+    ]:
+        assert all(
+            task.check(prompt, one + "\n") and task.sound(prompt, one + "\n") for one in right
+        )
+        assert not any(task.check(prompt, one + "\n") for one in wrong)
+        assert not any(task.check(prompt, one) or task.check("?" + prompt, one) for one in right)
+        held = task.solutions(prompt)
+        assert len(set(held)) == len(held) and {one + "\n" for one in right} <= set(held)
+
+
+@pytest.mark.parametrize(
+    "task", [Shuffle((3, 3)), Insert((3, 3)), Replace((3, 3)), Agreement()], ids=repr
+)
+def test_all_solutions_are_drawn_alike(task):
+    generator = np.random.default_rng(0)
+    chosen = []
+    for _ in range(600):
+        prompt, solution = task.draw(generator)
+        chosen.append(task.solutions(prompt).index(solution))
+    counts = np.bincount(chosen)
+    expected = 600 / len(task.solutions(prompt))
+    assert (
+        len(counts) == len(task.solutions(prompt))
+        and ((counts - expected) ** 2 / expected).sum() < 25
+    )
+
+
+@pytest.mark.parametrize("task", GRIDS, ids=repr)
+def test_grids_are_solved_as_the_cells_are_one_by_one(task):
+    for prompt, solution in drawn(task, 10):
+        grid, solved = task.read(prompt), task.solved(prompt)
+        assert solution == "".join(map(str, solved)) + "\n"
+        assert all(x in (0, y) for x, y in zip(grid, solved, strict=True))
+        assert task.empty[0] <= grid.count(0) <= task.empty[1]
+        assert task.answer(prompt, solution[:-2] + "1\n") == solution[:-2] + "1"
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: Copy((1, 3)), "1"),
+        (lambda: Shuffle((4, 10)), "10"),
         (lambda: Arithmetic((0, 3)), "0"),
         (lambda: Arithmetic(limit=50), "50"),
         (lambda: Countdown((1, 3)), "1"),

@@ -1,0 +1,261 @@
+"""Policies of canvas decoding on tasks with exact answers, without a clock."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from benchmarks.canvases import parts
+from benchmarks.case import FILLED, Case, Figures
+from benchmarks.columns import EXACTNESS, METHOD, TEMPERATURE, Row, number, word
+from benchmarks.progress import Steps, steps
+from benchmarks.setting import Setting
+from benchmarks.solved import Point, area, points_of
+from jaxdec import plotting
+from jaxdec.catalogue import DENOISING, METHODS, Method
+from jaxdec.decoding import Decoder
+from jaxdec.training.filling import Filled, fill
+from jaxdec.training.presets import PRESETS
+from jaxdec.training.tasks import Problem, Task, problems
+
+REFERENCE = "llada"
+"""One token a forward, the most probable first, is what this policy does at its first point."""
+LOST = 0.01
+"""What a faster setting may lose of the exact answers."""
+FLOOR = 0.05
+"""What a setting may lose and still count for the area."""
+BAR = 5.0
+"""Tokens a forward that the best setting of some policy should reach within `LOST`."""
+TEMPERATURES = (0.0, 1.0)
+Held = dict[Task, list[Problem]]
+
+
+def methods() -> list[Method]:
+    """Those of the catalogue that need nothing but the model, the reference first."""
+    rows = (METHODS[name] for name in DENOISING)
+    found = [row for row in rows if not (row.draft or row.heads)]
+    return sorted(found, key=lambda row: row.name != REFERENCE)
+
+
+def run(setting: Setting) -> list[Row]:
+    """One row a policy, setting of its knobs and temperature."""
+    scale = setting.scale
+    mixture = PRESETS["tasks-mdm"].config.mixture
+    held: Held = {
+        task: problems(task, scale.solved, fraction=mixture.held_out)
+        for task in mixture.tasks[: scale.tasks]
+    }
+    rows: list[Row] = []
+    chosen = methods()[: scale.policies]
+    with steps(len(chosen)) as shown:
+        for method in chosen:
+            rows += _swept(setting, method, held, shown)
+    return _judged(rows)
+
+
+def _swept(setting: Setting, method: Method, held: Held, shown: Steps) -> list[Row]:
+    """The rows of a policy: all points share a program for each number of branches."""
+    target = setting.target
+    cache = "block" if target.fills == "blocks" else "none"
+    shown.begin(method.name)
+    found: list[Row] = []
+    for branches in _branches(method, setting):
+        own = parts(target, cache, target.block_size, branches, whole=target.fills == "canvas")
+        decoder = method.make(own)
+        for point in points_of(decoder)[: setting.scale.points]:
+            said = ", ".join(
+                filter(None, ["" if branches is None else f"{branches} branches", point.label])
+            )
+            for temperature in TEMPERATURES:
+                filled = _filled(setting, decoder, held, point, temperature, own.block)
+                found.append(
+                    {
+                        "method": method.name,
+                        "about": "",
+                        "exactness": decoder.exactness.value,
+                        "temperature": temperature,
+                        "setting": said,
+                        **_counted(held, filled, temperature),
+                    }
+                )
+    return found
+
+
+def _branches(method: Method, setting: Setting) -> tuple[int | None, ...]:
+    """Numbers of branches that are tried; None where a policy has none."""
+    made = method.make(parts(setting.target, "none", 8))
+    return (2, 4, 8)[: setting.scale.points] if getattr(made, "branches", 1) > 1 else (None,)
+
+
+def _filled(
+    setting: Setting,
+    decoder: Decoder,
+    held: Held,
+    point: Point,
+    temperature: float,
+    block: int | None,
+) -> dict[Task, Filled]:
+    params = {"target": setting.target.params}
+    return {
+        task: fill(decoder, params, task, some, temperature=temperature, **point.knobs(task, block))
+        for task, some in held.items()
+    }
+
+
+def _counted(held: Held, filled: dict[Task, Filled], temperature: float) -> Row:
+    """What was solved, with how many forwards, and what a perfect model would have solved with as many."""
+    right = np.concatenate([found.right for found in filled.values()])
+    tokens = sum(int(found.tokens.sum()) for found in filled.values())
+    forwards = sum(int(found.forwards.sum()) for found in filled.values())
+    limits = {
+        task.name: [
+            task.parallel_limit(problem.prompt, int(count))
+            for problem, count in zip(held[task], found.forwards, strict=True)
+        ]
+        for task, found in filled.items()
+    }
+    one = {task: task.parallel_limit(some[0].prompt, 1) == 1 for task, some in held.items()}
+    share = lambda several: [
+        float(found.right.mean()) for task, found in filled.items() if one[task] != several
+    ]
+    mean = lambda values: float(np.mean(values)) if values else None
+    exact = float(right.mean())
+    return {
+        "problems": len(right),
+        "tokens": tokens,
+        "target_forwards": forwards,
+        "tokens_per_forward": tokens / forwards,
+        "exact": exact,
+        "exact_error": math.sqrt(exact * (1 - exact) / len(right)),
+        "one_solution": mean(share(False)),
+        "several_solutions": mean(share(True)),
+        "limit": mean([mean(some) for some in limits.values()]) if temperature == 1 else None,
+        "by_task": {
+            task.name: {
+                "exact": float(found.right.mean()),
+                "tokens_per_forward": float(found.tokens.sum() / found.forwards.sum()),
+                "limit": mean(limits[task.name]) if temperature == 1 else None,
+            }
+            for task, found in filled.items()
+        },
+    }
+
+
+def _judged(rows: list[Row]) -> list[Row]:
+    """Adds what each row loses, marks the fastest of each policy that loses little, and gives it the area."""
+    found = []
+    for temperature in TEMPERATURES:
+        here = [row for row in rows if row["temperature"] == temperature]
+        reference = next(row["exact"] for row in here if row["method"] == REFERENCE)
+        here = [{**row, "lost": reference - row["exact"]} for row in here]
+        for name in dict.fromkeys(row["method"] for row in here):
+            own = [row for row in here if row["method"] == name]
+            good = [row for row in own if row["lost"] <= LOST]
+            best = max(good, key=lambda row: row["tokens_per_forward"], default=None)
+            within = [row for row in own if row["lost"] <= FLOOR]
+            under = area([(row["tokens_per_forward"], row["exact"]) for row in within])
+            found += [
+                {
+                    **row,
+                    "best": row is best,
+                    "area": under if row is (best or own[0]) else None,
+                }
+                for row in own
+            ]
+    marked = [row for row in found if row["best"] and row["temperature"] == 0]
+    fastest = max(marked, key=lambda row: row["tokens_per_forward"], default=None)
+    return [{**row, "bar": BAR if row is fastest else None} for row in found]
+
+
+def figures(rows: list[Row]) -> dict[str, Figures]:
+    """Of the best setting of each policy at temperature 0."""
+    return {
+        row["method"]: Figures(row["tokens_per_forward"], about=row["setting"])
+        for row in rows
+        if row["best"] and row["temperature"] == 0
+    }
+
+
+def curves(rows: list[Row], temperature: float) -> dict[str, list[tuple[float, float]]]:
+    """(tokens a forward, exact answers) over the points of each policy, slowest first."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["temperature"] == temperature:
+            found.setdefault(row["method"], []).append((row["tokens_per_forward"], row["exact"]))
+    return {name: sorted(points) for name, points in found.items()}
+
+
+def chart(rows: list[Row]) -> Any:
+    """A panel a policy, a line a temperature; dotted, what a perfect model reaches at 1 with as many forwards."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    names, across = list(curves(rows, 0.0)), 4
+    down = max(math.ceil(len(names) / across), 1)
+    figure = Figure(figsize=(9.5, 2.0 * down + 0.6), layout="constrained")
+    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, name in zip(axes, names, strict=False):
+        lines = {f"{t:g}": curves(rows, t).get(name, []) for t in TEMPERATURES}
+        plotting.trade_off(lines, ax=ax)
+        limits = sorted(
+            (row["tokens_per_forward"], row["limit"])
+            for row in rows
+            if row["method"] == name and row["limit"] is not None
+        )
+        ax.plot(*zip(*limits, strict=True), color="#666666", lw=0.8, ls=":", zorder=0)
+        ax.set_title(name, fontsize=10)
+        ax.set(xlabel="", ylabel="", ylim=(0, 1.03))
+        ax.get_legend().remove()
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    figure.supxlabel("tokens per forward")
+    figure.supylabel("exact answers")
+    handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
+    said = [f"temperature {line.get_label()}" for line in handles]
+    handles.append(Line2D([], [], color="#666666", lw=0.8, ls=":"))
+    said.append("a perfect model at 1, as many forwards")
+    figure.legend(handles, said, loc="outside upper center", ncols=len(said), frameon=False)
+    return figure
+
+
+CASE = Case(
+    name="tasks",
+    order=17,
+    about=(
+        "Exact answers against tokens a forward: every policy of canvas decoding over its knob, on held-out problems "
+        "of tasks that the model has learnt, with no clock. Each problem has the canvas of its task, filled up with "
+        "EOS; the checker of the task judges what is written."
+    ),
+    models=FILLED,
+    columns=(
+        TEMPERATURE,
+        METHOD,
+        ("setting", word("setting")),
+        ("tokens/forward", number("tokens_per_forward", ".2f")),
+        ("exact", number("exact", ".1%")),
+        ("standard error", number("exact_error", ".1%")),
+        ("perfect model", number("limit", ".1%")),
+        ("one solution", number("one_solution", ".1%")),
+        ("several", number("several_solutions", ".1%")),
+        ("lost", number("lost", "+.1%")),
+        ("best within 1%", lambda row: "yes" if row["best"] else ""),
+        ("bar of the best", number("bar", ".0f")),
+        ("area", number("area", ".2f")),
+        EXACTNESS,
+    ),
+    legend=(
+        "*exact*: answers that the checkers accept. *one solution*, *several*: the same over the tasks whose problems "
+        "have one, or several that are equally likely (`shuffle`, `insert`, `replace`, `agreement`), the mean over "
+        "tasks. *perfect model*: how often a model that knows every law is right if it takes as many forwards as each "
+        "row did, at temperature 1, in the best groups that are fixed beforehand (`Task.parallel_limit`); who takes "
+        "tokens back may exceed it. *lost*: exact answers less than those of one token a forward, the most probable "
+        f"first (`{REFERENCE}`). *area*: under the exact answers that are reached at so many tokens a forward or more, "
+        "of settings that lose at most 5%: tokens a forward, weighed by what is right of them."
+    ),
+    labels=("temperature", "method", "setting"),
+    run=run,
+    chart=chart,
+    figures=figures,
+)
