@@ -11,6 +11,7 @@ from jaxdec.diffusion import (
     credit,
     daedal,
     denoise,
+    editing,
     energy,
     prophet,
     refresh,
@@ -268,6 +269,14 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
+        benchmark="",
+    ),
+    denoising(
+        "editing",
+        "threshold decoding that writes tokens again where the model now prefers others",
+        "LLaDA2.1",
+        lambda: policies.threshold(0.7),
+        remask=editing,
         benchmark="",
     ),
     denoising(

@@ -8,7 +8,7 @@ from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
 from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
-from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.remask import Remask, backtracking, editing
 from jaxdec.diffusion.resample import Proposals, Resample, energy
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
@@ -32,6 +32,7 @@ __all__ = [
     "credit",
     "daedal",
     "denoise",
+    "editing",
     "energy",
     "next_token",
     "prophet",

@@ -31,8 +31,8 @@ def denoise(
     remask: Remask | None = None,
     fuse: Fuse | None = None,
     stop: Stop | None = None,
-    resample: Resample | None = None,
     grow: Grow | None = None,
+    resample: Resample | None = None,
     refresh: Refresh | None = None,
     attention: Literal["full", "causal"] | SpanRule | None = None,
     guided: bool = False,
@@ -52,9 +52,9 @@ def denoise(
       remask: takes committed tokens of the active group back; noise is then by position and step.
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
-      resample: draws several fills of a group and takes one; noise is then by position and step.
       grow: begins with a shorter canvas and lengthens it; for the whole canvas as one group, without a cache or
         branches.
+      resample: draws several fills of a group and takes one; noise is then by position and step.
       refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
@@ -84,8 +84,8 @@ def denoise(
         remask=(remask, Remask),
         fuse=(fuse, Fuse),
         stop=(stop, Stop),
-        resample=(resample, Resample),
         grow=(grow, Grow),
+        resample=(resample, Resample),
         refresh=(refresh, Refresh),
     )
     if refresh.partial:
@@ -115,10 +115,10 @@ def denoise(
     check_type("guided", guided, bool)
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
-    if resample is not None:
-        _check_resample(model, resample, branches)
     if grow is not None:
         _check_still(schedule, refresh, branches)
+    if resample is not None:
+        _check_resample(model, resample, branches)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -126,8 +126,8 @@ def denoise(
         remask=remask,
         fuse=fuse,
         stop=stop,
-        resample=resample,
         grow=grow,
+        resample=resample,
         refresh=refresh,
         spans=spans,
         guided=guided,
@@ -150,16 +150,6 @@ def _check_partial(model: Model, schedule: Schedule, attention: object, branches
         )
 
 
-def _check_resample(model: Model, resample: Resample, branches: int) -> None:
-    """Raises `ValueError` for a rule that does not know the tokens, or has branches beside it."""
-    tokens = model.vocab_size - (model.mask_token == model.vocab_size - 1)
-    known = resample.least_vocabulary
-    if known and not tokens <= known <= model.vocab_size:
-        raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
-    if branches != 1:
-        raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
-
-
 def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
     """Raises `ValueError` for what goes by positions, on a canvas whose tokens move."""
     if type(schedule) is not schedules.Whole:
@@ -171,6 +161,16 @@ def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
         raise ValueError(f"a canvas that grows has no cache, got {type(refresh).__name__}")
     if branches != 1:
         raise ValueError(f"a canvas that grows has one branch, got {branches}")
+
+
+def _check_resample(model: Model, resample: Resample, branches: int) -> None:
+    """Raises `ValueError` for a rule that does not know the tokens, or has branches beside it."""
+    tokens = model.vocab_size - (model.mask_token == model.vocab_size - 1)
+    known = resample.least_vocabulary
+    if known and not tokens <= known <= model.vocab_size:
+        raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
+    if branches != 1:
+        raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
 
 
 def _check_model(model: Model) -> None:

@@ -71,6 +71,7 @@ def looked(
     return dataclasses.replace(
         seen,
         tokens=token,
+        drawn=token,
         own=seen.own._replace(log_prob=jnp.where(due[:, None], own, seen.own.log_prob)),
         warped=seen.warped._replace(log_prob=take(log_probs)),
     )

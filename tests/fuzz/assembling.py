@@ -51,6 +51,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
         "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
         "first_hitting", "in_blocks", "left_to_right", "leftmost", "quota", "saber", "threshold",
     )},
+    "remask.editing": diffusion.remask.editing,
     "remask.backtracking": diffusion.remask.backtracking,
     "stop.prophet": diffusion.stop.prophet,
     "grow.daedal": diffusion.grow.daedal,
