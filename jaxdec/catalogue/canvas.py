@@ -13,6 +13,7 @@ from jaxdec.diffusion import (
     denoise,
     editing,
     energy,
+    orthogonal_repulsion,
     prophet,
     refresh,
     schedules,
@@ -269,6 +270,14 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
+        benchmark="",
+    ),
+    denoising(
+        "odd",
+        "a quota of the most probable tokens; samples of a prompt repel one another",
+        "2603.04893",
+        lambda: policies.quota("max_prob"),
+        fuse=orthogonal_repulsion,
         benchmark="",
     ),
     denoising(

@@ -122,6 +122,7 @@ class Denoise:
             cache=cache,
             room=room,
             longest=request.longest,
+            hypotheses=request.hypotheses,
         )
         status = canvas_status(state, rows.length > 0)
         fresh = self.refresh.prefill(self.refresh.own(params), status)
@@ -339,6 +340,7 @@ class Denoise:
                 taken.group,
                 taken.parts,
                 see,
+                active.standing,
                 state.settings.knobs,
             )
             group, parts, after = pick(

@@ -55,6 +55,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     "remask.backtracking": diffusion.remask.backtracking,
     "stop.prophet": diffusion.stop.prophet,
     "grow.daedal": diffusion.grow.daedal,
+    "fuse.orthogonal_repulsion": diffusion.fuse.orthogonal_repulsion,
     "fuse.credit": diffusion.fuse.credit,
     "resample.energy": diffusion.energy,
     **{f"refresh.{name}": getattr(diffusion.refresh, name) for name in (
