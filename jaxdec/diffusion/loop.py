@@ -10,6 +10,7 @@ Legend: B rows, L positions of the canvas, W positions of a group, D branches, T
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -163,7 +164,7 @@ class Denoise:
         guidance = state.settings.knobs["guidance"] if self.guided else None
         given = ForwardInputs(state.rows, state.canvas, state.ahead, status, state.cache, guidance)
         computed = forward(params, given, fresh, size, branches)
-        return uncomputed(computed, status, fresh, window) if self.refresh.partial else computed
+        return uncomputed(self.refresh, computed, status, fresh, window)
 
     def _store(self, state: DenoiseState, computed: Computed) -> Any:
         """The cache with what was computed."""
@@ -331,15 +332,13 @@ class Denoise:
             if branch:
                 assert state.ahead is not None
                 alive &= foreseen(state.canvas, state.ahead, active, taken.group, branch)
-            see = lambda scored, group, at=taken: looked(
-                self.resample, params, state, active, scored, group, at.step, at.steps
-            )
+            look = functools.partial(looked, self.resample, params, state, active, taken)
             after, new, parts = self._static(
                 params,
                 jax.tree.map(lambda x, at=branch: x[:, at], scored),
                 taken.group,
                 taken.parts,
-                see,
+                look,
                 active.standing,
                 state.settings.knobs,
             )

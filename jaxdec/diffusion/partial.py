@@ -29,8 +29,12 @@ def renumbered(
     return dataclasses.replace(state, canvas=canvas), status
 
 
-def uncomputed(computed: Computed, status: CanvasStatus, fresh: jax.Array, window: int) -> Computed:
-    """A forward whose laws are NaN at the positions of the group that were not computed, `fresh` bool `[B, L]`."""
+def uncomputed(
+    rule: Refresh, computed: Computed, status: CanvasStatus, fresh: jax.Array, window: int
+) -> Computed:
+    """A forward; by a partial rule, laws are NaN where the group was not computed, `fresh` bool `[B, L]`."""
+    if not rule.partial:
+        return computed
     places, there, _ = compact(status.active, window)
     here = (take(fresh, places) & there)[:, None, :, None]
     scored = computed.scored
