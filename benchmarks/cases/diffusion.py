@@ -68,6 +68,7 @@ SWEEPS = (
     Sweep("threshold", _THRESHOLDS),
     Sweep("threshold", _THRESHOLDS, block=16),
     Sweep("threshold", _THRESHOLDS, block=8),
+    Sweep("fast-dllm-v2", _THRESHOLDS),
     Sweep("factor", _of("factor", 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)),
     Sweep("dynamic-threshold", _THRESHOLDS),
     Sweep("entropy-bound", _of("entropy_bound", 0.0, 0.1, 0.2, 0.35, 0.7, 1.4, 2.8)),

@@ -50,6 +50,8 @@ def assemble(
         )
     else:
         parts, params = _parts(method, target, draft, length, nodes, load)
+    if method.weights is not None:
+        params |= method.weights(target.params)
     return method.make(parts), params
 
 

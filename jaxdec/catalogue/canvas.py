@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping
 
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.diffusion import Unmask, backtracking, credit, denoise, prophet, refresh, schedules
+from jaxdec.diffusion import (
+    Unmask,
+    backtracking,
+    credit,
+    daedal,
+    denoise,
+    prophet,
+    refresh,
+    schedules,
+)
 from jaxdec.diffusion import unmask as policies
 from jaxdec.model import Model
 
@@ -41,6 +50,7 @@ def denoising(
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
+    whole: bool = False,
     scheduled: Callable[[Parts], schedules.Schedule] | None = None,
     **options,
 ) -> Method:
@@ -55,8 +65,10 @@ def denoising(
       branches: of the method's own, see `denoise`.
       variants: further policies that the battery tests.
       benchmark: see `Method`.
+      whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
       scheduled: builds the schedule, if that is part of the method.
-      **options: build further parts of `denoise`: `remask`, `fuse`, `stop`.
+      **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
+        its policy then decodes by.
     """
 
     def make(parts: Parts) -> Decoder:
@@ -65,21 +77,28 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
+        own, size, moves = policy(), parts.block or 32, "grow" in options
+        if moves and (parts.causal or parts.refresh != "none"):
+            raise ValueError(
+                f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
+            )
         if scheduled is not None:
             schedule = scheduled(parts)
-        elif parts.block is None:
+        elif parts.block is None or moves or (whole and not parts.causal):
             schedule = schedules.whole()
+            if moves or parts.block is not None:
+                own = policies.in_blocks(own, size)
         else:
-            size, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
-            schedule = schedules.blocks(size, within=within, from_start=parts.causal)
+            few, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
+            schedule = schedules.blocks(few, within=within, from_start=parts.causal)
         return denoise(
             parts.target,
-            unmask=policy(),
+            unmask=own,
             schedule=schedule,
             refresh=REFRESH_RULES[parts.refresh](),
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
-            **{key: value() for key, value in options.items()},
+            **{key: value(block=size) if moves else value() for key, value in options.items()},
         )
 
     def variant(policy: Callable[[], Unmask]) -> Sample:
@@ -150,7 +169,6 @@ ROWS = [
         "canvas decoding, the first token of each block by itself, then all above a probability",
         "2509.26328",
         lambda: policies.first_alone(policies.threshold()),
-        benchmark="",
     ),
     denoising(
         "factor",
@@ -160,9 +178,9 @@ ROWS = [
     ),
     denoising(
         "dynamic-threshold",
-        "canvas decoding, a threshold or a quota",
+        "canvas decoding, a threshold or a quota by the probability of the drawn token; at temperature 0, a threshold",
         "2510.06303",
-        lambda: policies.dynamic_threshold(by="max_prob"),
+        policies.dynamic_threshold,
     ),
     denoising(
         "entropy-bound",
@@ -179,9 +197,10 @@ ROWS = [
     ),
     denoising(
         "prophet",
-        "one token a forward until the rest is sure enough to be committed at once",
+        "one token a forward until the rest of the canvas is sure enough to be committed at once",
         "2508.19982",
         lambda: policies.quota("max_prob"),
+        whole=True,
         stop=prophet,
     ),
     denoising(
@@ -197,6 +216,14 @@ ROWS = [
         "2509.26432",
         policies.threshold,
         scheduled=_semantic,
+        benchmark="",
+    ),
+    denoising(
+        "daedal",
+        "threshold decoding of a canvas that grows until the model sees its end",
+        "2508.00819",
+        policies.threshold,
+        grow=daedal,
         benchmark="",
     ),
     denoising(

@@ -76,6 +76,7 @@ class Method:
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
       searches: whether it decodes several hypotheses a prompt, and is the decoder within it for one.
+      weights: the parameters by name of parts that are made of the target's own parameters; None if there are none.
       takes: of a search, the parts that it can be given beside its models: names of `Parts`.
       sample: builds what the battery tests; the method itself, of `Parts.small`, if not given.
       variants: further settings of the method that the battery tests, by what they are.
@@ -93,6 +94,7 @@ class Method:
     infills: bool = False
     denoises: bool = False
     searches: bool = False
+    weights: Callable[[Params], Mapping[str, Params]] | None = None
     takes: tuple[str, ...] = ()
     sample: Sample | None = None
     variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)

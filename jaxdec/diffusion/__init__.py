@@ -1,11 +1,12 @@
 """Masked and block diffusion decoding: schedules, unmasking policies, remasking and caches on one canvas loop."""
 
 from jaxdec.diffusion import refresh, schedules, unmask
-from jaxdec.diffusion.candidates import Candidates, ranked, top
+from jaxdec.diffusion.candidates import Candidates, Progress, ranked, top
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
+from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking
 from jaxdec.diffusion.state import DenoiseState
@@ -18,12 +19,15 @@ __all__ = [
     "Denoise",
     "DenoiseState",
     "Fuse",
+    "Grow",
+    "Progress",
     "Remask",
     "Stop",
     "Unmask",
     "backtracking",
     "canvas_model",
     "credit",
+    "daedal",
     "denoise",
     "next_token",
     "prophet",

@@ -6,7 +6,7 @@ Legend: B rows, W positions of the active group, V vocabulary.
 import dataclasses
 import difflib
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +42,8 @@ p is the model's own law, q the warped one (temperature, top-p, ...), which toke
 that was drawn looks at the noise of the draw: even one token a step then no longer samples the model's law. All others
 do not, and fix which positions are committed independently of what stands there.
 
-At temperature 0 all mass of q is on one token: every `warped_...` score is then the same everywhere, 1 or an entropy of
-0, which orders positions from left to right and exceeds any threshold below that.
+At temperature 0 all mass of q is on one token, so that q says nothing of how sure the model is: every `warped_...`
+score of such a row is that of p instead, and `warped_token_prob` the probability of the most probable token.
 """
 
 VALUE_DEPENDENT = ("token_prob", "warped_token_prob")
@@ -58,6 +58,20 @@ def check_score(kind: str) -> None:
         raise ValueError(
             f"score must be one of {', '.join(get_args(Score))}; got {kind!r}, the nearest is {near!r}"
         )
+
+
+class Progress(NamedTuple):
+    """How far the whole canvas is, int32 `[B]` each.
+
+    Attributes:
+      begin: the first position that is generated.
+      size: positions that are generated.
+      left: those that are not committed.
+    """
+
+    begin: jax.Array
+    size: jax.Array
+    left: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -79,6 +93,8 @@ class Candidates:
       opened: int32 `[B]`, positions that the group had to fill when it began.
       steps: int32 `[B]`, steps taken by the row.
       keys: row keys `[B]`.
+      greedy: bool `[B]`, rows at temperature 0.
+      canvas_progress: of the whole canvas, whatever its groups.
       scored: the forward over the group, `[B, W, ...]`: logits (after a fusion, if there is one), hidden states, and
         those of the layers that the model was asked for. What no part reads is not computed.
       settings: of the request, for what ends a row; None where nothing does.
@@ -97,6 +113,8 @@ class Candidates:
     opened: jax.Array
     steps: jax.Array
     keys: jax.Array
+    greedy: jax.Array
+    canvas_progress: Progress
     scored: Scored
     settings: Settings | None = None
     end_weight: jax.Array | None = None
@@ -124,14 +142,10 @@ class Candidates:
             return uniform(key_at(self.keys, Purpose.ORDER, self.places))
         if kind == "left_to_right":
             return -self.places.astype(jnp.float32)
-        law = self.warped if kind.startswith("warped") else self.own
-        if kind.endswith("entropy"):
-            return -law.entropy
-        if kind.endswith("token_prob"):
-            found = jnp.exp(law.log_prob)
-        else:
-            found = law.margin if kind.endswith("margin") else law.max_prob
-        if self.end_weight is None:
+        found = _score_of(self.own, kind)
+        if kind.startswith("warped"):
+            found = jnp.where(self.greedy[:, None], found, _score_of(self.warped, kind))
+        if self.end_weight is None or kind.endswith("entropy"):
             return found
         ends = self.ends(self.tokens if kind in VALUE_DEPENDENT else self.likeliest)
         return jnp.where(ends, found * self.end_weight[:, None], found)
@@ -145,6 +159,15 @@ class Candidates:
         """Uniforms by position and step, float32 `[B, W]`."""
         steps = jnp.broadcast_to(self.steps[:, None], self.places.shape)
         return uniform(key_at(self.keys, Purpose.ORDER, self.places, steps))
+
+
+def _score_of(law: Statistics, kind: Score) -> jax.Array:
+    """A score of a law, float32 `[B, W]`."""
+    if kind.endswith("token_prob"):
+        return jnp.exp(law.log_prob)
+    if kind.endswith("entropy"):
+        return -law.entropy
+    return law.margin if kind.endswith("margin") else law.max_prob
 
 
 def draw(

@@ -42,6 +42,16 @@ class GroupPart(Part, abc.ABC):
         """
         return None
 
+    def renew(self, params: Params, state: Any, fresh: Any) -> Any:
+        """The state when the next group begins: a fresh one, unless the part remembers the groups before it.
+
+        Args:
+          params: the part's own.
+          state: as the last step of the group before left it; at the first group, as `init` made it.
+          fresh: as `init` makes it.
+        """
+        return fresh
+
 
 class Unmask(GroupPart):
     """A policy: which positions of the active group are committed in a step.

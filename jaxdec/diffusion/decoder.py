@@ -1,6 +1,6 @@
 """The canvas decoder from its parts.
 
-denoise(model, schedule, unmask, remask, fuse, stop, refresh)
+denoise(model, schedule, unmask, remask, fuse, stop, grow, refresh)
 """
 
 from typing import Literal
@@ -9,6 +9,7 @@ from jaxdec.arguments import check_type
 from jaxdec.diffusion import schedules
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.fuse import Fuse
+from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.refresh import Refresh, none
 from jaxdec.diffusion.remask import Remask
@@ -29,6 +30,7 @@ def denoise(
     remask: Remask | None = None,
     fuse: Fuse | None = None,
     stop: Stop | None = None,
+    grow: Grow | None = None,
     refresh: Refresh | None = None,
     attention: Literal["full", "causal"] | SpanRule | None = None,
     guided: bool = False,
@@ -48,6 +50,8 @@ def denoise(
       remask: takes committed tokens of the active group back; noise is then by position and step.
       fuse: changes the logits by those of earlier steps.
       stop: commits all that is left of a group early.
+      grow: begins with a shorter canvas and lengthens it; for the whole canvas as one group, without a cache or
+        branches.
       refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
@@ -77,6 +81,7 @@ def denoise(
         remask=(remask, Remask),
         fuse=(fuse, Fuse),
         stop=(stop, Stop),
+        grow=(grow, Grow),
         refresh=(refresh, Refresh),
     )
     spans = SPANS.get(attention, attention) if isinstance(attention, str) else attention
@@ -103,6 +108,8 @@ def denoise(
     check_type("guided", guided, bool)
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
+    if grow is not None:
+        _check_still(schedule, refresh, branches)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -110,11 +117,25 @@ def denoise(
         remask=remask,
         fuse=fuse,
         stop=stop,
+        grow=grow,
         refresh=refresh,
         spans=spans,
         guided=guided,
         branches=branches,
     )
+
+
+def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
+    """Raises `ValueError` for what goes by positions, on a canvas whose tokens move."""
+    if type(schedule) is not schedules.Whole:
+        raise ValueError(
+            f"a canvas that grows is one group, schedules.whole(), got {type(schedule).__name__}: for blocks, "
+            "unmask.in_blocks(...)"
+        )
+    if refresh.kept:
+        raise ValueError(f"a canvas that grows has no cache, got {type(refresh).__name__}")
+    if branches != 1:
+        raise ValueError(f"a canvas that grows has one branch, got {branches}")
 
 
 def _check_model(model: Model) -> None:

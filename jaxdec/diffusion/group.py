@@ -5,13 +5,13 @@ Legend: B rows, L positions of the canvas, W positions of the active group.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Scored, Settings
-from jaxdec.diffusion.candidates import Candidates, best, draw
+from jaxdec.diffusion.candidates import Candidates, Progress, best, draw
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Knobs, Unmask
 from jaxdec.diffusion.fuse import Fuse
@@ -38,6 +38,7 @@ class ActiveGroup:
       history: the text before each position, and counts of what is committed outside of the group.
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
+      canvas_progress: of the canvas, with what is left outside of the group alone.
     """
 
     places: jax.Array
@@ -49,6 +50,7 @@ class ActiveGroup:
     history: History
     keys: jax.Array
     by_step: bool
+    canvas_progress: Progress
 
     def see(
         self, scored: Scored, group: GroupState, step: jax.Array, steps: jax.Array
@@ -66,18 +68,22 @@ class ActiveGroup:
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
         drawn = draw(self.settings.warp, scored.logits, counted, keys)
+        allowed = self.there & ~group.committed
+        left = self.canvas_progress.left + allowed.sum(1, dtype=jnp.int32)
         return Candidates(
             own=drawn.own,
             warped=drawn.warped,
             tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
             places=self.places,
-            allowed=self.there & ~group.committed,
+            allowed=allowed,
             committed=committed,
             leading=self.leading,
             step=step,
             opened=self.opened,
             steps=steps,
             keys=self.keys,
+            greedy=self.settings.warp.greedy(len(self.places)),
+            canvas_progress=self.canvas_progress._replace(left=left),
             scored=scored,
             settings=self.settings,
         )
@@ -86,7 +92,8 @@ class ActiveGroup:
 def cut(
     state: DenoiseState,
     status: CanvasStatus,
-    ends: Callable[[jax.Array, jax.Array], jax.Array],
+    params: Params,
+    scored: Scored,
     schedule: Schedule,
     window: int,
 ) -> tuple[DenoiseState, CanvasStatus]:
@@ -95,14 +102,17 @@ def cut(
     Args:
       state: before the step.
       status: where each row stands.
-      ends: from `there` and `masked [B, W]`, how many positions stay; `Schedule.cut`.
-      schedule: numbers the groups behind.
+      params: by part.
+      scored: the forward over the group in all branches, `[B, D, W, ...]`.
+      schedule: says where, and numbers the groups behind.
       window: W.
     """
     canvas = state.canvas
     places, there, _ = compact(status.active, window)
     masked = there & ~take(canvas.committed, places)
-    kept = jnp.clip(ends(there, masked), jnp.argmax(masked, axis=-1) + 1, window)
+    first = jax.tree.map(lambda x: x[:, 0], scored)
+    kept = schedule.cut(schedule.own(params), first, there, masked, state.settings.knobs)
+    kept = jnp.clip(kept, jnp.argmax(masked, axis=-1) + 1, window)
     last = jnp.take_along_axis(places, kept[:, None] - 1, axis=1)
     at = jnp.broadcast_to(jnp.arange(canvas.tokens.shape[1], dtype=jnp.int32), canvas.groups.shape)
     behind = (at > last) & (status.entered & state.rows.running)[:, None]
@@ -153,6 +163,11 @@ def active_group(
         history=history,
         keys=keys,
         by_step=by_step,
+        canvas_progress=Progress(
+            begin=rows.prompt_length,
+            size=canvas.end - rows.prompt_length,
+            left=canvas.masked.sum(1, dtype=jnp.int32) - masked,
+        ),
     )
     return active, group
 
@@ -170,6 +185,26 @@ def pick(condition: jax.Array, yes: Any, no: Any) -> Any:
     """One of two pytrees of arrays `[B, ...]` in each row, by `condition [B]`; of the second's dtypes."""
     wide = lambda like: condition.reshape(-1, *(1,) * (like.ndim - 1))
     return jax.tree.map(lambda a, b: jnp.where(wide(b), a, b).astype(b.dtype), yes, no)
+
+
+class StepsTaken(NamedTuple):
+    """What the static steps of one forward led to.
+
+    Attributes:
+      group: after them.
+      parts: states of the parts.
+      scored: the forward of the last one, as its policy saw it.
+      step: int32 `[B]`, steps taken in this group.
+      steps: int32 `[B]`, steps taken in all.
+      branch: int32 `[B]`, the last branch that was guessed right; 0 for none.
+    """
+
+    group: GroupState
+    parts: PartStates
+    scored: Scored
+    step: jax.Array
+    steps: jax.Array
+    branch: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +230,15 @@ class StaticStep:
         """States of the parts at the beginning of a group."""
         init = lambda part: None if part is None else part.init(part.own(params), batch, window)
         return PartStates(init(self.unmask), init(self.remask), init(self.fuse), init(self.stop))
+
+    def renewed(self, params: Params, parts: PartStates, batch: int, window: int) -> PartStates:
+        """The same when the next group begins, for parts that remember the groups before it."""
+        fresh = self.fresh(params, batch, window)
+        renew = lambda part, state, new: (
+            None if part is None else part.renew(part.own(params), state, new)
+        )
+        own = (self.unmask, self.remask, self.fuse, self.stop)
+        return PartStates(*map(renew, own, parts, fresh))
 
     def __call__(
         self,

@@ -10,8 +10,7 @@ Legend: B rows, L positions of the canvas, W positions of a group, D branches, T
 """
 
 import dataclasses
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,35 +23,24 @@ from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.emit import emit
 from jaxdec.diffusion.forward import Computed, Forward, ForwardInputs
 from jaxdec.diffusion.fuse import Fuse
-from jaxdec.diffusion.group import ActiveGroup, StaticStep, active_group, cut, pick, written
+from jaxdec.diffusion.group import (
+    ActiveGroup,
+    StaticStep,
+    StepsTaken,
+    active_group,
+    cut,
+    pick,
+    written,
+)
+from jaxdec.diffusion.grow import Grow
+from jaxdec.diffusion.grow.edit import grown
 from jaxdec.diffusion.neighbours import neighbours
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.schedules import Schedule, SpanRule
-from jaxdec.diffusion.state import Counters, DenoiseState, PartStates, canvas_status
+from jaxdec.diffusion.state import Counters, DenoiseState, canvas_status
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Model, Params
-
-
-class StepsTaken(NamedTuple):
-    """What the static steps of one forward led to.
-
-    Attributes:
-      group: after them.
-      parts: states of the parts.
-      scored: the forward of the last one, as its policy saw it.
-      step: int32 `[B]`, steps taken in this group.
-      steps: int32 `[B]`, steps taken in all.
-      branch: int32 `[B]`, the last branch that was guessed right; 0 for none.
-    """
-
-    group: GroupState
-    parts: PartStates
-    scored: Scored
-    step: jax.Array
-    steps: jax.Array
-    branch: jax.Array
-
 
 FILLED = 2
 """How many times as wide as a narrow step a wide one may be for the entries of both to be stored alike."""
@@ -68,6 +56,7 @@ class Denoise:
     remask: Remask | None
     fuse: Fuse | None
     stop: Stop | None
+    grow: Grow | None
     refresh: Refresh
     spans: SpanRule
     guided: bool
@@ -79,14 +68,15 @@ class Denoise:
     @property
     def exactness(self) -> Exactness:
         """That of the policy, if nothing else changes the law."""
-        plain = self.remask is None and self.fuse is None and self.stop is None and not self.guided
+        others = (self.remask, self.fuse, self.stop, self.grow)
+        plain = all(part is None for part in others) and not self.guided
         return self.unmask.exactness if plain and self.refresh.exact else Exactness.HEURISTIC
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Those that there are."""
-        parts = (self.unmask, self.remask, self.fuse, self.stop, self.refresh, self.schedule)
-        return tuple(part for part in parts if part is not None)
+        own = (self.unmask, self.remask, self.fuse, self.stop, self.grow)
+        return tuple(part for part in (*own, self.refresh, self.schedule) if part is not None)
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -100,6 +90,8 @@ class Denoise:
         """Raises `ValueError` for a request or parameters that a part cannot serve."""
         for part in self.parts:
             part.check(request, params)
+        if request.order is not None and self.grow is not None:
+            raise ValueError("a canvas that grows fills no order of the request")
         if request.order is not None and self.model.reads_before and self.spans.one_way:
             raise ValueError(
                 "the model is shifted and sees no later unit: it fills no order of the request, in which the row "
@@ -112,7 +104,7 @@ class Denoise:
         batch, length = rows.tokens.shape
         room = length - request.prompt.shape[1]
         zero = jnp.zeros((batch,), jnp.int32)
-        cache = None
+        cache, grow, window = None, self.grow, self._window(room, length)
         if self.refresh.kept:
             cache = request.new_cache(self.model, batch * (1 + self.guided))
         state = DenoiseState(
@@ -120,8 +112,9 @@ class Denoise:
             settings=request.settings,
             canvas=self._canvas(params, rows, request, room),
             counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero),
-            parts=self._static.fresh(params, batch, self._window(room, length)),
+            parts=self._static.fresh(params, batch, window),
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
+            grow=None if grow is None else grow.init(grow.own(params), batch, window),
             cache=cache,
             room=room,
             longest=request.longest,
@@ -138,7 +131,10 @@ class Denoise:
         """The prompts, and masks behind them."""
         length = rows.tokens.shape[1]
         groups, units = self.schedule.assign(self.schedule.own(params), rows.length, length)
-        return Canvas.blank(rows, groups, units, jnp.minimum(request.settings.max_new_tokens, room))
+        new = jnp.minimum(request.settings.max_new_tokens, room)
+        if self.grow is not None:
+            new = jnp.minimum(new, self.grow.start(request.settings.knobs))
+        return Canvas.blank(rows, groups, units, new)
 
     @property
     def _static(self) -> StaticStep:
@@ -238,26 +234,23 @@ class Denoise:
         status = canvas_status(state, state.rows.rounds == 0)
         wide = self.refresh.due(self.refresh.own(params), status)
         scored, cache = self._forward(params, state, status, wide)
-        # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back.
-        by_step = self.unmask.value_dependent or self.remask is not None
+        # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back, or moves.
+        by_step = self.unmask.value_dependent or not (self.remask is None and self.grow is None)
         computed = self._fresh(params, state, status, wide)
         if self.schedule.cuts:
-            ends = functools.partial(
-                self.schedule.cut,
-                self.schedule.own(params),
-                jax.tree.map(lambda x: x[:, 0], scored),
-                knobs=state.settings.knobs,
-            )
-            state, status = cut(state, status, ends, self.schedule, window)
-        active, group = active_group(state, status, window, rng, by_step)
-        stuck = ~(active.there & ~group.committed).any(1)
-        taken = self._steps(params, state, status, scored, active, group)
+            state, status = cut(state, status, params, scored, self.schedule, window)
+        active, before = active_group(state, status, window, rng, by_step)
+        stuck = ~(active.there & ~before.committed).any(1)
+        taken = self._steps(params, state, status, scored, active, before)
         group, ahead = taken.group, state.ahead
         if ahead is not None:
             seen = active.see(taken.scored, group, taken.step, taken.steps)
             ahead = guessed(self.unmask, params, seen, active, ahead, state.settings.knobs)
             group = group._replace(tokens=seen.tokens)
-        canvas = written(state.canvas, active, group)
+        canvas, growing = written(state.canvas, active, group), state.grow
+        held = jnp.zeros_like(ran)
+        if self.grow is not None:
+            canvas, growing, held = grown(self.grow, params, state, active, before, taken)
         by_group = self.remask is not None
         rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
         fresh = computed.sum(1, dtype=jnp.int32)
@@ -272,8 +265,14 @@ class Denoise:
             target_rows=jnp.where(ran, fresh * self.branches * (1 + self.guided), 0),
         )
         since = jnp.where(wide, 0, counters.since + 1)
+        # A group that was held begins anew.
         moved = Counters(
-            status.group[:, 0], status.unit[:, 0], taken.step, active.opened, taken.steps, since
+            jnp.where(held, -2, status.group[:, 0]),
+            status.unit[:, 0],
+            taken.step,
+            active.opened,
+            taken.steps,
+            since,
         )
         counters = pick(ran, moved, counters)
         after = dataclasses.replace(
@@ -283,6 +282,7 @@ class Denoise:
             counters=counters,
             parts=taken.parts,
             ahead=ahead,
+            grow=growing,
             cache=cache,
         )
         return after, info
@@ -298,7 +298,7 @@ class Denoise:
     ) -> StepsTaken:
         """One step, and as many more as branches were guessed right."""
         batch, window = active.places.shape
-        fresh = self._static.fresh(params, batch, window)
+        fresh = self._static.renewed(params, state.parts, batch, window)
         alive, step = state.rows.running, jnp.where(status.entered, 0, state.counters.step)
         taken = StepsTaken(
             group=group,

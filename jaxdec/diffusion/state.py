@@ -58,6 +58,7 @@ class DenoiseState:
       parts: states of the parts, for the active group.
       ahead: int32 `[B, L]`, the branch from which on a masked position is filled with `canvas.tokens`; None for one
         branch.
+      grow: the state of the rule that lengthens the canvas; None without one.
       cache: of the model, by position of the canvas; None without one.
       room: positions that can be generated; static.
       longest: a bound on the positions of every row, static; 0 for those of the canvas.
@@ -69,6 +70,7 @@ class DenoiseState:
     counters: Counters
     parts: PartStates
     ahead: jax.Array | None
+    grow: Any
     cache: Any
     room: int = dataclasses.field(metadata={"static": True})
     longest: int = dataclasses.field(default=0, metadata={"static": True})

@@ -209,6 +209,12 @@ class Warp(Drawing):
         stages = {field.name for field in dataclasses.fields(self)} - {"temperature", "banned"}
         return all(getattr(self, name) is None for name in stages)
 
+    def greedy(self, batch: int) -> jax.Array:
+        """Rows that take the most probable token, bool `[B]`: those of temperature 0."""
+        temperature = 1.0 if self.temperature is None else self.temperature
+        # Subnormal temperatures count as 0, since some devices flush them.
+        return jnp.broadcast_to(jnp.asarray(temperature) < jnp.finfo(jnp.float32).tiny, (batch,))
+
     def plain_knobs(self, batch: int) -> tuple[jax.Array, jax.Array | None]:
         """The temperature `[B]` and the banned tokens `[B, V]` or None, for operations that know no other stage."""
         temperature = 1.0 if self.temperature is None else self.temperature

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxdec.decoding import Exactness, Part, Request, Rows, Scored, Settings
 from jaxdec.model import Inputs, Model, Output, Params, Queries
-from jaxdec.sampling import TopTokens, top_tokens
+from jaxdec.sampling import History, TopTokens, top_tokens
 from jaxdec.speculative.tree import DraftTree
 
 
@@ -31,6 +31,8 @@ class Context:
         uses it agrees with the target as often as their laws overlap.
       cache: the target's, for drafters that ask the target itself; only read.
       shares_noise: whether `noise` is that of the target's own tokens; static.
+      history: the past as each scored token sees it, `[B, T, ...]`, for verifiers that warp laws of their own; None for
+        drafters, and where the warp reads none.
     """
 
     rows: Rows
@@ -39,6 +41,7 @@ class Context:
     noise: jax.Array
     cache: Any = None
     shares_noise: bool = dataclasses.field(default=True, metadata={"static": True})
+    history: History | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -62,7 +65,8 @@ class Verdict:
         valid indices.
       count: int32 `[B]`, accepted nodes.
       next_token: int32 `[B]`, the token that follows them.
-      log_probs: float32 `[B, W]`, of each token of the chunk under the warped law; NaN where the law is broken.
+      log_probs: float32 `[B, W]`, of each token of the chunk under the warped law; NaN where the law is broken, -inf
+        for a token that a relaxed rule keeps and the law gives nothing.
       raw_log_probs: float32 `[B, W]`, under the target's own law.
     """
 

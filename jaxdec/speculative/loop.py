@@ -170,7 +170,8 @@ class Speculative:
         output, asked = self._score(params, state, tree, tokens, context)
         scored = tokens.shape[1] - tree.target_drawn
         seen = _scored(output, tree, scored)
-        laws = settings.warp.log_probs(seen.logits, _history(state, tree, tokens))
+        context = dataclasses.replace(context, history=_history(state, tree, tokens))
+        laws = settings.warp.log_probs(seen.logits, context.history)
         verdict = self.verifier.verify(self.verifier.own(params), tree, seen, laws, context)
         size = None if rows.order is None else rows.order.size
         queries = 0 if size is None else output.logits.shape[1]
@@ -202,7 +203,7 @@ class Speculative:
             state.settings,
             result.chunk,
             result.offered,
-            jnp.isfinite(verdict.log_probs),
+            ~jnp.isnan(verdict.log_probs),  # a relaxed rule may keep what the law rules out
             room=room,
         )
         ranks = state.rows.length[:, None] - 1 + jnp.arange(self.width)

@@ -78,7 +78,8 @@ def test_every_method(name):
     )
     assert decoder.exactness is method.exactness
     drafts = method.draft or method.heads
-    assert params.keys() == ({"target", "draft"} if drafts else {"target"})
+    own = {} if method.weights is None else method.weights(params["target"])
+    assert params.keys() == {"target", *own} | ({"draft"} if drafts else set())
     order = None
     if method.infills:
         visible = np.arange(8) < 3

@@ -139,6 +139,44 @@ def test_prophet_at_its_limits():
     assert forwards(decode(early, {"target": params}, **SAMPLED, **limits(-np.inf))) == [1, 1, 1]
 
 
+def test_prophet_ends_the_whole_canvas():
+    """In blocks of a group that is the canvas, one more forward at most; in groups, one a group that is left."""
+    model, params = oracle()
+    policy, stop = unmask.quota("margin"), diffusion.prophet()
+    now = {name: -np.inf for name in stop.knobs}
+    at_once = denoise(model, unmask=unmask.in_blocks(policy, 8), stop=stop)
+    assert forwards(decode(at_once, {"target": params}, **SAMPLED, **now)) == [1, 1, 1]
+    groups = denoise(model, unmask=policy, schedule=schedules.blocks(8), stop=stop)
+    knobs = dict(early_gap=np.inf, middle_gap=-np.inf, late_gap=np.inf)
+    # A third of 24 is a block: the other two follow in a step each. Not so if progress were that of a block.
+    assert forwards(decode(groups, {"target": params}, **SAMPLED, **knobs)) == [10, 9, 13]
+    at_once = decode(at_once, {"target": params}, **SAMPLED, **knobs)
+    assert forwards(at_once) == [9, 7, 11]
+
+
+@pytest.mark.parametrize("policy", [unmask.quota("margin", steps=3), unmask.saber()])
+def test_blocks_of_one_group_are_groups(policy):
+    model, params = oracle(canvas=True)
+    groups = denoise(model, unmask=policy, schedule=schedules.blocks(8))
+    blocks = denoise(model, unmask=unmask.in_blocks(policy, 8))
+    same(*(decode(made, {"target": params}, **SAMPLED) for made in (groups, blocks)))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_dynamic_threshold_at_temperature_0_is_a_threshold(temperature):
+    """Its published score is 1 everywhere there; above, it is another rule."""
+    model, params = oracle()
+    options = dict(temperature=temperature, threshold=0.5)
+    found, plain = (
+        decode(denoise(model, unmask=policy), {"target": params}, **options)
+        for policy in (unmask.dynamic_threshold(), unmask.threshold())
+    )
+    assert (
+        (texts(found) == texts(plain)) == (forwards(found) == forwards(plain)) == (temperature == 0)
+    )
+    assert max(forwards(found)) > 3
+
+
 def test_credit_without_weight_changes_nothing():
     model, params = oracle()
     plain = decode(denoise(model), {"target": params}, threshold=0.6, **SAMPLED)

@@ -13,6 +13,7 @@ from jaxdec.decoding import Settings, Stops
 from jaxdec.sampling import Warp
 from jaxdec.speculative import Context, Verdict
 from jaxdec.speculative.drafters import diffuspec
+from jaxdec.speculative.drafters.row_ngram import row_ngram
 from tests.diffusion.canvases import VOCAB, decode, oracle, same, transformer
 from tests.speculative.contexts import propose, step_result
 
@@ -73,6 +74,7 @@ def test_the_path_is_the_best_one():
     """With beams enough the search is exhaustive: the same path as over all products of candidates."""
     model, params = transformer()
     drafter = diffuspec(model, length=3, shortest=1, candidates=4, beams=4, mass=0.7, weight=0.4)
+    drafter = dataclasses.replace(drafter, strength=0.7)
     wide = dataclasses.replace(drafter, beams=16)
     texts = [[1, 2, 1, 2, 3, 1], [5, 5, 5, 6, 5, 5]]
     context = context_of(texts)
@@ -80,9 +82,13 @@ def test_the_path_is_the_best_one():
     found = np.asarray(jax.jit(wide.best_path)(jnp.asarray(law), context))
     for row, text in enumerate(texts):
 
-        def bigram(a, b, text=text):
-            follow = [y for x, y in itertools.pairwise(text) if x == a]
-            return np.log((follow.count(b) + 1) / (len(follow) + VOCAB + 1))
+        def trigram(u, v, x, text=text):
+            """A loop over the text: counts of three, two and one, each backing off to the next."""
+            law = 1 / (VOCAB + 1)
+            for n, context in ((0, ()), (1, (v,)), (2, (u, v))):
+                follow = [text[i] for i in range(n, len(text)) if tuple(text[i - n : i]) == context]
+                law = (follow.count(x) + 0.7 * law) / (len(follow) + 0.7)
+            return np.log(law)
 
         choices = []
         for place in range(3):
@@ -91,13 +97,47 @@ def test_the_path_is_the_best_one():
             choices.append([int(t) for t, b in zip(order, before, strict=True) if b < 0.7])
         best, score = None, -np.inf
         for path in itertools.product(*choices):
+            known = (*text[-2:], *path)
             total = sum(
-                0.4 * law[row, i, t] + 0.6 * bigram((text[-1], *path)[i], t)
+                0.4 * law[row, i, t] + 0.6 * trigram(known[i], known[i + 1], t)
                 for i, t in enumerate(path)
             )
             if total > score:
                 best, score = path, total
         assert tuple(found[row].tolist()) == best
+
+
+@pytest.mark.parametrize("size", [11, 150_000])
+def test_the_ngram_is_a_law_at_any_vocabulary(size):
+    """It adds up to one, and what the text shows outweighs by nats what it does not, however many tokens there are."""
+    texts = [[1, 2, 3, 1, 2, 3, 1, 2], [4], [1, 2, 3, 7, 2, 5, 5, 2]]
+    rows = context_of(texts).rows
+    before = jnp.asarray([[[1, 2]], [[-1, 4]], [[5, 2]]])
+    shown = jnp.asarray([[[3, 1, 9]], [[4, 9, 8]], [[3, 5, 9]]])
+    law = np.asarray(row_ngram(rows, before, shown, size, 1.0))[:, 0]
+    assert law[0, 0] > -0.5 and law[0, 0] - law[0, 2] > np.log(size) - 1
+    assert law[1, 0] > law[1, 1] == law[1, 2] > -np.log(size) - 3
+    assert law[2, 0] > law[2, 2] + 2  # backs off to what followed 2
+    every = jnp.broadcast_to(jnp.arange(size), (3, 1, size))
+    np.testing.assert_allclose(
+        np.exp(row_ngram(rows, before, every, size, 1.0)).sum(-1), 1, rtol=1e-4
+    )
+
+
+def test_paths_end_where_the_end_is_a_candidate():
+    model, _ = transformer()
+    drafter = diffuspec(model, length=6, shortest=6, candidates=2, beams=2, mass=0.95)
+    law = np.full((3, 6, VOCAB + 1), 1e-4)
+    law[..., 1], law[..., 2] = 0.6, 0.3
+    law[0, 3, 7] = 0.5  # the end, second at the fourth place
+    law[1, 3, 7] = 0.2  # third there, which is none of two candidates
+    context = context_of([[1, 2, 3]] * 3, [7])
+    law = jnp.log(jnp.asarray(law / law.sum(-1, keepdims=True), jnp.float32))
+    assert drafter.horizon(law, context).tolist() == [4, 6, 6]
+    one = dataclasses.replace(drafter, candidates=3, beams=3)
+    assert one.horizon(law, context).tolist() == [4, 4, 6]
+    path = np.asarray(jax.jit(one.best_path)(law, context))
+    assert set(path[2].tolist()) <= {1, 2} and set(path[0, :3].tolist()) <= {1, 2}
 
 
 def test_the_draft_length_follows_the_acceptance():
@@ -137,6 +177,7 @@ def test_drafts_end_with_the_sequence():
         (dict(length=0), "length must be at least 1, got 0"),
         (dict(length=3, shortest=4), "shortest must be 1 to 3, got 4"),
         (dict(beams=9), "beams must be 1 to 8, got 9"),
+        (dict(strength=0), "strength must be above 0, got 0"),
         (dict(mass=1.5), r"mass must lie in \[0, 1\], got 1.5"),
     ],
 )

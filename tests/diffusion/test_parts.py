@@ -133,6 +133,8 @@ def with_gaps(gaps, opened, left):
         opened=jnp.asarray(opened, jnp.int32),
         steps=zero,
         keys=None,
+        greedy=zero > 0,
+        canvas_progress=twins.group_alone(zero, opened, allowed),
         scored=scored(logits),
     )
 
@@ -158,7 +160,9 @@ def test_prophet_limits_go_by_progress():
         "middle_gap": 5.0,
         "late_gap": 2.5,
     }
-    stops = jax.jit(rule.now)(None, with_gaps(gaps, opened, left), None, limits(len(cases)))[0]
+    stops = jax.jit(rule.now)(
+        None, with_gaps(gaps, opened, left), jnp.zeros(len(cases), bool), limits(len(cases))
+    )[0]
     assert stops.shape == (len(cases),)
     for case, stop in zip(cases, stops.tolist(), strict=True):
         gap, opened_, left_ = case
@@ -167,17 +171,62 @@ def test_prophet_limits_go_by_progress():
         assert stop == (gap >= limit), case
 
 
+def test_prophet_watches_the_answer_and_the_whole_canvas():
+    """Gaps of the answer's positions alone, committed ones too; a third is one of the canvas."""
+    rule = prophet(answer=(2, 4))
+    assert {n: k.default for n, k in rule.knobs.items() if "answer" in n} == {
+        "answer_start": 2,
+        "answer_stop": 4,
+    }
+    rows, width = 4, 9
+    seen = with_gaps(np.zeros(rows), np.full(rows, 9), np.full(rows, 9))
+    places = jnp.broadcast_to(jnp.arange(width) + 5, (rows, width)).astype(jnp.int32)
+    gaps = np.zeros((rows, width))
+    gaps[0, 2:4] = 7.0, 8.0  # 7.5 on average: enough at first
+    gaps[1, 2:4] = 7.0, 7.9
+    gaps[2, 2:4] = 5.0, 5.0  # enough after a third
+    gaps[3] = 90.0
+    gaps[3, 2:4] = 0.0
+    law = seen.own._replace(top=jnp.asarray(gaps, jnp.float32), second=jnp.zeros_like(seen.own.top))
+    begin, size = jnp.full(rows, 5, jnp.int32), jnp.full(rows, 30, jnp.int32)
+    now = jax.jit(rule.now)
+    knobs = limits(rows) | {
+        "answer_start": jnp.full(rows, 2, jnp.int32),
+        "answer_stop": jnp.full(rows, 4, jnp.int32),
+    }
+    for left, expected in ((30, [1, 0, 0, 0]), (21, [1, 0, 0, 0]), (20, [1, 1, 1, 0])):
+        progress = seen.canvas_progress._replace(begin=begin, size=size, left=begin * 0 + left)
+        for known in (False, True):
+            committed = jnp.broadcast_to(jnp.arange(width) == 2, (rows, width)) & known
+            one = Candidates(
+                **{
+                    **vars(seen),
+                    "own": law,
+                    "places": places,
+                    "canvas_progress": progress,
+                    "committed": committed,
+                    "allowed": ~committed,
+                }
+            )
+            found, state = now(None, one, rule.init(None, rows, width), knobs)
+            assert found.astype(int).tolist() == expected, left
+            assert rule.renew(None, state, rule.init(None, rows, width)).tolist() == found.tolist()
+            assert now(None, one, jnp.ones(rows, bool), knobs)[0].all()
+    with pytest.raises(ValueError, match="end behind its start"):
+        prophet(answer=(3, 3))
+
+
 def test_prophet_at_once_and_never():
     rows = 9
     seen = with_gaps(np.full(rows, 90.0), np.full(rows, 9), np.arange(rows) + 1)
     inf = math.inf
-    now = jax.jit(prophet().now)
-    assert now(None, seen, None, limits(rows, -inf, -inf, -inf))[0].all()
-    assert not now(None, seen, None, limits(rows, inf, inf, inf))[0].any()
+    now, start = jax.jit(prophet().now), jnp.zeros(rows, bool)
+    assert now(None, seen, start, limits(rows, -inf, -inf, -inf))[0].all()
+    assert not now(None, seen, start, limits(rows, inf, inf, inf))[0].any()
     sure = seen.own._replace(second=jnp.full_like(seen.own.second, -inf))
     one = Candidates(**{**vars(seen), "own": sure})
-    assert now(None, one, None, limits(rows))[0].all()
-    assert not now(None, one, None, limits(rows, inf, inf, inf))[0].any()
+    assert now(None, one, start, limits(rows))[0].all()
+    assert not now(None, one, start, limits(rows, inf, inf, inf))[0].any()
 
 
 def weights(alpha, beta, gamma):

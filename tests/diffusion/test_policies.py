@@ -61,6 +61,11 @@ CASES = {
         twins.first_alone(twins.quota("max_prob", "even")),
         {"steps": STEPS},
     ),
+    "in blocks": (
+        unmask.in_blocks(unmask.quota("margin")),
+        twins.in_blocks(twins.quota("margin")),
+        {"steps": STEPS, "block": np.array([3, 1, 4, 5, 40, 2, 3, 6], np.int32)},
+    ),
     "left_to_right": (
         unmask.left_to_right(),
         lambda row: row.allowed[:1],
@@ -189,6 +194,10 @@ def plain(rows, opened, left, step, width=40, logits=None):
         opened=jnp.broadcast_to(jnp.asarray(opened, jnp.int32), (rows,)),
         steps=steps,
         keys=row_keys(jax.random.key(7), rows),
+        greedy=jnp.zeros((rows,), bool),
+        canvas_progress=twins.group_alone(
+            jnp.zeros(rows), jnp.broadcast_to(opened, (rows,)), allowed
+        ),
         scored=scored(logits),
     )
 
@@ -219,17 +228,60 @@ def test_certain_positions_at_the_edges_of_the_rules():
 
 def test_saber_remembers_each_row():
     policy = unmask.saber()
-    total, count = policy.init(None, ROWS, 7)
-    np.testing.assert_array_equal(total, np.zeros(ROWS))
+    past = policy.init(None, ROWS, 7)
+    np.testing.assert_array_equal(past.all_total, np.zeros(ROWS))
     board = Board(*SHAPES[0], seed=11)
     seen, rows = board.look()
-    chosen, (total, count) = policy.choose(
-        None, seen, (total, count), {"minimum": jnp.full(ROWS, 2, jnp.int32)}
-    )
-    np.testing.assert_array_equal(count, np.asarray(chosen).sum(1))
-    assert count[NOTHING] == 0 and total[NOTHING] == 0
+    chosen, past = policy.choose(None, seen, past, {"minimum": jnp.full(ROWS, 2, jnp.int32)})
+    np.testing.assert_array_equal(past.all_count, np.asarray(chosen).sum(1))
+    assert past.all_count[NOTHING] == 0 and past.all_total[NOTHING] == 0
     sure = [rows[CERTAIN].score("max_prob", at) for at in places_of(chosen[CERTAIN])]
-    np.testing.assert_allclose(total[CERTAIN], sum(sure), rtol=1e-6)
+    np.testing.assert_allclose(past.all_total[CERTAIN], sum(sure), rtol=1e-6)
+
+
+def test_saber_counts_a_position_once_and_all_groups():
+    """Boards after one another, and tokens that are taken back by chance: the twin keeps one number a position."""
+    policy, chance = unmask.saber(), np.random.default_rng(2)
+    knobs = {"minimum": jnp.full(ROWS, 1, jnp.int32)}
+    choose = jax.jit(policy.choose)
+    past = policy.init(None, ROWS, 7)
+    kept = [{} for _ in range(ROWS)]  # by group and position
+    again = 0
+    for group in range(3):
+        past = policy.renew(None, past, policy.init(None, ROWS, 7))
+        board = Board(*SHAPES[0], seed=20 + group)
+        for _ in range(6):
+            seen, rows = board.look()
+            chosen, past = choose(None, seen, past, knobs)
+            for b, row in enumerate(rows):
+                row.past = dict(kept[b])
+                expected = twins.saber(row, 1) if row.allowed else []
+                assert places_of(chosen[b]) == sorted(set(expected)), (group, board.step, b)
+                new = {(group, at): row.score("max_prob", at) for at in expected}
+                again += len(new.keys() & kept[b].keys())
+                kept[b] |= new
+            chosen = np.asarray(chosen)
+            back = (board.committed | chosen) & (chance.random(chosen.shape) < 0.2)
+            board.commit(chosen, back)
+    assert again > 20
+
+
+def test_a_greedy_row_is_scored_by_the_model_s_own_law():
+    """Its warped law is certain everywhere: no policy may take that for sureness."""
+    board = Board(*SHAPES[0], seed=6)
+    seen, _ = board.look()
+    sure = jax.tree.map(jnp.ones_like, seen.warped)
+    greedy = np.arange(ROWS) % 2 == 0
+    seen = Candidates(**{**vars(seen), "warped": sure, "greedy": jnp.asarray(greedy)})
+    for name in ("token_prob", "max_prob", "margin", "entropy"):
+        own, warped = seen.score(name), seen.score(f"warped_{name}")
+        np.testing.assert_array_equal(warped[greedy], own[greedy])
+        assert (np.asarray(warped[~greedy]) == (-1 if name == "entropy" else warped[1, 0])).all()
+    knobs = {"threshold": jnp.full(ROWS, 0.99), "steps": jnp.zeros(ROWS, jnp.int32)}
+    chosen, _ = unmask.dynamic_threshold().choose(None, seen, None, knobs)
+    own, _ = unmask.threshold(by="token_prob").choose(None, seen, None, knobs)
+    np.testing.assert_array_equal(chosen[greedy], own[greedy])
+    assert (np.asarray(chosen) == board.allowed)[:2].tolist() != [[True] * 7] * 2
 
 
 def assert_law(counts, law):
@@ -369,7 +421,14 @@ def test_what_looks_at_the_drawn_token():
         (lambda: unmask.factor(by="best"), "got 'best'"),
         (lambda: unmask.dynamic_threshold(by="best"), "got 'best'"),
         (lambda: unmask.ancestral(0), "at least 1 step, got 0"),
+        (lambda: unmask.in_blocks(unmask.threshold(), 0), "at least 1 position, got 0"),
+        (lambda: unmask.in_blocks(unmask.ancestral(), 4), "commits something in each step"),
         (lambda: unmask.saber(0), "at least 1 position .* got 0"),
+        (lambda: unmask.in_blocks(unmask.saber(), 0), "at least 1 position, got 0"),
+        (
+            lambda: unmask.in_blocks(unmask.first_alone(unmask.ancestral())),
+            "something in each step, Ancestral may wait",
+        ),
         (
             lambda: unmask.eos_early_rejection(unmask.entropy_bound()),
             "EntropyBound ranks by 'entropy'",

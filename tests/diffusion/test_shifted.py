@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdec import drafters, generation, speculative
+from jaxdec import drafters, generation, speculative, visibility
 from jaxdec.diffusion import denoise, refresh, schedules, shifted, unmask
+from jaxdec.model import Inputs
 from jaxdec.testing import oracles, parts
 from jaxdec.testing.parts.shift import SHIFTED
 from tests.diffusion.canvases import (
@@ -111,6 +114,29 @@ def test_the_first_position_of_a_block_comes_first_and_alone():
             counts = np.unique(now, return_counts=True)[1].tolist()
             half = -(-len(now) // 2)
             assert counts == [n for n in (half, len(now) - half) if n], (row, first)
+
+
+@pytest.mark.parametrize("rule", [refresh.none(), refresh.block()])
+def test_the_first_token_of_a_block_has_the_causal_law(rule):
+    """What the row before it says, which sees the finished blocks and no mask, whatever else the block holds."""
+    model, params = transformer()
+    policy = unmask.first_alone(unmask.threshold(0.4))
+    result = run((shifted(model), params), **CAUSAL, refresh=rule, unmask=policy)
+    places = np.broadcast_to(np.arange(result.tokens.shape[1]), result.tokens.shape)
+    spans = visibility.block_causal(jnp.asarray(places) // 8)
+    call = jax.jit(lambda tokens, spans: model(params, Inputs(tokens, places, *spans), None).logits)
+    looked = 0
+    for first in range(8, places.shape[1], 8):
+        rows = np.flatnonzero((first >= LENGTHS) & (first < LENGTHS + BUDGET))
+        seen = np.where(places < first, np.asarray(result.tokens), VOCAB)
+        logits = call(jnp.asarray(seen), spans)[:, first - 1]
+        law = jax.nn.log_softmax(logits.at[:, VOCAB].set(-jnp.inf))  # no mask is drawn
+        for row in rows:
+            expected = law[row, int(result.tokens[row, first])]
+            found = np.asarray(result.raw_log_probs)[row, first]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+            looked += 1
+    assert looked >= 8
 
 
 def test_the_rule_of_the_first_position_leaves_a_policy_as_it_is():

@@ -23,17 +23,25 @@ from tests.fuzz.values import junk, made
 
 HEADS = Heads(lambda params, hidden, path: hidden, heads=2, width=V, vocab_size=V)
 CANVAS = oracles.canvas(subjects.MODEL, mask_token=V - 1)
-_parts = (diffusion.schedules, diffusion.unmask, diffusion.remask, diffusion.stop, diffusion.fuse)
+_parts = (
+    diffusion.schedules,
+    diffusion.unmask,
+    diffusion.remask,
+    diffusion.stop,
+    diffusion.fuse,
+    diffusion.grow,
+)
 FACTORIES: dict[str, Callable[..., Any]] = {
     **{f"drafters.{name}": getattr(drafters, name) for name in (
         "model", "eagle", "heads", "dflash", "diffuspec", "jacobi", "speculative_jacobi", "lookahead",
-        "lookup_tree", "prompt_lookup", "input_copy", "token_recycling", "trigram_tree", "trimmed",
+        "lookup_tree", "prompt_lookup", "input_copy", "suffix_decoding", "token_recycling", "trigram_tree", "trimmed",
     )},
     **{f"growth.{name}": getattr(growth, name) for name in (
-        "chain", "fixed", "greedy_siblings", "independent", "stochastic_beam", "threshold", "best_first",
+        "chain", "fixed", "ranked", "greedy_siblings", "independent", "stochastic_beam", "threshold", "best_first",
     )},
     **{f"verifiers.{name}": getattr(verifiers, name) for name in (
         "TokenRatio", "BlockVerification", "KSeq", "RecursiveRejection", "SharedNoiseWalk", "TypicalAcceptance",
+        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy",
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",
@@ -41,10 +49,11 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"unmask.{name}": getattr(diffusion.unmask, name) for name in (
         "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
-        "first_hitting", "left_to_right", "quota", "saber", "threshold",
+        "first_hitting", "in_blocks", "left_to_right", "quota", "saber", "threshold",
     )},
     "remask.backtracking": diffusion.remask.backtracking,
     "stop.prophet": diffusion.stop.prophet,
+    "grow.daedal": diffusion.grow.daedal,
     "fuse.credit": diffusion.fuse.credit,
     **{f"refresh.{name}": getattr(diffusion.refresh, name) for name in (
         "block", "dual", "frozen", "none", "prefix", "sub_block",

@@ -102,8 +102,8 @@ MUTANTS = [
     Mutant(
         "saber forgets",
         f"{UNMASK}/saber.py",
-        "total + jnp.where(reveal, score, 0).sum(-1),\n            count + reveal",
-        "jnp.where(reveal, score, 0).sum(-1),\n            reveal",
+        "known=state.known | reveal",
+        "known=reveal",
         "the mean is that of the last step",
     ),
     Mutant(
@@ -130,9 +130,30 @@ MUTANTS = [
     Mutant(
         "scores of the other law",
         f"{HERE}/candidates.py",
-        'law = self.warped if kind.startswith("warped") else self.own',
-        "law = self.own",
+        'if kind.startswith("warped"):',
+        "if False:",
         "a warped score is that of the model's own law",
+    ),
+    Mutant(
+        "greedy rows are sure of everything",
+        f"{HERE}/candidates.py",
+        "jnp.where(self.greedy[:, None], found, _score_of(self.warped, kind))",
+        "_score_of(self.warped, kind)",
+        "at temperature 0 a warped score is that of a point",
+    ),
+    Mutant(
+        "prophet ends a group",
+        f"{HERE}/stop/prophet.py",
+        "        return state\n",
+        "        return fresh\n",
+        "the next group is decoded as if nothing had been ended",
+    ),
+    Mutant(
+        "saber begins again with each group",
+        f"{UNMASK}/saber.py",
+        "return fresh._replace(total=state.all_total, number=state.all_count)",
+        "return fresh",
+        "the mean is that of the active group",
     ),
     Mutant(
         "backtracking rounds down",
@@ -158,14 +179,14 @@ MUTANTS = [
     Mutant(
         "prophet one third late",
         f"{HERE}/stop/prophet.py",
-        "[thirds < seen.opened, thirds < 2 * seen.opened]",
-        "[thirds <= seen.opened, thirds <= 2 * seen.opened]",
+        "[thirds < size, thirds < 2 * size]",
+        "[thirds <= size, thirds <= 2 * size]",
         "the boundary of a third belongs to the third before",
     ),
     Mutant(
         "prophet sums over the group",
         f"{HERE}/stop/prophet.py",
-        "gap = gap / jnp.maximum(seen.left, 1)",
+        "gap = gap / jnp.maximum(watched.sum(-1), 1)",
         "gap = gap / jnp.maximum(seen.opened, 1)",
         "the gap is averaged over positions that are filled",
     ),

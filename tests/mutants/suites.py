@@ -295,6 +295,7 @@ def policy_rules() -> Iterator[Check]:
         unmask.saber(),
         unmask.left_to_right(),
         unmask.first_alone(unmask.quota("max_prob")),
+        unmask.in_blocks(unmask.quota("max_prob")),
         unmask.eos_early_rejection(unmask.quota("max_prob", spread="doubling")),
     ):
         yield str(policy), partial(parts.check_policy, policy)

@@ -88,6 +88,13 @@ SELECTIONS = {
             _SAMPLES,
         ),
         System(
+            "HEX",
+            "samples of a canvas in blocks of several sizes, a majority, ties to the smallest blocks",
+            "2510.05040",
+            "search.selection.block_experts, diffusion.unmask.in_blocks",
+            "tests/search/selection/test_block_experts.py",
+        ),
+        System(
             "EconProver",
             "a way to think for each problem, prefixes that share its samples, the first verified one",
             "2509.12603",

@@ -2,6 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
 
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder
@@ -17,13 +20,38 @@ class Rule:
       make: builds it.
       title: what the title of a method says of it.
       paper: where it comes from, if not from the drafters' own papers.
+      weights: see `Method`.
+      sample: such weights for the battery, for a size of the vocabulary.
+      tests: see `Method`, if not the drafters' own; so the following.
+      benchmark: see `Method`.
     """
 
     make: Callable[[], Verifier]
     title: str
     paper: str = ""
+    weights: Callable[[Params], Mapping[str, Params]] | None = None
+    sample: Callable[[int], Mapping[str, Params]] | None = None
+    tests: str | None = None
+    benchmark: str | None = None
 
 
+def _neighbours(params: Params) -> Mapping[str, Params]:
+    """The 8 tokens whose embeddings are nearest to that of each."""
+    try:
+        vectors = params["embed_tokens"]["embedding"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            "near tokens are told by the target's embedding, `embed_tokens`, but its parameters have none"
+        ) from error
+    return {"neighbours": jnp.asarray(verifiers.nearest(vectors, min(8, len(vectors) - 1)))}
+
+
+def _circle(vocab_size: int) -> Mapping[str, Params]:
+    """Neighbours of tokens that lie on a circle."""
+    return {"neighbours": (jnp.arange(vocab_size)[:, None] + jnp.array([1, 2])) % vocab_size}
+
+
+_RELAXED: dict[str, Any] = dict(tests="tests/speculative/test_relaxed.py", benchmark="speculation")
 RULES = {
     "walk": Rule(verifiers.SharedNoiseWalk, "shared-noise walk"),
     "token": Rule(verifiers.TokenRatio, "token ratio rule", "2211.17192"),
@@ -31,6 +59,19 @@ RULES = {
     "recursive": Rule(verifiers.RecursiveRejection, "recursive rejection", "2402.14160"),
     "kseq": Rule(verifiers.KSeq, "K-SEQ", "2310.15141"),
     "typical": Rule(verifiers.TypicalAcceptance, "typical acceptance", "2401.10774"),
+    "mixed": Rule(verifiers.MixedTarget, "a target mixed with the drafter's law", **_RELAXED),
+    "clusters": Rule(
+        verifiers.ClusterRatio, "grouped acceptance (GSD)", "GSD, ICCV 2025", **_RELAXED
+    ),
+    "near": Rule(
+        verifiers.NearTokens,
+        "acceptance by near tokens (LANTERN)",
+        "2410.03355, 2502.06352",
+        _neighbours,
+        _circle,
+        **_RELAXED,
+    ),
+    "margin": Rule(verifiers.NearGreedy, "acceptance of nearly greedy drafts (GAD+)", "2205.10350"),
 }
 VERIFIERS: dict[str, Callable[[], Verifier]] = {name: rule.make for name, rule in RULES.items()}
 TREES = ("walk", "recursive")
@@ -85,11 +126,13 @@ class Family:
             return speculative(parts.target, drafter=self.drafter(parts), verifier=rule.make())
 
         def sample(target: Model, draft: Model) -> tuple[Decoder, Mapping[str, Params]]:
+            own = {} if rule.sample is None else rule.sample(target.vocab_size)
             if self.sample is None:
-                return make(Parts.small(target, draft)), {}
+                return make(Parts.small(target, draft)), own
             made = self.sample(target, draft)
             drafter, params = made if isinstance(made, tuple) else (made, {})
-            return speculative(target, drafter=drafter, verifier=rule.make()), params
+            decoder = speculative(target, drafter=drafter, verifier=rule.make())
+            return decoder, {**params, **own}
 
         return Method(
             name=self.name if walk else f"{self.name}-{verifier}",
@@ -97,10 +140,11 @@ class Family:
             paper=papers,
             exactness=rule.make().exactness,
             make=make,
-            tests=self.tests,
-            benchmark=self.benchmarks[0 if walk else 1],
+            tests=rule.tests or self.tests,
+            benchmark=self.benchmarks[not walk] if rule.benchmark is None else rule.benchmark,
             draft=self.draft,
             heads=self.heads,
+            weights=rule.weights,
             sample=sample,
             variants=self.variants if walk else {},
         )

@@ -1,9 +1,12 @@
 """Speculation without a second model: from the prompt, from tables, from the target's own answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from jaxdec.catalogue.method import Parts
 from jaxdec.catalogue.speculation.family import TREES, Family
+from jaxdec.model import Model, Params
 from jaxdec.speculative import Drafter, drafters
 
 
@@ -19,6 +22,14 @@ def _table(make: Callable[..., Drafter], depth: str = "depth") -> Callable[[Part
 
 def _length(parts: Parts) -> dict[str, int]:
     return {} if parts.length is None else {"length": parts.length}
+
+
+def _sample_suffix(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
+    drafter = drafters.suffix_decoding(
+        length=3, nodes=7, longest=4, occurrences=8, factor=3.0, name="history"
+    )
+    texts = [np.array([0, 1, 2, 3, 4, 5] * 3), np.array([5, 4, 0, 0, 2, 2])]
+    return drafter, {"history": drafters.history_of(texts)}
 
 
 FAMILIES = [
@@ -45,6 +56,15 @@ FAMILIES = [
         lambda parts: drafters.input_copy(**_length(parts)),
         ("walk", "token"),
         tests="tests/speculative/test_lookup.py",
+    ),
+    Family(
+        "suffix",
+        "SuffixDecoding: the continuations that followed the end of the text most often",
+        "2411.04975",
+        _table(lambda target, **sizes: drafters.suffix_decoding(**sizes), depth="length"),
+        TREES,
+        tests="tests/speculative/test_suffix_decoding.py",
+        sample=_sample_suffix,
     ),
     Family(
         "recycling",
@@ -81,7 +101,7 @@ FAMILIES = [
         "speculative Jacobi decoding: guesses drawn from the target's last laws",
         "2410.01699",
         lambda parts: drafters.speculative_jacobi(parts.target, **_length(parts)),
-        ("walk", "token"),
+        ("walk", "token", "clusters"),
         tests="tests/speculative/test_jacobi.py",
     ),
     Family(

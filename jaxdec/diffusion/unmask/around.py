@@ -49,6 +49,10 @@ class Around(Unmask):
         """The policy's state."""
         return self.policy.init(params, batch, window)
 
+    def renew(self, params: Params, state: Any, fresh: Any) -> Any:
+        """The policy's."""
+        return self.policy.renew(params, state, fresh)
+
     def choose(
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:

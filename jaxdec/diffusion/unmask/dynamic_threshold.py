@@ -51,8 +51,9 @@ def dynamic_threshold(
     Args:
       threshold: tau (knob); 1 gives `quota(by, steps=steps)`.
       steps: S, of each group (knob); 0 for a quota of one.
-      by: c, what is compared. The published score is the warped probability of the drawn token. That looks at the draw,
-        and is 1 at temperature 0, where all would be committed at once: use `"max_prob"` there.
+      by: c, what is compared. The published score is the warped probability of the drawn token, which looks at the
+        draw. A row at temperature 0 compares `max_prob` instead, since that probability is then 1 everywhere and all
+        would be committed at once; with a quota of one it is `threshold` there.
 
     Raises:
       ValueError: for an unknown score.

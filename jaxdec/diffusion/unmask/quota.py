@@ -123,7 +123,7 @@ def quota(
 
     Source: LLaDA 2502.09992 (even; token_prob, random), Dream 2508.15487 (linear_time; warped_token_prob,
     warped_margin, warped_entropy; its `alg_temp` is the position temperature). At temperature 0 both score the model's
-    own law: max_prob, margin, entropy. The ascending step size of 2509.23924 (doubling; its several blocks of powers of
+    own law, as warped scores do here. The ascending step size of 2509.23924 (doubling; its several blocks of powers of
     two, all but the first filled in one step each, are missing).
     """
     check_score(by)

@@ -1,7 +1,7 @@
 """Adaptive acceleration of Saber."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,32 @@ from jaxdec.decoding import Knob
 from jaxdec.diffusion.candidates import Candidates, top
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.model import Params
+
+
+class Past(NamedTuple):
+    """The confidences at which the positions of the canvas were committed, the last time each.
+
+    Attributes:
+      total: float32 `[B]`, their sum in the groups before.
+      number: int32 `[B]`, how many they are.
+      confidence: float32 `[B, W]`, in the active group.
+      known: bool `[B, W]`, positions of it that were ever committed.
+    """
+
+    total: jax.Array
+    number: jax.Array
+    confidence: jax.Array
+    known: jax.Array
+
+    @property
+    def all_total(self) -> jax.Array:
+        """Their sum on the whole canvas."""
+        return self.total + jnp.where(self.known, self.confidence, 0).sum(-1)
+
+    @property
+    def all_count(self) -> jax.Array:
+        """Their number."""
+        return self.number + self.known.sum(-1, dtype=jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,22 +51,29 @@ class Saber(Unmask):
         """`minimum`: n."""
         return {"minimum": Knob(self.minimum, 1, integer=True)}
 
-    def init(self, params: Params, batch: int, window: int) -> Any:
-        """The sum of the confidences at which tokens were committed, and their number."""
-        return jnp.zeros((batch,), jnp.float32), jnp.zeros((batch,), jnp.int32)
+    def init(self, params: Params, batch: int, window: int) -> Past:
+        """Nothing was committed."""
+        return Past(
+            total=jnp.zeros((batch,), jnp.float32),
+            number=jnp.zeros((batch,), jnp.int32),
+            confidence=jnp.zeros((batch, window), jnp.float32),
+            known=jnp.zeros((batch, window), bool),
+        )
+
+    def renew(self, params: Params, state: Past, fresh: Past) -> Past:
+        """Those of the group before count on."""
+        return fresh._replace(total=state.all_total, number=state.all_count)
 
     def choose(
         self, params: Params, seen: Candidates, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """All above the mean of the past, and the best n."""
-        total, count = state
-        score = seen.score("max_prob")
-        mean = jnp.where(count > 0, total / jnp.maximum(count, 1), 1.0)
+        score, count = seen.score("max_prob"), state.all_count
+        mean = jnp.where(count > 0, state.all_total / jnp.maximum(count, 1), 1.0)
         reveal = top(score, seen.allowed, knobs["minimum"])
         reveal |= seen.allowed & (score > mean[:, None])
-        return reveal, (
-            total + jnp.where(reveal, score, 0).sum(-1),
-            count + reveal.sum(-1, dtype=jnp.int32),
+        return reveal, state._replace(
+            confidence=jnp.where(reveal, score, state.confidence), known=state.known | reveal
         )
 
 
@@ -50,7 +83,8 @@ def saber(minimum: int = 2) -> Saber:
 
         commit i  iff  max p_i > mean of max p over all that were committed before,  or i is among the n best
 
-    In the first step of a group nothing was, and the n best are committed.
+    In the first step nothing was, and the n best are committed. The mean is over the whole canvas, the groups before
+    included; a position that is taken back and committed again counts once, with its last confidence.
 
     Args:
       minimum: n (knob).

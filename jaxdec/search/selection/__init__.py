@@ -5,6 +5,7 @@ result does not depend on its neighbours.
 """
 
 from jaxdec.search.selection.best_of_n import best_of_n, of_steps, soft_best_of_n, win_law
+from jaxdec.search.selection.block_experts import BlockExperts, block_experts
 from jaxdec.search.selection.budgets import Matched, match_budgets, matched_samples
 from jaxdec.search.selection.canonical import answer_ids, canonical_ids, equal_rows
 from jaxdec.search.selection.consistency_errors import (
@@ -31,6 +32,7 @@ from jaxdec.search.selection.vote import Vote, min_max, vote
 from jaxdec.search.selection.weibull import Mixture, weibull_mixture
 
 __all__ = [
+    "BlockExperts",
     "Clusters",
     "Confidence",
     "Errors",
@@ -41,6 +43,7 @@ __all__ = [
     "Vote",
     "answer_ids",
     "best_of_n",
+    "block_experts",
     "canonical_ids",
     "choose_mode",
     "chosen_rows",

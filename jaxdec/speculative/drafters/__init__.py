@@ -22,6 +22,12 @@ from jaxdec.speculative.drafters.prompt_lookup import (
 )
 from jaxdec.speculative.drafters.scatter import last_of_each
 from jaxdec.speculative.drafters.speculative_jacobi import SpeculativeJacobi, speculative_jacobi
+from jaxdec.speculative.drafters.suffix_decoding import (
+    Counted,
+    SuffixDecoding,
+    history_of,
+    suffix_decoding,
+)
 from jaxdec.speculative.drafters.token_recycling import (
     Successors,
     TokenRecycling,
@@ -35,6 +41,7 @@ from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 __all__ = [
     "Anchor",
     "CausalDrafter",
+    "Counted",
     "DFlashDrafter",
     "DiffuSpec",
     "DraftLength",
@@ -56,6 +63,7 @@ __all__ = [
     "PromptLookup",
     "SpeculativeJacobi",
     "Successors",
+    "SuffixDecoding",
     "TokenRecycling",
     "TokenWindow",
     "TrigramTree",
@@ -71,6 +79,7 @@ __all__ = [
     "frequent_tokens",
     "heads",
     "hidden_at",
+    "history_of",
     "input_copy",
     "jacobi",
     "last_of_each",
@@ -85,6 +94,7 @@ __all__ = [
     "recycle",
     "seed_bigrams",
     "speculative_jacobi",
+    "suffix_decoding",
     "suffix_matches",
     "token_recycling",
     "trigram_tree",

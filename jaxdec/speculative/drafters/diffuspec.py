@@ -14,6 +14,7 @@ from jaxdec.decoding import Request, Rows, check_length, check_serves
 from jaxdec.model import Inputs, Model, Output, Params
 from jaxdec.speculative.contract import Context, StepResult
 from jaxdec.speculative.drafters.causal import CausalDrafter
+from jaxdec.speculative.drafters.row_ngram import row_ngram
 from jaxdec.speculative.tree import DraftTree
 from pallas_kernels import top_k
 
@@ -47,6 +48,7 @@ class DiffuSpec(CausalDrafter):
     mass: float
     beams: int
     weight: float
+    strength: float
     context: int
     block: int | None
     name: str = "draft"
@@ -84,6 +86,7 @@ class DiffuSpec(CausalDrafter):
         ended = context.settings.ends(first)
         raw = jnp.where(ended.any(1), jnp.argmax(ended, axis=1) + 1, state.length)
         wanted = jnp.minimum(state.length, context.remaining)
+        wanted = jnp.minimum(wanted, self.horizon(law, context))
         mask = (jnp.arange(self.depth) < wanted[:, None]) & before_end
         return DraftTree.chain(path, mask=mask), jnp.minimum(raw, state.length)
 
@@ -107,36 +110,52 @@ class DiffuSpec(CausalDrafter):
         real = jnp.arange(logits.shape[-1]) != mask_token
         return jax.nn.log_softmax(jnp.where(real, logits, -jnp.inf))
 
+    def horizon(self, law: jax.Array, context: Context) -> jax.Array:
+        """Positions up to the first one where an end of the sequence is a candidate, int32 `[B]`."""
+        _, tokens, enough = self._candidates(law.reshape(-1, law.shape[-1]))
+        batch = law.shape[0]
+        ends = context.settings.ends(tokens.reshape(batch, -1)) & enough.reshape(batch, -1)
+        ends = ends.reshape(batch, self.depth, -1).any(-1)
+        return jnp.where(ends.any(1), jnp.argmax(ends, axis=1) + 1, self.depth)
+
+    def _candidates(self, law: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of laws `[B, V]`: log-probabilities, tokens, and whether they are candidates, `[B, M]` each."""
+        top, tokens = top_k(law, self.candidates)
+        probability = jnp.exp(top)
+        return top, tokens, jnp.cumsum(probability, axis=1) - probability < self.mass
+
     def best_path(self, law: jax.Array, context: Context) -> jax.Array:
-        """The best path `[B, K]` by a beam search over candidates, scored with the bigrams of the row."""
+        """The best path `[B, K]` by a beam search over candidates, scored with the trigrams of the row as well."""
         rows, size = context.rows, law.shape[-1]
-        held = jnp.arange(rows.tokens.shape[1] - 1) + 1 < rows.length[:, None]
-        left, right = rows.tokens[:, :-1], rows.tokens[:, 1:]
+        horizon = self.horizon(law, context)
 
-        def bigram(before, tokens):
-            """log p(token | token before) of each `[B, W]` and `[B, W, M]`, one count added."""
-            seen = held[:, None] & (left[:, None] == before[..., None])  # [B, W, L]
-            both = (right[:, None, :, None] == tokens[:, :, None, :]) & seen[..., None]
-            return jnp.log((both.sum(2) + 1.0) / (seen.sum(-1)[..., None] + size))
-
-        def step(carry, law):
-            last, score = carry  # [B, W]
-            top, tokens = top_k(law, self.candidates)  # [B, M]
-            probability = jnp.exp(top)
-            enough = jnp.cumsum(probability, axis=1) - probability < self.mass
-            tokens = jnp.broadcast_to(tokens[:, None], (*last.shape, self.candidates))
-            gain = self.weight * top[:, None] + (1 - self.weight) * bigram(last, tokens)
+        def step(carry, now):
+            before, score = carry  # [B, W, 2], [B, W]
+            law, depth = now
+            top, tokens, enough = self._candidates(law)
+            tokens = jnp.broadcast_to(tokens[:, None], (*score.shape, self.candidates))
+            seen = row_ngram(rows, before, tokens, size, self.strength)
+            gain = self.weight * top[:, None] + (1 - self.weight) * seen
             total = jnp.where(enough[:, None], score[..., None] + gain, -jnp.inf)
+            # Behind the horizon a path goes on as it is: what stands there is not drafted.
+            first = jnp.arange(self.candidates) == 0
+            still = jnp.where(first, score[..., None], -jnp.inf)
+            total = jnp.where((depth < horizon)[:, None, None], total, still)
             best, at = jax.lax.top_k(total.reshape(len(total), -1), self.beams)
             parent = at // self.candidates
             token = jnp.take_along_axis(tokens.reshape(len(total), -1), at, axis=1)
-            return (token, best), (token, parent)
+            last = jnp.take_along_axis(before[..., 1], parent, axis=1)
+            return (jnp.stack([last, token], axis=-1), best), (token, parent)
 
         # All beams but one start without hope, so that the first step does not count a path W times.
         score = jnp.where(jnp.arange(self.beams) == 0, 0.0, -jnp.inf)
         score = jnp.broadcast_to(score, (len(law), self.beams))
-        last = jnp.broadcast_to(rows.pending[:, None], score.shape)
-        _, (tokens, parents) = jax.lax.scan(step, (last, score), law.swapaxes(0, 1))
+        older = rows.window(jnp.maximum(rows.length - 2, 0), 1)[:, 0]
+        older = jnp.where(rows.length > 1, older, -1)
+        before = jnp.stack([older, rows.pending], axis=-1)
+        before = jnp.broadcast_to(before[:, None], (*score.shape, 2))
+        depths = jnp.arange(self.depth)
+        _, (tokens, parents) = jax.lax.scan(step, (before, score), (law.swapaxes(0, 1), depths))
 
         def back(beam, step):
             tokens, parents = step
@@ -170,16 +189,18 @@ def diffuspec(
     mass: float = 0.8,
     beams: int = 3,
     weight: float = 0.5,
+    strength: float = 1.0,
     context: int = 128,
     block: int | None = None,
     name: str = "draft",
 ) -> DiffuSpec:
     """Drafts with a masked diffusion model, one forward for all of them, for `jaxdec.speculative`.
 
-        path = argmax sum_i [ w log p_i(x_i) + (1 - w) log b(x_i | x_{i-1}) ]
+        path = argmax sum_i [ w log p_i(x_i) + (1 - w) log b(x_i | x_{i-2} x_{i-1}) ]
 
-    over the candidates of each position (causal-consistency path search), b the bigrams of the row's own text; and as
-    many drafts as the running mean of what was proposed, more where that was accepted (adaptive draft length).
+    over the candidates of each position up to the first where an end of the sequence is one (causal-consistency path
+    search), b the trigrams of the row's own text, which back off to shorter contexts (`row_ngram`); and as many drafts
+    as the running mean of what was proposed, more where that was accepted (adaptive draft length).
 
     Args:
       model: a canvas model with the target's vocabulary.
@@ -191,6 +212,7 @@ def diffuspec(
       mass: candidates of a position stop once their probabilities add up to this.
       beams: W.
       weight: w, in [0, 1].
+      strength: tokens that a shorter context is worth where a longer one has been seen, above 0.
       context: C, tokens before the drafts that the model reads.
       block: for a model of blocks, their size.
       name: of its parameters in the `params` of `generate`.
@@ -202,8 +224,9 @@ def diffuspec(
     ratio rules accept with the target's own probability of it (the published ratio with the drafter's probabilities is
     biased).
 
-    Source: 2510.02358, with bigrams of the context for its trigram model, and no candidate added for the end of the
-    sequence.
+    Source: 2510.02358, with trigrams of the row's own text in place of a trigram model that was trained on text of the
+    task. The paper makes the end of the sequence a candidate everywhere and freezes paths that reach it; here it is one
+    where the draft model says so, which ends all paths alike.
     """
     if not model.canvas:
         raise ValueError("DiffuSpec drafts with a canvas model, which has a mask token")
@@ -219,6 +242,8 @@ def diffuspec(
         if value < low or (high is not None and value > high):
             limit = f"at least {low}" if high is None else f"{low} to {high}"
             raise ValueError(f"{option} must be {limit}, got {value}")
+    if not 0 < strength < float("inf"):
+        raise ValueError(f"strength must be above 0, got {strength}")
     for option, share in (("memory", memory), ("mass", mass), ("weight", weight)):
         if not 0 <= share <= 1:
             raise ValueError(f"{option} must lie in [0, 1], got {share}")
@@ -232,6 +257,7 @@ def diffuspec(
         mass=mass,
         beams=beams,
         weight=weight,
+        strength=strength,
         context=context,
         block=block,
         name=name,

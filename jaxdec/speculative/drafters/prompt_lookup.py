@@ -12,23 +12,27 @@ from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.tree import DraftTree, check_sizes
 
 
-def suffix_matches(tokens: jax.Array, length: jax.Array, max_ngram: int) -> jax.Array:
+def suffix_matches(
+    tokens: jax.Array, length: jax.Array, max_ngram: int, within: jax.Array | None = None
+) -> jax.Array:
     """How much of the row's end each place repeats: the longest n such that the n tokens up to it are the row's last n.
 
     Args:
       tokens: int32 `[L]`, one row.
       length: int32 scalar.
       max_ngram: the longest n tried.
+      within: int32 `[M]`, the text whose places are asked for; the row itself if not given.
 
     Returns:
-      int32 `[L]`, 0 where nothing matches.
+      int32 `[M]`, 0 where nothing matches.
     """
-    ends = jnp.arange(tokens.shape[0])
-    agree = jnp.ones(tokens.shape, bool)
-    longest = jnp.zeros(tokens.shape, jnp.int32)
+    within = tokens if within is None else within
+    ends = jnp.arange(within.shape[0])
+    agree = jnp.ones(within.shape, bool)
+    longest = jnp.zeros(within.shape, jnp.int32)
     for n in range(1, max_ngram + 1):
         # The n-th token from the end, of the window and of the row.
-        shifted = jnp.roll(tokens, n - 1)
+        shifted = jnp.roll(within, n - 1)
         agree &= (shifted == tokens[jnp.maximum(length - n, 0)]) & (ends >= n - 1) & (length >= n)
         longest = jnp.where(agree, n, longest)
     return longest

@@ -9,11 +9,12 @@ type.
 
 import abc
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Scored
+from jaxdec.decoding import Exactness, Scored, Settings
 from jaxdec.model import Params
 from jaxdec.sampling import Purpose, gumbel, key_at, perturbed_argmax, uniform
 from jaxdec.speculative.contract import Context, Verdict, Verifier
@@ -40,6 +41,19 @@ class TreeLaw:
     denominator: jax.Array
     closing: jax.Array
 
+    def without(self, banned: jax.Array, tree: DraftTree, otherwise: jax.Array) -> "TreeLaw":
+        """The law that never emits what is banned, bool `[B, T, V]`, even if the law of a target that is relaxed does.
+
+        Args:
+          banned: tokens that must not follow each scored token.
+          tree: what is judged.
+          otherwise: `[B, T, V]`, closing laws where nothing else is left.
+        """
+        rows = jnp.arange(len(banned))[:, None]
+        numerator = jnp.where(banned[rows, tree.parents + 1, tree.tokens], 0, self.numerator)
+        closing = normalised(jnp.where(banned, 0, self.closing), otherwise)
+        return TreeLaw(numerator, self.denominator, closing)
+
     @property
     def passing(self) -> jax.Array:
         """Probability `[B, N]` that each test passes."""
@@ -64,9 +78,22 @@ def at_tokens(laws: jax.Array, tokens: jax.Array) -> jax.Array:
     return jnp.take_along_axis(laws, tokens[..., None], axis=-1)[..., 0]
 
 
-@dataclasses.dataclass(frozen=True)
+def at_parents(laws: jax.Array, parents: jax.Array) -> jax.Array:
+    """The law `[B, N, V]` of each node's parent, of laws `[B, T, V]`."""
+    return jnp.take_along_axis(laws, parents[..., None] + 1, axis=1)
+
+
+def column(knob: float | jax.Array, ndim: int) -> float | jax.Array:
+    """A knob, one value or `[B]`, shaped to broadcast against `[B, ...]` of `ndim` axes."""
+    return knob.reshape(-1, *(1,) * (ndim - 1)) if isinstance(knob, jax.Array) else knob
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RatioVerifier(Verifier):
-    """Judges a tree by a law; subclasses state the law, and this class samples it."""
+    """Judges a tree by a law; subclasses state the law, and this class samples it.
+
+    A subclass with knobs has a field of the name of each, which holds its default, and the law reads the field.
+    """
 
     exactness: Exactness = Exactness.DISTRIBUTION_IDENTICAL
     shares_noise: bool = False
@@ -83,6 +110,11 @@ class RatioVerifier(Verifier):
           tree: tokens, parents and mask.
         """
 
+    def settled(self, params: Params, settings: Settings) -> "RatioVerifier":
+        """The verifier whose law is that of a request: the fields of its knobs hold `[B]`, those of its weights too."""
+        given: dict[str, Any] = {name: settings.knobs[name] for name in self.knobs}
+        return dataclasses.replace(self, **given) if given else self
+
     def last(self, passed: jax.Array, tree: DraftTree) -> jax.Array:
         """The scored token int32 `[B]` where the walk ends, for the tests bool `[B, N]`: the first to pass is taken."""
         return furthest(tree.lineage(), taken(tree, passed))
@@ -97,7 +129,10 @@ class RatioVerifier(Verifier):
     ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`."""
         p, q = _laws(tree, log_probs)
-        law = self.law(p, q, tree)
+        law = self.settled(params, context.settings).law(p, q, tree)
+        if self.exactness in (Exactness.APPROXIMATE, Exactness.HEURISTIC):
+            logits = context.settings.warp.staged(scored.logits, context.history)[1]
+            law = law.without(logits == -jnp.inf, tree, p)
         u, key = randomness(tree, context)
         last = self.last(u * law.denominator < law.numerator, tree)
         closing = jnp.take_along_axis(law.closing, last[:, None, None], axis=1)[:, 0]

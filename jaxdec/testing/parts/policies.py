@@ -19,6 +19,7 @@ KNOBS: dict[str, Sequence[float]] = {
     "eos_most": (1.0, 1.0, 0.5, 0.0, 1.0, 2.0, 0.1, 1.0),
     "factor": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 1.0, 0.0),
     "entropy_bound": (0.0, 0.4, 0.9, 2.0, 3.0, 1.5, 1.0, 0.1),
+    "block": (3, 1, 4, 5, 40, 2, 3, 6),
     "minimum": (1, 2, 3, 2, 1, 2, 3, 4),
     "early_gap": (1.9, 1.5, 1.2, 0.5, 1.0, 1.6, 1.4, 1.1),
     "middle_gap": (1.4, 1.2, 1.0, 0.9, 1.3, 1.1, 1.5, 0.8),
@@ -68,6 +69,8 @@ def twin_of(policy: Unmask) -> Twin:
             return twins.saber
         case unmask.FirstAlone():
             return twins.first_alone(twin_of(policy.policy))
+        case unmask.InBlocks():
+            return twins.in_blocks(twin_of(policy.policy))
         case unmask.EosEarlyRejection(policy=unmask.Quota(spread=spread)):
             return twins.eos_early_rejection(twin_of(policy.policy), spread)
         case unmask.LeftToRight():
@@ -111,7 +114,8 @@ def _check_certain(policy: Unmask, twin: Twin) -> None:
     """Where every position is certain, the edges of comparisons show."""
     board = Board(*SHAPES[0], seed=5)
     knobs = {
-        name: np.full(ROWS, 2 if name in ("steps", "minimum") else 1.0) for name in policy.knobs
+        name: np.full(ROWS, 2 if name in ("steps", "minimum", "block") else 1.0)
+        for name in policy.knobs
     }
     knobs = {
         k: v.astype(np.int32 if policy.knobs[k].integer else np.float32) for k, v in knobs.items()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import Scored, Settings, Stops
-from jaxdec.diffusion import Candidates
+from jaxdec.diffusion import Candidates, Progress
 from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
 
@@ -34,7 +34,7 @@ class Row:
       committed: indices that are.
       step: steps taken.
       opened: positions that the group had to fill.
-      past: what the twin remembers.
+      past: what the twin remembers of a position.
       end_weight: what probabilities count for where the token is `END`.
     """
 
@@ -46,7 +46,7 @@ class Row:
     committed: list[int]
     step: int
     opened: int
-    past: list[float]
+    past: dict[int, float]
     end_weight: float = 1.0
 
     def score(self, kind, at):
@@ -80,6 +80,12 @@ _ENDING: Any = Settings(None, None, Stops.create(eos=[END]))  # type: ignore[arg
 def scored(logits):
     """A forward over a group, of whose states nothing is known but the logits `[B, W, V]`."""
     return Scored(jnp.asarray(logits), jnp.asarray(logits))
+
+
+def group_alone(begin, opened, allowed):
+    """The progress of a canvas that has nothing but a group: its first place, positions, and those left."""
+    whole = lambda x: jnp.asarray(x, jnp.int32)
+    return Progress(whole(begin), whole(opened), jnp.asarray(allowed).sum(-1, dtype=jnp.int32))
 
 
 def in_order(scores):
@@ -172,12 +178,12 @@ def entropy_bound(row, entropy_bound):
 
 
 def saber(row, minimum):
-    """All surer than the mean of the past, 1 at first; at least n."""
-    mean = sum(row.past) / len(row.past) if row.past else 1.0
+    """All surer than the mean of the past, 1 at first; at least n. A position counts once."""
+    mean = sum(row.past.values()) / len(row.past) if row.past else 1.0
     taken = [at for at in row.allowed if row.score("max_prob", at) > mean]
     if len(taken) < minimum:
         taken = row.sorted("max_prob")[:minimum]
-    row.past += [row.score("max_prob", at) for at in taken]
+    row.past |= {at: row.score("max_prob", at) for at in taken}
     return taken
 
 
@@ -224,6 +230,22 @@ def first_alone(policy):
     return twin
 
 
+def in_blocks(policy):
+    """As a policy, of the leftmost block with a position that is allowed, which counts steps of its own."""
+
+    def twin(row, block, **knobs):
+        which = row.allowed[0] // block
+        inside = lambda among: [at for at in among if at // block == which]
+        # The past holds the blocks of the steps before.
+        step = row.past.count(which)
+        row.past.append(which)
+        allowed, committed = inside(row.allowed), inside(row.committed)
+        own = dict(allowed=allowed, committed=committed, opened=len(allowed) + len(committed))
+        return policy(dataclasses.replace(row, step=step, past=[], **own), **knobs)
+
+    return twin
+
+
 @dataclasses.dataclass
 class Board:
     """A group of `ROWS` rows that is filled step by step.
@@ -246,7 +268,7 @@ class Board:
         self.allowed[NOTHING + 1 :, :4] = True
         self.committed = np.zeros_like(self.allowed)
         self.opened = self.allowed.sum(1)
-        self.past: list[list[float]] = [[] for _ in range(ROWS)]
+        self.past: list[dict[int, float]] = [{} for _ in range(ROWS)]
         self.places = np.arange(self.width) + self.rng.integers(0, 9, (ROWS, 1))
         self.step = 0
 
@@ -287,6 +309,8 @@ class Board:
             opened=jnp.asarray(self.opened, jnp.int32),
             steps=steps,
             keys=row_keys(jax.random.key(self.seed), ROWS),
+            greedy=jnp.zeros((ROWS,), bool),
+            canvas_progress=group_alone(self.places[:, 0], self.opened, self.allowed),
             scored=scored(logits),
             settings=_ENDING,
         )
