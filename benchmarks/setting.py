@@ -87,7 +87,7 @@ class Scale:
     long_canvas: int = 512
     tasks: int | None = None
     solved: int = 57
-    drawn: int = 100_000
+    drawn: int = 40_000
     windows: int = 16
     window: int = 256
     long_window: int = 512

@@ -20,8 +20,6 @@ BATCH = 20_000
 FURTHER: dict[str, tuple[float, ...]] = {
     "threshold": (0.5,),
     "steps": (2,),
-    "factor": (2.0,),
-    "entropy_bound": (1.4,),
     "minimum": (1,),
 }
 """Settings beside a method's own, by the first knob that it has."""

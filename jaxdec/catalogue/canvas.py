@@ -164,7 +164,7 @@ ROWS = [
         "over the whole canvas, table of 27: total variation 0.41 from the joint, 0.59 without)",
         "2410.21357",
         policies.ancestral,
-        benchmark="",
+        benchmark="canvas_laws",
         resampled=lambda model: energy(model, name="draft"),
         draft="code-target",
     ),
@@ -240,7 +240,7 @@ ROWS = [
         "2509.26432",
         policies.threshold,
         scheduled=_semantic,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "daedal",
@@ -248,7 +248,7 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "odd",
@@ -256,7 +256,7 @@ ROWS = [
         "2603.04893",
         lambda: policies.quota("max_prob"),
         fuse=orthogonal_repulsion,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "editing",
@@ -264,7 +264,7 @@ ROWS = [
         "LLaDA2.1",
         lambda: policies.threshold(0.7),
         remask=editing,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "eoser",
@@ -276,7 +276,7 @@ ROWS = [
         variants={
             "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
         },
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "freedave",

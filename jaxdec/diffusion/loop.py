@@ -256,6 +256,7 @@ class Denoise:
         held = jnp.zeros_like(ran)
         if self.grow is not None:
             canvas, growing, held = grown(self.grow, params, state, active, before, taken)
+            taken = taken._replace(parts=pick(held, state.parts, taken.parts))
         final, lingers = self._final(canvas, status, taken)
         rows, info = emit(state.rows, canvas, state.settings, final=final, stuck=stuck)
         fresh = computed.sum(1, dtype=jnp.int32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdec import decoding, generation
 from jaxdec.decoding import Decoder, Status
-from jaxdec.model import Params
+from jaxdec.model import Order, Params
 
 
 def count_draws(
@@ -22,6 +22,7 @@ def count_draws(
     first: int = 1,
     draws: int = 100_000,
     batch: int = 20_000,
+    order: Order | None = None,
     **settings: Any,
 ) -> np.ndarray:
     """How often each text of n tokens after a prompt of one is drawn, `[V] * n`.
@@ -33,6 +34,7 @@ def count_draws(
       first: the prompt.
       draws: N, in runs of `batch` rows, seeded by their number.
       batch: rows of a run.
+      order: of the batch, for a decoder that fills one; the prompt is rank 0.
       **settings: of the request, and knobs of the decoder.
 
     Raises:
@@ -42,9 +44,15 @@ def count_draws(
     given: dict[str, Any] = {"eos": (), "temperature": 1.0, **settings}
     hypotheses = given.get("hypotheses", 1)
     prompts = np.full((batch // hypotheses, 1), first)
-    request = generation.prepare(decoder, params, prompts, max_new_tokens=length - 1, **given)
+    request = generation.prepare(
+        decoder, params, prompts, max_new_tokens=length - 1, order=order, **given
+    )
     # A hundred thousand rows of a few tokens: cut the buckets to the bone.
-    request = dataclasses.replace(request, prompt=request.prompt[:, :1], capacity=length)
+    capacity = length + (0 if getattr(decoder, "fills_canvas", False) else decoder.width)
+    request = dataclasses.replace(request, prompt=request.prompt[:, :1], capacity=capacity)
+    if request.order is not None:
+        cut = dataclasses.replace(request.order, places=request.order.places[:, :capacity])
+        request = dataclasses.replace(request, order=cut)
     for chunk in range(draws // batch):
         state = decoding.init(decoder, params, request)
         state, _ = decoding.run(decoder, params, state, jax.random.key(chunk))

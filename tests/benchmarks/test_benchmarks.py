@@ -418,7 +418,7 @@ def test_sweeps_come_after_their_baselines():
     for sweep in diffusion.SWEEPS:
         assert sweep.baseline is None or sweep.baseline in seen
         seen.add(sweep.method)
-    assert seen == {name for name in DENOISING if METHODS[name].benchmark}
+    assert seen == {name for name in DENOISING if METHODS[name].benchmark == "diffusion"}
 
 
 def test_a_judge_scores_given_the_prompt_and_the_text_so_far(quick_compilation):
