@@ -98,4 +98,6 @@ def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
         entered_unit=unit != counters.unit,
         first=first,
         over=counters.since + 1 >= period,
+        masked=canvas.masked,
+        recent=canvas.exists & (canvas.steps >= (counters.steps - counters.since - 1)[:, None]),
     )

@@ -49,7 +49,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"unmask.{name}": getattr(diffusion.unmask, name) for name in (
         "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
-        "first_hitting", "in_blocks", "left_to_right", "quota", "saber", "threshold",
+        "first_hitting", "in_blocks", "left_to_right", "leftmost", "quota", "saber", "threshold",
     )},
     "remask.editing": diffusion.remask.editing,
     "remask.backtracking": diffusion.remask.backtracking,
@@ -59,7 +59,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     "fuse.credit": diffusion.fuse.credit,
     "resample.energy": diffusion.energy,
     **{f"refresh.{name}": getattr(diffusion.refresh, name) for name in (
-        "block", "dual", "frozen", "none", "prefix", "sub_block",
+        "block", "dual", "frozen", "none", "prefix", "sub_block", "window",
     )},
     "any_subset.assd": any_subset.assd,
     "any_subset.fused": any_subset.fused,
