@@ -74,7 +74,7 @@ def run(setting: Setting) -> list[Row]:
 
 CASE = Case(
     name="canvas_laws",
-    order=18,
+    order=19,
     about=(
         "How far the law of the texts that each method of canvases draws is from the joint law of the model. The model "
         "is a table of the joint law of five tokens of three kinds, conditioned on what a position sees; four tokens "

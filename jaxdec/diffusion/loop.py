@@ -303,8 +303,7 @@ class Denoise:
         none = jnp.zeros(canvas.end.shape, bool)
         if self.remask is None:
             return jnp.full(canvas.end.shape, FAR, jnp.int32), none
-        lingers = self.remask.lingers(taken.parts.remask)
-        lingers = none if lingers is None else lingers
+        lingers = self.remask.lingers(taken.parts.remask, none)
         ends = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
         return jnp.where(lingers, status.group[:, 0], ends), lingers
 
