@@ -100,16 +100,17 @@ def curves(rows: list[Row], temperature: float) -> dict[str, list[tuple[float, f
 
 
 def chart(rows: list[Row]) -> Any:
-    """A panel a policy, a line a temperature; dotted, what a perfect model reaches at 1 with as many forwards."""
+    """A panel a policy, a line a temperature; dotted, the limit of as many forwards at temperature 1."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    names, across = list(curves(rows, 0.0)), 4
+    names, across = list(dict.fromkeys(row["method"] for row in rows)), 4
+    temperatures = sorted({row["temperature"] for row in rows})
     down = max(math.ceil(len(names) / across), 1)
     figure = Figure(figsize=(9.5, 2.0 * down + 0.6), layout="constrained")
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, name in zip(axes, names, strict=False):
-        lines = {f"{t:g}": curves(rows, t).get(name, []) for t in TEMPERATURES}
+        lines = {f"{t:g}": curves(rows, t)[name] for t in temperatures}
         plotting.trade_off(lines, ax=ax)
         limits = sorted(
             (row["tokens_per_forward"], row["limit"])
@@ -129,7 +130,7 @@ def chart(rows: list[Row]) -> Any:
     handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
     said = [f"temperature {line.get_label()}" for line in handles]
     handles.append(Line2D([], [], color="#666666", lw=0.8, ls=":"))
-    said.append("a perfect model at 1, as many forwards")
+    said.append("limit of as many forwards, at temperature 1")
     figure.legend(handles, said, loc="outside upper center", ncols=len(said), frameon=False)
     return figure
 

@@ -91,4 +91,5 @@ CASE = Case(
     ),
     labels=("method", "setting"),
     run=run,
+    chart=tasks.chart,
 )
