@@ -92,7 +92,7 @@ class Scale:
     problems: int = 48
     longest_gap: int = 64
     gaps: int = 16
-    speculated: int = 12
+    speculated: int = 64
     speculations: int | None = None
     budgets: tuple[int, ...] = (8, 16, 32, 64)
     positions: int = 1024

@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.diffusion import (
+    Resample,
     Unmask,
     backtracking,
     credit,
     daedal,
     denoise,
+    editing,
+    energy,
+    orthogonal_repulsion,
     prophet,
     refresh,
     schedules,
@@ -52,6 +56,9 @@ def denoising(
     benchmark: str = "diffusion",
     whole: bool = False,
     scheduled: Callable[[Parts], schedules.Schedule] | None = None,
+    resampled: Callable[[Model], Resample] | None = None,
+    draft: str = "",
+    own_refresh: Callable[[], refresh.Refresh] | None = None,
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -67,6 +74,9 @@ def denoising(
       benchmark: see `Method`.
       whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
       scheduled: builds the schedule, if that is part of the method.
+      resampled: builds the rule that picks a proposal, from the method's second model.
+      draft: see `Method`.
+      own_refresh: builds the refresh rule in place of `"none"`, for the whole canvas, if that is the method.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
         its policy then decodes by.
     """
@@ -82,23 +92,33 @@ def denoising(
             raise ValueError(
                 f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
             )
+        rule = REFRESH_RULES[parts.refresh]()
+        if own_refresh is not None:
+            if parts.causal or parts.refresh != "none":
+                raise ValueError(
+                    f"method {name!r} has a cache of its own, for full attention: no causal blocks"
+                )
+            rule = own_refresh()
         if scheduled is not None:
             schedule = scheduled(parts)
-        elif parts.block is None or moves or (whole and not parts.causal):
+        elif parts.block is None or moves or own_refresh or (whole and not parts.causal):
             schedule = schedules.whole()
-            if moves or parts.block is not None:
+            if moves or (own_refresh is None and parts.block is not None):
                 own = policies.in_blocks(own, size)
         else:
             few, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(few, within=within, from_start=parts.causal)
+        further = {key: value(block=size) if moves else value() for key, value in options.items()}
+        if resampled is not None:
+            further["resample"] = resampled(_second(name, parts))
         return denoise(
             parts.target,
             unmask=own,
             schedule=schedule,
-            refresh=REFRESH_RULES[parts.refresh](),
+            refresh=rule,
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
-            **{key: value(block=size) if moves else value() for key, value in options.items()},
+            **further,
         )
 
     def variant(policy: Callable[[], Unmask]) -> Sample:
@@ -115,11 +135,19 @@ def denoising(
         make,
         "tests/conformance/test_methods.py",
         benchmark,
+        draft=draft,
         denoises=True,
         # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
-        sample=block_causal if branches > 1 else lambda target, draft: make(Parts(target)),
+        sample=block_causal if branches > 1 else lambda target, draft: make(Parts(target, draft)),
         variants={name: variant(policy) for name, policy in (variants or {}).items()},
     )
+
+
+def _second(name: str, parts: Parts) -> Model:
+    """The model beside the canvas model; raises `ValueError` if there is none."""
+    if not isinstance(parts.draft, Model):
+        raise ValueError(f"method {name!r} needs a causal model beside the canvas model")
+    return parts.draft
 
 
 ROWS = [
@@ -143,6 +171,24 @@ ROWS = [
         "2406.07524",
         policies.ancestral,
         Exactness.APPROXIMATE,
+    ),
+    denoising(
+        "window-diffusion",
+        "one of the first 16 masks a forward; masks up to 64 away are kept for 32 forwards, those behind do not exist",
+        "2601.20332",
+        lambda: policies.leftmost(policies.quota("max_prob"), 16),
+        benchmark="",
+        own_refresh=lambda: refresh.window(16, 64, 32),
+    ),
+    denoising(
+        "edlm",
+        "ancestral canvas decoding, each step one of two fills drawn by a causal model's importance weights (a step "
+        "over the whole canvas, table of 27: total variation 0.41 from the joint, 0.59 without)",
+        "2410.21357",
+        policies.ancestral,
+        benchmark="",
+        resampled=lambda model: energy(model, name="draft"),
+        draft="code-target",
     ),
     denoising(
         "llada",
@@ -224,6 +270,22 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
+        benchmark="",
+    ),
+    denoising(
+        "odd",
+        "a quota of the most probable tokens; samples of a prompt repel one another",
+        "2603.04893",
+        lambda: policies.quota("max_prob"),
+        fuse=orthogonal_repulsion,
+        benchmark="",
+    ),
+    denoising(
+        "editing",
+        "threshold decoding that writes tokens again where the model now prefers others",
+        "LLaDA2.1",
+        lambda: policies.threshold(0.7),
+        remask=editing,
         benchmark="",
     ),
     denoising(

@@ -5,10 +5,11 @@ from jaxdec.diffusion.candidates import Candidates, Progress, ranked, top
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
-from jaxdec.diffusion.fuse import Fuse, credit
+from jaxdec.diffusion.fuse import Fuse, Standing, credit, orthogonal_repulsion
 from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
-from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.remask import Remask, backtracking, editing
+from jaxdec.diffusion.resample import Proposals, Resample, energy
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token, shifted
@@ -21,7 +22,10 @@ __all__ = [
     "Fuse",
     "Grow",
     "Progress",
+    "Proposals",
     "Remask",
+    "Resample",
+    "Standing",
     "Stop",
     "Unmask",
     "backtracking",
@@ -29,7 +33,10 @@ __all__ = [
     "credit",
     "daedal",
     "denoise",
+    "editing",
+    "energy",
     "next_token",
+    "orthogonal_repulsion",
     "prophet",
     "ranked",
     "refresh",

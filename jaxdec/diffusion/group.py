@@ -14,7 +14,7 @@ from jaxdec.decoding import Scored, Settings
 from jaxdec.diffusion.candidates import Candidates, Progress, best, draw
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Knobs, Unmask
-from jaxdec.diffusion.fuse import Fuse
+from jaxdec.diffusion.fuse import Fuse, Standing
 from jaxdec.diffusion.refresh import CanvasStatus
 from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.schedules import Schedule
@@ -22,6 +22,7 @@ from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
 from jaxdec.sampling import History, Purpose, key_at, top_tokens
+from pallas_kernels.unmask import Unmasked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ActiveGroup:
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
       canvas_progress: of the canvas, with what is left outside of the group alone.
+      hypotheses: H, adjacent rows of one prompt.
     """
 
     places: jax.Array
@@ -51,6 +53,18 @@ class ActiveGroup:
     keys: jax.Array
     by_step: bool
     canvas_progress: Progress
+    hypotheses: int
+
+    def standing(self, group: GroupState) -> Standing:
+        """What a fusion looks at."""
+        there = self.there & ~self.given
+        masked = there & ~group.committed
+        return Standing(masked, group.tokens, there, self.opened, self.settings, self.hypotheses)
+
+    def drawn(self, scored: Scored, group: GroupState, keys: Callable[[], jax.Array]) -> Unmasked:
+        """A token everywhere; `keys` makes the keys `[B, W]` of the noise."""
+        counted = self.history.add(group.tokens, group.committed & ~self.given)
+        return draw(self.settings.warp, scored.logits, counted, keys)
 
     def see(
         self, scored: Scored, group: GroupState, step: jax.Array, steps: jax.Array
@@ -63,11 +77,9 @@ class ActiveGroup:
           step: int32 `[B]`, steps taken in this group.
           steps: int32 `[B]`, steps taken in all.
         """
-        committed = group.committed & ~self.given
-        counted = self.history.add(group.tokens, committed)
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
-        drawn = draw(self.settings.warp, scored.logits, counted, keys)
+        drawn = self.drawn(scored, group, keys)
         allowed = self.there & ~group.committed
         left = self.canvas_progress.left + allowed.sum(1, dtype=jnp.int32)
         return Candidates(
@@ -76,7 +88,7 @@ class ActiveGroup:
             tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
             places=self.places,
             allowed=allowed,
-            committed=committed,
+            committed=group.committed & ~self.given,
             leading=self.leading,
             step=step,
             opened=self.opened,
@@ -85,6 +97,7 @@ class ActiveGroup:
             greedy=self.settings.warp.greedy(len(self.places)),
             canvas_progress=self.canvas_progress._replace(left=left),
             scored=scored,
+            drawn=drawn.tokens,
             settings=self.settings,
         )
 
@@ -168,6 +181,7 @@ def active_group(
             size=canvas.end - rows.prompt_length,
             left=canvas.masked.sum(1, dtype=jnp.int32) - masked,
         ),
+        hypotheses=state.hypotheses,
     )
     return active, group
 
@@ -247,6 +261,7 @@ class StaticStep:
         group: GroupState,
         parts: PartStates,
         see: Callable[[Scored, GroupState], Candidates],
+        standing: Callable[[GroupState], Standing],
         knobs: Knobs,
     ) -> tuple[Scored, GroupState, PartStates]:
         """The forward as the policy saw it, the group after the step, and the states of the parts.
@@ -257,28 +272,33 @@ class StaticStep:
           group: before the step.
           parts: states.
           see: draws tokens; `ActiveGroup.see` at the step.
+          standing: what a fusion looks at; `ActiveGroup.standing`.
           knobs: traced settings.
         """
         before = scored
         if self.fuse is not None:
             logits, own = self.fuse.fuse(
-                self.fuse.own(params), scored, ~group.committed, parts.fuse, knobs
+                self.fuse.own(params), scored, standing(group), parts.fuse, knobs
             )
             scored, parts = dataclasses.replace(scored, logits=logits), parts._replace(fuse=own)
         seen = see(scored, group)
         reveal, parts = self._revealed(params, seen, parts, knobs)
         back, parts = self._taken_back(params, seen, reveal, parts, knobs)
+        assert seen.drawn is not None
         raw = seen.own.log_prob
         if self.fuse is not None:
-            raw = at_token(jax.nn.log_softmax(before.logits), seen.tokens)
-        fill = lambda old, new: jnp.where(reveal, new, old)
+            raw = at_token(jax.nn.log_softmax(before.logits), seen.drawn)
+        rewrites = self.remask is not None and self.remask.rewrites
+        new = reveal | back if rewrites else reveal
+        back = jnp.zeros_like(back) if rewrites else back
+        fill = lambda old, value: jnp.where(new, value, old)
         top = group.top
         if top is not None:
             own = top_tokens(before.logits, top.tokens.shape[-1])
-            put = lambda old, new: jnp.where(reveal[..., None], new, old)
+            put = lambda old, value: jnp.where(new[..., None], value, old)
             top = jax.tree.map(put, top, own)
         after = GroupState(
-            tokens=fill(group.tokens, seen.tokens),
+            tokens=fill(group.tokens, seen.drawn),
             committed=(group.committed | reveal) & ~back,
             steps=jnp.where(back, -1, fill(group.steps, seen.steps[:, None])),
             log_probs=fill(group.log_probs, seen.warped.log_prob),
@@ -315,6 +335,6 @@ class StaticStep:
         own = self.remask.own(params)
         back, state = self.remask.take_back(own, seen, reveal, parts.remask, knobs)
         back &= seen.committed | reveal
-        grows = reveal.sum(-1) > back.sum(-1)
+        grows = (reveal.sum(-1) > back.sum(-1)) | self.remask.rewrites
         may = grows | (seen.step < self.remask.patience(own, seen, knobs))
         return back & may[:, None], parts._replace(remask=state)

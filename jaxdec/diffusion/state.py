@@ -26,6 +26,7 @@ class Counters:
       opened: positions that the group had to fill.
       steps: steps taken in all, those that a branch took ahead included.
       since: forwards since the last wide one.
+      lingers: bool, whether the group takes another step, masks or none.
     """
 
     group: jax.Array
@@ -34,6 +35,7 @@ class Counters:
     opened: jax.Array
     steps: jax.Array
     since: jax.Array
+    lingers: jax.Array
 
 
 class PartStates(NamedTuple):
@@ -61,6 +63,7 @@ class DenoiseState:
       grow: the state of the rule that lengthens the canvas; None without one.
       cache: of the model, by position of the canvas; None without one.
       room: positions that can be generated; static.
+      hypotheses: H, adjacent rows of each prompt; static.
       longest: a bound on the positions of every row, static; 0 for those of the canvas.
     """
 
@@ -74,13 +77,16 @@ class DenoiseState:
     cache: Any
     room: int = dataclasses.field(metadata={"static": True})
     longest: int = dataclasses.field(default=0, metadata={"static": True})
+    hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
 
 
 def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
     """Where each row stands before a step; `first` bool `[B]`, whether it is the row's first one."""
     canvas, counters = state.canvas, state.counters
     active = lambda numbers: jnp.min(jnp.where(canvas.masked, numbers, FAR), axis=1)
-    group, unit = active(canvas.groups), active(canvas.units)
+    stay = lambda old, new: jnp.where(counters.lingers, old, new)
+    group = stay(counters.group, active(canvas.groups))
+    unit = stay(counters.unit, active(canvas.units))
     period = state.settings.knobs.get("refresh_period", jnp.full_like(group, NEVER))
     return CanvasStatus(
         groups=canvas.groups,
@@ -92,4 +98,6 @@ def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
         entered_unit=unit != counters.unit,
         first=first,
         over=counters.since + 1 >= period,
+        masked=canvas.masked,
+        recent=canvas.exists & (canvas.steps >= (counters.steps - counters.since - 1)[:, None]),
     )

@@ -12,6 +12,7 @@ from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
 from jaxdec.diffusion.unmask.in_blocks import InBlocks, in_blocks
 from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
+from jaxdec.diffusion.unmask.leftmost import Leftmost, leftmost
 from jaxdec.diffusion.unmask.quota import Quota, Spread, quota, quota_size
 from jaxdec.diffusion.unmask.saber import Saber, saber
 from jaxdec.diffusion.unmask.threshold import Threshold, threshold
@@ -25,6 +26,7 @@ __all__ = [
     "FirstAlone",
     "InBlocks",
     "LeftToRight",
+    "Leftmost",
     "Quota",
     "Saber",
     "Spread",
@@ -38,6 +40,7 @@ __all__ = [
     "first_hitting",
     "in_blocks",
     "left_to_right",
+    "leftmost",
     "quota",
     "quota_size",
     "saber",
