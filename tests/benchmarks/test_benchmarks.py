@@ -411,7 +411,7 @@ def test_the_chart_is_drawn_from_the_results(results, tmp_path):
     assert path == tmp_path / "docs" / "images" / "diffusion.svg"
     drawn = path.read_bytes()
     assert drawn.count(b"</svg>") == 1
-    assert len(charts.write(list(results.values()), tmp_path)) == 3
+    assert len(charts.write(list(results.values()), tmp_path)) == 4
     assert path.read_bytes() == drawn
     with pytest.raises(ValueError, match="no result of the cases speculation, diffusion"):
         charts.write([results["pair"]], tmp_path)
