@@ -78,7 +78,7 @@ def test_every_method(name):
     )
     assert decoder.exactness is method.exactness
     drafts = method.draft or method.heads
-    own = {} if method.weights is None else method.weights(params["target"])
+    own = {} if method.weights is None else method.weights(target_of(method))
     assert params.keys() == {"target", *own} | ({"draft"} if drafts else set())
     order = None
     if method.infills:

@@ -41,7 +41,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"verifiers.{name}": getattr(verifiers, name) for name in (
         "TokenRatio", "BlockVerification", "KSeq", "RecursiveRejection", "SharedNoiseWalk", "TypicalAcceptance",
-        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy",
+        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy", "Reflective",
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",

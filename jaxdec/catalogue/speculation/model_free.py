@@ -38,7 +38,7 @@ FAMILIES = [
         "prompt lookup",
         "2205.10350",
         lambda parts: drafters.prompt_lookup(**_length(parts)),
-        ("walk", "token", "block"),
+        ("walk", "token", "block", "reflective"),
         benchmarks=("pair", "tokens_per_forward"),
     ),
     Family(
