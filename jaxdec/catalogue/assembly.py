@@ -42,8 +42,9 @@ def assemble(
       ValueError: for impossible parts, or if there is no such checkpoint.
     """
     if method.denoises:
-        parts, params = _canvas(target, length, block, refresh), {"target": target.params}
-        _refuse_draft(method, draft)
+        parts = _canvas(target, length, block, refresh)
+        second, params = _parts(method, target, draft, None, None, load)
+        parts = dataclasses.replace(parts, draft=second.draft)
     elif block is not None or refresh is not None:
         raise ValueError(
             f"method {method.name!r} decodes no canvas: it takes no block and no refresh rule"
@@ -107,7 +108,7 @@ def _parts(
     nodes: int | None,
     load: Callable[[str], Checkpoint | HeadsCheckpoint] | None,
 ) -> tuple[Parts, dict[str, Params]]:
-    """The parts of a method that decodes no canvas, and their parameters."""
+    """The parts of a method, without those of a canvas, and their parameters."""
     params = {"target": target.params}
     if not (method.draft or method.heads):
         _refuse_draft(method, draft)

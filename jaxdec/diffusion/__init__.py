@@ -8,7 +8,8 @@ from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, credit
 from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
-from jaxdec.diffusion.remask import Remask, backtracking
+from jaxdec.diffusion.remask import Remask, backtracking, editing
+from jaxdec.diffusion.resample import Proposals, Resample, energy
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
 from jaxdec.model import canvas_model, next_token, shifted
@@ -21,7 +22,9 @@ __all__ = [
     "Fuse",
     "Grow",
     "Progress",
+    "Proposals",
     "Remask",
+    "Resample",
     "Stop",
     "Unmask",
     "backtracking",
@@ -29,6 +32,8 @@ __all__ = [
     "credit",
     "daedal",
     "denoise",
+    "editing",
+    "energy",
     "next_token",
     "prophet",
     "ranked",

@@ -97,6 +97,7 @@ class Candidates:
       canvas_progress: of the whole canvas, whatever its groups.
       scored: the forward over the group, `[B, W, ...]`: logits (after a fusion, if there is one), hidden states, and
         those of the layers that the model was asked for. What no part reads is not computed.
+      drawn: int32 `[B, W]`, the draw for each position, those of committed tokens too; None where it is not known.
       settings: of the request, for what ends a row; None where nothing does.
       end_weight: float32 `[B]`, what scores that are probabilities are multiplied by where the token ends its row; None
         for 1.
@@ -116,6 +117,7 @@ class Candidates:
     greedy: jax.Array
     canvas_progress: Progress
     scored: Scored
+    drawn: jax.Array | None = None
     settings: Settings | None = None
     end_weight: jax.Array | None = None
 

@@ -1,6 +1,6 @@
 """The canvas decoder from its parts.
 
-denoise(model, schedule, unmask, remask, fuse, stop, grow, refresh)
+denoise(model, schedule, unmask, remask, fuse, stop, resample, grow, refresh)
 """
 
 from typing import Literal
@@ -13,6 +13,7 @@ from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.refresh import Refresh, none
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.stop import Stop
 from jaxdec.diffusion.unmask import threshold
@@ -31,6 +32,7 @@ def denoise(
     fuse: Fuse | None = None,
     stop: Stop | None = None,
     grow: Grow | None = None,
+    resample: Resample | None = None,
     refresh: Refresh | None = None,
     attention: Literal["full", "causal"] | SpanRule | None = None,
     guided: bool = False,
@@ -52,6 +54,7 @@ def denoise(
       stop: commits all that is left of a group early.
       grow: begins with a shorter canvas and lengthens it; for the whole canvas as one group, without a cache or
         branches.
+      resample: draws several fills of a group and takes one; noise is then by position and step.
       refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
@@ -82,6 +85,7 @@ def denoise(
         fuse=(fuse, Fuse),
         stop=(stop, Stop),
         grow=(grow, Grow),
+        resample=(resample, Resample),
         refresh=(refresh, Refresh),
     )
     spans = SPANS.get(attention, attention) if isinstance(attention, str) else attention
@@ -110,6 +114,8 @@ def denoise(
         raise ValueError(f"branches must be at least 1, got {branches}")
     if grow is not None:
         _check_still(schedule, refresh, branches)
+    if resample is not None:
+        _check_resample(model, resample, branches)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -118,6 +124,7 @@ def denoise(
         fuse=fuse,
         stop=stop,
         grow=grow,
+        resample=resample,
         refresh=refresh,
         spans=spans,
         guided=guided,
@@ -136,6 +143,16 @@ def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
         raise ValueError(f"a canvas that grows has no cache, got {type(refresh).__name__}")
     if branches != 1:
         raise ValueError(f"a canvas that grows has one branch, got {branches}")
+
+
+def _check_resample(model: Model, resample: Resample, branches: int) -> None:
+    """Raises `ValueError` for a rule that does not know the tokens, or has branches beside it."""
+    tokens = model.vocab_size - (model.mask_token == model.vocab_size - 1)
+    known = resample.least_vocabulary
+    if known and not tokens <= known <= model.vocab_size:
+        raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
+    if branches != 1:
+        raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
 
 
 def _check_model(model: Model) -> None:

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Info, Rows, Settings, Status
-from jaxdec.diffusion.canvas import FAR, Canvas, take
+from jaxdec.diffusion.canvas import Canvas, take
 
 
 def emit(
-    rows: Rows, canvas: Canvas, settings: Settings, *, by_group: bool, stuck: jax.Array
+    rows: Rows, canvas: Canvas, settings: Settings, *, final: jax.Array, stuck: jax.Array
 ) -> tuple[Rows, Info]:
     """Moves the finished prefix of the canvas into the rows.
 
@@ -21,18 +21,14 @@ def emit(
       rows: before the step.
       canvas: after it.
       settings: the request's settings.
-      by_group: whether a token is final only when its group is, since it may be taken back.
+      final: int32 `[B]`, tokens of the groups before this one are final; others may be taken back.
       stuck: bool `[B]`, rows whose group has no position that could be committed: they end.
 
     Returns:
       The rows, and an info without counts of forwards.
     """
-    final = canvas.committed
-    if by_group:
-        active = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
-        final &= canvas.groups < active[:, None]
-    places = jnp.arange(final.shape[1], dtype=jnp.int32)
-    open_ = canvas.exists & ~final
+    places = jnp.arange(canvas.tokens.shape[1], dtype=jnp.int32)
+    open_ = canvas.exists & ~(canvas.committed & (canvas.groups < final[:, None]))
     prefix = jnp.min(jnp.where(open_, places, canvas.end[:, None]), axis=1)
     chunk = rows.length[:, None] + places
     tokens, log_probs = take(canvas.tokens, chunk), take(canvas.log_probs, chunk)

@@ -22,6 +22,7 @@ from jaxdec.diffusion.state import DenoiseState, PartStates
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Params
 from jaxdec.sampling import History, Purpose, key_at, top_tokens
+from pallas_kernels.unmask import Unmasked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,11 @@ class ActiveGroup:
     by_step: bool
     canvas_progress: Progress
 
+    def drawn(self, scored: Scored, group: GroupState, keys: Callable[[], jax.Array]) -> Unmasked:
+        """A token everywhere; `keys` makes the keys `[B, W]` of the noise."""
+        counted = self.history.add(group.tokens, group.committed & ~self.given)
+        return draw(self.settings.warp, scored.logits, counted, keys)
+
     def see(
         self, scored: Scored, group: GroupState, step: jax.Array, steps: jax.Array
     ) -> Candidates:
@@ -63,11 +69,9 @@ class ActiveGroup:
           step: int32 `[B]`, steps taken in this group.
           steps: int32 `[B]`, steps taken in all.
         """
-        committed = group.committed & ~self.given
-        counted = self.history.add(group.tokens, committed)
         again = (steps[:, None],) if self.by_step else ()
         keys = lambda: key_at(self.keys, Purpose.TOKEN, self.places, *again)
-        drawn = draw(self.settings.warp, scored.logits, counted, keys)
+        drawn = self.drawn(scored, group, keys)
         allowed = self.there & ~group.committed
         left = self.canvas_progress.left + allowed.sum(1, dtype=jnp.int32)
         return Candidates(
@@ -76,7 +80,7 @@ class ActiveGroup:
             tokens=jnp.where(group.committed, group.tokens, drawn.tokens),
             places=self.places,
             allowed=allowed,
-            committed=committed,
+            committed=group.committed & ~self.given,
             leading=self.leading,
             step=step,
             opened=self.opened,
@@ -85,6 +89,7 @@ class ActiveGroup:
             greedy=self.settings.warp.greedy(len(self.places)),
             canvas_progress=self.canvas_progress._replace(left=left),
             scored=scored,
+            drawn=drawn.tokens,
             settings=self.settings,
         )
 
@@ -268,17 +273,21 @@ class StaticStep:
         seen = see(scored, group)
         reveal, parts = self._revealed(params, seen, parts, knobs)
         back, parts = self._taken_back(params, seen, reveal, parts, knobs)
+        assert seen.drawn is not None
         raw = seen.own.log_prob
         if self.fuse is not None:
-            raw = at_token(jax.nn.log_softmax(before.logits), seen.tokens)
-        fill = lambda old, new: jnp.where(reveal, new, old)
+            raw = at_token(jax.nn.log_softmax(before.logits), seen.drawn)
+        rewrites = self.remask is not None and self.remask.rewrites
+        new = reveal | back if rewrites else reveal
+        back = jnp.zeros_like(back) if rewrites else back
+        fill = lambda old, value: jnp.where(new, value, old)
         top = group.top
         if top is not None:
             own = top_tokens(before.logits, top.tokens.shape[-1])
-            put = lambda old, new: jnp.where(reveal[..., None], new, old)
+            put = lambda old, value: jnp.where(new[..., None], value, old)
             top = jax.tree.map(put, top, own)
         after = GroupState(
-            tokens=fill(group.tokens, seen.tokens),
+            tokens=fill(group.tokens, seen.drawn),
             committed=(group.committed | reveal) & ~back,
             steps=jnp.where(back, -1, fill(group.steps, seen.steps[:, None])),
             log_probs=fill(group.log_probs, seen.warped.log_prob),
@@ -315,6 +324,6 @@ class StaticStep:
         own = self.remask.own(params)
         back, state = self.remask.take_back(own, seen, reveal, parts.remask, knobs)
         back &= seen.committed | reveal
-        grows = reveal.sum(-1) > back.sum(-1)
+        grows = (reveal.sum(-1) > back.sum(-1)) | self.remask.rewrites
         may = grows | (seen.step < self.remask.patience(own, seen, knobs))
         return back & may[:, None], parts._replace(remask=state)

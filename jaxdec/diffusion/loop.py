@@ -35,8 +35,10 @@ from jaxdec.diffusion.group import (
 from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.grow.edit import grown
 from jaxdec.diffusion.neighbours import neighbours
+from jaxdec.diffusion.proposing import further_forwards, looked
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
+from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, canvas_status
 from jaxdec.diffusion.stop import Stop
@@ -57,6 +59,7 @@ class Denoise:
     fuse: Fuse | None
     stop: Stop | None
     grow: Grow | None
+    resample: Resample | None
     refresh: Refresh
     spans: SpanRule
     guided: bool
@@ -68,14 +71,14 @@ class Denoise:
     @property
     def exactness(self) -> Exactness:
         """That of the policy, if nothing else changes the law."""
-        others = (self.remask, self.fuse, self.stop, self.grow)
+        others = (self.remask, self.fuse, self.stop, self.resample, self.grow)
         plain = all(part is None for part in others) and not self.guided
         return self.unmask.exactness if plain and self.refresh.exact else Exactness.HEURISTIC
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Those that there are."""
-        own = (self.unmask, self.remask, self.fuse, self.stop, self.grow)
+        own = (self.unmask, self.remask, self.fuse, self.stop, self.resample, self.grow)
         return tuple(part for part in (*own, self.refresh, self.schedule) if part is not None)
 
     @property
@@ -111,7 +114,7 @@ class Denoise:
             rows=rows,
             settings=request.settings,
             canvas=self._canvas(params, rows, request, room),
-            counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero),
+            counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero, zero > 0),
             parts=self._static.fresh(params, batch, window),
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             grow=None if grow is None else grow.init(grow.own(params), batch, window),
@@ -234,13 +237,14 @@ class Denoise:
         status = canvas_status(state, state.rows.rounds == 0)
         wide = self.refresh.due(self.refresh.own(params), status)
         scored, cache = self._forward(params, state, status, wide)
-        # A policy that looks at drawn tokens has used their noise, and so has a token that is taken back, or moves.
-        by_step = self.unmask.value_dependent or not (self.remask is None and self.grow is None)
+        # A policy that looks at drawn tokens has used their noise; what is taken back, moves or was one of several too.
+        others = (self.remask, self.resample, self.grow)
+        by_step = self.unmask.value_dependent or any(part is not None for part in others)
         computed = self._fresh(params, state, status, wide)
         if self.schedule.cuts:
             state, status = cut(state, status, params, scored, self.schedule, window)
         active, before = active_group(state, status, window, rng, by_step)
-        stuck = ~(active.there & ~before.committed).any(1)
+        stuck = ~(active.there & ~before.committed).any(1) & ~counters.lingers
         taken = self._steps(params, state, status, scored, active, before)
         group, ahead = taken.group, state.ahead
         if ahead is not None:
@@ -251,30 +255,26 @@ class Denoise:
         held = jnp.zeros_like(ran)
         if self.grow is not None:
             canvas, growing, held = grown(self.grow, params, state, active, before, taken)
-        by_group = self.remask is not None
-        rows, info = emit(state.rows, canvas, state.settings, by_group=by_group, stuck=stuck)
+        final, lingers = self._final(canvas, status, taken)
+        rows, info = emit(state.rows, canvas, state.settings, final=final, stuck=stuck)
         fresh = computed.sum(1, dtype=jnp.int32)
         if self.model.any_subset:
             asked = active.there.sum(1, dtype=jnp.int32)
             fresh = self.model.scored_rows(fresh, asked, state.canvas.end)
+        target_rows = fresh * self.branches * (1 + self.guided)
         info = dataclasses.replace(
             info,
             proposed=jnp.where(ran, self.branches - 1, 0),
             accepted=jnp.where(ran, taken.branch, 0),
             target_forwards=ran.astype(jnp.int32),
-            target_rows=jnp.where(ran, fresh * self.branches * (1 + self.guided), 0),
+            draft_forwards=further_forwards(self.resample, state, active),
+            target_rows=jnp.where(ran, target_rows, 0),
         )
         since = jnp.where(wide, 0, counters.since + 1)
         # A group that was held begins anew.
-        moved = Counters(
-            jnp.where(held, -2, status.group[:, 0]),
-            status.unit[:, 0],
-            taken.step,
-            active.opened,
-            taken.steps,
-            since,
-        )
-        counters = pick(ran, moved, counters)
+        group_now = jnp.where(held, -2, status.group[:, 0])
+        at = (group_now, status.unit[:, 0], taken.step, active.opened, taken.steps)
+        counters = pick(ran, Counters(*at, since, lingers), counters)
         after = dataclasses.replace(
             state,
             rows=rows,
@@ -286,6 +286,21 @@ class Denoise:
             cache=cache,
         )
         return after, info
+
+    def _final(
+        self, canvas: Canvas, status: CanvasStatus, taken: StepsTaken
+    ) -> tuple[jax.Array, jax.Array]:
+        """The group before which tokens are final, int32 `[B]`, and whether the active group takes another step.
+
+        Where tokens may be taken back, they are final only when their group is.
+        """
+        none = jnp.zeros(canvas.end.shape, bool)
+        if self.remask is None:
+            return jnp.full(canvas.end.shape, FAR, jnp.int32), none
+        lingers = self.remask.lingers(taken.parts.remask)
+        lingers = none if lingers is None else lingers
+        ends = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
+        return jnp.where(lingers, status.group[:, 0], ends), lingers
 
     def _steps(
         self,
@@ -312,7 +327,9 @@ class Denoise:
             if branch:
                 assert state.ahead is not None
                 alive &= foreseen(state.canvas, state.ahead, active, taken.group, branch)
-            see = lambda scored, group, at=taken: active.see(scored, group, at.step, at.steps)
+            see = lambda scored, group, at=taken: looked(
+                self.resample, params, state, active, scored, group, at.step, at.steps
+            )
             after, new, parts = self._static(
                 params,
                 jax.tree.map(lambda x, at=branch: x[:, at], scored),

@@ -26,6 +26,7 @@ class Counters:
       opened: positions that the group had to fill.
       steps: steps taken in all, those that a branch took ahead included.
       since: forwards since the last wide one.
+      lingers: bool, whether the group takes another step, masks or none.
     """
 
     group: jax.Array
@@ -34,6 +35,7 @@ class Counters:
     opened: jax.Array
     steps: jax.Array
     since: jax.Array
+    lingers: jax.Array
 
 
 class PartStates(NamedTuple):
@@ -80,7 +82,9 @@ def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
     """Where each row stands before a step; `first` bool `[B]`, whether it is the row's first one."""
     canvas, counters = state.canvas, state.counters
     active = lambda numbers: jnp.min(jnp.where(canvas.masked, numbers, FAR), axis=1)
-    group, unit = active(canvas.groups), active(canvas.units)
+    stay = lambda old, new: jnp.where(counters.lingers, old, new)
+    group = stay(counters.group, active(canvas.groups))
+    unit = stay(counters.unit, active(canvas.units))
     period = state.settings.knobs.get("refresh_period", jnp.full_like(group, NEVER))
     return CanvasStatus(
         groups=canvas.groups,

@@ -126,6 +126,10 @@ class Task:
         network, target = self.target.network(layers, self.dtype)
         params, draft = {"target": target}, None
         if method.denoises:
+            if method.draft:
+                raise ValueError(
+                    f"method {self.method!r} has a second model, which plan does not know on a canvas"
+                )
             block = self.canvas_block
             causal = self.target.block is not None
             parts = Parts(

@@ -38,6 +38,8 @@ class Purpose(enum.IntEnum):
     """Keys of a row that took the past of another hypothesis, by how often it did; folded into the row's own key."""
     WATERMARK = 8
     """Where a text begins on the key of a watermark; at place 0."""
+    PROPOSAL = 9
+    """Further draws for the positions of a group, by position, step and proposal; which one is taken, by 0 and step."""
 
 
 def as_key(rng: Any) -> jax.Array:

@@ -59,7 +59,7 @@ def log_acceptance(
 
 
 def keeping(x: jax.Array, p: Gaussian, q: Gaussian, volume: jax.Array | float = 0.0) -> jax.Array:
-    """The probability `[1 - q(x) / (e^volume p(x))]+` that a draw `x [B, D]` from p takes a draft's place, `[B]`."""
+    """The probability `[1 - q(x) / (e^volume p(x))]+` `[B]` that `x [B, D]` from p replaces a rejected draft."""
     return jnp.maximum(0, -jnp.expm1(q.log_density(x) - volume - p.log_density(x)))
 
 

@@ -41,9 +41,9 @@ def test_a_policy_with_weights():
 def test_the_catalogue_declares_what_decoders_declare(name):
     method = catalogue.METHODS[name]
     for parts in (
-        catalogue.Parts(oracle()[0]),
-        catalogue.Parts(oracle(True)[0], block=8, refresh="dual"),
-        catalogue.Parts(oracle(True)[0], block=8, causal=True, refresh="sub-block"),
+        catalogue.Parts(oracle()[0], oracle()[0]),
+        catalogue.Parts(oracle(True)[0], oracle()[0], block=8, refresh="dual"),
+        catalogue.Parts(oracle(True)[0], oracle()[0], block=8, causal=True, refresh="sub-block"),
     ):
         if name == "daedal" and parts.refresh != "none":
             with pytest.raises(ValueError, match="'daedal' moves tokens"):

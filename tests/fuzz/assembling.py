@@ -51,10 +51,12 @@ FACTORIES: dict[str, Callable[..., Any]] = {
         "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
         "first_hitting", "in_blocks", "left_to_right", "quota", "saber", "threshold",
     )},
+    "remask.editing": diffusion.remask.editing,
     "remask.backtracking": diffusion.remask.backtracking,
     "stop.prophet": diffusion.stop.prophet,
     "grow.daedal": diffusion.grow.daedal,
     "fuse.credit": diffusion.fuse.credit,
+    "resample.energy": diffusion.energy,
     **{f"refresh.{name}": getattr(diffusion.refresh, name) for name in (
         "block", "dual", "frozen", "none", "prefix", "sub_block",
     )},
@@ -85,6 +87,7 @@ READY: dict[str, Callable[[], Any]] = {
     "a remask rule": lambda: diffusion.remask.backtracking(),
     "a stop": lambda: diffusion.stop.prophet(),
     "a fusion": lambda: diffusion.fuse.credit(),
+    "a resampling rule": lambda: diffusion.energy(subjects.MODEL),
     "a refresh rule": lambda: diffusion.refresh.dual(2),
     "a span rule": lambda: diffusion.schedules.BlockCausal(),
     "a decoder": lambda: jaxdec.autoregressive(subjects.MODEL),
@@ -94,6 +97,7 @@ RIGHT = {
     "model": "a model", "heads": "heads", "drafter": "a drafter", "growth": "a growth rule", "shape": "a shape",
     "verifier": "a verifier", "unmask": "a policy", "policy": "a policy", "schedule": "a schedule",
     "remask": "a remask rule", "stop": "a stop", "fuse": "a fusion", "refresh": "a refresh rule",
+    "resample": "a resampling rule",
 }  # fmt: skip
 """What belongs in the place of a name; anything else is drawn as often."""
 

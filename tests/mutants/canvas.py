@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "taken back after it was emitted",
         f"{HERE}/emit.py",
-        "final &= canvas.groups < active[:, None]",
-        "final &= canvas.groups <= active[:, None]",
+        "(canvas.groups < final[:, None])",
+        "(canvas.groups <= final[:, None])",
         "a token is emitted before its group is finished",
     ),
     Mutant(

@@ -2,9 +2,12 @@
 
 from jaxdec.diffusion.remask.backtracking import Backtracking, backtracking
 from jaxdec.diffusion.remask.contract import Remask
+from jaxdec.diffusion.remask.editing import Editing, editing
 
 __all__ = [
     "Backtracking",
+    "Editing",
     "Remask",
     "backtracking",
+    "editing",
 ]

@@ -4,7 +4,7 @@ Legend: B rows, W positions of the active group.
 """
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -15,6 +15,9 @@ from jaxdec.model import Params
 
 class Remask(GroupPart):
     """Takes committed tokens of the active group back; they are drawn again, with other noise."""
+
+    rewrites: ClassVar[bool] = False
+    """Whether the token drawn in this step takes the place of what is taken back, rather than a mask."""
 
     @abc.abstractmethod
     def take_back(
@@ -30,8 +33,15 @@ class Remask(GroupPart):
           knobs: traced settings.
 
         No position that was given with the prompt is taken back, and none at all where the group would not grow, once
-        `patience` is over.
+        `patience` is over; a rule that rewrites may do so in any step.
         """
+
+    def lingers(self, state: Any) -> jax.Array | None:
+        """Whether a group without masks takes another step, bool `[B]`, after a step that led to `state`; None: never.
+
+        A rule bounds how many.
+        """
+        return None
 
     def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
         """The first steps of a group after which no more need be committed than before, int32 `[B]`.
