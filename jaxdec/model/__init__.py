@@ -2,7 +2,7 @@
 
 from jaxdec.model.canvas import canvas_model
 from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
-from jaxdec.model.early_exit import early_exit
+from jaxdec.model.early_exit import Readout, early_exit, readout
 from jaxdec.model.function import from_function
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
@@ -22,6 +22,7 @@ __all__ = [
     "Output",
     "Params",
     "Queries",
+    "Readout",
     "ScoreHead",
     "canvas_model",
     "early_exit",
@@ -31,6 +32,7 @@ __all__ = [
     "masked_rows",
     "next_token",
     "prompt_inputs",
+    "readout",
     "recomputed",
     "score",
     "score_from_nnx",
