@@ -85,7 +85,7 @@ class Scale:
     long_canvases: int = 2
     long_canvas: int = 512
     tasks: int | None = None
-    solved: int = 57
+    solved: int = 74
     windows: int = 16
     window: int = 256
     long_window: int = 512

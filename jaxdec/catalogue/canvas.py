@@ -13,6 +13,7 @@ from jaxdec.diffusion import (
     denoise,
     editing,
     energy,
+    orthogonal_repulsion,
     prophet,
     refresh,
     schedules,
@@ -57,6 +58,8 @@ def denoising(
     scheduled: Callable[[Parts], schedules.Schedule] | None = None,
     resampled: Callable[[Model], Resample] | None = None,
     draft: str = "",
+    own_refresh: Callable[[], refresh.Refresh] | None = None,
+    around: Callable[[Unmask, Parts], Unmask] = lambda policy, parts: policy,
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -74,6 +77,8 @@ def denoising(
       scheduled: builds the schedule, if that is part of the method.
       resampled: builds the rule that picks a proposal, from the method's second model.
       draft: see `Method`.
+      around: what goes around the policy, for some parts.
+      own_refresh: builds the refresh rule in place of `"none"`, for the whole canvas, if that is the method.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
         its policy then decodes by.
     """
@@ -84,30 +89,35 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        own, size, moves = policy(), parts.block or 32, "grow" in options
+        own, size, moves = around(policy(), parts), parts.block or 32, "grow" in options
         if moves and (parts.causal or parts.refresh != "none"):
             raise ValueError(
                 f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
             )
+        rule = REFRESH_RULES[parts.refresh]()
+        if own_refresh is not None:
+            if parts.causal or parts.refresh != "none":
+                raise ValueError(
+                    f"method {name!r} has a cache of its own, for full attention: no causal blocks"
+                )
+            rule = own_refresh()
         if scheduled is not None:
             schedule = scheduled(parts)
-        elif parts.block is None or moves or (whole and not parts.causal):
+        elif parts.block is None or moves or own_refresh or (whole and not parts.causal):
             schedule = schedules.whole()
-            if moves or parts.block is not None:
+            if moves or (own_refresh is None and parts.block is not None):
                 own = policies.in_blocks(own, size)
         else:
             few, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
             schedule = schedules.blocks(few, within=within, from_start=parts.causal)
         further = {key: value(block=size) if moves else value() for key, value in options.items()}
         if resampled is not None:
-            if not isinstance(parts.draft, Model):
-                raise ValueError(f"method {name!r} needs a causal model beside the canvas model")
-            further["resample"] = resampled(parts.draft)
+            further["resample"] = resampled(_second(name, parts))
         return denoise(
             parts.target,
             unmask=own,
             schedule=schedule,
-            refresh=REFRESH_RULES[parts.refresh](),
+            refresh=rule,
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
             **further,
@@ -135,6 +145,13 @@ def denoising(
     )
 
 
+def _second(name: str, parts: Parts) -> Model:
+    """The model beside the canvas model; raises `ValueError` if there is none."""
+    if not isinstance(parts.draft, Model):
+        raise ValueError(f"method {name!r} needs a causal model beside the canvas model")
+    return parts.draft
+
+
 ROWS = [
     denoising(
         "left-to-right",
@@ -156,6 +173,22 @@ ROWS = [
         "2406.07524",
         policies.ancestral,
         Exactness.APPROXIMATE,
+    ),
+    denoising(
+        "window-diffusion",
+        "one of the first 16 masks a forward; masks up to 64 away are kept for 32 forwards, those behind do not exist",
+        "2601.20332",
+        lambda: policies.leftmost(policies.quota("max_prob"), 16),
+        benchmark="",
+        own_refresh=lambda: refresh.window(16, 64, 32),
+    ),
+    denoising(
+        "difftester",
+        "one token a forward, and every other time what lines of a prompt's samples share",
+        "2509.24975",
+        lambda: policies.quota("max_prob"),
+        benchmark="",
+        around=lambda policy, parts: policies.shared_lines(policy, parts.delimiters or NEWLINE),
     ),
     denoising(
         "edlm",
@@ -239,7 +272,7 @@ ROWS = [
         "2509.26432",
         policies.threshold,
         scheduled=_semantic,
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "daedal",
@@ -247,6 +280,14 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
+        benchmark="tasks_perfect",
+    ),
+    denoising(
+        "odd",
+        "a quota of the most probable tokens; samples of a prompt repel one another",
+        "2603.04893",
+        lambda: policies.quota("max_prob"),
+        fuse=orthogonal_repulsion,
         benchmark="",
     ),
     denoising(
@@ -267,7 +308,7 @@ ROWS = [
         variants={
             "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
         },
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "freedave",

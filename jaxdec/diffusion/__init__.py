@@ -5,7 +5,7 @@ from jaxdec.diffusion.candidates import Candidates, Progress, ranked, top
 from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
-from jaxdec.diffusion.fuse import Fuse, credit
+from jaxdec.diffusion.fuse import Fuse, Standing, credit, orthogonal_repulsion
 from jaxdec.diffusion.grow import Grow, daedal
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking, editing
@@ -25,6 +25,7 @@ __all__ = [
     "Proposals",
     "Remask",
     "Resample",
+    "Standing",
     "Stop",
     "Unmask",
     "backtracking",
@@ -35,6 +36,7 @@ __all__ = [
     "editing",
     "energy",
     "next_token",
+    "orthogonal_repulsion",
     "prophet",
     "ranked",
     "refresh",

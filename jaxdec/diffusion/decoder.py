@@ -88,6 +88,9 @@ def denoise(
         resample=(resample, Resample),
         refresh=(refresh, Refresh),
     )
+    if refresh.partial:
+        _check_partial(model, schedule, attention, branches)
+        attention = refresh.spans
     spans = SPANS.get(attention, attention) if isinstance(attention, str) else attention
     spans = schedule.spans if spans is None else spans
     if not isinstance(spans, SpanRule):
@@ -130,6 +133,21 @@ def denoise(
         guided=guided,
         branches=branches,
     )
+
+
+def _check_partial(model: Model, schedule: Schedule, attention: object, branches: int) -> None:
+    """Raises `ValueError` for what does not go with a refresh rule that computes a part of the group."""
+    if type(schedule) is not schedules.Whole:
+        got = type(schedule).__name__
+        raise ValueError(f"this refresh rule is for one group, schedules.whole(), got {got}")
+    if attention not in (None, "full"):
+        raise ValueError(f"this refresh rule is for full attention, got {attention!r}")
+    if branches != 1:
+        raise ValueError(f"this refresh rule has one branch, got {branches}")
+    if model.reads_before:
+        raise ValueError(
+            "this refresh rule is for models that predict in place, and this one is shifted"
+        )
 
 
 def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:

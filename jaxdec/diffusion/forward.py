@@ -121,7 +121,8 @@ class Forward:
             cache = cache.renumber(lambda spans: _apart(spans, branches))
             cache = cache.hide(_tiling(given)(fresh))
         if not self.model.any_subset:
-            rows_at = _each(jnp.where(group_there, take(rank, group_at), 0), branches)
+            rows_at = jnp.where(group_there, jnp.maximum(take(rank, group_at), 0), 0)
+            rows_at = _each(rows_at, branches)
             rows_at += size * jnp.arange(branches, dtype=jnp.int32)[:, None]
             inputs = dataclasses.replace(inputs, at=_tiling(given)(_flat(rows_at)))
         output = self.model(target_params(params), inputs, cache)

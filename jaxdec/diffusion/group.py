@@ -14,7 +14,7 @@ from jaxdec.decoding import Scored, Settings
 from jaxdec.diffusion.candidates import Candidates, Progress, best, draw
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, compact, put, take
 from jaxdec.diffusion.contract import Knobs, Unmask
-from jaxdec.diffusion.fuse import Fuse
+from jaxdec.diffusion.fuse import Fuse, Standing
 from jaxdec.diffusion.refresh import CanvasStatus
 from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.schedules import Schedule
@@ -40,6 +40,7 @@ class ActiveGroup:
       keys: row keys `[B]`.
       by_step: whether noise is by step as well as by position.
       canvas_progress: of the canvas, with what is left outside of the group alone.
+      hypotheses: H, adjacent rows of one prompt.
     """
 
     places: jax.Array
@@ -52,6 +53,13 @@ class ActiveGroup:
     keys: jax.Array
     by_step: bool
     canvas_progress: Progress
+    hypotheses: int
+
+    def standing(self, group: GroupState) -> Standing:
+        """What a fusion looks at."""
+        there = self.there & ~self.given
+        masked = there & ~group.committed
+        return Standing(masked, group.tokens, there, self.opened, self.settings, self.hypotheses)
 
     def drawn(self, scored: Scored, group: GroupState, keys: Callable[[], jax.Array]) -> Unmasked:
         """A token everywhere; `keys` makes the keys `[B, W]` of the noise."""
@@ -90,6 +98,7 @@ class ActiveGroup:
             canvas_progress=self.canvas_progress._replace(left=left),
             scored=scored,
             drawn=drawn.tokens,
+            hypotheses=self.hypotheses,
             settings=self.settings,
         )
 
@@ -173,6 +182,7 @@ def active_group(
             size=canvas.end - rows.prompt_length,
             left=canvas.masked.sum(1, dtype=jnp.int32) - masked,
         ),
+        hypotheses=state.hypotheses,
     )
     return active, group
 
@@ -252,6 +262,7 @@ class StaticStep:
         group: GroupState,
         parts: PartStates,
         see: Callable[[Scored, GroupState], Candidates],
+        standing: Callable[[GroupState], Standing],
         knobs: Knobs,
     ) -> tuple[Scored, GroupState, PartStates]:
         """The forward as the policy saw it, the group after the step, and the states of the parts.
@@ -262,12 +273,13 @@ class StaticStep:
           group: before the step.
           parts: states.
           see: draws tokens; `ActiveGroup.see` at the step.
+          standing: what a fusion looks at; `ActiveGroup.standing`.
           knobs: traced settings.
         """
         before = scored
         if self.fuse is not None:
             logits, own = self.fuse.fuse(
-                self.fuse.own(params), scored, ~group.committed, parts.fuse, knobs
+                self.fuse.own(params), scored, standing(group), parts.fuse, knobs
             )
             scored, parts = dataclasses.replace(scored, logits=logits), parts._replace(fuse=own)
         seen = see(scored, group)

@@ -10,6 +10,7 @@ Legend: B rows, L positions of the canvas, W positions of a group, D branches, T
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -35,6 +36,7 @@ from jaxdec.diffusion.group import (
 from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.grow.edit import grown
 from jaxdec.diffusion.neighbours import neighbours
+from jaxdec.diffusion.partial import renumbered, uncomputed
 from jaxdec.diffusion.proposing import further_forwards, looked
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
@@ -121,6 +123,7 @@ class Denoise:
             cache=cache,
             room=room,
             longest=request.longest,
+            hypotheses=request.hypotheses,
         )
         status = canvas_status(state, rows.length > 0)
         fresh = self.refresh.prefill(self.refresh.own(params), status)
@@ -160,7 +163,8 @@ class Denoise:
         forward = Forward(self.model, self.schedule, self.spans, window, state.longest)
         guidance = state.settings.knobs["guidance"] if self.guided else None
         given = ForwardInputs(state.rows, state.canvas, state.ahead, status, state.cache, guidance)
-        return forward(params, given, fresh, size, branches)
+        computed = forward(params, given, fresh, size, branches)
+        return uncomputed(self.refresh, computed, status, fresh, window)
 
     def _store(self, state: DenoiseState, computed: Computed) -> Any:
         """The cache with what was computed."""
@@ -236,6 +240,7 @@ class Denoise:
         window = self._window(state.room, state.canvas.tokens.shape[1])
         status = canvas_status(state, state.rows.rounds == 0)
         wide = self.refresh.due(self.refresh.own(params), status)
+        state, status = renumbered(self.refresh, params, state, status, wide)
         scored, cache = self._forward(params, state, status, wide)
         # A policy that looks at drawn tokens has used their noise; what is taken back, moves or was one of several too.
         others = (self.remask, self.resample, self.grow)
@@ -327,15 +332,14 @@ class Denoise:
             if branch:
                 assert state.ahead is not None
                 alive &= foreseen(state.canvas, state.ahead, active, taken.group, branch)
-            see = lambda scored, group, at=taken: looked(
-                self.resample, params, state, active, scored, group, at.step, at.steps
-            )
+            look = functools.partial(looked, self.resample, params, state, active, taken)
             after, new, parts = self._static(
                 params,
                 jax.tree.map(lambda x, at=branch: x[:, at], scored),
                 taken.group,
                 taken.parts,
-                see,
+                look,
+                active.standing,
                 state.settings.knobs,
             )
             group, parts, after = pick(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxdec.decoding import Scored
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, put
-from jaxdec.diffusion.group import ActiveGroup
+from jaxdec.diffusion.group import ActiveGroup, StepsTaken
 from jaxdec.diffusion.resample import Proposals, Resample
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.model import Params
@@ -39,10 +39,9 @@ def looked(
     params: Params,
     state: DenoiseState,
     active: ActiveGroup,
+    taken: StepsTaken,
     scored: Scored,
     group: GroupState,
-    step: jax.Array,
-    steps: jax.Array,
 ) -> Candidates:
     """What the parts look at: tokens by the noise of every step, or of the proposal that a rule picks.
 
@@ -51,12 +50,11 @@ def looked(
       params: by part.
       state: before the step.
       active: its group.
+      taken: the steps so far.
       scored: the forward over the group, `[B, W, ...]`.
       group: its positions.
-      step: int32 `[B]`, steps taken in this group.
-      steps: int32 `[B]`, steps taken in all.
     """
-    seen = active.see(scored, group, step, steps)
+    seen = active.see(scored, group, taken.step, taken.steps)
     if rule is None:
         return seen
     progress = seen.canvas_progress

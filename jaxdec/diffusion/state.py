@@ -63,6 +63,7 @@ class DenoiseState:
       grow: the state of the rule that lengthens the canvas; None without one.
       cache: of the model, by position of the canvas; None without one.
       room: positions that can be generated; static.
+      hypotheses: H, adjacent rows of each prompt; static.
       longest: a bound on the positions of every row, static; 0 for those of the canvas.
     """
 
@@ -76,6 +77,7 @@ class DenoiseState:
     cache: Any
     room: int = dataclasses.field(metadata={"static": True})
     longest: int = dataclasses.field(default=0, metadata={"static": True})
+    hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
 
 
 def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
@@ -96,4 +98,6 @@ def canvas_status(state: DenoiseState, first: jax.Array) -> CanvasStatus:
         entered_unit=unit != counters.unit,
         first=first,
         over=counters.since + 1 >= period,
+        masked=canvas.masked,
+        recent=canvas.exists & (canvas.steps >= (counters.steps - counters.since - 1)[:, None]),
     )

@@ -96,7 +96,7 @@ class Bias(diffusion.Fuse):
 
     name: str = "bias"
 
-    def fuse(self, params, scored, masked, state, knobs):
+    def fuse(self, params, scored, standing, state, knobs):
         return scored.logits + params, state
 
 

@@ -263,7 +263,7 @@ def test_credit_is_a_table_over_the_vocabulary():
         logits = some_logits(rng, (batch, width, vocab))
         masked &= rng.random((batch, width)) < 0.85
         fused, state = fuse(
-            None, scored(logits), jnp.asarray(masked), state, weights(alpha, beta, gamma)
+            None, scored(logits), twins.standing(masked), state, weights(alpha, beta, gamma)
         )
         expected = np.zeros_like(table)
         for b in range(batch):
@@ -289,7 +289,11 @@ def test_credit_forgets_the_least():
     for _ in range(8):
         logits = some_logits(rng, (batch, width, vocab))
         fused, state = fuse(
-            None, scored(logits), jnp.ones((batch, width), bool), state, weights(alpha, beta, gamma)
+            None,
+            scored(logits),
+            twins.standing(np.ones((batch, width), bool)),
+            state,
+            weights(alpha, beta, gamma),
         )
         expected = logits.astype(float)
         for b in range(batch):
@@ -317,7 +321,7 @@ def test_credit_without_weight_changes_nothing():
         fused, state = fuse(
             None,
             scored(logits),
-            jnp.ones((2, 3), bool),
+            twins.standing(np.ones((2, 3), bool)),
             state,
             weights([0.0] * 2, [0.8] * 2, [0.2] * 2),
         )
@@ -331,7 +335,11 @@ def test_credit_of_a_token_that_stays_grows():
     before = -math.inf
     for _ in range(6):
         fused, state = fuse(
-            None, scored(logits), jnp.ones((1, 1), bool), state, weights([0.7], [0.8], [0.2])
+            None,
+            scored(logits),
+            twins.standing(np.ones((1, 1), bool)),
+            state,
+            weights([0.7], [0.8], [0.2]),
         )
         assert float(fused[0, 0, 0]) > before
         before = float(fused[0, 0, 0])

@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "penalties forget the group",
         GROUP,
-        "self.history.add(group.tokens, committed)",
+        "self.history.add(group.tokens, group.committed & ~self.given)",
         "self.history",
         "penalties do not see what is committed in the group",
     ),
@@ -115,7 +115,7 @@ MUTANTS = [
     Mutant(
         "raw log-probabilities of the fused law",
         GROUP,
-        "raw = at_token(jax.nn.log_softmax(before.logits), seen.tokens)",
+        "raw = at_token(jax.nn.log_softmax(before.logits), seen.drawn)",
         "pass",
         "the model's own log-probability is that of the fused law",
     ),
@@ -129,8 +129,8 @@ MUTANTS = [
     Mutant(
         "prompts may be taken back",
         GROUP,
-        "committed = group.committed & ~self.given",
-        "committed = group.committed",
+        "committed=group.committed & ~self.given",
+        "committed=group.committed",
         "a remask rule sees tokens of the prompt as its own",
     ),
     Mutant(
@@ -193,8 +193,8 @@ MUTANTS = [
     Mutant(
         "most probable tokens of masks",
         GROUP,
-        "put = lambda old, new: jnp.where(reveal[..., None], new, old)",
-        "put = lambda old, new: jnp.where(reveal[..., None], old, new)",
+        "put = lambda old, value: jnp.where(new[..., None], value, old)",
+        "put = lambda old, value: jnp.where(new[..., None], old, value)",
         "the most probable tokens are of another step than the token",
     ),
     Mutant(

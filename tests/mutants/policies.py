@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant(
         "credit for committed positions",
         f"{HERE}/fuse/credit.py",
-        "(jnp.arange(self.slots) == slot) & masked[..., None]",
+        "(jnp.arange(self.slots) == slot) & standing.masked[..., None]",
         "(jnp.arange(self.slots) == slot)",
         "positions that are filled go on earning credit",
     ),

@@ -116,6 +116,8 @@ class Family:
       benchmarks: of the walk, and of the others.
       sample: builds the drafter that the battery tests; the family's own, of `Parts.small`, if not given.
       variants: of the method with the walk; see `Method`.
+      target: what is decoded, of the parts, by a model around their own.
+      sample_target: the same of the oracle that the battery decodes, where there is a `sample`.
     """
 
     name: str
@@ -129,6 +131,8 @@ class Family:
     benchmarks: tuple[str, str] = ("speculation", "speculation")
     sample: SampleDrafter | None = None
     variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)
+    target: Callable[[Parts], Model] = lambda parts: parts.target
+    sample_target: Callable[[Model], Model] = lambda target: target
 
     def rows(self) -> list[Method]:
         """One method a verifier."""
@@ -142,7 +146,9 @@ class Family:
         walk = verifier == "walk"
 
         def make(parts: Parts) -> Decoder:
-            return speculative(parts.target, drafter=self.drafter(parts), verifier=rule.make())
+            return speculative(
+                self.target(parts), drafter=self.drafter(parts), verifier=rule.make()
+            )
 
         def sample(target: Model, draft: Model) -> tuple[Decoder, Mapping[str, Params]]:
             own = {} if rule.sample is None else rule.sample(target.vocab_size)
@@ -150,7 +156,7 @@ class Family:
                 return make(Parts.small(target, draft)), own
             made = self.sample(target, draft)
             drafter, params = made if isinstance(made, tuple) else (made, {})
-            decoder = speculative(target, drafter=drafter, verifier=rule.make())
+            decoder = speculative(self.sample_target(target), drafter=drafter, verifier=rule.make())
             return decoder, {**params, **own}
 
         return Method(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdec.arguments import typed
 from jaxdec.decoding import Knob, Scored
 from jaxdec.diffusion.contract import Knobs, knob_default
-from jaxdec.diffusion.fuse.contract import Fuse
+from jaxdec.diffusion.fuse.contract import Fuse, Standing
 from jaxdec.model import Params
 
 
@@ -40,7 +40,7 @@ class Credit(Fuse):
         return jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
 
     def fuse(
-        self, params: Params, scored: Scored, masked: jax.Array, state: Any, knobs: Knobs
+        self, params: Params, scored: Scored, standing: Standing, state: Any, knobs: Knobs
     ) -> tuple[jax.Array, Any]:
         """Credit for the most probable token; then the logits of all that have some."""
         logits, (tokens, held) = scored.logits, state
@@ -52,7 +52,7 @@ class Credit(Fuse):
         mine = (tokens == best) & (held > 0)
         # The token's own slot, else the slot with the least credit, which a free one is.
         slot = jnp.where(mine.any(-1), jnp.argmax(mine, -1), jnp.argmin(held, -1))[..., None]
-        here = (jnp.arange(self.slots) == slot) & masked[..., None]
+        here = (jnp.arange(self.slots) == slot) & standing.masked[..., None]
         held = jnp.where(here, jnp.where(mine, held, 0) + earned, held)
         tokens = jnp.where(here, best, tokens)
         bonus = each("credit_alpha") * jnp.log1p(held)

@@ -7,6 +7,7 @@ from jaxdec.diffusion.refresh.frozen import Frozen, frozen
 from jaxdec.diffusion.refresh.none import NoCache, none
 from jaxdec.diffusion.refresh.prefix import Prefix, prefix
 from jaxdec.diffusion.refresh.sub_block import SubBlock, sub_block
+from jaxdec.diffusion.refresh.window import Window, window
 
 __all__ = [
     "NEVER",
@@ -18,10 +19,12 @@ __all__ = [
     "Prefix",
     "Refresh",
     "SubBlock",
+    "Window",
     "block",
     "dual",
     "frozen",
     "none",
     "prefix",
     "sub_block",
+    "window",
 ]

@@ -9,12 +9,13 @@ Legend: B rows, L positions, g the active group, u its unit.
 
 import abc
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import jax
 
 from jaxdec.decoding import Knob, Part
-from jaxdec.diffusion.schedules import Schedule
+from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.model import Params
 
 NEVER = 2**30
@@ -34,6 +35,8 @@ class CanvasStatus(NamedTuple):
       entered_unit: bool `[B]`, whether it is the unit's first step.
       first: bool `[B]`, whether it is the row's first step.
       over: bool `[B]`, whether the refresh period is over.
+      masked: bool `[B, L]`, positions that are to be filled.
+      recent: bool `[B, L]`, positions that were committed since the last wide step, in it included.
     """
 
     groups: jax.Array
@@ -45,6 +48,8 @@ class CanvasStatus(NamedTuple):
     entered_unit: jax.Array
     first: jax.Array
     over: jax.Array
+    masked: jax.Array
+    recent: jax.Array
 
     @property
     def active(self) -> jax.Array:
@@ -68,6 +73,11 @@ class Refresh(Part, abc.ABC):
     """Whether what is read equals what would be computed, for a model whose units see no later one."""
     needs_blocks = False
     """Whether the rule is for such models alone."""
+    partial = False
+    """Whether a step computes a part of the active group alone, of whose other positions the law is NaN, and the rule
+    numbers the units (`units`)."""
+    spans: ClassVar[SpanRule | None] = None
+    """Which of its units see which."""
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -86,6 +96,12 @@ class Refresh(Part, abc.ABC):
           length: L.
           room: positions that can be generated.
         """
+
+    def units(
+        self, params: Params, status: CanvasStatus, knobs: Mapping[str, jax.Array]
+    ) -> jax.Array:
+        """The unit of every position from a wide step on, int32 `[B, L]`; asked of rules that are `partial`."""
+        return status.units
 
     def prefill(self, params: Params, status: CanvasStatus) -> jax.Array | None:
         """Positions that are computed before the first step, bool `[B, L]`; None for none.

@@ -11,7 +11,7 @@ from jaxdec.diffusion.schedules.partition import Partition, partition
 from jaxdec.diffusion.schedules.raster import raster
 from jaxdec.diffusion.schedules.scales import scales
 from jaxdec.diffusion.schedules.semantic_blocks import SemanticBlocks, semantic_blocks
-from jaxdec.diffusion.schedules.spans import BlockCausal, Full, SpanRule, Until
+from jaxdec.diffusion.schedules.spans import BlockCausal, Full, Near, SpanRule, Until
 from jaxdec.diffusion.schedules.subsample import subsample
 from jaxdec.diffusion.schedules.whole import Whole, whole
 
@@ -19,6 +19,7 @@ __all__ = [
     "BlockCausal",
     "Blocks",
     "Full",
+    "Near",
     "Partition",
     "Schedule",
     "SemanticBlocks",

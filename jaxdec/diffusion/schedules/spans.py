@@ -6,6 +6,7 @@ the numbers n to m. Two integers, so that a forward needs no mask (`jaxdec.visib
                     n         m            sees
     Full            0         forever      everything
     BlockCausal     u + 1     forever      its own unit and all before it
+    Near            max(u, 0) max(u, 0)    the prompt and unit 0; later units see their own alone
     Until(last)     u + 1     last[u] + 1  its own unit, and those before it that live so long
 
 The prompt, unit -1, has n = 0 and is seen by all.
@@ -49,6 +50,18 @@ class Full(SpanRule):
     def numbers(self, units: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One number for all."""
         return jnp.zeros_like(units), jnp.full_like(units, visibility.FOREVER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Near(SpanRule):
+    """Every position sees the prompt and unit 0; later units are seen by none but their own."""
+
+    one_way = False
+
+    def numbers(self, units: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One number for what is near, another one for each unit that is not."""
+        number = jnp.maximum(units, 0)
+        return number, number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,10 @@ from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
 from jaxdec.diffusion.unmask.in_blocks import InBlocks, in_blocks
 from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
+from jaxdec.diffusion.unmask.leftmost import Leftmost, leftmost
 from jaxdec.diffusion.unmask.quota import Quota, Spread, quota, quota_size
 from jaxdec.diffusion.unmask.saber import Saber, saber
+from jaxdec.diffusion.unmask.shared_lines import SharedLines, shared_lines
 from jaxdec.diffusion.unmask.threshold import Threshold, threshold
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "FirstAlone",
     "InBlocks",
     "LeftToRight",
+    "Leftmost",
     "Quota",
     "Saber",
+    "SharedLines",
     "Spread",
     "Threshold",
     "ancestral",
@@ -38,8 +42,10 @@ __all__ = [
     "first_hitting",
     "in_blocks",
     "left_to_right",
+    "leftmost",
     "quota",
     "quota_size",
     "saber",
+    "shared_lines",
     "threshold",
 ]

@@ -17,6 +17,7 @@ from jaxdec.speculative.drafters.input_copy import Anchor, InputCopy, find_uniqu
 from jaxdec.speculative.drafters.jacobi import Jacobi, JacobiWindow, jacobi
 from jaxdec.speculative.drafters.lookahead import Grid, Lookahead, Pool, lookahead
 from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree, merge_chains
+from jaxdec.speculative.drafters.mask_block import MaskBlock, mask_block
 from jaxdec.speculative.drafters.model import ModelDrafter, TokenWindow, model
 from jaxdec.speculative.drafters.prompt_lookup import (
     PromptLookup,
@@ -72,6 +73,7 @@ __all__ = [
     "LastHidden",
     "Lookahead",
     "LookupTree",
+    "MaskBlock",
     "ModelDrafter",
     "PairWindow",
     "Pairs",
@@ -107,6 +109,7 @@ __all__ = [
     "likeliest",
     "lookahead",
     "lookup_tree",
+    "mask_block",
     "merge_chains",
     "model",
     "prompt_lookup",

@@ -163,8 +163,17 @@ def check_refresh_sets(
     exists = np.ones_like(groups, bool)
     exists[:, -1] = False
     status = refresh.CanvasStatus(
-        *(jnp.asarray(x) for x in (groups, units, exists, active, active // 2)),
-        *(jnp.asarray(x) for x in flags),
+        groups=jnp.asarray(groups),
+        units=jnp.asarray(units),
+        exists=jnp.asarray(exists),
+        group=jnp.asarray(active),
+        unit=jnp.asarray(active // 2),
+        entered=jnp.asarray(entered),
+        entered_unit=jnp.asarray(entered_unit),
+        first=jnp.asarray(first),
+        over=jnp.asarray(over),
+        masked=jnp.asarray(exists & (groups >= active)),
+        recent=jnp.zeros(groups.shape, bool),
     )
     for name, rule_of in (("narrow", narrow), ("wide", wide)):
         found = np.asarray(getattr(rule, name)(None, status))

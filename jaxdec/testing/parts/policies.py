@@ -216,7 +216,7 @@ def check_fuse(rule: Fuse) -> None:
         logits = (base + noise).astype(np.float32)
         masked = np.random.default_rng(step + 50).random((ROWS, width)) < 0.8
         fused, state = rule.fuse(
-            None, twins.scored(jnp.asarray(logits)), jnp.asarray(masked), state, _traced(knobs)
+            None, twins.scored(logits), twins.standing(masked), state, _traced(knobs)
         )
         for b, i in np.ndindex(ROWS, width):
             own = {name: values[b].item() for name, values in knobs.items()}

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdec.decoding import Scored, Settings, Stops
 from jaxdec.diffusion import Candidates, Progress
+from jaxdec.diffusion.fuse import Standing
 from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
 
@@ -86,6 +87,13 @@ def group_alone(begin, opened, allowed):
     """The progress of a canvas that has nothing but a group: its first place, positions, and those left."""
     whole = lambda x: jnp.asarray(x, jnp.int32)
     return Progress(whole(begin), whole(opened), jnp.asarray(allowed).sum(-1, dtype=jnp.int32))
+
+
+def standing(masked, tokens=None, hypotheses=1):
+    """What stands on a group of which all that is not `masked [B, W]` holds a token."""
+    there = jnp.ones_like(masked)
+    tokens = jnp.zeros(there.shape, jnp.int32) if tokens is None else jnp.asarray(tokens)
+    return Standing(jnp.asarray(masked), tokens, there, there.sum(1), _ENDING, hypotheses)
 
 
 def in_order(scores):
