@@ -59,6 +59,7 @@ def denoising(
     resampled: Callable[[Model], Resample] | None = None,
     draft: str = "",
     own_refresh: Callable[[], refresh.Refresh] | None = None,
+    around: Callable[[Unmask, Parts], Unmask] = lambda policy, parts: policy,
     **options,
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -76,6 +77,7 @@ def denoising(
       scheduled: builds the schedule, if that is part of the method.
       resampled: builds the rule that picks a proposal, from the method's second model.
       draft: see `Method`.
+      around: what goes around the policy, for some parts.
       own_refresh: builds the refresh rule in place of `"none"`, for the whole canvas, if that is the method.
       **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
         its policy then decodes by.
@@ -87,7 +89,7 @@ def denoising(
             raise ValueError("a model of blocks needs the size of a block, got none")
         if sub_blocks and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        own, size, moves = policy(), parts.block or 32, "grow" in options
+        own, size, moves = around(policy(), parts), parts.block or 32, "grow" in options
         if moves and (parts.causal or parts.refresh != "none"):
             raise ValueError(
                 f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
@@ -181,12 +183,20 @@ ROWS = [
         own_refresh=lambda: refresh.window(16, 64, 32),
     ),
     denoising(
+        "difftester",
+        "one token a forward, and every other time what lines of a prompt's samples share",
+        "2509.24975",
+        lambda: policies.quota("max_prob"),
+        benchmark="",
+        around=lambda policy, parts: policies.shared_lines(policy, parts.delimiters or NEWLINE),
+    ),
+    denoising(
         "edlm",
         "ancestral canvas decoding, each step one of two fills drawn by a causal model's importance weights (a step "
         "over the whole canvas, table of 27: total variation 0.41 from the joint, 0.59 without)",
         "2410.21357",
         policies.ancestral,
-        benchmark="",
+        benchmark="canvas_laws",
         resampled=lambda model: energy(model, name="draft"),
         draft="code-target",
     ),
@@ -262,7 +272,7 @@ ROWS = [
         "2509.26432",
         policies.threshold,
         scheduled=_semantic,
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "daedal",
@@ -270,7 +280,7 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "odd",
@@ -278,7 +288,7 @@ ROWS = [
         "2603.04893",
         lambda: policies.quota("max_prob"),
         fuse=orthogonal_repulsion,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "editing",
@@ -286,7 +296,7 @@ ROWS = [
         "LLaDA2.1",
         lambda: policies.threshold(0.7),
         remask=editing,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "eoser",
@@ -298,7 +308,7 @@ ROWS = [
         variants={
             "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
         },
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "freedave",

@@ -97,6 +97,7 @@ class Candidates:
       canvas_progress: of the whole canvas, whatever its groups.
       scored: the forward over the group, `[B, W, ...]`: logits (after a fusion, if there is one), hidden states, and
         those of the layers that the model was asked for. What no part reads is not computed.
+      hypotheses: H, adjacent rows of one prompt; static.
       drawn: int32 `[B, W]`, the draw for each position, those of committed tokens too; None where it is not known.
       settings: of the request, for what ends a row; None where nothing does.
       end_weight: float32 `[B]`, what scores that are probabilities are multiplied by where the token ends its row; None
@@ -118,6 +119,7 @@ class Candidates:
     canvas_progress: Progress
     scored: Scored
     drawn: jax.Array | None = None
+    hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
     settings: Settings | None = None
     end_weight: jax.Array | None = None
 

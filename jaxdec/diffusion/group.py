@@ -98,6 +98,7 @@ class ActiveGroup:
             canvas_progress=self.canvas_progress._replace(left=left),
             scored=scored,
             drawn=drawn.tokens,
+            hypotheses=self.hypotheses,
             settings=self.settings,
         )
 

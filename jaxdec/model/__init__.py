@@ -2,8 +2,9 @@
 
 from jaxdec.model.canvas import canvas_model
 from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
-from jaxdec.model.early_exit import early_exit
+from jaxdec.model.early_exit import Readout, early_exit, readout
 from jaxdec.model.function import from_function
+from jaxdec.model.mask_blocks import MaskBlocks, mask_blocks
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
 from jaxdec.model.nnx import from_nnx, heads_from_nnx, score_from_nnx
@@ -16,21 +17,25 @@ from jaxdec.model.two_stream import two_stream
 __all__ = [
     "Heads",
     "Inputs",
+    "MaskBlocks",
     "Mixture",
     "Model",
     "Order",
     "Output",
     "Params",
     "Queries",
+    "Readout",
     "ScoreHead",
     "canvas_model",
     "early_exit",
     "from_function",
     "from_nnx",
     "heads_from_nnx",
+    "mask_blocks",
     "masked_rows",
     "next_token",
     "prompt_inputs",
+    "readout",
     "recomputed",
     "score",
     "score_from_nnx",

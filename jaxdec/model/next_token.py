@@ -23,7 +23,7 @@ class _NextToken:
     def __call__(self, params: Params, inputs: Inputs, cache: Any = None) -> Output:
         batch, width = inputs.tokens.shape
         join = lambda a, b: jnp.concatenate([a, b], axis=1)
-        query_spans, key_spans = 2 * inputs.query_spans, _doubled(inputs.key_spans)
+        query_spans, key_spans = 2 * inputs.query_spans, doubled(inputs.key_spans)
         # A mask sees what the token sees, the token too, and among the masks itself alone.
         between = query_spans + 1
         # Padding may look from the place of a real token: its mask is as invisible as it is itself.
@@ -37,7 +37,7 @@ class _NextToken:
             at=width + jnp.broadcast_to(at, (batch, at.shape[-1])),
         )
         if cache is not None:
-            cache = cache.renumber(_doubled)
+            cache = cache.renumber(doubled)
         output = self.model(params, asked, cache)
         real = jnp.arange(output.logits.shape[-1]) != self.mask_token
         return dataclasses.replace(
@@ -47,7 +47,7 @@ class _NextToken:
         )
 
 
-def _doubled(key_spans):
+def doubled(key_spans):
     """A key that was seen from `start` to `stop` is seen from `2 start` to `2 stop + 1`."""
     start, stop = key_spans[..., 0], key_spans[..., 1]
     far = visibility.FOREVER

@@ -24,7 +24,7 @@ from jaxdec.cache import (
     RecurrentCache,
     RecurrentEntries,
 )
-from jaxdec.model import Inputs, Model, Output, Queries
+from jaxdec.model import Inputs, MaskBlocks, Model, Output, Queries
 from pallas_kernels.span_attention import Keys, Split, whole, whole_tokens
 
 
@@ -232,6 +232,37 @@ def canvas(model: Model, *, mask_token: int | None = None, lead: int = 0) -> Mod
         any_subset=False,
         causal=False,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _TwoRoles:
+    """Reads tokens as the oracle does; a mask is seen by none, and its law is that of its own place."""
+
+    model: Model
+
+    def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
+        masks = inputs.tokens == self.model.vocab_size
+        inputs = dataclasses.replace(
+            inputs,
+            tokens=jnp.where(masks, 0, inputs.tokens),
+            positions=inputs.positions - masks,
+            key_spans=jnp.where(masks[..., None], jnp.asarray(visibility.EMPTY), inputs.key_spans),
+        )
+        return self.model(params, inputs, cache)
+
+
+def mask_blocks(model: Model, size: int) -> Model:
+    """A causal oracle with blocks of masks, one more token, that hold the laws of their places given the text before.
+
+    See `jaxdec.model.mask_blocks`; the vocabulary stays that of the oracle.
+
+    Args:
+      model: causal.
+      size: masks of a block.
+    """
+    reads = dataclasses.replace(model, forward=_TwoRoles(model))
+    forward = MaskBlocks(reads, model.vocab_size, size)
+    return dataclasses.replace(model, forward=forward, any_subset=False, picks=True)
 
 
 def blend(params: jax.Array, other: jax.Array, weight: float) -> jax.Array:

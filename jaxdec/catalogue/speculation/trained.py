@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from jaxdec.catalogue.method import Parts
 from jaxdec.catalogue.speculation.family import TREES, Family, SampleDrafter, draft_model
 from jaxdec.decoding import Decoder
-from jaxdec.model import Heads, Model, Params
+from jaxdec.model import Heads, Model, Params, mask_blocks
 from jaxdec.speculative import Drafter, Growth, RankTree, drafters, growth, speculative
 from jaxdec.speculative.drafters import diffuspec
 
@@ -32,6 +32,12 @@ def _likeliest(parts: Parts, length: int) -> Growth:
     depth = length if parts.length is None else min(parts.length, length)
     nodes = 64 if parts.nodes is None else parts.nodes
     return growth.best_first(nodes, depth, siblings=min(8, parts.target.vocab_size))
+
+
+def _two_roles(target: Model) -> Model:
+    from jaxdec.testing import oracles
+
+    return oracles.mask_blocks(target, 4)
 
 
 def _canvas(parts: Parts) -> Drafter:
@@ -140,6 +146,22 @@ FAMILIES = [
         tests="tests/speculative/test_public_heads.py",
         benchmarks=("", ""),
         sample=_sample_dflash,
+    ),
+    Family(
+        "tidar",
+        "TiDAR: masks after each scored token are filled in its forward (no model trained so is shipped)",
+        "2511.08923",
+        lambda parts: drafters.mask_block(length=7 if parts.length is None else parts.length),
+        ("walk", "token"),
+        tests="tests/speculative/test_mask_block.py",
+        benchmarks=("", ""),
+        sample=lambda target, draft: drafters.mask_block(length=3),
+        sample_target=_two_roles,
+        target=lambda parts: mask_blocks(
+            parts.target,
+            parts.target.vocab_size - 1,
+            size=8 if parts.length is None else parts.length + 1,
+        ),
     ),
     Family(
         "diffuspec",

@@ -15,6 +15,7 @@ from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
 from jaxdec.diffusion.unmask.leftmost import Leftmost, leftmost
 from jaxdec.diffusion.unmask.quota import Quota, Spread, quota, quota_size
 from jaxdec.diffusion.unmask.saber import Saber, saber
+from jaxdec.diffusion.unmask.shared_lines import SharedLines, shared_lines
 from jaxdec.diffusion.unmask.threshold import Threshold, threshold
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Leftmost",
     "Quota",
     "Saber",
+    "SharedLines",
     "Spread",
     "Threshold",
     "ancestral",
@@ -44,5 +46,6 @@ __all__ = [
     "quota",
     "quota_size",
     "saber",
+    "shared_lines",
     "threshold",
 ]

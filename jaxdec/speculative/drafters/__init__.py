@@ -4,6 +4,12 @@ from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.dflash import DFlashDrafter, dflash
 from jaxdec.speculative.drafters.diffuspec import DiffuSpec, DraftLength, diffuspec
 from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, PairWindow, eagle
+from jaxdec.speculative.drafters.early_exits import (
+    EarlyExits,
+    ExitCounts,
+    dynamic_exit,
+    layer_skip,
+)
 from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
@@ -11,6 +17,7 @@ from jaxdec.speculative.drafters.input_copy import Anchor, InputCopy, find_uniqu
 from jaxdec.speculative.drafters.jacobi import Jacobi, JacobiWindow, jacobi
 from jaxdec.speculative.drafters.lookahead import Grid, Lookahead, Pool, lookahead
 from jaxdec.speculative.drafters.lookup_tree import LookupTree, lookup_tree, merge_chains
+from jaxdec.speculative.drafters.mask_block import MaskBlock, mask_block
 from jaxdec.speculative.drafters.model import ModelDrafter, TokenWindow, model
 from jaxdec.speculative.drafters.prompt_lookup import (
     PromptLookup,
@@ -21,6 +28,13 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     suffix_matches,
 )
 from jaxdec.speculative.drafters.scatter import last_of_each
+from jaxdec.speculative.drafters.searched_trigrams import (
+    Corpus,
+    SearchedTrigrams,
+    Simulated,
+    corpus_of,
+    searched_trigrams,
+)
 from jaxdec.speculative.drafters.speculative_jacobi import SpeculativeJacobi, speculative_jacobi
 from jaxdec.speculative.drafters.suffix_decoding import (
     Counted,
@@ -41,11 +55,14 @@ from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 __all__ = [
     "Anchor",
     "CausalDrafter",
+    "Corpus",
     "Counted",
     "DFlashDrafter",
     "DiffuSpec",
     "DraftLength",
     "EagleDrafter",
+    "EarlyExits",
+    "ExitCounts",
     "Grid",
     "Grown",
     "GrownParams",
@@ -56,11 +73,14 @@ __all__ = [
     "LastHidden",
     "Lookahead",
     "LookupTree",
+    "MaskBlock",
     "ModelDrafter",
     "PairWindow",
     "Pairs",
     "Pool",
     "PromptLookup",
+    "SearchedTrigrams",
+    "Simulated",
     "SpeculativeJacobi",
     "Successors",
     "SuffixDecoding",
@@ -69,8 +89,10 @@ __all__ = [
     "TrigramTree",
     "Trigrams",
     "check_ngrams",
+    "corpus_of",
     "dflash",
     "diffuspec",
+    "dynamic_exit",
     "eagle",
     "features_at",
     "features_of",
@@ -83,15 +105,18 @@ __all__ = [
     "input_copy",
     "jacobi",
     "last_of_each",
+    "layer_skip",
     "likeliest",
     "lookahead",
     "lookup_tree",
+    "mask_block",
     "merge_chains",
     "model",
     "prompt_lookup",
     "read_on",
     "reads_states",
     "recycle",
+    "searched_trigrams",
     "seed_bigrams",
     "speculative_jacobi",
     "suffix_decoding",
