@@ -46,16 +46,23 @@ def run(arguments: argparse.Namespace) -> None:
     import jaxdec
     from benchmarks.case import check, run_case
     from benchmarks.setting import FULL, QUICK
+    from jaxdec import checkpoint_folder
     from jaxdec.measuring import machine
     from jaxdec.training.corpus import python_sources
 
-    load = functools.cache(jaxdec.load)
+    load, shipped = functools.cache(jaxdec.load), checkpoint_folder.available()
     pairs = {}
     for name in CASES if arguments.case == "all" else [arguments.case]:
         models = CASES[name].models
         pairs[name] = None, None
         if models is not None:
             second = models.second and (getattr(arguments, models.role) or models.second)
+            if arguments.case == "all" and not (arguments.target or models.target in shipped):
+                print(
+                    f"{name}: left out, there is no checkpoint {models.target!r}", file=sys.stderr
+                )
+                del pairs[name]
+                continue
             target = load(arguments.target or models.target)
             pairs[name] = target, None if second is None else load(second)
         check(CASES[name], *pairs[name])  # of every case, before the first one takes its time

@@ -19,6 +19,12 @@ from jaxdec.training.tasks import problems
 SINGLE, SEARCH = "one sample", "a-star"
 GAIN = 0.01
 """What one more sample has to bring."""
+DRAWN = (
+    *(SINGLE, "greedy", "vote", "RPC", "best of n by reward", "first verified (checker)"),
+    *("particle-filter", "smc", SEARCH, "beams", "diverse-beams", "stochastic-beams"),
+    *("cautious", "first-finish", "deep-prune"),
+)
+"""Methods in the picture."""
 
 
 def run(setting: Setting) -> list[Row]:
@@ -175,50 +181,48 @@ def chart(rows: list[Row]) -> Any:
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure = Figure(figsize=(9.5, 3.1 * len(tasks) + 0.6), layout="constrained")
+    figure = Figure(figsize=(9.5, 2.9 * len(tasks) + 0.8), layout="constrained")
     axes = figure.subplots(len(tasks), 2, sharey="row", squeeze=False)
     lines: dict[str, Any] = {}
     for task, pair in zip(tasks, axes, strict=True):
         for ax, cost in zip(pair, ("target", "steps"), strict=True):
-            for i, (name, points) in enumerate(_lines(rows, task, cost).items()):
+            for name, points in _lines(rows, task, cost).items():
                 x, y, error = np.transpose(points)
-                marker = "osv^D*Px"[i // 10 % 8]
+                place = DRAWN.index(name)
                 lines[name] = ax.errorbar(
-                    x, y, yerr=error / 2, marker=marker, ms=4, lw=1, color=f"C{i % 10}", capsize=2
+                    *(x, y),
+                    yerr=error / 2,
+                    marker="os^D"[place // 10],
+                    ms=4,
+                    lw=1,
+                    color=f"C{place % 10}",
+                    capsize=2,
                 )
             ax.set_xscale("log", base=2)
             ax.xaxis.set_major_formatter("{x:g}")
             ax.set_title(f"{task}: {'all forwards' if cost == 'target' else 'one after another'}")
         pair[0].set_ylabel("accuracy")
-    figure.supxlabel("forwards of the target, a problem")
+    for ax in axes[-1]:
+        ax.set_xlabel("forwards of the target, a problem")
     figure.legend(
-        list(lines.values()),
-        list(lines),
-        loc="outside lower center",
-        ncols=5,
-        frameon=False,
-        fontsize=7,
+        list(lines.values()), list(lines), loc="outside upper center", ncols=5, frameon=False
     )
     return figure
 
 
 def _lines(rows: list[Row], task: str, cost: str) -> dict[str, list[tuple[float, float, float]]]:
-    """Points of each method of a task, those of one setting joined over numbers of hypotheses."""
+    """Points of the methods that are drawn, those of the first setting of each, over numbers of hypotheses."""
     found: dict[str, list[tuple[float, float, float]]] = {}
+    first: dict[str, str] = {}
     for row in rows:
+        name = row["method"]
         if (
             row["task"] == task
-            and row.get(cost) is not None
-            and row.get("accuracy_error") is not None
+            and name in DRAWN
+            and row["about"] == first.setdefault(name, row["about"])
         ):
-            alone = row["method"] in ("arbitrage", "atts")
-            name = (
-                row["method"]
-                if alone or not row["about"]
-                else f"{row['method']} ({row['about'].split(';')[0]})"
-            )
             found.setdefault(name, []).append((row[cost], row["accuracy"], row["accuracy_error"]))
-    return found
+    return {name: found[name] for name in DRAWN if name in found}
 
 
 CASE = Case(
