@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from benchmarks.cases import canvas_laws
 from benchmarks.setting import QUICK, Setting
@@ -20,6 +21,7 @@ def test_the_distance_of_draws():
     np.testing.assert_allclose(far, 0.6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows(quick_compilation):
     scale = dataclasses.replace(QUICK, policies=2)
     rows = canvas_laws.run(Setting(None, None, None, scale, None))

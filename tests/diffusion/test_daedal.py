@@ -75,10 +75,6 @@ def twin(row):
 
 
 def test_a_plain_loop():
-    found = decode(make(), {"target": oracle()[1]}, temperature=0.0, eos=[], **KNOBS, stop=[[EOS]])
-    # Without an end token each canvas first grows to its limit: nothing says where it could end.
-    grown = -(-(BUDGET - KNOBS["start_length"]) // KNOBS["added"]) + 1
-    assert (np.asarray(forwards(found)) > grown).all()
     found = decode(make(), {"target": oracle()[1]}, temperature=0.0, eos=[EOS], **KNOBS)
     changes = np.zeros(2, int)
     for row in range(3):
@@ -89,6 +85,7 @@ def test_a_plain_loop():
     assert (changes > 0).all()
 
 
+@pytest.mark.slow
 def test_at_rest_it_is_decoding_of_so_many_masks():
     """No confidence asked for and nothing below 0: a canvas of the first length, and end tokens behind."""
     rare = np.where(np.arange(VOCAB) == EOS, -99.0, 0.0)

@@ -68,7 +68,14 @@ def test_a_plain_loop():
         assert forwards(found)[row] == steps
         seen += often
     assert (seen > 5).all()
-    # Nothing is likely enough: the policy alone.
+
+
+@pytest.mark.slow
+def test_where_nothing_is_likely_enough_it_is_the_policy_alone():
+    model, params = oracle()
+    decoder = denoise(
+        model, schedule=schedules.blocks(SIZE), unmask=unmask.threshold(), remask=editing()
+    )
     plain = denoise(model, schedule=schedules.blocks(SIZE), unmask=unmask.threshold())
     options = dict(temperature=0.0, threshold=KNOBS["threshold"])
     still = decode(decoder, {"target": params}, edit_threshold=1.0, edit_steps=0, **options)

@@ -80,6 +80,7 @@ def test_finite_differences():
     assert np.isfinite(np.asarray(other)[4:]).all()
 
 
+@pytest.mark.slow
 def test_prompts_know_nothing_of_one_another():
     model, params = oracle()
     decoder = denoise(model, unmask=unmask.quota("max_prob"), fuse=orthogonal_repulsion())

@@ -76,6 +76,7 @@ def test_a_plain_loop():
     assert cut_short > 2
 
 
+@pytest.mark.slow
 def test_no_delimiter_is_likely_enough():
     """Blocks of the default size, and each row has its own; caches go by them too."""
     model, params = oracle(True)

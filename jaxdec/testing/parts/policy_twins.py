@@ -244,12 +244,12 @@ def in_blocks(policy):
     def twin(row, block, **knobs):
         which = row.allowed[0] // block
         inside = lambda among: [at for at in among if at // block == which]
-        # The past holds the blocks of the steps before.
-        step = row.past.count(which)
-        row.past.append(which)
+        # The past holds the steps taken in each block.
+        step = int(row.past.get(which, 0))
+        row.past[which] = step + 1
         allowed, committed = inside(row.allowed), inside(row.committed)
         own = dict(allowed=allowed, committed=committed, opened=len(allowed) + len(committed))
-        return policy(dataclasses.replace(row, step=step, past=[], **own), **knobs)
+        return policy(dataclasses.replace(row, step=step, past={}, **own), **knobs)
 
     return twin
 

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 SIZES, BUDGET = (3, 4, 24), 24
 
 
+@pytest.mark.slow
 def test_each_expert_is_semi_autoregressive_decoding():
     model, params = oracle()
     experts = selection.block_experts(3, SIZES, seeds=2)
