@@ -1,6 +1,7 @@
 """Relaxed acceptance: the law that each rule emits, its distance from the target's, and what it reduces to."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 import jaxdec
 from jaxdec import drafters, growth
+from jaxdec.catalogue.speculation import RULES
 from jaxdec.speculative import RankTree, verifiers
 from jaxdec.testing.enumeration import (
     chain,
@@ -20,7 +22,8 @@ from jaxdec.testing.enumeration import (
 )
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.testing.parts.verifiers import branching, chains
-from tests.speculative.contexts import context, propose
+from jaxdec.text import BYTES
+from tests.speculative.contexts import context, propose, request
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 V, SEEDS = 4, range(3)
@@ -322,3 +325,11 @@ def test_the_second_opinion_is_of_text_drafts_question_and_drafts():
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_question_of_a_checkpoint_is_one():
+    rule = RULES["reflective"]
+    given = rule.weights(SimpleNamespace(tokenizer=BYTES, name="bytes"))
+    rule.make().check(request([[1]], BYTES.vocab_size), {"target": {}, **given})
+    with pytest.raises(ValueError, match="'none' has no tokenizer"):
+        rule.weights(SimpleNamespace(tokenizer=None, name="none"))

@@ -53,7 +53,7 @@ def _question(target: Checkpoint) -> Mapping[str, Params]:
         raise ValueError(
             f"{target.name!r} has no tokenizer for the question of reflective verification"
         )
-    words = target.tokenizer.encode("\n# Is this right? Correct version:\n")
+    words = target.tokenizer.to_ids("\n# Is this right? Correct version:\n")
     return {"reflection": jnp.asarray(words, jnp.int32)}
 
 
