@@ -13,6 +13,16 @@ def number(name: str, form: str, scale: float = 1.0) -> Callable[[Row], str]:
     return lambda row: "–" if row.get(name) is None else format(scaled(row[name]), form)
 
 
+def plus_minus(name: str, form: str) -> Callable[[Row], str]:
+    """A cell with a number and its standard error, where a row has one."""
+
+    def cell(row: Row) -> str:
+        error = row.get(f"{name}_error")
+        return number(name, form)(row) + ("" if error is None else f" ± {error:{form}}")
+
+    return cell
+
+
 def word(name: str) -> Callable[[Row], str]:
     """A cell with a word."""
     return lambda row: str(row.get(name) or "")

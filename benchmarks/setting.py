@@ -85,14 +85,14 @@ class Scale:
     long_canvases: int = 2
     long_canvas: int = 512
     tasks: int | None = None
-    solved: int = 57
+    solved: int = 74
     windows: int = 16
     window: int = 256
     long_window: int = 512
     problems: int = 48
     longest_gap: int = 64
     gaps: int = 16
-    speculated: int = 12
+    speculated: int = 64
     speculations: int | None = None
     budgets: tuple[int, ...] = (8, 16, 32, 64)
     positions: int = 1024

@@ -1,13 +1,21 @@
-"""Settings of canvas policies that are tried on tasks, and the area under what they reach."""
+"""Policies of canvases on tasks: settings that are tried, what is solved with them, and the area under it."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from benchmarks.columns import Row
+from jaxdec.catalogue import Method, Parts
 from jaxdec.decoding import Decoder
-from jaxdec.training.tasks import Task, canvas_size
+from jaxdec.model import Params
+from jaxdec.training.filling import Filled, fill
+from jaxdec.training.tasks import Problem, Task, canvas_size
 
 Knobs = Mapping[str, float]
+Held = dict[Task, list[Problem]]
+"""The problems of each task."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,3 +91,97 @@ def area(points: Sequence[tuple[float, float]]) -> float:
         total += (speed - last) * max(accuracy for _, accuracy in ordered[i:])
         last = speed
     return total
+
+
+def swept(
+    method: Method,
+    own: Parts,
+    params: Params,
+    held: Held,
+    temperatures: Sequence[float],
+    most: int | None = None,
+) -> list[Row]:
+    """The rows of a policy: one a setting and temperature. All share a program for each number of branches.
+
+    Args:
+      method: of the catalogue.
+      own: what its decoder is made of.
+      params: of the model.
+      held: what is to be solved.
+      temperatures: as they say.
+      most: settings, the first ones; None for all.
+    """
+    found: list[Row] = []
+    several = getattr(method.make(own), "branches", 1) > 1
+    for branches in (2, 4, 8)[:most] if several else (None,):
+        decoder = method.make(dataclasses.replace(own, length=branches))
+        for point in points_of(decoder)[:most]:
+            words = ["" if branches is None else f"{branches} branches", point.label]
+            for temperature in temperatures:
+                filled = {
+                    task: fill(
+                        decoder,
+                        {"target": params},
+                        task,
+                        some,
+                        temperature=temperature,
+                        **point.knobs(task, own.block),
+                    )
+                    for task, some in held.items()
+                }
+                found.append(
+                    {
+                        "method": method.name,
+                        "about": "",
+                        "exactness": decoder.exactness.value,
+                        "temperature": temperature,
+                        "setting": ", ".join(filter(None, words)),
+                        **counted(held, filled, temperature),
+                    }
+                )
+    return found
+
+
+def counted(held: Held, filled: Mapping[Task, Filled], temperature: float) -> Row:
+    """What was solved, with how many forwards, and what a perfect model would have solved with as many.
+
+    Args:
+      held: the problems.
+      filled: what was written for them.
+      temperature: limits are known for 1.
+    """
+    right = np.concatenate([found.right for found in filled.values()])
+    tokens = sum(int(found.tokens.sum()) for found in filled.values())
+    forwards = sum(int(found.forwards.sum()) for found in filled.values())
+    exact = float(right.mean())
+    by_task = {task.name: _of_task(task, held[task], filled[task], temperature) for task in held}
+    one = {task.name: task.parallel_limit(some[0].prompt, 1) == 1 for task, some in held.items()}
+    shares = lambda several: [x["exact"] for name, x in by_task.items() if one[name] != several]
+    mean = lambda values: float(np.mean(values)) if values else None
+    limits = [x["limit"] for x in by_task.values()]
+    return {
+        "problems": len(right),
+        "tokens": tokens,
+        "target_forwards": forwards,
+        "tokens_per_forward": tokens / forwards,
+        "exact": exact,
+        "exact_error": math.sqrt(exact * (1 - exact) / len(right)),
+        "one_solution": mean(shares(False)),
+        "several_solutions": mean(shares(True)),
+        "limit": mean(limits) if temperature == 1 else None,
+        "by_task": by_task,
+    }
+
+
+def _of_task(task: Task, held: Sequence[Problem], found: Filled, temperature: float) -> Row:
+    limit = None
+    if temperature == 1:
+        each = zip(held, found.forwards, strict=True)
+        limit = float(
+            np.mean([task.parallel_limit(problem.prompt, int(count)) for problem, count in each])
+        )
+    return {
+        "exact": float(found.right.mean()),
+        "tokens_per_forward": float(found.tokens.sum() / found.forwards.sum()),
+        "limit": limit,
+    }

@@ -3,20 +3,16 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from benchmarks.canvases import parts
 from benchmarks.case import FILLED, Case, Figures
 from benchmarks.columns import EXACTNESS, METHOD, TEMPERATURE, Row, number, word
-from benchmarks.progress import Steps, steps
+from benchmarks.progress import steps
 from benchmarks.setting import Setting
-from benchmarks.solved import Point, area, points_of
+from benchmarks.solved import Held, area, swept
 from jaxdec import plotting
 from jaxdec.catalogue import DENOISING, METHODS, Method
-from jaxdec.decoding import Decoder
-from jaxdec.training.filling import Filled, fill
 from jaxdec.training.presets import PRESETS
-from jaxdec.training.tasks import Problem, Task, problems
+from jaxdec.training.tasks import problems
 
 REFERENCE = "llada"
 """One token a forward, the most probable first, is what this policy does at its first point."""
@@ -27,7 +23,6 @@ FLOOR = 0.05
 BAR = 5.0
 """Tokens a forward that the best setting of some policy should reach within `LOST`."""
 TEMPERATURES = (0.0, 1.0)
-Held = dict[Task, list[Problem]]
 
 
 def methods() -> list[Method]:
@@ -46,105 +41,24 @@ def run(setting: Setting) -> list[Row]:
         for task in mixture.tasks[: scale.tasks]
     }
     rows: list[Row] = []
+    target = setting.target
+    own = parts(
+        target,
+        "block" if target.fills == "blocks" else "none",
+        whole=target.fills == "canvas",
+    )
     chosen = methods()[: scale.policies]
     with steps(len(chosen)) as shown:
         for method in chosen:
-            rows += _swept(setting, method, held, shown)
-    return _judged(rows)
+            shown.begin(method.name)
+            rows += swept(method, own, target.params, held, TEMPERATURES, scale.points)
+    return judged(rows)
 
 
-def _swept(setting: Setting, method: Method, held: Held, shown: Steps) -> list[Row]:
-    """The rows of a policy: all points share a program for each number of branches."""
-    target = setting.target
-    cache = "block" if target.fills == "blocks" else "none"
-    shown.begin(method.name)
-    found: list[Row] = []
-    for branches in _branches(method, setting):
-        own = parts(target, cache, target.block_size, branches, whole=target.fills == "canvas")
-        decoder = method.make(own)
-        for point in points_of(decoder)[: setting.scale.points]:
-            said = ", ".join(
-                filter(None, ["" if branches is None else f"{branches} branches", point.label])
-            )
-            for temperature in TEMPERATURES:
-                filled = _filled(setting, decoder, held, point, temperature, own.block)
-                found.append(
-                    {
-                        "method": method.name,
-                        "about": "",
-                        "exactness": decoder.exactness.value,
-                        "temperature": temperature,
-                        "setting": said,
-                        **_counted(held, filled, temperature),
-                    }
-                )
-    return found
-
-
-def _branches(method: Method, setting: Setting) -> tuple[int | None, ...]:
-    """Numbers of branches that are tried; None where a policy has none."""
-    made = method.make(parts(setting.target, "none", 8))
-    return (2, 4, 8)[: setting.scale.points] if getattr(made, "branches", 1) > 1 else (None,)
-
-
-def _filled(
-    setting: Setting,
-    decoder: Decoder,
-    held: Held,
-    point: Point,
-    temperature: float,
-    block: int | None,
-) -> dict[Task, Filled]:
-    params = {"target": setting.target.params}
-    return {
-        task: fill(decoder, params, task, some, temperature=temperature, **point.knobs(task, block))
-        for task, some in held.items()
-    }
-
-
-def _counted(held: Held, filled: dict[Task, Filled], temperature: float) -> Row:
-    """What was solved, with how many forwards, and what a perfect model would have solved with as many."""
-    right = np.concatenate([found.right for found in filled.values()])
-    tokens = sum(int(found.tokens.sum()) for found in filled.values())
-    forwards = sum(int(found.forwards.sum()) for found in filled.values())
-    limits = {
-        task.name: [
-            task.parallel_limit(problem.prompt, int(count))
-            for problem, count in zip(held[task], found.forwards, strict=True)
-        ]
-        for task, found in filled.items()
-    }
-    one = {task: task.parallel_limit(some[0].prompt, 1) == 1 for task, some in held.items()}
-    share = lambda several: [
-        float(found.right.mean()) for task, found in filled.items() if one[task] != several
-    ]
-    mean = lambda values: float(np.mean(values)) if values else None
-    exact = float(right.mean())
-    return {
-        "problems": len(right),
-        "tokens": tokens,
-        "target_forwards": forwards,
-        "tokens_per_forward": tokens / forwards,
-        "exact": exact,
-        "exact_error": math.sqrt(exact * (1 - exact) / len(right)),
-        "one_solution": mean(share(False)),
-        "several_solutions": mean(share(True)),
-        "limit": mean([mean(some) for some in limits.values()]) if temperature == 1 else None,
-        "by_task": {
-            task.name: {
-                "exact": float(found.right.mean()),
-                "tokens_per_forward": float(found.tokens.sum() / found.forwards.sum()),
-                "limit": mean(limits[task.name]) if temperature == 1 else None,
-            }
-            for task, found in filled.items()
-        },
-    }
-
-
-def _judged(rows: list[Row]) -> list[Row]:
+def judged(rows: list[Row], temperatures: tuple[float, ...] = TEMPERATURES) -> list[Row]:
     """Adds what each row loses, marks the fastest of each policy that loses little, and gives it the area."""
     found = []
-    for temperature in TEMPERATURES:
+    for temperature in temperatures:
         here = [row for row in rows if row["temperature"] == temperature]
         reference = next(row["exact"] for row in here if row["method"] == REFERENCE)
         here = [{**row, "lost": reference - row["exact"]} for row in here]

@@ -114,6 +114,13 @@ SYSTEMS = {
             _WATERMARKS,
         ),
         System(
+            "CSpD",
+            "drafts of continuous tokens, as diffusion heads make them, judged by density and replaced by rejection",
+            "2411.11925",
+            "speculative.continuous_ratio(keys, place, draft, p, q)",
+            "tests/speculative/test_continuous.py",
+        ),
+        System(
             "Exact byte-level probabilities",
             "a decoder of bytes, whose law is the sum over all encodings that cover the text",
             "2410.09303",

@@ -2,6 +2,15 @@
 
 from jaxdec.speculative import drafters, growth, lengths, verifiers
 from jaxdec.speculative.adaptive import Adaptive, AdaptiveState, adaptive
+from jaxdec.speculative.continuous import (
+    Gaussian,
+    Judged,
+    chain_volume,
+    continuous_ratio,
+    keeping,
+    log_acceptance,
+    reflected,
+)
 from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
 from jaxdec.speculative.explain import Explained, explain
 from jaxdec.speculative.growth import Growth, grow
@@ -16,7 +25,9 @@ __all__ = [
     "DraftTree",
     "Drafter",
     "Explained",
+    "Gaussian",
     "Growth",
+    "Judged",
     "LengthRule",
     "LoadCosts",
     "RankTree",
@@ -26,11 +37,16 @@ __all__ = [
     "Verdict",
     "Verifier",
     "adaptive",
+    "chain_volume",
+    "continuous_ratio",
     "drafters",
     "explain",
     "grow",
     "growth",
+    "keeping",
     "lengths",
+    "log_acceptance",
+    "reflected",
     "speculative",
     "verifiers",
 ]

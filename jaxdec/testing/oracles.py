@@ -33,7 +33,7 @@ def _init_cache(batch: int, capacity: int) -> KVCache:
     return KVCache.create(layers=1, batch=batch, capacity=capacity, heads=1, head_dim=1)
 
 
-def _seen(inputs: Inputs, cache: Cache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+def seen(inputs: Inputs, cache: Cache | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What each question may see: tokens `[B, K]`, positions `[B, K]`, and bool `[B, T or Q, K]`."""
     tokens, positions, key_spans = whole_tokens((inputs.tokens, inputs.positions, inputs.key_spans))
     query_spans = inputs.query_spans if inputs.queries is None else inputs.queries.query_spans
@@ -53,12 +53,13 @@ def _held_tokens(held: Keys | Split) -> jax.Array:
     return jnp.round(whole(held).keys[:, 0, :, 0]).astype(jnp.int32)
 
 
-def _wanted(inputs: Inputs) -> jax.Array:
+def wanted(inputs: Inputs) -> jax.Array:
     """The position that each answer is the law of: the next one of a causal row, or that of a query."""
     return inputs.positions + 1 if inputs.queries is None else inputs.queries.positions
 
 
-def _output(logits: jax.Array, inputs: Inputs) -> Output:
+def output(logits: jax.Array, inputs: Inputs) -> Output:
+    """Logits with the entries that a cache stores: the tokens themselves."""
     stored = inputs.tokens[:, None, :, None].astype(jnp.float32)
     entries = KVEntries((LayerEntries(stored, stored),), inputs.positions)
     return Output(logits, logits, (), entries)
@@ -83,11 +84,11 @@ class _Layered:
 
 
 def _hash_forward(params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
-    tokens, positions, visible = _seen(inputs, cache)
+    tokens, positions, visible = seen(inputs, cache)
     pairs = _mix(tokens.astype(jnp.uint32) + _mix(positions.astype(jnp.uint32) + jnp.uint32(1)))
     total = jnp.where(visible, pairs[:, None, :], jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
-    index = _mix(total + _mix(_wanted(inputs).astype(jnp.uint32))) % params.shape[0]
-    return _output(params[index], inputs)
+    index = _mix(total + _mix(wanted(inputs).astype(jnp.uint32))) % params.shape[0]
+    return output(params[index], inputs)
 
 
 def hash_oracle(
@@ -115,6 +116,11 @@ def hash_oracle(
     forward = _Layered(_hash_forward)
     model = Model(forward, _init_cache, vocab_size, eos=eos, any_subset=True, mixes=True)
     return model, _table(vocab_size, seed, rows, scale)
+
+
+def of_any_subset(forward: Callable[..., Output], vocab_size: int) -> Model:
+    """A model without a network: `forward` says the law of each question, from what it may see (`seen`)."""
+    return Model(_Layered(forward), _init_cache, vocab_size, any_subset=True)
 
 
 def _mix(x: jax.Array) -> jax.Array:
@@ -273,7 +279,7 @@ class _JointForward:
 
     def __call__(self, params: Any, inputs: Inputs, cache: Cache | None = None) -> Output:
         vocab_size, length = self.vocab_size, self.positions
-        tokens, positions, visible = _seen(inputs, cache)
+        tokens, positions, visible = seen(inputs, cache)
         outcomes = np.indices((vocab_size,) * length).reshape(length, -1).T  # [V^L, L]
         contradicts = np.stack([outcomes[:, :, None] != np.arange(vocab_size)])[0]  # [V^L, L, V]
         evidence = (
@@ -283,7 +289,7 @@ class _JointForward:
         evidence = jnp.einsum("btk,bklv->btlv", visible.astype(jnp.float32), evidence)
         against = jnp.einsum("btlv,olv->bto", evidence, contradicts.astype(np.float32))
         weight = jnp.where(against == 0, params.reshape(-1), 0)  # [B, T, V^L]
-        target = _wanted(inputs)
+        target = wanted(inputs)
         follows = jax.nn.one_hot(
             jnp.asarray(outcomes), vocab_size, dtype=jnp.float32
         )  # [V^L, L, V]
@@ -291,7 +297,7 @@ class _JointForward:
         mass = jnp.einsum("bto,olv,btl->btv", weight, follows, place)
         # Past the last position the joint says nothing: any token may follow.
         mass = jnp.where((target >= length)[..., None], 1.0, mass)
-        return _output(jnp.log(mass / mass.sum(-1, keepdims=True)), inputs)
+        return output(jnp.log(mass / mass.sum(-1, keepdims=True)), inputs)
 
 
 def joint_oracle(

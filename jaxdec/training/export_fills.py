@@ -20,7 +20,7 @@ def one_by_one(
     mixture: TaskMixture,
     *,
     block: int | None = None,
-    count: int = 52,
+    count: int = 74,
     temperature: float = 0.0,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -94,7 +94,7 @@ def export_filler(
     """
     check_free(path, runs)
     block = max(config.masking.blocks, default=None)
-    fills, count = "canvas" if block is None else "blocks", 52
+    fills, count = "canvas" if block is None else "blocks", 74
     wrapped, stored = canvas_model(model, text.MASK), rounded(params)
     facts = {
         **shared_facts(config, data, params, about),

@@ -243,6 +243,9 @@ def test_speculation_by_method_and_by_nodes(results):
     names = ["draft", "lookup", "specinfer-recursive", *families]
     for temperature in (0.0, 0.8):
         here = {row["method"]: row for row in rows if row["temperature"] == temperature}
+        edited = here.pop("lookup, editing", None)
+        assert (edited is None) == bool(temperature)  # the text is forced
+        assert edited is None or edited["identical"] == 1.0
         assert list(here) == names
         for name, row in here.items():
             assert row["tokens"] == row["prompts"] * row["new_tokens"] == 2 * 8
@@ -256,7 +259,8 @@ def test_speculation_by_method_and_by_nodes(results):
             assert row["family"] == (name if name in families else "")
             drawn = name not in ("lookup", "dynamic-tree") and temperature > 0
             assert (row["root_optimal"] is not None) == drawn
-            assert not drawn or 0 < row["root_optimal"] <= 1
+            assert not drawn or row["root_expected"] <= row["root_optimal"] + 1e-6
+            assert 0 <= row["repeated"] <= 1 and row["tokens_per_forward_error"] >= 0
         assert all(here[name]["nodes"] == 4 for name in families)
         best = max(here.values(), key=lambda row: (row["nodes"] > row["depth"], row["bar"] or 0))
         assert best["bar"] == speculation.TREE_BARS[temperature]
@@ -282,6 +286,7 @@ def test_acceptance_next_to_the_highest_that_is_possible(results):
     for row in rows:
         assert 0 <= row["acceptance"] <= 1
         assert (row["optimal"] is None) == row["drawing"].startswith("one drawn")
+        assert row["gap"] is None or row["gap"] > -1e-6
 
 
 def test_measured_acceptance_of_known_laws(quick_compilation):
@@ -297,14 +302,24 @@ def test_measured_acceptance_of_known_laws(quick_compilation):
         temperature=optimal.TEMPERATURE,
     )
     start = Rows.start(request, 4)
-    measure = lambda verifier, growth: float(
-        optimal.accepted_share(verifier(), growth, start, request.settings, *many, 10)
-    )
+
+    def measure(verifier, growth, replacement=False):
+        share = optimal.accepted_share(
+            verifier(), growth, start, request.settings, *many, 10, replacement
+        )
+        accepted, bound = map(float, share)
+        highest = jaxdec.verifiers.optimal_acceptance(p, q, growth.nodes, replacement=replacement)
+        assert accepted <= bound + 1e-6  # of the same draws
+        assert bound == pytest.approx(float(highest[0]), abs=0.03)
+        return accepted
+
     assert measure(jaxdec.verifiers.TokenRatio, chain) == pytest.approx(overlap, abs=0.03)
     assert measure(jaxdec.verifiers.RecursiveRejection, chain) == pytest.approx(overlap, abs=0.03)
     # Rejected, the law left is (0.4, 0.1, 0, 0) / 0.5, of which a second draw meets 0.1 + 0.2.
     expected = overlap + (1 - overlap) * 0.3
-    assert measure(jaxdec.verifiers.RecursiveRejection, pair) == pytest.approx(expected, abs=0.03)
+    assert measure(jaxdec.verifiers.RecursiveRejection, pair, True) == pytest.approx(
+        expected, abs=0.03
+    )
     walk = measure(jaxdec.verifiers.SharedNoiseWalk, chain)
     # Of the Gumbel coupling: the sum over v of 1 / sum_u max(p_u / p_v, q_u / q_v).
     assert walk == pytest.approx(1 / 10 + 1 / 6.167 + 1 / 6.333, abs=0.03)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import charts
 from benchmarks.cases import tasks
-from benchmarks.solved import POINTS, area, points_of
+from benchmarks.solved import POINTS, area, counted, points_of
 from jaxdec import text
 from jaxdec.catalogue import DENOISING, METHODS, Parts
 from jaxdec.testing import oracles
@@ -62,7 +62,7 @@ def test_the_best_loses_little_against_one_token_a_forward():
         row("llada", "1 a step", 1, 0.9, 1.0, 1.0),
         row("threshold", "0.9", 5, 0.95, 1.0, 0.96),
     ]
-    found = tasks._judged(rows)
+    found = tasks.judged(rows)
     assert [(r["method"], r["temperature"], r["best"]) for r in found] == [
         ("llada", 0.0, False),
         ("llada", 0.0, True),
@@ -90,7 +90,7 @@ def test_what_is_counted_of_canvases():
         line: Filled([""] * 2, np.array([True, True]), counts, np.array([8, 8])),
         free: Filled([""] * 2, np.array([True, False]), counts, np.array([8, 8])),
     }
-    found = tasks._counted(held, filled, 1.0)
+    found = counted(held, filled, 1.0)
     assert (found["problems"], found["exact"]) == (4, 0.75)
     assert found["tokens_per_forward"] == 32 / 10
     assert (found["one_solution"], found["several_solutions"]) == (1, 0.5)
@@ -98,12 +98,12 @@ def test_what_is_counted_of_canvases():
     expected = np.mean([free.at_best(6, 2), free.at_best(6, 3)])
     assert found["by_task"]["shuffle"]["limit"] == pytest.approx(expected)
     assert found["limit"] == pytest.approx((1 + expected) / 2)
-    assert tasks._counted(held, filled, 0.0)["limit"] is None
+    assert counted(held, filled, 0.0)["limit"] is None
 
 
 @pytest.mark.slow
 def test_the_chart_has_a_panel_a_policy(tmp_path):
-    rows = tasks._judged(
+    rows = tasks.judged(
         [row("llada", "", s, 1 / s, t, 0.9 if t else None) for s in (1, 2) for t in (0.0, 1.0)]
     )
     assert [ax.get_title() for ax in tasks.chart(rows).axes if ax.axison] == ["llada"]

@@ -20,7 +20,7 @@ from jaxdec.speculative.verifiers.law import (
 from jaxdec.speculative.verifiers.mixed_target import MixedTarget, mixed_law
 from jaxdec.speculative.verifiers.near_greedy import NearGreedy
 from jaxdec.speculative.verifiers.near_tokens import NearTokens, near_law, nearest
-from jaxdec.speculative.verifiers.optimal_acceptance import optimal_acceptance
+from jaxdec.speculative.verifiers.optimal_acceptance import optimal_acceptance, optimal_bound
 from jaxdec.speculative.verifiers.paths import furthest, lineage_path, taken, walked_verdict
 from jaxdec.speculative.verifiers.recursive_rejection import RecursiveRejection, recursive_law
 from jaxdec.speculative.verifiers.shared_noise_walk import SharedNoiseWalk
@@ -57,6 +57,7 @@ __all__ = [
     "nearest",
     "normalised",
     "optimal_acceptance",
+    "optimal_bound",
     "randomness",
     "recursive_law",
     "residual",

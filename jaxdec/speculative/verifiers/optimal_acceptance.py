@@ -36,6 +36,33 @@ def optimal_acceptance(p: jax.Array, q: jax.Array, n: int, *, replacement: bool)
 
     Source: Hu et al., 2502.18779.
     """
+    return optimal_bound(p, q, n, replacement=replacement)[0]
+
+
+def optimal_bound(
+    p: jax.Array, q: jax.Array, n: int, *, replacement: bool
+) -> tuple[jax.Array, jax.Array]:
+    """The highest acceptance, and the set H of tokens that proves it: see `optimal_acceptance`.
+
+    A verifier that keeps p emits a token of H with probability p(H), and where it accepts one of drafts S that all lie
+    in H, it does. So of one round, with S drafted and y emitted,
+
+        accepted <= [S is not within H] + [y in H],
+
+    whose mean is the bound: held against a verifier on the same draws it is never exceeded by chance.
+
+    Args:
+      p: as there; so the following.
+      q: as there.
+      n: as there.
+      replacement: as there.
+
+    Returns:
+      `[...]`, and H, bool `[..., V]`.
+
+    Raises:
+      ValueError: as there.
+    """
     vocab_size = p.shape[-1]
     if n < 1:
         raise ValueError(f"acceptance is that of at least 1 draft, got {n}")
@@ -45,8 +72,13 @@ def optimal_acceptance(p: jax.Array, q: jax.Array, n: int, *, replacement: bool)
     p, q = (jnp.take_along_axis(law, order, axis=-1) for law in (p, q))
     inside = jnp.minimum(jnp.cumsum(q, axis=-1), 1)
     drawn = inside**n if replacement or n == 1 else _drawn_without(q, inside, n)
-    gained = jnp.minimum(jnp.cumsum(p, axis=-1) - drawn, 0)  # H may be empty
-    return jnp.clip(1 + gained.min(-1), 0, 1)
+    gained = jnp.cumsum(p, axis=-1) - drawn
+    gained = jnp.pad(gained, [(0, 0)] * (gained.ndim - 1) + [(1, 0)])  # H may be empty
+    size = jnp.argmin(gained, axis=-1, keepdims=True)
+    held = jnp.put_along_axis(
+        jnp.zeros(order.shape, bool), order, jnp.arange(vocab_size) < size, axis=-1, inplace=False
+    )
+    return jnp.clip(1 + gained.min(-1), 0, 1), held
 
 
 def _drawn_without(q: jax.Array, inside: jax.Array, n: int) -> jax.Array:
