@@ -16,6 +16,7 @@ from jaxdec.sampling.noise import row_keys
 from pallas_kernels.unmask import statistics
 
 ROWS = 8
+GREEDY = 1
 NOTHING, EQUAL, PAIRS, GAPS, NO_NUMBERS, CERTAIN = range(2, ROWS)
 """What is special about a row of a board; rows 0 and 1 are plain."""
 END = 0
@@ -36,6 +37,7 @@ class Row:
       step: steps taken.
       opened: positions that the group had to fill.
       past: what the twin remembers of a position.
+      greedy: whether it is at temperature 0, where scores of the warped law are those of the model's own.
       end_weight: what probabilities count for where the token is `END`.
     """
 
@@ -47,14 +49,16 @@ class Row:
     committed: list[int]
     step: int
     opened: int
-    past: dict[int, float]
+    past: dict[Any, float]
     end_weight: float = 1.0
+    greedy: bool = False
 
     def score(self, kind, at):
         """The score of one position."""
         if kind == "left_to_right":
             return -float(self.places[at])
-        law = self.law[at] if kind.startswith("warped_") else normalised(self.logits[at])
+        warped = kind.startswith("warped_") and not self.greedy
+        law = self.law[at] if warped else normalised(self.logits[at])
         if np.isnan(law).any():
             return math.nan
         token = self.tokens[at] if kind.endswith("token_prob") else np.argmax(self.logits[at])
@@ -244,12 +248,12 @@ def in_blocks(policy):
     def twin(row, block, **knobs):
         which = row.allowed[0] // block
         inside = lambda among: [at for at in among if at // block == which]
-        # The past holds the blocks of the steps before.
-        step = row.past.count(which)
-        row.past.append(which)
+        # The past holds the blocks of the steps before, by step; what groups before left has other keys.
+        step = sum(isinstance(key, int) and held == which for key, held in row.past.items())
+        row.past[row.step] = which
         allowed, committed = inside(row.allowed), inside(row.committed)
         own = dict(allowed=allowed, committed=committed, opened=len(allowed) + len(committed))
-        return policy(dataclasses.replace(row, step=step, past=[], **own), **knobs)
+        return policy(dataclasses.replace(row, step=step, past={}, **own), **knobs)
 
     return twin
 
@@ -276,7 +280,7 @@ class Board:
         self.allowed[NOTHING + 1 :, :4] = True
         self.committed = np.zeros_like(self.allowed)
         self.opened = self.allowed.sum(1)
-        self.past: list[dict[int, float]] = [{} for _ in range(ROWS)]
+        self.past: list[dict[Any, float]] = [{} for _ in range(ROWS)]
         self.places = np.arange(self.width) + self.rng.integers(0, 9, (ROWS, 1))
         self.step = 0
 
@@ -317,7 +321,7 @@ class Board:
             opened=jnp.asarray(self.opened, jnp.int32),
             steps=steps,
             keys=row_keys(jax.random.key(self.seed), ROWS),
-            greedy=jnp.zeros((ROWS,), bool),
+            greedy=jnp.arange(ROWS) == GREEDY,
             canvas_progress=group_alone(self.places[:, 0], self.opened, self.allowed),
             scored=scored(logits),
             settings=_ENDING,
@@ -333,6 +337,7 @@ class Board:
                 step=self.step,
                 opened=int(self.opened[b]),
                 past=self.past[b],
+                greedy=b == GREEDY,
             )
             for b in range(ROWS)
         ]
