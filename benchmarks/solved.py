@@ -158,7 +158,7 @@ def counted(held: Held, filled: Mapping[Task, Filled], temperature: float) -> Ro
     one = {task.name: task.parallel_limit(some[0].prompt, 1) == 1 for task, some in held.items()}
     shares = lambda several: [x["exact"] for name, x in by_task.items() if one[name] != several]
     mean = lambda values: float(np.mean(values)) if values else None
-    limits = [x["limit"] for x in by_task.values()]
+    limits = [x["limit"] for x in by_task.values() if x["limit"] is not None]
     return {
         "problems": len(right),
         "tokens": tokens,
@@ -168,7 +168,7 @@ def counted(held: Held, filled: Mapping[Task, Filled], temperature: float) -> Ro
         "exact_error": math.sqrt(exact * (1 - exact) / len(right)),
         "one_solution": mean(shares(False)),
         "several_solutions": mean(shares(True)),
-        "limit": mean(limits) if temperature == 1 else None,
+        "limit": mean(limits) if len(limits) == len(by_task) else None,
         "by_task": by_task,
     }
 
@@ -177,9 +177,8 @@ def _of_task(task: Task, held: Sequence[Problem], found: Filled, temperature: fl
     limit = None
     if temperature == 1:
         each = zip(held, found.forwards, strict=True)
-        limit = float(
-            np.mean([task.parallel_limit(problem.prompt, int(count)) for problem, count in each])
-        )
+        limits = [task.parallel_limit(problem.prompt, int(count)) for problem, count in each]
+        limit = None if None in limits else float(np.mean(np.array(limits, float)))
     return {
         "exact": float(found.right.mean()),
         "tokens_per_forward": float(found.tokens.sum() / found.forwards.sum()),

@@ -272,7 +272,7 @@ ROWS = [
         "2509.26432",
         policies.threshold,
         scheduled=_semantic,
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "daedal",
@@ -280,7 +280,7 @@ ROWS = [
         "2508.00819",
         policies.threshold,
         grow=daedal,
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "odd",
@@ -308,7 +308,7 @@ ROWS = [
         variants={
             "one a step": lambda: policies.eos_early_rejection(policies.quota("max_prob")),
         },
-        benchmark="",
+        benchmark="tasks_perfect",
     ),
     denoising(
         "freedave",

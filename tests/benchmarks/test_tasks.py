@@ -107,5 +107,7 @@ def test_the_chart_has_a_panel_a_policy(tmp_path):
         [row("llada", "", s, 1 / s, t, 0.9 if t else None) for s in (1, 2) for t in (0.0, 1.0)]
     )
     assert [ax.get_title() for ax in tasks.chart(rows).axes if ax.axison] == ["llada"]
+    sampled = [row for row in rows if row["temperature"] == 1]
+    assert len(tasks.chart(sampled).axes[0].lines) == len(tasks.chart(rows).axes[0].lines) - 1
     (path,) = charts.write([{"case": "tasks", "rows": rows}], tmp_path)
     assert path.name == "tasks.svg"
