@@ -34,6 +34,7 @@ class Scale:
       long_canvases, long_canvas: the same, where caches are measured.
       tasks: in `tasks`, the first ones; None for all.
       solved: problems of each.
+      drawn: texts from each law in `canvas_laws`.
       windows: with gaps, in `any_subset`.
       window: bytes in such a window.
       long_window: the same, where the cache is measured.
@@ -86,6 +87,7 @@ class Scale:
     long_canvas: int = 512
     tasks: int | None = None
     solved: int = 74
+    drawn: int = 40_000
     windows: int = 16
     window: int = 256
     long_window: int = 512
@@ -135,6 +137,7 @@ QUICK = Scale(
     long_canvas=64,
     tasks=4,
     solved=2,
+    drawn=2000,
     windows=2,
     window=32,
     long_window=48,

@@ -52,7 +52,7 @@ def assemble(
     else:
         parts, params = _parts(method, target, draft, length, nodes, load)
     if method.weights is not None:
-        params |= method.weights(target.params)
+        params |= method.weights(target)
     return method.make(parts), params
 
 

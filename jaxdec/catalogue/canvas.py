@@ -196,7 +196,7 @@ ROWS = [
         "over the whole canvas, table of 27: total variation 0.41 from the joint, 0.59 without)",
         "2410.21357",
         policies.ancestral,
-        benchmark="",
+        benchmark="canvas_laws",
         resampled=lambda model: energy(model, name="draft"),
         draft="code-target",
     ),
@@ -288,7 +288,7 @@ ROWS = [
         "2603.04893",
         lambda: policies.quota("max_prob"),
         fuse=orthogonal_repulsion,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "editing",
@@ -296,7 +296,7 @@ ROWS = [
         "LLaDA2.1",
         lambda: policies.threshold(0.7),
         remask=editing,
-        benchmark="",
+        benchmark="canvas_laws",
     ),
     denoising(
         "eoser",

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from jaxdec.autoregressive import autoregressive
+from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.model import Heads, Model, Params
 from jaxdec.search import Scorer, Segment, of_length
@@ -76,7 +77,7 @@ class Method:
       infills: whether it fills any subset (`jaxdec.infill`) rather than continues a prompt.
       denoises: whether it decodes a canvas, for models that restore masked tokens.
       searches: whether it decodes several hypotheses a prompt, and is the decoder within it for one.
-      weights: the parameters by name of parts that are made of the target's own parameters; None if there are none.
+      weights: the parameters by name of parts that are made of the target's checkpoint; None if there are none.
       takes: of a search, the parts that it can be given beside its models: names of `Parts`.
       sample: builds what the battery tests; the method itself, of `Parts.small`, if not given.
       variants: further settings of the method that the battery tests, by what they are.
@@ -94,7 +95,7 @@ class Method:
     infills: bool = False
     denoises: bool = False
     searches: bool = False
-    weights: Callable[[Params], Mapping[str, Params]] | None = None
+    weights: Callable[[Checkpoint], Mapping[str, Params]] | None = None
     takes: tuple[str, ...] = ()
     sample: Sample | None = None
     variants: Mapping[str, Sample] = dataclasses.field(default_factory=dict)

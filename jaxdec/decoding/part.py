@@ -102,8 +102,10 @@ class Scored:
       logits: float32 `[B, T, V]` over the scored tokens, or `[B, W, V]` over the positions of the active group.
       hidden: `[B, T, D]` or `[B, W, D]`, the states that the logits are read from.
       layer_states: hidden states of the same shape, after the layers that the model was asked for.
+      asides: float32 `[B, M, V]`, logits after the tokens that a verifier had scored beside; None without.
     """
 
     logits: jax.Array
     hidden: jax.Array
     layer_states: tuple[jax.Array, ...] = ()
+    asides: jax.Array | None = None

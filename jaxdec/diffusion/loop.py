@@ -260,6 +260,7 @@ class Denoise:
         held = jnp.zeros_like(ran)
         if self.grow is not None:
             canvas, growing, held = grown(self.grow, params, state, active, before, taken)
+            taken = taken._replace(parts=pick(held, state.parts, taken.parts))
         final, lingers = self._final(canvas, status, taken)
         rows, info = emit(state.rows, canvas, state.settings, final=final, stuck=stuck)
         fresh = computed.sum(1, dtype=jnp.int32)
@@ -302,8 +303,7 @@ class Denoise:
         none = jnp.zeros(canvas.end.shape, bool)
         if self.remask is None:
             return jnp.full(canvas.end.shape, FAR, jnp.int32), none
-        lingers = self.remask.lingers(taken.parts.remask)
-        lingers = none if lingers is None else lingers
+        lingers = self.remask.lingers(taken.parts.remask, none)
         ends = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
         return jnp.where(lingers, status.group[:, 0], ends), lingers
 

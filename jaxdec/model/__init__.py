@@ -2,7 +2,7 @@
 
 from jaxdec.model.canvas import canvas_model
 from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
-from jaxdec.model.early_exit import early_exit
+from jaxdec.model.early_exit import Readout, early_exit, readout
 from jaxdec.model.function import from_function
 from jaxdec.model.mask_blocks import MaskBlocks, mask_blocks
 from jaxdec.model.masked_rows import masked_rows
@@ -24,6 +24,7 @@ __all__ = [
     "Output",
     "Params",
     "Queries",
+    "Readout",
     "ScoreHead",
     "canvas_model",
     "early_exit",
@@ -34,6 +35,7 @@ __all__ = [
     "masked_rows",
     "next_token",
     "prompt_inputs",
+    "readout",
     "recomputed",
     "score",
     "score_from_nnx",

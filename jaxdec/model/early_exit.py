@@ -3,8 +3,11 @@
 import dataclasses
 import inspect
 
+import jax
+import jax.numpy as jnp
+
 from jaxdec.arguments import typed
-from jaxdec.model.contract import Model
+from jaxdec.model.contract import Inputs, Model, Params
 from jaxdec.model.nnx import NnxCache, NnxForward
 
 
@@ -50,3 +53,37 @@ def early_exit(model: Model, layers: int) -> Model:
             init, config=dataclasses.replace(init.config, layers=layers)
         ),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Readout:
+    """The final norm and the head of a network; see `readout`."""
+
+    forward: NnxForward
+
+    def __call__(self, params: Params, states: jax.Array) -> jax.Array:
+        """Logits float32 `[B, T, V]` of states `[B, T, D]` after some layer."""
+        places = jnp.zeros((len(states),), jnp.int32)
+        span = Inputs.causal(jnp.zeros(states.shape[:2], jnp.int32), places)
+        return self.forward(params, dataclasses.replace(span, tokens=states), None).logits
+
+
+@typed
+def readout(model: Model) -> Readout:
+    """What a network would say after each of its layers: `(params, states) -> logits`.
+
+        logits = head(norm(h))
+
+    Args:
+      model: as for `early_exit`.
+
+    Raises:
+      ValueError: if it cannot be cut, or adds learned positions to what it is given.
+    """
+    forward = early_exit(model, 1).forward
+    assert isinstance(forward, NnxForward)
+    if getattr(model.init_cache.config, "positions", None) == "learned":  # type: ignore[attr-defined]
+        raise ValueError(
+            "a network with learned positions adds them to states, which cannot be read"
+        )
+    return Readout(dataclasses.replace(forward, layers=0, layer_states=()))

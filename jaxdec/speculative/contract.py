@@ -303,6 +303,18 @@ class Verifier(Part, abc.ABC):
     chains_only: bool
     needs_independence: bool
 
+    def asides(
+        self, params: Params, tree: DraftTree, context: Context
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """Tokens that the target scores in the same forward, for the verifier alone: they are never committed.
+
+        Returns:
+          `(tokens, above)`, int32 `[B, M]` each, the second the scored token that each hangs off: 0 for the pending
+          one, n + 1 for node n, T + m for an aside before it. What the target says after them is `Scored.asides`. None
+          for no such tokens.
+        """
+        return None
+
     @abc.abstractmethod
     def verify(
         self,

@@ -17,14 +17,14 @@ from jaxdec.decoding import (
     Part,
     Request,
     Rows,
-    Scored,
     Settings,
     read_prompts,
     target_params,
 )
 from jaxdec.model import Heads, Inputs, Model, Output, Params, score, tapped
-from jaxdec.sampling import History, Purpose, key_at
+from jaxdec.sampling import Purpose, key_at
 from jaxdec.speculative.contract import Context, Drafter, StepResult, Verdict, Verifier
+from jaxdec.speculative.scoring import beside, history_of_tree, seen_of, without_asides
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers import SharedNoiseWalk
 
@@ -167,17 +167,21 @@ class Speculative:
         context = self.context(state, rng)
         tree, proposal = self.propose(params, state, context, limit)
         tokens = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)
-        output, asked = self._score(params, state, tree, tokens, context)
+        aside = self.verifier.asides(self.verifier.own(params), tree, context)
+        wide = tree if aside is None else beside(tree, *aside)
+        output, asked = self._score(params, state, wide, context)
         scored = tokens.shape[1] - tree.target_drawn
-        seen = _scored(output, tree, scored)
-        context = dataclasses.replace(context, history=_history(state, tree, tokens))
+        output, asides = without_asides(output, scored, len(wide.parents[0]) - len(tree.parents[0]))
+        seen = seen_of(output, tree, scored, asides)
+        context = dataclasses.replace(
+            context, history=history_of_tree(rows, settings.warp, tree, tokens)
+        )
         laws = settings.warp.log_probs(seen.logits, context.history)
         verdict = self.verifier.verify(self.verifier.own(params), tree, seen, laws, context)
         size = None if rows.order is None else rows.order.size
         queries = 0 if size is None else output.logits.shape[1]
-        computed = (
-            self.model.scored_rows(tokens.shape[1], queries, size) if queries else tokens.shape[1]
-        )
+        width = wide.tokens.shape[1] + 1
+        computed = self.model.scored_rows(width, queries, size) if queries else width
         target_rows = drafter.target_rows(size) + jnp.where(asked, computed, 0)
         return StepResult(
             verdict=verdict,
@@ -240,10 +244,10 @@ class Speculative:
         params: Params,
         state: SpeculativeState,
         tree: DraftTree,
-        tokens: jax.Array,
         context: Context,
     ) -> tuple[Output, jax.Array]:
         """The target's forward over the scored tokens, and which rows needed it: those not done by their own draws."""
+        tokens = jnp.concatenate([state.rows.pending[:, None], tree.tokens], axis=1)
         batch, width = tokens.shape
         start, drawn = state.rows.length - 1, tree.target_drawn
         ranks = (start[:, None] + tree.lineage().sum(-1) - 1).astype(jnp.int32)
@@ -264,28 +268,6 @@ class Speculative:
         # Zeros stand for an output that nobody reads: every running row ends within the drafts that the target drew.
         skip = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(forward))
         return jax.lax.cond((asked & state.rows.running).any(), forward, skip), asked
-
-
-def _scored(output: Output, tree: DraftTree, scored: int) -> Scored:
-    """What the verifier sees: logits and states after all scored tokens, without the answers to further queries."""
-    first = lambda states: states[:, :scored]
-    logits, hidden = first(output.logits), first(output.hidden)
-    layer_states = tuple(map(first, output.layer_states))
-    if tree.target_logits is not None:
-        fill = lambda states: jnp.pad(states, ((0, 0), (tree.target_drawn, 0), (0, 0)))
-        logits = jnp.concatenate([tree.target_logits, logits], axis=1)
-        hidden, layer_states = fill(hidden), tuple(map(fill, layer_states))
-    return Scored(logits, hidden, layer_states)
-
-
-def _history(state: SpeculativeState, tree: DraftTree, tokens: jax.Array) -> History | None:
-    """The past as each scored token sees it, as far as the warp reads it."""
-    warp = state.settings.warp
-    if not warp.needs_history:
-        return None
-    history = warp.read(state.rows.history)
-    # The pending token is counted already, and is part of the text.
-    return history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)
 
 
 def speculative(

@@ -1,6 +1,5 @@
 """Laws of canvas sampling on an oracle whose conditionals belong to no joint law."""
 
-import dataclasses
 import functools
 import itertools
 
@@ -9,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdec import decoding, generation, visibility
+from jaxdec import visibility
 from jaxdec.diffusion import denoise, schedules, unmask
 from jaxdec.model import Inputs, Queries
 from jaxdec.testing import oracles
 from jaxdec.testing.battery import FALSE_POSITIVE_RATE
+from jaxdec.testing.draws import count_draws
 from jaxdec.testing.statistics import g_test
 from tests.diffusion.canvases import decode, oracle, texts
 
@@ -67,23 +67,7 @@ def draws(policy, count=100_000, **knobs) -> np.ndarray:
     """How often each outcome was drawn, `[V] * SIZE`."""
     model, params = small()
     decoder = denoise(model, unmask=policy)
-    counts = np.zeros((VOCAB,) * SIZE)
-    batch = 20_000
-    for chunk in range(count // batch):
-        request = generation.prepare(
-            decoder,
-            {"target": params},
-            np.ones((batch, 1), int),
-            max_new_tokens=SIZE,
-            eos=(),
-            **knobs,
-        )
-        # A hundred thousand rows of four tokens: cut the buckets to the bone.
-        request = dataclasses.replace(request, prompt=request.prompt[:, :1], capacity=SIZE + 1)
-        state = decoding.init(decoder, {"target": params}, request)
-        state, _ = decoding.run(decoder, {"target": params}, state, jax.random.key(chunk))
-        np.add.at(counts, tuple(np.asarray(state.rows.tokens)[:, 1:].T), 1)
-    return counts
+    return count_draws(decoder, {"target": params}, (VOCAB,) * SIZE, draws=count, **knobs)
 
 
 def mixture() -> np.ndarray:

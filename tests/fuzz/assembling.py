@@ -34,14 +34,15 @@ _parts = (
 FACTORIES: dict[str, Callable[..., Any]] = {
     **{f"drafters.{name}": getattr(drafters, name) for name in (
         "model", "eagle", "heads", "dflash", "diffuspec", "jacobi", "speculative_jacobi", "lookahead",
-        "lookup_tree", "prompt_lookup", "input_copy", "suffix_decoding", "token_recycling", "trigram_tree", "trimmed",
+        "lookup_tree", "prompt_lookup", "input_copy", "suffix_decoding", "searched_trigrams", "layer_skip",
+        "dynamic_exit", "token_recycling", "trigram_tree", "trimmed",
     )},
     **{f"growth.{name}": getattr(growth, name) for name in (
         "chain", "fixed", "ranked", "greedy_siblings", "independent", "stochastic_beam", "threshold", "best_first",
     )},
     **{f"verifiers.{name}": getattr(verifiers, name) for name in (
         "TokenRatio", "BlockVerification", "KSeq", "RecursiveRejection", "SharedNoiseWalk", "TypicalAcceptance",
-        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy",
+        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy", "Reflective",
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",

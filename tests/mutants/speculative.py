@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 LOOP, TREE = "jaxdec/speculative/loop.py", "jaxdec/speculative/tree.py"
-GROWTH = "jaxdec/speculative/growth"
+SCORING, GROWTH = "jaxdec/speculative/scoring.py", "jaxdec/speculative/growth"
 
 MUTANTS = [
     Mutant(
@@ -15,14 +15,14 @@ MUTANTS = [
     ),
     Mutant(
         "pending token counted twice",
-        LOOP,
+        SCORING,
         "history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)",
         "history.along(tokens, tree.lineage(), tree.depth)",
         "the penalties count the pending token again",
     ),
     Mutant(
         "drafts do not count",
-        LOOP,
+        SCORING,
         "history.along(tokens, tree.lineage().at[:, :, 0].set(False), tree.depth)",
         "history.along(tokens, jnp.zeros_like(tree.lineage()), tree.depth)",
         "the penalties do not see the drafts before a token",

@@ -20,6 +20,7 @@ from jaxdec.testing.enumeration import (
 )
 from jaxdec.testing.oracles import hash_oracle
 from jaxdec.testing.parts.verifiers import branching, chains
+from tests.speculative.contexts import context, propose
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 V, SEEDS = 4, range(3)
@@ -249,9 +250,67 @@ def test_nearly_greedy_drafts_pass():
     assert 0 < max(gaps) <= 1 + 1e-5
 
 
+# ------------------------------------------------------------------------------------------------------------------
+# Reflection: what the target says after it read the drafts and a question.
+
+QUESTION = jnp.asarray([6, 3], jnp.int32)
+
+
+@jax.jit
+def logits_after(tokens, length):
+    return MODEL(PARAMS, jaxdec.Inputs.causal(tokens[None]), None).logits[0, length - 1]
+
+
+def best(text):
+    padded = np.zeros(64, np.int32)
+    padded[: len(text)] = text
+    return int(np.argmax(logits_after(padded, len(text))))
+
+
+def reflected(text, budget, drafts=3):
+    """Greedy decoding by the second opinion alone, on drafts of prompt lookup; with the forwards that it took."""
+    text, start, forwards = list(text), len(text), 0
+    while len(text) < start + budget:
+        seen = context([text], 8, drafts)
+        tree, _ = propose(drafters.prompt_lookup(length=drafts), None, None, seen)
+        drafted = tree.tokens[0][tree.mask[0]].tolist()
+        for i in range(len(drafted) + 1):
+            asked = [*text, *drafted, *QUESTION.tolist(), *drafted[:i]]
+            token = best(asked) if i < len(drafted) else best([*text, *drafted])
+            if i == len(drafted) or token != drafted[i]:
+                break
+        text, forwards = [*text, *drafted[:i], token], forwards + 1
+    return text[: start + budget], forwards
+
+
+def test_the_second_opinion_is_of_text_drafts_question_and_drafts():
+    drafter = drafters.prompt_lookup(length=3)
+    decoder = jaxdec.speculative(MODEL, drafter=drafter, verifier=verifiers.Reflective())
+    options = dict(rng=0, max_new_tokens=20, temperature=0.0)
+    given = {"target": PARAMS, "reflection": QUESTION}
+    share = np.array([0.0, 1.0, 1.0, 0.0])
+    result = jaxdec.generate(decoder, given, PROMPTS, **options, reflection=share)
+    plain = jaxdec.generate(jaxdec.autoregressive(MODEL), {"target": PARAMS}, PROMPTS, **options)
+    other = False
+    for row in range(4):
+        text, forwards = (
+            reflected(PROMPTS[row].tolist(), 20) if share[row] else (plain.tokens[row], 0)
+        )
+        np.testing.assert_array_equal(result.tokens[row, :23], text[:23])
+        if share[row]:
+            assert int(result.stats.target_forwards[row]) == forwards
+            other |= bool((plain.tokens[row, :23] != np.asarray(text)).any())
+    assert other  # than the target's own tokens
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: verifiers.Reflective(1.5), "reflection must lie in .0, 1., got 1.5"),
+        (
+            lambda: decode(verifiers.Reflective(name="neighbours")),
+            "'neighbours' must be the tokens of a question, int32 .M., got .8, 7.",
+        ),
         (lambda: verifiers.MixedTarget(mix=1.5), "mix must lie in .0, 1., got 1.5"),
         (lambda: verifiers.GroupRatio((0, 3)), "token 1 is in group 3, but groups are 0 to 1"),
         (lambda: verifiers.ClusterRatio(below=-1), "below must be at least 0, got -1"),

@@ -22,6 +22,10 @@ BOTH = {
     "target": PARAMS,
     "draft": oracles.blend(PARAMS, oracles.hash_oracle(V, seed=7)[1], 0.3),
     "load": LoadCosts.of([[1.0, 1.2], [1.0, 1.6]], (1, 4), (0, 2)),
+    "neighbours": np.array([[(t + s) % V for s in (1, 2)] for t in range(V)]),
+    "reflection": np.array([1, 2]),
+    "history": drafters.history_of([np.arange(V)]),
+    "corpus": drafters.corpus_of([np.arange(V)], V, slots=3, buckets=16),
 }
 PROMPT = np.array([[1, 2, 3, 1, 2], [4, 0, 4, 0, 0], [2, 2, 5, 0, 0]])
 LENGTHS = np.array([5, 4, 3])
@@ -51,6 +55,14 @@ CAUSAL = {
     "input_copy": lambda: drafters.input_copy(length=3, max_ngram=2),
     "token_recycling": lambda: drafters.token_recycling(MODEL, depth=3, nodes=7, rates=(0.5, 0.2)),
     "trigram_tree": lambda: drafters.trigram_tree(MODEL, depth=3, nodes=6, slots=3, buckets=16),
+    "suffix_decoding": lambda: drafters.suffix_decoding(length=3, nodes=6, name="history"),
+    "searched_trigrams": lambda: drafters.searched_trigrams(
+        MODEL, depth=3, nodes=6, simulations=8, slots=3, buckets=16, name="corpus"
+    ),
+    "layer_skip": lambda: drafters.EarlyExits(((1, MODEL),), 2, 3, name="draft"),
+    "dynamic_exit": lambda: drafters.EarlyExits(
+        ((0, MODEL), (1, MODEL)), 2, 3, lambda params, states: states, name="draft"
+    ),
     "jacobi": lambda: drafters.jacobi(MODEL, length=3),
     "speculative_jacobi": lambda: drafters.speculative_jacobi(MODEL, length=3),
     "lookahead": lambda: drafters.lookahead(MODEL, ngram=3, columns=2, guesses=2),
@@ -116,10 +128,14 @@ GROWTHS = {
     "stochastic_beam": growth.stochastic_beam(2, 2),
     "threshold": growth.threshold(5, 2, width=2, siblings=2),
     "best_first": growth.best_first(5, 2, width=2, siblings=3),
+    "ranked": growth.ranked(RankTree.branching((2, 1))),
     "greedy_siblings": growth.greedy_siblings(RankTree.branching((2, 1))),
 }
 CHAIN = drafters.model(MODEL, length=2)
-RULES = ("TokenRatio", "BlockVerification", "RecursiveRejection", "KSeq", "TypicalAcceptance")
+RULES = (
+    "TokenRatio", "BlockVerification", "RecursiveRejection", "KSeq", "TypicalAcceptance", "MixedTarget", "ClusterRatio",
+    "NearTokens", "NearGreedy", "Reflective",
+)  # fmt: skip
 DECODERS = {
     **{
         name: lambda make=make: jaxdec.speculative(MODEL, drafter=make())

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdec.catalogue.method import Method, Parts, Sample
+from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
 from jaxdec.model import Model, Params
 from jaxdec.speculative import Drafter, Verifier, speculative, verifiers
@@ -29,21 +30,31 @@ class Rule:
     make: Callable[[], Verifier]
     title: str
     paper: str = ""
-    weights: Callable[[Params], Mapping[str, Params]] | None = None
+    weights: Callable[[Checkpoint], Mapping[str, Params]] | None = None
     sample: Callable[[int], Mapping[str, Params]] | None = None
     tests: str | None = None
     benchmark: str | None = None
 
 
-def _neighbours(params: Params) -> Mapping[str, Params]:
+def _neighbours(target: Checkpoint) -> Mapping[str, Params]:
     """The 8 tokens whose embeddings are nearest to that of each."""
     try:
-        vectors = params["embed_tokens"]["embedding"]
+        vectors = target.params["embed_tokens"]["embedding"]
     except (KeyError, TypeError) as error:
         raise ValueError(
             "near tokens are told by the target's embedding, `embed_tokens`, but its parameters have none"
         ) from error
     return {"neighbours": jnp.asarray(verifiers.nearest(vectors, min(8, len(vectors) - 1)))}
+
+
+def _question(target: Checkpoint) -> Mapping[str, Params]:
+    """A question in the words of the target's tokenizer."""
+    if target.tokenizer is None:
+        raise ValueError(
+            f"{target.name!r} has no tokenizer for the question of reflective verification"
+        )
+    words = target.tokenizer.encode("\n# Is this right? Correct version:\n")
+    return {"reflection": jnp.asarray(words, jnp.int32)}
 
 
 def _circle(vocab_size: int) -> Mapping[str, Params]:
@@ -69,6 +80,14 @@ RULES = {
         "2410.03355, 2502.06352",
         _neighbours,
         _circle,
+        **_RELAXED,
+    ),
+    "reflective": Rule(
+        verifiers.Reflective,
+        "reflective verification",
+        "2505.18629",
+        _question,
+        lambda vocab_size: {"reflection": jnp.array([1, 2 % vocab_size])},
         **_RELAXED,
     ),
     "margin": Rule(verifiers.NearGreedy, "acceptance of nearly greedy drafts (GAD+)", "2205.10350"),

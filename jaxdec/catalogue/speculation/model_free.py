@@ -1,7 +1,9 @@
 """Speculation without a second model: from the prompt, from tables, from the target's own answers."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdec.catalogue.method import Parts
@@ -20,7 +22,7 @@ def _table(make: Callable[..., Drafter], depth: str = "depth") -> Callable[[Part
     return drafter
 
 
-def _length(parts: Parts) -> dict[str, int]:
+def _length(parts: Parts) -> dict[str, Any]:
     return {} if parts.length is None else {"length": parts.length}
 
 
@@ -32,13 +34,34 @@ def _sample_suffix(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, P
     return drafter, {"history": drafters.history_of(texts)}
 
 
+def _states(params: Params, states: jax.Array) -> jax.Array:
+    return states  # of an oracle: its logits, turned by the number of the layer
+
+
+def _sample_exits(target: Model, draft: Model) -> Drafter:
+    return drafters.EarlyExits(((1, draft),), 2, 3, name="draft")
+
+
+def _sample_dynamic(target: Model, draft: Model) -> Drafter:
+    return drafters.EarlyExits(((0, draft), (2, draft)), 3, 3, _states, 0.9, name="draft")
+
+
+def _sample_searched(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
+    sizes = dict(slots=3, buckets=64)
+    drafter = drafters.searched_trigrams(
+        target, depth=3, nodes=7, simulations=12, name="corpus", **sizes
+    )
+    texts = [np.array([0, 1, 2, 3, 4, 5] * 3)]
+    return drafter, {"corpus": drafters.corpus_of(texts, target.vocab_size, **sizes)}
+
+
 FAMILIES = [
     Family(
         "lookup",
         "prompt lookup",
         "2205.10350",
         lambda parts: drafters.prompt_lookup(**_length(parts)),
-        ("walk", "token", "block"),
+        ("walk", "token", "block", "reflective"),
         benchmarks=("pair", "tokens_per_forward"),
     ),
     Family(
@@ -67,6 +90,24 @@ FAMILIES = [
         sample=_sample_suffix,
     ),
     Family(
+        "layer-skip",
+        "LayerSkip: the first layers of the target draft",
+        "2404.16710",
+        lambda parts: drafters.layer_skip(parts.target, **_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_early_exits.py",
+        sample=_sample_exits,
+    ),
+    Family(
+        "del",
+        "DEL: the first layers of the target draft, as many as serve best",
+        "2504.05598",
+        lambda parts: drafters.dynamic_exit(parts.target, **_length(parts)),
+        ("walk", "token"),
+        tests="tests/speculative/test_early_exits.py",
+        sample=_sample_dynamic,
+    ),
+    Family(
         "recycling",
         "Token Recycling: what the target predicted after each token",
         "2408.08696",
@@ -87,6 +128,15 @@ FAMILIES = [
         sample=lambda target, draft: drafters.trigram_tree(
             target, depth=3, nodes=7, slots=3, buckets=64
         ),
+    ),
+    Family(
+        "aded",
+        "ADED: trigrams that adapt to the text, a tree found by simulations",
+        "2407.12021",
+        _table(drafters.searched_trigrams),
+        TREES,
+        tests="tests/speculative/test_searched_trigrams.py",
+        sample=_sample_searched,
     ),
     Family(
         "jacobi",

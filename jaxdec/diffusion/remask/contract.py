@@ -36,12 +36,12 @@ class Remask(GroupPart):
         `patience` is over; a rule that rewrites may do so in any step.
         """
 
-    def lingers(self, state: Any) -> jax.Array | None:
-        """Whether a group without masks takes another step, bool `[B]`, after a step that led to `state`; None: never.
+    def lingers(self, state: Any, never: jax.Array) -> jax.Array:
+        """Whether a group without masks takes another step, bool `[B]`, after a step that led to `state`.
 
-        A rule bounds how many.
+        `never` is the answer of a rule without such steps; others bound how many there are.
         """
-        return None
+        return never
 
     def patience(self, params: Params, seen: Candidates, knobs: Knobs) -> jax.Array:
         """The first steps of a group after which no more need be committed than before, int32 `[B]`.

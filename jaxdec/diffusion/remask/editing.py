@@ -55,7 +55,7 @@ class Editing(Remask):
         changed, full = (edits | reveal).any(-1), ~(seen.allowed & ~reveal).any(-1)
         return edits, _Edits(spent, full & changed & (spent < knobs["edit_steps"]))
 
-    def lingers(self, state: _Edits) -> jax.Array:
+    def lingers(self, state: _Edits, never: jax.Array) -> jax.Array:
         """While something changed, and there are steps left."""
         return state.lingers
 

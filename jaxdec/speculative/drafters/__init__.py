@@ -4,6 +4,12 @@ from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.dflash import DFlashDrafter, dflash
 from jaxdec.speculative.drafters.diffuspec import DiffuSpec, DraftLength, diffuspec
 from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, PairWindow, eagle
+from jaxdec.speculative.drafters.early_exits import (
+    EarlyExits,
+    ExitCounts,
+    dynamic_exit,
+    layer_skip,
+)
 from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
@@ -22,6 +28,13 @@ from jaxdec.speculative.drafters.prompt_lookup import (
     suffix_matches,
 )
 from jaxdec.speculative.drafters.scatter import last_of_each
+from jaxdec.speculative.drafters.searched_trigrams import (
+    Corpus,
+    SearchedTrigrams,
+    Simulated,
+    corpus_of,
+    searched_trigrams,
+)
 from jaxdec.speculative.drafters.speculative_jacobi import SpeculativeJacobi, speculative_jacobi
 from jaxdec.speculative.drafters.suffix_decoding import (
     Counted,
@@ -42,11 +55,14 @@ from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 __all__ = [
     "Anchor",
     "CausalDrafter",
+    "Corpus",
     "Counted",
     "DFlashDrafter",
     "DiffuSpec",
     "DraftLength",
     "EagleDrafter",
+    "EarlyExits",
+    "ExitCounts",
     "Grid",
     "Grown",
     "GrownParams",
@@ -63,6 +79,8 @@ __all__ = [
     "Pairs",
     "Pool",
     "PromptLookup",
+    "SearchedTrigrams",
+    "Simulated",
     "SpeculativeJacobi",
     "Successors",
     "SuffixDecoding",
@@ -71,8 +89,10 @@ __all__ = [
     "TrigramTree",
     "Trigrams",
     "check_ngrams",
+    "corpus_of",
     "dflash",
     "diffuspec",
+    "dynamic_exit",
     "eagle",
     "features_at",
     "features_of",
@@ -85,6 +105,7 @@ __all__ = [
     "input_copy",
     "jacobi",
     "last_of_each",
+    "layer_skip",
     "likeliest",
     "lookahead",
     "lookup_tree",
@@ -95,6 +116,7 @@ __all__ = [
     "read_on",
     "reads_states",
     "recycle",
+    "searched_trigrams",
     "seed_bigrams",
     "speculative_jacobi",
     "suffix_decoding",

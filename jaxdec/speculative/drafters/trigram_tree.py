@@ -143,6 +143,12 @@ class TrigramTree(CausalDrafter):
         prompt = jnp.pad(request.prompt, ((0, 0), (0, 2)))  # a slice from the last token on
         return jax.vmap(read)(prompt, request.lengths)
 
+    def paths(
+        self, params: Params, table: Trigrams, pair: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The tree of one row after a pair: tokens, parents, and which exist, `[N]` each."""
+        return table.grow(pair, self.depth, self.budget)
+
     def propose(
         self, params: Params, state: Trigrams, context: Context
     ) -> tuple[DraftTree, tuple[jax.Array, jax.Array]]:
@@ -150,7 +156,7 @@ class TrigramTree(CausalDrafter):
         rows = context.rows
         before = rows.window(jnp.maximum(rows.length - 2, 0), 1)
         pair = jnp.concatenate([before, rows.pending[:, None]], axis=1)
-        grow = lambda table, pair: table.grow(pair, self.depth, self.budget)
+        grow = lambda table, pair: self.paths(params, table, pair)
         tokens, parents, mask = jax.vmap(grow)(state, pair)
         tree = DraftTree(tokens, parents, mask, None, depth=self.depth)
         scored = jnp.concatenate([rows.pending[:, None], tree.tokens], axis=1)
@@ -196,9 +202,9 @@ def trigram_tree(
       ValueError: for sizes below 1, more slots than tokens, or another memory.
 
     Exactness: that of the verifier.
-    Source: ADED, 2407.12021, whose table this is. Its search over trees by simulations is replaced by what they look
-    for, the paths of the highest probability, found exactly and at once; its constants are not used. There is no
-    corpus and no back-off. Memory: `2 R (k + 1)` numbers a row.
+    Source: ADED, 2407.12021, whose table this is. Its search over trees by simulations, its corpus and its back-off are
+    those of `searched_trigrams`; here are the paths of the highest probability, which simulations look for, found
+    exactly and at once. Memory: `2 R (k + 1)` numbers a row.
     """
     check_sizes(depth=depth, nodes=nodes, slots=slots, buckets=buckets)
     if slots > model.vocab_size:

@@ -23,6 +23,7 @@ from jaxdec.speculative.verifiers.near_tokens import NearTokens, near_law, neare
 from jaxdec.speculative.verifiers.optimal_acceptance import optimal_acceptance, optimal_bound
 from jaxdec.speculative.verifiers.paths import furthest, lineage_path, taken, walked_verdict
 from jaxdec.speculative.verifiers.recursive_rejection import RecursiveRejection, recursive_law
+from jaxdec.speculative.verifiers.reflective import Reflective
 from jaxdec.speculative.verifiers.shared_noise_walk import SharedNoiseWalk
 from jaxdec.speculative.verifiers.token_ratio import TokenRatio, first_failure, token_law
 from jaxdec.speculative.verifiers.typical_acceptance import TypicalAcceptance
@@ -37,6 +38,7 @@ __all__ = [
     "NearTokens",
     "RatioVerifier",
     "RecursiveRejection",
+    "Reflective",
     "SharedNoiseWalk",
     "TokenRatio",
     "TreeLaw",

@@ -110,6 +110,10 @@ class RatioVerifier(Verifier):
           tree: tokens, parents and mask.
         """
 
+    def judged(self, p: jax.Array, tree: DraftTree, scored: Scored, context: Context) -> jax.Array:
+        """The laws `[B, T, V]` that the tree is judged by; the target's own, p, unless a subclass says otherwise."""
+        return p
+
     def settled(self, params: Params, settings: Settings) -> "RatioVerifier":
         """The verifier whose law is that of a request: the fields of its knobs hold `[B]`, those of its weights too."""
         given: dict[str, Any] = {name: settings.knobs[name] for name in self.knobs}
@@ -129,7 +133,9 @@ class RatioVerifier(Verifier):
     ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`."""
         p, q = _laws(tree, log_probs)
-        law = self.settled(params, context.settings).law(p, q, tree)
+        rule = self.settled(params, context.settings)
+        p = rule.judged(p, tree, scored, context)
+        law = rule.law(p, q, tree)
         if self.exactness in (Exactness.APPROXIMATE, Exactness.HEURISTIC):
             logits = context.settings.warp.staged(scored.logits, context.history)[1]
             law = law.without(logits == -jnp.inf, tree, p)

@@ -1,18 +1,14 @@
 """The law of what a decoder draws, against a joint law that is known."""
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec import decoding, generation
-from jaxdec.decoding import Status
 from jaxdec.model import Order
 from jaxdec.testing import oracles
 from jaxdec.testing.battery.cases import Kind
 from jaxdec.testing.battery.report import Difference
 from jaxdec.testing.battery.subject import Subject, built
+from jaxdec.testing.draws import count_draws
 from jaxdec.testing.statistics import g_test
 
 FALSE_POSITIVE_RATE = 1e-6
@@ -35,31 +31,17 @@ def check_law(subject: Subject, draws: int = 100_000) -> None:
     joint = np.asarray(target, np.float64).transpose(places)[
         1
     ]  # by rank, given the token of rank 0
-    counts = np.zeros((LETTERS,) * 3)
     batch = 20_000
     rows = jnp.ones(batch, jnp.int32)
     order = Order(jnp.tile(jnp.asarray(places, jnp.int32), (batch, 1)), rows, POSITIONS * rows)
-    request = generation.prepare(
+    counts = count_draws(
         decoder,
         params,
-        np.ones((batch, 1), int),
-        max_new_tokens=3,
-        eos=(),
-        temperature=1.0,
+        (LETTERS,) * 3,
+        draws=draws,
+        batch=batch,
         order=order if ordered else None,
     )
-    # A hundred thousand rows of four tokens: cut the buckets to the bone.
-    capacity = POSITIONS + decoder.width
-    request = dataclasses.replace(request, prompt=request.prompt[:, :1], capacity=capacity)
-    if request.order is not None:
-        cut = dataclasses.replace(request.order, places=request.order.places[:, :capacity])
-        request = dataclasses.replace(request, order=cut)
-    for chunk in range(draws // batch):
-        state = decoding.init(decoder, params, request)
-        state, _ = decoding.run(decoder, params, state, jax.random.key(chunk))
-        if (np.asarray(state.rows.status) != Status.LENGTH).any():
-            raise Difference("rows of three tokens end by their budget")
-        np.add.at(counts, tuple(np.asarray(state.rows.tokens)[:, 1:4].T), 1)
     p = g_test(counts.reshape(-1), joint.reshape(-1) / joint.sum())
     if not p > FALSE_POSITIVE_RATE:
         raise Difference(f"the law of {draws} draws is not the target's: p = {p:.2e}")
