@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdec.diffusion import Fuse, Remask, Stop, Unmask, unmask
 from jaxdec.testing.parts import policy_twins as twins
+from jaxdec.testing.parts.group_states import scored, standing
 from jaxdec.testing.parts.policy_twins import GAPS, NO_NUMBERS, ROWS, Board, places_of
 
 KNOBS: dict[str, Sequence[float]] = {
@@ -230,9 +231,7 @@ def check_fuse(rule: Fuse) -> None:
         noise = np.random.default_rng(step).normal(size=base.shape)
         logits = (base + noise).astype(np.float32)
         masked = np.random.default_rng(step + 50).random((ROWS, width)) < 0.8
-        fused, state = rule.fuse(
-            None, twins.scored(logits), twins.standing(masked), state, _traced(knobs)
-        )
+        fused, state = rule.fuse(None, scored(logits), standing(masked), state, _traced(knobs))
         for b, i in np.ndindex(ROWS, width):
             own = {name: values[b].item() for name, values in knobs.items()}
             law = twins.normalised(logits[b, i].astype(float))

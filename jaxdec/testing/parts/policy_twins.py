@@ -9,18 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Scored, Settings, Stops
-from jaxdec.diffusion import Candidates, Progress
-from jaxdec.diffusion.fuse import Standing
+from jaxdec.diffusion import Candidates
 from jaxdec.sampling.noise import row_keys
+from jaxdec.testing.parts.group_states import END, ENDING, group_alone, scored
 from pallas_kernels.unmask import statistics
 
 ROWS = 8
-GREEDY = 1
+GREEDY = 0
 NOTHING, EQUAL, PAIRS, GAPS, NO_NUMBERS, CERTAIN = range(2, ROWS)
-"""What is special about a row of a board; rows 0 and 1 are plain."""
-END = 0
-"""The token of a board that ends its row."""
+"""What is special about a row of a board; row 1 is plain, and row 0 but for its temperature."""
 
 
 @dataclasses.dataclass
@@ -78,26 +75,6 @@ class Row:
 
 
 _statistics = jax.jit(statistics)
-# A board reads the end tokens of its settings alone.
-_ENDING: Any = Settings(None, None, Stops.create(eos=[END]))  # type: ignore[arg-type]
-
-
-def scored(logits):
-    """A forward over a group, of whose states nothing is known but the logits `[B, W, V]`."""
-    return Scored(jnp.asarray(logits), jnp.asarray(logits))
-
-
-def group_alone(begin, opened, allowed):
-    """The progress of a canvas that has nothing but a group: its first place, positions, and those left."""
-    whole = lambda x: jnp.asarray(x, jnp.int32)
-    return Progress(whole(begin), whole(opened), jnp.asarray(allowed).sum(-1, dtype=jnp.int32))
-
-
-def standing(masked, tokens=None, hypotheses=1):
-    """What stands on a group of which all that is not `masked [B, W]` holds a token."""
-    there = jnp.ones_like(masked)
-    tokens = jnp.zeros(there.shape, jnp.int32) if tokens is None else jnp.asarray(tokens)
-    return Standing(jnp.asarray(masked), tokens, there, there.sum(1), _ENDING, hypotheses)
 
 
 def in_order(scores):
@@ -324,7 +301,7 @@ class Board:
             greedy=jnp.arange(ROWS) == GREEDY,
             canvas_progress=group_alone(self.places[:, 0], self.opened, self.allowed),
             scored=scored(logits),
-            settings=_ENDING,
+            settings=ENDING,
         )
         rows = [
             Row(
