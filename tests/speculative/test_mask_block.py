@@ -36,7 +36,10 @@ def decode(decoder, params, **options):
     return jaxdec.generate(decoder, {"target": params}, PROMPTS, **given, **options)
 
 
-@pytest.mark.parametrize("verifier", [verifiers.SharedNoiseWalk(), verifiers.TokenRatio()])
+@pytest.mark.parametrize(
+    "verifier",
+    [verifiers.SharedNoiseWalk(), pytest.param(verifiers.TokenRatio(), marks=pytest.mark.slow)],
+)
 def test_it_decodes_as_its_own_causal_mode(verifier):
     model, _, params = target()
     fast = speculative(model, drafter=drafters.mask_block(length=SIZE - 1), verifier=verifier)
