@@ -94,6 +94,7 @@ def test_a_step_draws_by_the_importance_weights(proposals):
     )  # the control: such a test sees the difference
 
 
+@pytest.mark.slow
 def test_outside_of_its_window_it_does_nothing():
     model, _ = joint()
     rule = energy(model, proposals=2, start=0.5)
@@ -154,6 +155,7 @@ def test_rows_are_independent_and_greedy_rows_are_left_alone():
     assert low.all() and np.isfinite(np.asarray(found.raw_log_probs)).all()
 
 
+@pytest.mark.slow
 def test_one_proposal_changes_nothing_but_the_noise():
     canvas, causal, given = hash_pair()
     policy = unmask.quota("token_prob", steps=3)  # its noise is by step as well

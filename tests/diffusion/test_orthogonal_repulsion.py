@@ -6,6 +6,7 @@ import pytest
 
 from jaxdec.diffusion import denoise, orthogonal_repulsion, unmask
 from jaxdec.testing.parts import policy_twins as twins
+from jaxdec.testing.parts.group_states import scored, standing
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, same, texts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -63,7 +64,7 @@ def test_finite_differences():
     masked[2] = False
     part = orthogonal_repulsion()
     fuse = jax.jit(part.fuse)
-    given = (twins.scored(logits), twins.standing(masked, tokens, H))
+    given = (scored(logits), standing(masked, tokens, H))
     found, _ = fuse(None, *given, None, {"repulsion": STRENGTH})
     found = np.asarray(found)
     for prompt in range(2):
@@ -75,7 +76,7 @@ def test_finite_differences():
     # Samples whose laws are no numbers push nobody.
     broken = logits.copy()
     broken[3] = np.nan
-    other, _ = fuse(None, twins.scored(broken), given[1], None, {"repulsion": STRENGTH})
+    other, _ = fuse(None, scored(broken), given[1], None, {"repulsion": STRENGTH})
     np.testing.assert_array_equal(np.asarray(other)[:3], found[:3])
     assert np.isfinite(np.asarray(other)[4:]).all()
 

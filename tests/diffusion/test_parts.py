@@ -10,7 +10,8 @@ import pytest
 
 from jaxdec.diffusion import Candidates, backtracking, credit, prophet, unmask
 from jaxdec.testing.parts import policy_twins as twins
-from jaxdec.testing.parts.policy_twins import ROWS, Board, places_of, scored
+from jaxdec.testing.parts.group_states import group_alone, scored, standing
+from jaxdec.testing.parts.policy_twins import ROWS, Board, places_of
 from pallas_kernels.unmask import statistics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -134,7 +135,7 @@ def with_gaps(gaps, opened, left):
         steps=zero,
         keys=None,
         greedy=zero > 0,
-        canvas_progress=twins.group_alone(zero, opened, allowed),
+        canvas_progress=group_alone(zero, opened, allowed),
         scored=scored(logits),
     )
 
@@ -263,7 +264,7 @@ def test_credit_is_a_table_over_the_vocabulary():
         logits = some_logits(rng, (batch, width, vocab))
         masked &= rng.random((batch, width)) < 0.85
         fused, state = fuse(
-            None, scored(logits), twins.standing(masked), state, weights(alpha, beta, gamma)
+            None, scored(logits), standing(masked), state, weights(alpha, beta, gamma)
         )
         expected = np.zeros_like(table)
         for b in range(batch):
@@ -291,7 +292,7 @@ def test_credit_forgets_the_least():
         fused, state = fuse(
             None,
             scored(logits),
-            twins.standing(np.ones((batch, width), bool)),
+            standing(np.ones((batch, width), bool)),
             state,
             weights(alpha, beta, gamma),
         )
@@ -321,7 +322,7 @@ def test_credit_without_weight_changes_nothing():
         fused, state = fuse(
             None,
             scored(logits),
-            twins.standing(np.ones((2, 3), bool)),
+            standing(np.ones((2, 3), bool)),
             state,
             weights([0.0] * 2, [0.8] * 2, [0.2] * 2),
         )
@@ -337,7 +338,7 @@ def test_credit_of_a_token_that_stays_grows():
         fused, state = fuse(
             None,
             scored(logits),
-            twins.standing(np.ones((1, 1), bool)),
+            standing(np.ones((1, 1), bool)),
             state,
             weights([0.7], [0.8], [0.2]),
         )

@@ -11,7 +11,8 @@ import pytest
 from jaxdec.diffusion import Candidates, unmask
 from jaxdec.sampling.noise import row_keys
 from jaxdec.testing.parts import policy_twins as twins
-from jaxdec.testing.parts.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of, scored
+from jaxdec.testing.parts.group_states import group_alone, scored
+from jaxdec.testing.parts.policy_twins import CERTAIN, NOTHING, ROWS, Board, places_of
 from pallas_kernels.unmask import statistics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -195,9 +196,7 @@ def plain(rows, opened, left, step, width=40, logits=None):
         steps=steps,
         keys=row_keys(jax.random.key(7), rows),
         greedy=jnp.zeros((rows,), bool),
-        canvas_progress=twins.group_alone(
-            jnp.zeros(rows), jnp.broadcast_to(opened, (rows,)), allowed
-        ),
+        canvas_progress=group_alone(jnp.zeros(rows), jnp.broadcast_to(opened, (rows,)), allowed),
         scored=scored(logits),
     )
 

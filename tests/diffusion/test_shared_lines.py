@@ -55,7 +55,7 @@ def twin(texts, there, group, least):
     return shared
 
 
-@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("group", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_what_lines_share(group):
     policy = unmask.shared_lines(unmask.threshold(), (NEWLINE,), blanks=(BLANK,))
     board = Board(24, 6, seed=3)
@@ -82,6 +82,7 @@ def made(**options):
     return unmask.shared_lines(unmask.threshold(), (NEWLINE,), **options)
 
 
+@pytest.mark.slow
 def test_with_nothing_shared_it_is_the_policy():
     model, params = oracle()
     given = dict(params={"target": params}, temperature=0.0)

@@ -116,7 +116,9 @@ def test_the_first_position_of_a_block_comes_first_and_alone():
             assert counts == [n for n in (half, len(now) - half) if n], (row, first)
 
 
-@pytest.mark.parametrize("rule", [refresh.none(), refresh.block()])
+@pytest.mark.parametrize(
+    "rule", [pytest.param(refresh.none(), marks=pytest.mark.slow), refresh.block()]
+)
 def test_the_first_token_of_a_block_has_the_causal_law(rule):
     """What the row before it says, which sees the finished blocks and no mask, whatever else the block holds."""
     model, params = transformer()

@@ -38,6 +38,7 @@ def wide():
     return plain, decode(made(model), {"target": params})
 
 
+@pytest.mark.slow
 def test_a_window_as_large_as_the_canvas_is_no_window(wide):
     same(*wide)
     assert forwards(wide[0]) == forwards(wide[1])
@@ -82,7 +83,7 @@ def test_far_masks_are_not_there():
         assert np.asarray(found.steps)[row, order].tolist() == list(range(len(order)))
 
 
-@pytest.mark.parametrize("near", [6, MANY])
+@pytest.mark.parametrize("near", [6, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_what_is_kept_is_right_where_masks_say_nothing(near):
     """The oracle reads known tokens alone: kept masks are never stale, and neither are tokens that are computed on."""
     model, params = oracle(canvas=True)
@@ -96,6 +97,7 @@ def test_what_is_kept_is_right_where_masks_say_nothing(near):
     assert (rows(second) < 0.7 * rows(first)).all()
 
 
+@pytest.mark.slow
 def test_rows_end_their_periods_apart():
     """A period of two for one row and of five for another: each as it is alone."""
     model, params = transformer()
@@ -110,6 +112,7 @@ def test_rows_end_their_periods_apart():
     assert (np.asarray(together.stats.target_rows) < np.asarray(always.stats.target_rows)).all()
 
 
+@pytest.mark.slow
 def test_a_policy_that_leaves_the_window_is_stopped():
     """The law of what was not computed is NaN, and a row that commits it ends."""
     model, params = transformer()

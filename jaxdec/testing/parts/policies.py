@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdec.diffusion import Fuse, Remask, Stop, Unmask, unmask
 from jaxdec.testing.parts import policy_twins as twins
+from jaxdec.testing.parts.group_states import scored, standing
 from jaxdec.testing.parts.policy_twins import GAPS, NO_NUMBERS, ROWS, Board, places_of
 
 KNOBS: dict[str, Sequence[float]] = {
@@ -90,9 +91,18 @@ def check_policy(policy: Unmask, twin: Twin | None = None) -> None:
     """
     twin = twin_of(policy) if twin is None else twin
     knobs = _values(policy, getattr(policy, "by", "") == "entropy")
-    for width, vocab in SHAPES:
-        board = Board(width, vocab, seed=width)
-        state = policy.init(None, ROWS, width)
+    shapes = [*SHAPES, SHAPES[-1]]  # the last once more: the next group of the same rows
+    if policy.init(None, 1, 1) is None:
+        shapes.pop()
+    before: list[dict[Any, float]] = [{} for _ in range(ROWS)]
+    state, last = None, None
+    for seed, (width, vocab) in enumerate(shapes):
+        board = Board(width, vocab, seed=width + seed)
+        fresh = policy.init(None, ROWS, width)
+        again = last == (width, vocab)
+        state = policy.renew(None, state, fresh) if again else fresh
+        board.past = [dict(known) if again else {} for known in before]
+        last = (width, vocab)
         for _ in range(4 * width):
             if not board.allowed.any():
                 break
@@ -107,6 +117,7 @@ def check_policy(policy: Unmask, twin: Twin | None = None) -> None:
                 assert found == wanted, f"{where}: commits {found}, not {wanted}"
             board.commit(chosen)
         assert not board.allowed.any(), "a row makes no progress"
+        before = [{(seed, at): value for at, value in past.items()} for past in board.past]
     _check_certain(policy, twin)
 
 
@@ -180,13 +191,18 @@ def check_remask(rule: Remask) -> None:
 
 
 def check_stop(rule: Stop) -> None:
-    """Prophet ends a group where the mean gap of its open positions reaches the limit of the progress made."""
+    """Prophet ends where the mean gap of open positions reaches the limit of the progress made, once and for all."""
     decided = set()
     for seed in range(3):
         board, knobs = Board(*SHAPES[1], seed=seed), _values(rule)
         while board.allowed.any():
             seen, rows = board.look()
-            now = np.asarray(rule.now(None, seen, None, _traced(knobs))[0])
+            fresh = rule.init(None, ROWS, board.width)
+            ended, state = rule.now(None, seen, fresh, _traced(knobs))
+            now = np.asarray(ended)
+            never = _traced({name: np.full_like(x, np.inf) for name, x in knobs.items()})
+            kept = rule.now(None, seen, rule.renew(None, state, fresh), never)[0]
+            np.testing.assert_array_equal(kept, now, err_msg="what was ended in the group before")
             top, second = np.asarray(seen.own.top, float), np.asarray(seen.own.second, float)
             for b, row in enumerate(rows):
                 if not row.allowed or b in (GAPS, NO_NUMBERS):
@@ -215,9 +231,7 @@ def check_fuse(rule: Fuse) -> None:
         noise = np.random.default_rng(step).normal(size=base.shape)
         logits = (base + noise).astype(np.float32)
         masked = np.random.default_rng(step + 50).random((ROWS, width)) < 0.8
-        fused, state = rule.fuse(
-            None, twins.scored(logits), twins.standing(masked), state, _traced(knobs)
-        )
+        fused, state = rule.fuse(None, scored(logits), standing(masked), state, _traced(knobs))
         for b, i in np.ndindex(ROWS, width):
             own = {name: values[b].item() for name, values in knobs.items()}
             law = twins.normalised(logits[b, i].astype(float))

@@ -9,17 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdec.decoding import Scored, Settings, Stops
-from jaxdec.diffusion import Candidates, Progress
-from jaxdec.diffusion.fuse import Standing
+from jaxdec.diffusion import Candidates
 from jaxdec.sampling.noise import row_keys
+from jaxdec.testing.parts.group_states import END, ENDING, group_alone, scored
 from pallas_kernels.unmask import statistics
 
 ROWS = 8
+GREEDY = 0
 NOTHING, EQUAL, PAIRS, GAPS, NO_NUMBERS, CERTAIN = range(2, ROWS)
-"""What is special about a row of a board; rows 0 and 1 are plain."""
-END = 0
-"""The token of a board that ends its row."""
+"""What is special about a row of a board; row 1 is plain, and row 0 but for its temperature."""
 
 
 @dataclasses.dataclass
@@ -36,6 +34,7 @@ class Row:
       step: steps taken.
       opened: positions that the group had to fill.
       past: what the twin remembers of a position.
+      greedy: whether it is at temperature 0, where scores of the warped law are those of the model's own.
       end_weight: what probabilities count for where the token is `END`.
     """
 
@@ -47,14 +46,16 @@ class Row:
     committed: list[int]
     step: int
     opened: int
-    past: dict[int, float]
+    past: dict[Any, float]
     end_weight: float = 1.0
+    greedy: bool = False
 
     def score(self, kind, at):
         """The score of one position."""
         if kind == "left_to_right":
             return -float(self.places[at])
-        law = self.law[at] if kind.startswith("warped_") else normalised(self.logits[at])
+        warped = kind.startswith("warped_") and not self.greedy
+        law = self.law[at] if warped else normalised(self.logits[at])
         if np.isnan(law).any():
             return math.nan
         token = self.tokens[at] if kind.endswith("token_prob") else np.argmax(self.logits[at])
@@ -74,26 +75,6 @@ class Row:
 
 
 _statistics = jax.jit(statistics)
-# A board reads the end tokens of its settings alone.
-_ENDING: Any = Settings(None, None, Stops.create(eos=[END]))  # type: ignore[arg-type]
-
-
-def scored(logits):
-    """A forward over a group, of whose states nothing is known but the logits `[B, W, V]`."""
-    return Scored(jnp.asarray(logits), jnp.asarray(logits))
-
-
-def group_alone(begin, opened, allowed):
-    """The progress of a canvas that has nothing but a group: its first place, positions, and those left."""
-    whole = lambda x: jnp.asarray(x, jnp.int32)
-    return Progress(whole(begin), whole(opened), jnp.asarray(allowed).sum(-1, dtype=jnp.int32))
-
-
-def standing(masked, tokens=None, hypotheses=1):
-    """What stands on a group of which all that is not `masked [B, W]` holds a token."""
-    there = jnp.ones_like(masked)
-    tokens = jnp.zeros(there.shape, jnp.int32) if tokens is None else jnp.asarray(tokens)
-    return Standing(jnp.asarray(masked), tokens, there, there.sum(1), _ENDING, hypotheses)
 
 
 def in_order(scores):
@@ -244,9 +225,9 @@ def in_blocks(policy):
     def twin(row, block, **knobs):
         which = row.allowed[0] // block
         inside = lambda among: [at for at in among if at // block == which]
-        # The past holds the steps taken in each block.
-        step = int(row.past.get(which, 0))
-        row.past[which] = step + 1
+        # The past holds the blocks of the steps before, by step; what groups before left has other keys.
+        step = sum(isinstance(key, int) and held == which for key, held in row.past.items())
+        row.past[row.step] = which
         allowed, committed = inside(row.allowed), inside(row.committed)
         own = dict(allowed=allowed, committed=committed, opened=len(allowed) + len(committed))
         return policy(dataclasses.replace(row, step=step, past={}, **own), **knobs)
@@ -276,7 +257,7 @@ class Board:
         self.allowed[NOTHING + 1 :, :4] = True
         self.committed = np.zeros_like(self.allowed)
         self.opened = self.allowed.sum(1)
-        self.past: list[dict[int, float]] = [{} for _ in range(ROWS)]
+        self.past: list[dict[Any, float]] = [{} for _ in range(ROWS)]
         self.places = np.arange(self.width) + self.rng.integers(0, 9, (ROWS, 1))
         self.step = 0
 
@@ -317,10 +298,10 @@ class Board:
             opened=jnp.asarray(self.opened, jnp.int32),
             steps=steps,
             keys=row_keys(jax.random.key(self.seed), ROWS),
-            greedy=jnp.zeros((ROWS,), bool),
+            greedy=jnp.arange(ROWS) == GREEDY,
             canvas_progress=group_alone(self.places[:, 0], self.opened, self.allowed),
             scored=scored(logits),
-            settings=_ENDING,
+            settings=ENDING,
         )
         rows = [
             Row(
@@ -333,6 +314,7 @@ class Board:
                 step=self.step,
                 opened=int(self.opened[b]),
                 past=self.past[b],
+                greedy=b == GREEDY,
             )
             for b in range(ROWS)
         ]
