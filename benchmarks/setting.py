@@ -122,7 +122,7 @@ class Scale:
     searched: int = 96
     populations: tuple[int, ...] = (1, 4, 16)
     searches: int | None = None
-    constrained: tuple[int, ...] = (1, 8, 32)
+    constrained: tuple[int, ...] = (1, 8)
     marked: tuple[int, ...] = (16, 32, 64, 128)
     nulls: int = 199
 
