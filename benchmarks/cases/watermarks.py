@@ -26,7 +26,8 @@ def run(setting: Setting) -> list[Row]:
     """One row a watermark and length of text."""
     scale, model, params = setting.scale, setting.target.model, {"target": setting.target.params}
     prompts = setting.prompts(scale.canvases * 4)
-    secret, other = jax.random.key(7), jax.random.key(8)
+    # A secret of its own for each text: texts of one secret are no independent tests.
+    secrets, others = (jax.random.split(jax.random.key(seed), len(prompts)) for seed in (7, 8))
     asked: dict[str, Any] = dict(
         lengths=prompts.lengths, rng=0, max_new_tokens=scale.tokens, temperature=1.0, eos=()
     )
@@ -36,13 +37,14 @@ def run(setting: Setting) -> list[Row]:
     plain = autoregressive(model)
     fast = speculative(model, drafter=drafters.prompt_lookup(length=4))
     work = [
-        Method(name, lambda _, make=make: call(plain, make(secret))) for name, make in MARKS.items()
+        Method(name, lambda _, make=make: call(plain, make(secrets)))
+        for name, make in MARKS.items()
     ]
     timings = interleave(work, repeats=scale.repeats)
     rows = []
     for name, make in each(list(MARKS.items()), lambda one: one[0]):
         result = timings[name].output
-        drafted = call(fast, make(secret))
+        drafted = call(fast, make(secrets))
         new, forwards = scale.tokens * len(prompts), np.asarray(drafted.stats.target_forwards).sum()
         same = bool((np.asarray(drafted.tokens) == np.asarray(result.tokens)).all())
         start = np.asarray(result.prompt_lengths)[:, None] + np.arange(scale.tokens)
@@ -62,27 +64,32 @@ def run(setting: Setting) -> list[Row]:
             rows.append(facts)
             continue
         for count in scale.marked:
-            for whose, key in (("found", secret), ("false", other)):
-                p = _p_values(make(key), tokens[:, :count], model.vocab_size, scale.nulls)
+            for whose, keys in (("found", secrets), ("false", others)):
+                p = np.array(
+                    [
+                        _p_value(make(key), row[:count], model.vocab_size, scale.nulls)
+                        for key, row in zip(keys, tokens, strict=True)
+                    ]
+                )
                 facts[whose] = float((p <= LEVEL).mean())
                 facts[f"{whose}_median"] = float(np.median(p))
             rows.append({**facts, "new_tokens": count})
     return rows
 
 
-def _p_values(mark: Any, tokens: np.ndarray, vocab_size: int, nulls: int) -> np.ndarray:
+def _p_value(mark: Any, tokens: np.ndarray, vocab_size: int, nulls: int) -> float:
     if isinstance(mark, watermarks.GreenList):
-        return np.asarray(watermarks.count_green(mark, tokens, vocab_size=vocab_size).p_value)
+        return float(watermarks.count_green(mark, tokens, vocab_size=vocab_size).p_value[0])
     found = watermarks.detect(mark, tokens, vocab_size=vocab_size, rng=1, nulls=nulls)
-    return np.asarray(found.p_value)
+    return float(found.p_value[0])
 
 
 CASE = Case(
     name="watermarks",
     order=32,
     about=(
-        "Watermarked text of code-target at temperature 1 after held-out prompts: the share of texts in which the "
-        "watermark is found at a level of 0.02, and the share in which another secret is."
+        "Watermarked text of code-target at temperature 1 after held-out prompts, a secret each: the share of texts in "
+        "which the watermark is found at a level of 0.02, and the share in which another secret is."
     ),
     models=CAUSAL,
     columns=(
