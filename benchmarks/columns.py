@@ -18,7 +18,7 @@ def plus_minus(name: str, form: str) -> Callable[[Row], str]:
 
     def cell(row: Row) -> str:
         error = row.get(f"{name}_error")
-        return number(name, form)(row) + ("" if error is None else f" ± {error:{form}}")
+        return number(name, form)(row) + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
 
     return cell
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxdec
 from benchmarks.case import Case
-from benchmarks.columns import Row, number, word
+from benchmarks.columns import Row, number, plus_minus, word
 from benchmarks.progress import each
 from benchmarks.routes import Routes, routes
 from benchmarks.setting import Setting
@@ -159,17 +159,6 @@ def padded(
     return {"padded": float(np.mean(found)), "padded_error": float(error), "together": group}
 
 
-def within(name: str, form: str) -> Callable[[Row], str]:
-    """A cell with a mean and twice its standard error."""
-
-    def cell(row: Row) -> str:
-        if row.get(name) is None:
-            return "–"
-        return f"{row[name]:{form}} ± {row[f'{name}_error']:{form}}"
-
-    return cell
-
-
 def whole(row: Row) -> str:
     """What layers send, the attention's sum with the mixture, in the form that a row stands for."""
     if row["guess"] == "none":
@@ -195,17 +184,17 @@ CASE = Case(
         ("devices", word("devices")),
         ("placement", word("placement")),
         ("tokens begin", word("guess")),
-        ("local transitions", within("local", ".1%")),
+        ("local transitions", plus_minus("local", ".1%")),
         ("at most", number("bound", ".1%")),
-        ("stays", within("stays", ".1%")),
+        ("stays", plus_minus("stays", ".1%")),
         ("all-reduce, bytes", number("all_reduce", ".0f")),
-        ("two all-to-alls, bytes", within("two", ".0f")),
-        ("in rounds, bytes", within("padded", ".0f")),
+        ("two all-to-alls, bytes", plus_minus("two", ".0f")),
+        ("in rounds, bytes", plus_minus("padded", ".0f")),
         ("whole layers, bytes", whole),
-        ("one all-to-all, bytes", within("one", ".0f")),
+        ("one all-to-all, bytes", plus_minus("one", ".0f")),
         ("and context, bytes", number("context", ".0f")),
-        ("experts guessed", within("hits", ".1%")),
-        ("home right", within("right", ".1%")),
+        ("experts guessed", plus_minus("hits", ".1%")),
+        ("home right", plus_minus("right", ".1%")),
     ),
     legend="""\
 ± is twice the standard error over prompts. *local transitions*: pairs of an expert of one layer and one of the next,

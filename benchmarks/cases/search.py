@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.case import Case
 from benchmarks.choosing import RULES, Chosen, all_of, at, switched
-from benchmarks.columns import Row, number, word
+from benchmarks.columns import Row, number, plus_minus, word
 from benchmarks.progress import each
 from benchmarks.searches import METHODS, first, sampled, search_for
 from benchmarks.setting import Setting
@@ -164,18 +164,6 @@ def _errors(pool: Found, sizes: Sequence[int]) -> Iterator[Row]:
             }
 
 
-def within(name: str, form: str) -> Any:
-    """A cell with a mean and twice its standard error, where there is one."""
-
-    def cell(row: Row) -> str:
-        if row.get(name) is None:
-            return "–"
-        error = row.get(f"{name}_error")
-        return f"{row[name]:{form}}" + ("" if error is None else f" ± {error:{form}}")
-
-    return cell
-
-
 def chart(rows: list[Row]) -> Any:
     """A row of panels a task: accuracy against all forwards of the target, and against those in sequence."""
     from matplotlib.figure import Figure
@@ -230,7 +218,7 @@ CASE = Case(
     order=28,
     about=(
         "Searches, votes and early stops on held-out problems of three tasks that a program checks, by the model steps "
-        "(1.9M) with its reward, its value and its draft model. Accuracy of the answer against forwards of the target: "
+        "(1.8M) with its reward, its value and its draft model. Accuracy of the answer against forwards of the target: "
         "all of them, and those that have to follow one another."
     ),
     models=None,
@@ -239,11 +227,11 @@ CASE = Case(
         ("method", word("method")),
         ("setting", word("about")),
         ("n", number("hypotheses", "d")),
-        ("accuracy", within("accuracy", ".3f")),
-        ("over one sample", within("over_single", "+.3f")),
-        ("over a vote of n", within("over_vote", "+.3f")),
-        ("forwards", within("target", ".0f")),
-        ("in sequence", within("steps", ".0f")),
+        ("accuracy", plus_minus("accuracy", ".3f")),
+        ("over one sample", plus_minus("over_single", "+.3f")),
+        ("over a vote of n", plus_minus("over_vote", "+.3f")),
+        ("forwards", plus_minus("target", ".0f")),
+        ("in sequence", plus_minus("steps", ".0f")),
         ("of the draft model", number("draft", ".0f")),
         ("estimation error", number("estimation", ".4f")),
         ("model error", number("model_error", ".4f")),

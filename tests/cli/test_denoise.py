@@ -167,7 +167,11 @@ BAD = {
     "two prompts": (["x", "--file", "y"], ("TEXT", "--file")),
     "empty prompt": ([""], "0 bytes"),
     "no such file": (["--file", "no-such-file"], "no-such-file"),
-    "unknown method": (["x", "--method", "fused"], ("fused", *catalogue.DENOISING)),
+    "unknown method": (
+        ["x", "--method", "fused"],
+        ("'fused' that fills a canvas", "`jaxdec info`"),
+    ),
+    "a name nearly right": (["x", "--method", "treshold"], ("'treshold'", "threshold", "dynamic")),
     "unknown cache": (["x", "--cache", "best"], ("best", *catalogue.REFRESH_RULES)),
     "large block": (["x", "--block", "16"], ("16", "up to 8")),
     "no block": (["x", "--block", "0"], ("'0'", "at least 1")),
