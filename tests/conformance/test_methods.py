@@ -35,7 +35,8 @@ def judge(decoder):
 def covering():
     """Each drafter and each verifier once, in prompts and in orders; a pair whose halves stand elsewhere is slow.
 
-    So are searches by a decoder that another search has: rules of a population, of beams, of routed steps.
+    So are searches by a decoder that another search has: rules of a population, of beams, of routed steps; and canvases
+    that differ from another in their policy alone: policies are asked on boards (`tests/diffusion/test_policies.py`).
     """
     model, _ = battery.pair()
     seen = set()
@@ -45,9 +46,16 @@ def covering():
         base, _, suffix = name.rpartition("-")
         repeated = suffix in RULES and base in catalogue.METHODS and rule in seen
         search = type(decoder).__module__ if type(decoder).__module__.startswith(SEARCH) else ""
-        repeated |= search in seen
-        seen |= {rule, search} - {""}
+        canvas = parts_of_canvas(decoder) if method.denoises else ""
+        repeated |= search in seen or canvas in seen
+        seen |= {rule, search, canvas} - {""}
         yield pytest.param(name, marks=pytest.mark.slow if repeated else ())
+
+
+def parts_of_canvas(decoder):
+    """What a canvas is made of beside its policy."""
+    parts = (decoder.remask, decoder.resample, decoder.grow, decoder.fuse, decoder.stop)
+    return *map(type, (*parts, decoder.schedule, decoder.refresh)), decoder.branches > 1
 
 
 def first_of(kind):

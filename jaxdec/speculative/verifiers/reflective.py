@@ -97,8 +97,8 @@ class Reflective(RatioVerifier):
         logits = jnp.concatenate([after, scored.logits[:, -1:]], axis=1)
         again = jnp.exp(context.settings.warp.log_probs(logits, context.history))
         drafted = jnp.pad(tree.mask, ((0, 0), (0, 1)))[..., None]
-        share = jnp.where(drafted, column(self.reflection, 3), 0)
-        return (1 - share) * p + share * again
+        share = column(self.reflection, 3)
+        return jnp.where(drafted, (1 - share) * p + share * again, p)
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
         """The token rule, for laws that are judged by."""
