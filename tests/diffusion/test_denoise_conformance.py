@@ -68,6 +68,7 @@ SCHEDULES = {
 POLICIES = {
     name: sample
     for method in catalogue.DENOISING
+    if not catalogue.METHODS[method].draft  # the policy of such a one is that of another row
     for name, sample in catalogue.METHODS[method].samples.items()
 }
 REFRESH_RULES = catalogue.REFRESH_RULES | {"prefix": lambda: refresh.prefix(3)}
