@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from flax import nnx
 
 import jaxdec
-from jaxdec import any_subset, catalogue, decoding, diffusion
+from jaxdec import any_subset, catalogue, decoding, diffusion, text
 from jaxdec.generation import prepare_infill, result
 from jaxdec.model import from_nnx
 from jaxdec.models import (
@@ -83,6 +84,11 @@ def case(name):
     drafter = None
     if method.draft or method.heads:
         drafter, params["draft"] = draft(method.draft or method.heads)
+    if method.weights is not None:
+        checkpoint = types.SimpleNamespace(
+            name="target", params=params["target"], tokenizer=text.BYTES
+        )
+        params |= method.weights(checkpoint)
     # `diffuspec` drafts with a block of its model.
     canvas = dict(refresh=refresh, causal=refresh in ("block", "sub-block")) if refresh else {}
     block = 8 if refresh or method.draft == "code-block" else None
@@ -106,7 +112,7 @@ def decode(decoder, params, request, rng):
     return state, result(state, record)
 
 
-def types(name):
+def types_of(name):
     decoder, params, request = case(name)
     shapes = jax.eval_shape(functools.partial(decode, decoder), params, request, jax.random.key(0))
     return jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
@@ -119,9 +125,9 @@ CANVASES = [f"threshold {refresh}" for refresh in catalogue.REFRESH_RULES if ref
 @pytest.mark.parametrize("name", [*catalogue.METHODS, *CANVASES])
 def test_states_have_the_same_types(name):
     """Traced but not run: a loop whose carry changes its type cannot be."""
-    expected = types(name)
+    expected = types_of(name)
     with jax.enable_x64(True):
-        found = types(name)
+        found = types_of(name)
     assert found == expected
 
 

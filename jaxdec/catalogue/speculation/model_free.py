@@ -51,7 +51,7 @@ def _sample_searched(target: Model, draft: Model) -> tuple[Drafter, Mapping[str,
     drafter = drafters.searched_trigrams(
         target, depth=3, nodes=7, simulations=12, name="corpus", **sizes
     )
-    texts = [np.array([0, 1, 2, 3, 4, 5] * 3)]
+    texts = [np.arange(18) % min(target.vocab_size, 6)]
     return drafter, {"corpus": drafters.corpus_of(texts, target.vocab_size, **sizes)}
 
 
