@@ -1,6 +1,7 @@
 """Methods that decode a canvas."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
@@ -33,16 +34,54 @@ REFRESH_RULES = {
 
 NEWLINE = (10,)
 """The delimiters of blocks for a vocabulary that is not known: the byte of a newline."""
+BLOCK = 32
+"""Positions of a block where nothing says how many."""
+
+Layout = Callable[[Parts, Unmask], tuple[schedules.Schedule, Unmask]]
+"""The groups that a policy fills one after another, and the policy within them."""
 
 
-def _semantic(parts: Parts) -> schedules.Schedule:
+def _blocks(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
+    """Blocks of a size that is given, or one group."""
+    if parts.block is None:
+        return schedules.whole(), policy
+    size, within = parts.block, None
+    if parts.refresh == "sub-block":
+        size, within = parts.block // 4, parts.block
+    return schedules.blocks(size, within=within, from_start=parts.causal), policy
+
+
+def _one_group(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
+    """One group, whatever the size of a block."""
+    return schedules.whole(), policy
+
+
+def _seen_whole(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
+    """One group under full attention, in which blocks are the policy's: other parts look at all of it."""
+    if parts.causal or parts.block is None:
+        return _blocks(parts, policy)
+    return schedules.whole(), policies.in_blocks(policy, parts.block)
+
+
+def _growing(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
+    """One group whose positions move, in blocks of the policy."""
+    return schedules.whole(), policies.in_blocks(policy, parts.block or BLOCK)
+
+
+def _semantic(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
     """Semantic blocks, within those of a model of blocks."""
     delimiters = parts.delimiters or NEWLINE
     if not parts.causal:
-        return schedules.semantic_blocks(delimiters, min(parts.block or 32, 128))
+        size = min(parts.block or BLOCK, 128)
+        return schedules.semantic_blocks(delimiters, size), policy
     assert parts.block is not None
     size = parts.block
-    return schedules.semantic_blocks(delimiters, size, within=size, from_start=True)
+    return schedules.semantic_blocks(delimiters, size, within=size, from_start=True), policy
+
+
+def _sharing_lines(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
+    """Blocks, and what the samples of a prompt share by lines."""
+    return _blocks(parts, policies.shared_lines(policy, parts.delimiters or NEWLINE))
 
 
 def denoising(
@@ -54,13 +93,10 @@ def denoising(
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
-    whole: bool = False,
-    scheduled: Callable[[Parts], schedules.Schedule] | None = None,
-    resampled: Callable[[Model], Resample] | None = None,
+    layout: Layout = _blocks,
+    alone: str = "",
     draft: str = "",
-    own_refresh: Callable[[], refresh.Refresh] | None = None,
-    around: Callable[[Unmask, Parts], Unmask] = lambda policy, parts: policy,
-    **options,
+    **further: Callable[[Parts], Any],
 ) -> Method:
     """A row: a policy, with the parts that go with it.
 
@@ -73,54 +109,31 @@ def denoising(
       branches: of the method's own, see `denoise`.
       variants: further policies that the battery tests.
       benchmark: see `Method`.
-      whole: whether it looks at the whole canvas under full attention: blocks are then those of its policy.
-      scheduled: builds the schedule, if that is part of the method.
-      resampled: builds the rule that picks a proposal, from the method's second model.
+      layout: the groups, if they are part of the method.
+      alone: why it takes full attention and no other refresh rule, if it does.
       draft: see `Method`.
-      around: what goes around the policy, for some parts.
-      own_refresh: builds the refresh rule in place of `"none"`, for the whole canvas, if that is the method.
-      **options: build further parts of `denoise`: `remask`, `fuse`, `stop`; or `grow`, from the size of the blocks that
-        its policy then decodes by.
+      **further: build more parts of `denoise`: `remask`, `fuse`, `stop`, `grow`, `resample`, or a `refresh` of its own.
     """
 
     def make(parts: Parts) -> Decoder:
-        sub_blocks = parts.refresh == "sub-block"
         if parts.causal and parts.block is None:
             raise ValueError("a model of blocks needs the size of a block, got none")
-        if sub_blocks and (parts.block is None or parts.block % 4):
+        if parts.refresh == "sub-block" and (parts.block is None or parts.block % 4):
             raise ValueError(f"sub-blocks are quarters of a block, got a block of {parts.block}")
-        own, size, moves = around(policy(), parts), parts.block or 32, "grow" in options
-        if moves and (parts.causal or parts.refresh != "none"):
+        if alone and (parts.causal or parts.refresh != "none"):
             raise ValueError(
-                f"method {name!r} moves tokens: it takes a model of the whole canvas and the refresh rule 'none'"
+                f"method {name!r} {alone}: it takes a model of the whole canvas and the refresh rule 'none'"
             )
-        rule = REFRESH_RULES[parts.refresh]()
-        if own_refresh is not None:
-            if parts.causal or parts.refresh != "none":
-                raise ValueError(
-                    f"method {name!r} has a cache of its own, for full attention: no causal blocks"
-                )
-            rule = own_refresh()
-        if scheduled is not None:
-            schedule = scheduled(parts)
-        elif parts.block is None or moves or own_refresh or (whole and not parts.causal):
-            schedule = schedules.whole()
-            if moves or (own_refresh is None and parts.block is not None):
-                own = policies.in_blocks(own, size)
-        else:
-            few, within = (parts.block // 4, parts.block) if sub_blocks else (parts.block, None)
-            schedule = schedules.blocks(few, within=within, from_start=parts.causal)
-        further = {key: value(block=size) if moves else value() for key, value in options.items()}
-        if resampled is not None:
-            further["resample"] = resampled(_second(name, parts))
+        schedule, own = layout(parts, policy())
+        built: dict[str, Any] = {"refresh": REFRESH_RULES[parts.refresh]()}
+        built |= {part: build(parts) for part, build in further.items()}
         return denoise(
             parts.target,
             unmask=own,
             schedule=schedule,
-            refresh=rule,
             attention="causal" if parts.causal else "full",
             branches=branches if branches == 1 or parts.length is None else parts.length,
-            **further,
+            **built,
         )
 
     def variant(policy: Callable[[], Unmask]) -> Sample:
@@ -145,11 +158,11 @@ def denoising(
     )
 
 
-def _second(name: str, parts: Parts) -> Model:
-    """The model beside the canvas model; raises `ValueError` if there is none."""
+def _by_energy(parts: Parts) -> Resample:
+    """The energy of the second model; raises `ValueError` if there is none."""
     if not isinstance(parts.draft, Model):
-        raise ValueError(f"method {name!r} needs a causal model beside the canvas model")
-    return parts.draft
+        raise ValueError("method 'edlm' needs a causal model beside the canvas model")
+    return energy(parts.draft, name="draft")
 
 
 ROWS = [
@@ -180,7 +193,9 @@ ROWS = [
         "2601.20332",
         lambda: policies.leftmost(policies.quota("max_prob"), 16),
         benchmark="",
-        own_refresh=lambda: refresh.window(16, 64, 32),
+        layout=_one_group,
+        alone="has a cache of its own",
+        refresh=lambda parts: refresh.window(16, 64, 32),
     ),
     denoising(
         "difftester",
@@ -188,7 +203,7 @@ ROWS = [
         "2509.24975",
         lambda: policies.quota("max_prob"),
         benchmark="",
-        around=lambda policy, parts: policies.shared_lines(policy, parts.delimiters or NEWLINE),
+        layout=_sharing_lines,
     ),
     denoising(
         "edlm",
@@ -197,7 +212,7 @@ ROWS = [
         "2410.21357",
         policies.ancestral,
         benchmark="canvas_laws",
-        resampled=lambda model: energy(model, name="draft"),
+        resample=_by_energy,
         draft="code-target",
     ),
     denoising(
@@ -249,29 +264,29 @@ ROWS = [
         "threshold decoding with credit for tokens that stay probable",
         "2510.06133",
         policies.threshold,
-        fuse=credit,
+        fuse=lambda parts: credit(),
     ),
     denoising(
         "prophet",
         "one token a forward until the rest of the canvas is sure enough to be committed at once",
         "2508.19982",
         lambda: policies.quota("max_prob"),
-        whole=True,
-        stop=prophet,
+        layout=_seen_whole,
+        stop=lambda parts: prophet(),
     ),
     denoising(
         "saber",
         "canvas decoding, adaptive acceleration with backtracking",
         "2510.18165",
         policies.saber,
-        remask=backtracking,
+        remask=lambda parts: backtracking(),
     ),
     denoising(
         "adablock",
         "threshold decoding in blocks that end at likely delimiters",
         "2509.26432",
         policies.threshold,
-        scheduled=_semantic,
+        layout=_semantic,
         benchmark="tasks_perfect",
     ),
     denoising(
@@ -279,7 +294,9 @@ ROWS = [
         "threshold decoding of a canvas that grows until the model sees its end",
         "2508.00819",
         policies.threshold,
-        grow=daedal,
+        layout=_growing,
+        alone="moves tokens",
+        grow=lambda parts: daedal(block=parts.block or BLOCK),
         benchmark="tasks_perfect",
     ),
     denoising(
@@ -287,7 +304,7 @@ ROWS = [
         "a quota of the most probable tokens; samples of a prompt repel one another",
         "2603.04893",
         lambda: policies.quota("max_prob"),
-        fuse=orthogonal_repulsion,
+        fuse=lambda parts: orthogonal_repulsion(),
         benchmark="canvas_laws",
     ),
     denoising(
@@ -295,7 +312,7 @@ ROWS = [
         "threshold decoding that writes tokens again where the model now prefers others",
         "LLaDA2.1",
         lambda: policies.threshold(0.7),
-        remask=editing,
+        remask=lambda parts: editing(),
         benchmark="canvas_laws",
     ),
     denoising(

@@ -171,7 +171,7 @@ class Speculative:
         wide = tree if aside is None else beside(tree, *aside)
         output, asked = self._score(params, state, wide, context)
         scored = tokens.shape[1] - tree.target_drawn
-        output, asides = without_asides(output, scored, len(wide.parents[0]) - len(tree.parents[0]))
+        output, asides = without_asides(output, scored, wide.tokens.shape[1] - tree.tokens.shape[1])
         seen = seen_of(output, tree, scored, asides)
         context = dataclasses.replace(
             context, history=history_of_tree(rows, settings.warp, tree, tokens)

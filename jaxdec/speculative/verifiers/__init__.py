@@ -1,5 +1,6 @@
 """Verifiers: which drafts are kept. Each is a law and a sampler of that law; exact ones are proved so."""
 
+from jaxdec.speculative.verifiers.accepting import AcceptingVerifier
 from jaxdec.speculative.verifiers.block_verification import (
     BlockVerification,
     block_law,
@@ -29,6 +30,7 @@ from jaxdec.speculative.verifiers.token_ratio import TokenRatio, first_failure, 
 from jaxdec.speculative.verifiers.typical_acceptance import TypicalAcceptance
 
 __all__ = [
+    "AcceptingVerifier",
     "BlockVerification",
     "ClusterRatio",
     "GroupRatio",

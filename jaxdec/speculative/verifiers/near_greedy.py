@@ -9,16 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import check_type
-from jaxdec.decoding import Exactness, Knob, Scored
-from jaxdec.model import Params
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax
-from jaxdec.speculative.contract import Context, Verdict, Verifier
+from jaxdec.decoding import Knob, Scored
+from jaxdec.speculative.contract import Context
 from jaxdec.speculative.tree import DraftTree
-from jaxdec.speculative.verifiers.paths import furthest, lineage_path
+from jaxdec.speculative.verifiers.accepting import AcceptingVerifier
+from jaxdec.speculative.verifiers.law import at_parents, at_tokens
 
 
 @dataclasses.dataclass(frozen=True)
-class NearGreedy(Verifier):
+class NearGreedy(AcceptingVerifier):
     """Accepts a draft that is among the target's likeliest tokens and not far behind the likeliest.
 
     With z the target's logits after the parent, penalties and bans in them, child x is accepted iff
@@ -46,10 +45,6 @@ class NearGreedy(Verifier):
 
     beta: int = 3
     tau: float = 1.0
-    exactness: Exactness = Exactness.HEURISTIC
-    shares_noise: bool = False
-    chains_only: bool = False
-    needs_independence: bool = False
 
     def __post_init__(self):
         check_type("beta", self.beta, int)
@@ -60,32 +55,17 @@ class NearGreedy(Verifier):
         """The defaults of the two settings, and their limits."""
         return {"beta": Knob(self.beta, 1, integer=True), "tau": Knob(self.tau, 0)}
 
-    def verify(
-        self,
-        params: Params,
-        tree: DraftTree,
-        scored: Scored,
-        log_probs: jax.Array,
-        context: Context,
-    ) -> Verdict:
-        """See `jaxdec.speculative.contract.Verifier`."""
-        knobs, warp = context.settings.knobs, context.settings.warp
-        rows, parents = jnp.arange(len(tree.tokens))[:, None], tree.parents + 1
-        law, logits = warp.staged(scored.logits, context.history)
+    def accepted(
+        self, tree: DraftTree, scored: Scored, log_probs: jax.Array, context: Context
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `AcceptingVerifier`; worth is the logit."""
+        knobs = context.settings.knobs
+        law, logits = context.settings.warp.staged(scored.logits, context.history)
         # The law of rows at temperature 0 is one-hot, and says nothing of what filters remove.
         greedy = (law == 0).any(-1, keepdims=True)
         logits = jnp.where(greedy | (law > -jnp.inf), logits, -jnp.inf)
-        above = logits[rows, parents]  # [B, N, V]
-        own = jnp.take_along_axis(above, tree.tokens[..., None], axis=-1)
-        better = (above > own).sum(-1)
-        near = above.max(-1) - own[..., 0] <= knobs["tau"][:, None]
-        passed = near & (better < knobs["beta"][:, None])
-        passed |= jnp.arange(tree.tokens.shape[1]) < tree.target_drawn
-        lineage = tree.lineage()
-        along = jnp.where(lineage[:, :, 1:] & passed[:, None], own[:, None, :, 0], 0).sum(-1)
-        last = furthest(lineage, tree.mask & passed, along)
-        path, count = lineage_path(lineage, last, tree.depth)
-        closing = jnp.take_along_axis(log_probs, last[:, None, None], axis=1)[:, 0]
-        keys = lambda: key_at(context.keys, Purpose.TOKEN, context.rows.length + count)
-        next_token = perturbed_argmax(closing, warp.noise(keys, closing.shape))
-        return Verdict.of(tree, path, count, next_token, logits=scored.logits, log_probs=log_probs)
+        above = at_parents(logits, tree.parents)
+        own = at_tokens(above, tree.tokens)
+        better = (above > own[..., None]).sum(-1)
+        near = above.max(-1) - own <= knobs["tau"][:, None]
+        return near & (better < knobs["beta"][:, None]), own

@@ -9,16 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import check_type
-from jaxdec.decoding import Exactness, Knob, Scored
-from jaxdec.model import Params
-from jaxdec.sampling import Purpose, key_at, perturbed_argmax
-from jaxdec.speculative.contract import Context, Verdict, Verifier
+from jaxdec.decoding import Knob, Scored
+from jaxdec.speculative.contract import Context
 from jaxdec.speculative.tree import DraftTree
-from jaxdec.speculative.verifiers.paths import furthest, lineage_path
+from jaxdec.speculative.verifiers.accepting import AcceptingVerifier
 
 
 @dataclasses.dataclass(frozen=True)
-class TypicalAcceptance(Verifier):
+class TypicalAcceptance(AcceptingVerifier):
     """Accepts a draft that the target finds likely, where it finds anything likely.
 
     With H the entropy, in nats, of the target's law p after the parent, child x is accepted iff
@@ -43,10 +41,6 @@ class TypicalAcceptance(Verifier):
 
     posterior_threshold: float = 0.09
     posterior_alpha: float = 0.3
-    exactness: Exactness = Exactness.HEURISTIC
-    shares_noise: bool = False
-    chains_only: bool = False
-    needs_independence: bool = False
 
     def __post_init__(self):
         for name in ("posterior_threshold", "posterior_alpha"):
@@ -60,31 +54,16 @@ class TypicalAcceptance(Verifier):
             "posterior_alpha": Knob(self.posterior_alpha, 0),
         }
 
-    def verify(
-        self,
-        params: Params,
-        tree: DraftTree,
-        scored: Scored,
-        log_probs: jax.Array,
-        context: Context,
-    ) -> Verdict:
-        """See `jaxdec.speculative.contract.Verifier`."""
-        knobs, warp = context.settings.knobs, context.settings.warp
+    def accepted(
+        self, tree: DraftTree, scored: Scored, log_probs: jax.Array, context: Context
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `AcceptingVerifier`; worth is the log-probability."""
+        knobs = context.settings.knobs
         probs = jnp.exp(log_probs)
         entropy = -jnp.where(probs > 0, probs * log_probs, 0).sum(-1)
         bar = knobs["posterior_alpha"][:, None] * jnp.exp(-entropy)
         bar = jnp.minimum(knobs["posterior_threshold"][:, None], bar)  # [B, T]
-
         rows, parents = jnp.arange(len(tree.tokens))[:, None], tree.parents + 1
         drafted = log_probs[rows, parents, tree.tokens]  # [B, N]
         typical = jnp.exp(drafted) > bar[rows, parents]
-        typical |= jnp.arange(tree.tokens.shape[1]) < tree.target_drawn
-        lineage = tree.lineage()
-        along = jnp.where(lineage[:, :, 1:] & typical[:, None], drafted[:, None], 0).sum(-1)
-        last = furthest(lineage, tree.mask & typical, along)
-        path, count = lineage_path(lineage, last, tree.depth)
-
-        closing = jnp.take_along_axis(log_probs, last[:, None, None], axis=1)[:, 0]
-        keys = lambda: key_at(context.keys, Purpose.TOKEN, context.rows.length + count)
-        next_token = perturbed_argmax(closing, warp.noise(keys, closing.shape))
-        return Verdict.of(tree, path, count, next_token, logits=scored.logits, log_probs=log_probs)
+        return typical, drafted
