@@ -73,11 +73,13 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.name,
         data=data,
         params=params,
-        about=preset.about,
-        runs=runs,
-        extended_from=extended_from,
-        command=command(arguments, extended_from),
-        seconds=clock.seconds,
+        known=export.Origin(
+            about=preset.about,
+            runs=runs,
+            extended_from=extended_from,
+            command=command(arguments, extended_from),
+            seconds=clock.seconds,
+        ),
     )
     console.print(f"{_quality(facts)}; checkpoint in {target}", soft_wrap=True)
 

@@ -71,6 +71,41 @@ def holds(path: Path) -> str | None:
         raise ValueError(f"{path} is neither an empty folder nor the checkpoint of a run") from None
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the weights of a run come from, beside its configuration.
+
+    Attributes:
+      about: one line on what they are for.
+      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
+      extended_from: the steps that it was given before those of its configuration.
+      command: what repeats the run.
+      seconds: of training, if known.
+    """
+
+    about: str = ""
+    runs: Sequence[str] = ()
+    extended_from: Sequence[int] = ()
+    command: str = ""
+    seconds: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds of it, and of where it was exported."""
+        return {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "device": jax.devices()[0].device_kind,
+            "seconds": self.seconds,
+            "command": self.command,
+            **({"extended_from": list(self.extended_from)} if self.extended_from else {}),
+            **({"run": self.runs[-1]} if self.runs else {}),
+        }
+
+
+UNKNOWN = Origin()
+"""Of weights that nothing is said of."""
+
+
 def check_free(path: Path, runs: Sequence[str]) -> None:
     """Checks that a checkpoint can be written to a folder, or that it is this run's already.
 
@@ -153,12 +188,7 @@ def export(
     config: TrainConfig,
     data: Corpus,
     params: Params,
-    *,
-    about: str = "",
-    runs: Sequence[str] = (),
-    extended_from: Sequence[int] = (),
-    command: str = "",
-    seconds: float | None = None,
+    known: Origin = UNKNOWN,
 ) -> dict[str, Any]:
     """Evaluates the weights as they are shipped and writes checkpoint and card, all at once or not at all.
 
@@ -171,11 +201,7 @@ def export(
       config: the run.
       data: its corpus.
       params: trained parameters.
-      about: one line on what the model is for.
-      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
-      extended_from: the steps that it was given before those of `config`.
-      command: what repeats the run.
-      seconds: of training, if known.
+      known: where it comes from.
 
     Returns:
       The facts that the checkpoint holds.
@@ -183,7 +209,7 @@ def export(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    check_free(path, runs)
+    check_free(path, known.runs)
     sizes = dataclasses.replace(config.model, window=config.length, max_length=MAX_LENGTH)
     model, _ = build(sizes)
     fills = _fills(config)
@@ -191,11 +217,11 @@ def export(
         model = (two_stream if fills == "subsets" else canvas_model)(model, text.MASK)
     blocks = config.masking.blocks if isinstance(config.masking, Noising) else ()
     facts: dict[str, Any] = {
-        **shared_facts(config, data, params, about),
+        **shared_facts(config, data, params, known.about),
         **trained_on(data),
         **({} if fills in (None, "subsets") else {"fills": fills}),
         **evaluate(model, rounded(params), data, config.length, blocks),
-        **origin(runs, extended_from, command, seconds),
+        **known.facts(),
     }
     publish(
         path,
@@ -240,21 +266,6 @@ def shared_facts(config: RunConfig, data: Source, params: Params, about: str) ->
 def trained_on(data: Corpus) -> dict[str, int]:
     """What is known of a corpus beside its fingerprint."""
     return {"train_bytes": sum(len(source.content) for source in data.train)}
-
-
-def origin(
-    runs: Sequence[str], extended_from: Sequence[int], command: str, seconds: float | None
-) -> dict[str, Any]:
-    """Where a run's weights come from."""
-    return {
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
-        "seconds": seconds,
-        "command": command,
-        **({"extended_from": list(extended_from)} if extended_from else {}),
-        **({"run": runs[-1]} if runs else {}),
-    }
 
 
 def _fills(config: TrainConfig) -> Literal["subsets", "canvas", "blocks"] | None:

@@ -1,6 +1,5 @@
 """From a finished run on the canvases of tasks to a checkpoint that can be shipped."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from jaxdec.diffusion import canvas_model, denoise, refresh, schedules
 from jaxdec.diffusion.unmask import quota
 from jaxdec.model import Model, Params
 from jaxdec.training.card import training_sentence
-from jaxdec.training.export import check_free, origin, publish, rounded, shared_facts
+from jaxdec.training.export import UNKNOWN, Origin, check_free, publish, rounded, shared_facts
 from jaxdec.training.filling import FillTraining, fill
 from jaxdec.training.tasks import TaskMixture, problems
 
@@ -64,12 +63,7 @@ def export_filler(
     data: TaskMixture,
     model: Model,
     params: Params,
-    *,
-    about: str = "",
-    runs: Sequence[str] = (),
-    extended_from: Sequence[int] = (),
-    command: str = "",
-    seconds: float | None = None,
+    known: Origin = UNKNOWN,
 ) -> dict[str, Any]:
     """Evaluates a model as it is shipped and writes checkpoint and card, all at once or not at all.
 
@@ -80,11 +74,7 @@ def export_filler(
       data: its tasks.
       model: of the run, not yet wrapped to fill canvases.
       params: trained parameters.
-      about: one line on what the model is for.
-      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
-      extended_from: the steps that it was given before those of `config`.
-      command: what repeats the run.
-      seconds: of training, if known.
+      known: where it comes from.
 
     Returns:
       The facts that the checkpoint holds.
@@ -92,12 +82,12 @@ def export_filler(
     Raises:
       ValueError: if the folder is not free.
     """
-    check_free(path, runs)
+    check_free(path, known.runs)
     block = max(config.masking.blocks, default=None)
     fills, count = "canvas" if block is None else "blocks", 74
     wrapped, stored = canvas_model(model, text.MASK), rounded(params)
     facts = {
-        **shared_facts(config, data, params, about),
+        **shared_facts(config, data, params, known.about),
         "fills": fills,
         "held_out_problems": count,
         "solved": {
@@ -106,7 +96,7 @@ def export_filler(
             )
             for temperature in (0.0, 1.0)
         },
-        **origin(runs, extended_from, command, seconds),
+        **known.facts(),
     }
     publish(
         path,

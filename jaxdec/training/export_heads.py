@@ -1,7 +1,6 @@
 """From a finished run of draft heads to a checkpoint that can be shipped: agreement with the target, facts and card."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from jaxdec.models import TransformerConfig
 from jaxdec.training import corpus
 from jaxdec.training.card import MAX_LENGTH, data_paragraph, training_sentence
 from jaxdec.training.export import (
+    UNKNOWN,
+    Origin,
     check_free,
-    origin,
     publish,
     rounded,
     shared_facts,
@@ -99,12 +99,7 @@ def export_heads(
     heads: Heads | Model,
     params: Params,
     target: tuple[Model, Params],
-    *,
-    about: str = "",
-    runs: Sequence[str] = (),
-    extended_from: Sequence[int] = (),
-    command: str = "",
-    seconds: float | None = None,
+    known: Origin = UNKNOWN,
 ) -> dict[str, Any]:
     """Evaluates heads as they are shipped and writes checkpoint and card, all at once or not at all.
 
@@ -116,11 +111,7 @@ def export_heads(
       heads: of `build_heads`.
       params: trained parameters.
       target: the model that they draft for, and its parameters.
-      about: one line on what they are for.
-      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
-      extended_from: the steps that it was given before those of `config`.
-      command: what repeats the run.
-      seconds: of training, if known.
+      known: where it comes from.
 
     Returns:
       The facts that the checkpoint holds.
@@ -128,16 +119,16 @@ def export_heads(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    check_free(path, runs)
+    check_free(path, known.runs)
     sizes = config.model
     if isinstance(sizes, TransformerConfig):
         sizes = dataclasses.replace(sizes, window=config.length, max_length=MAX_LENGTH)
     facts = {
-        **shared_facts(config, data, params, about),
+        **shared_facts(config, data, params, known.about),
         **trained_on(data),
         "held_out_bytes": sum(len(source.content) for source in data.held_out),
         **agreement(config, heads, rounded(params), target, data.held_out_stream()),
-        **origin(runs, extended_from, command, seconds),
+        **known.facts(),
     }
     publish(
         path,

@@ -1,12 +1,11 @@
 """From a finished run on tasks to a checkpoint: a solver, causal or of canvases, or a head that scores steps."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxdec.model import Model, Params, ScoreHead
 from jaxdec.training.card import training_sentence
-from jaxdec.training.export import check_free, origin, publish, rounded, shared_facts
+from jaxdec.training.export import UNKNOWN, Origin, check_free, publish, rounded, shared_facts
 from jaxdec.training.roll_outs import RollOuts, accuracy, sample
 from jaxdec.training.scores import ScoreTraining, discrimination, roll_outs_of
 from jaxdec.training.solving import TaskTraining
@@ -56,12 +55,7 @@ def export_solver(
     data: TaskMixture,
     model: Model,
     params: Params,
-    *,
-    about: str = "",
-    runs: Sequence[str] = (),
-    extended_from: Sequence[int] = (),
-    command: str = "",
-    seconds: float | None = None,
+    known: Origin = UNKNOWN,
 ) -> dict[str, Any]:
     """Evaluates a solver as it is shipped and writes checkpoint and card, all at once or not at all.
 
@@ -72,11 +66,7 @@ def export_solver(
       data: its tasks.
       model: of the run.
       params: trained parameters.
-      about: one line on what the model is for.
-      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
-      extended_from: the steps that it was given before those of `config`.
-      command: what repeats the run.
-      seconds: of training, if known.
+      known: where it comes from.
 
     Returns:
       The facts that the checkpoint holds.
@@ -84,13 +74,13 @@ def export_solver(
     Raises:
       ValueError: if the folder is not free.
     """
-    check_free(path, runs)
+    check_free(path, known.runs)
     count = 128
     facts = {
-        **shared_facts(config, data, params, about),
+        **shared_facts(config, data, params, known.about),
         "held_out_problems": count,
         "accuracy": solved(model, rounded(params), data, count=count),
-        **origin(runs, extended_from, command, seconds),
+        **known.facts(),
     }
     publish(path, solver_card(name, config, facts), config.model, params, facts=facts)
     return facts
@@ -104,12 +94,7 @@ def export_scores(
     head: ScoreHead,
     params: Params,
     target: tuple[Model, Params],
-    *,
-    about: str = "",
-    runs: Sequence[str] = (),
-    extended_from: Sequence[int] = (),
-    command: str = "",
-    seconds: float | None = None,
+    known: Origin = UNKNOWN,
 ) -> dict[str, Any]:
     """Evaluates a head as it is shipped and writes checkpoint and card, all at once or not at all.
 
@@ -121,11 +106,7 @@ def export_scores(
       head: of the run.
       params: trained parameters.
       target: the model whose states it reads, and its parameters.
-      about: one line on what the head is for.
-      runs: `identities` of the run; a checkpoint of the run when it had fewer steps is replaced.
-      extended_from: the steps that it was given before those of `config`.
-      command: what repeats the run.
-      seconds: of training, if known.
+      known: where it comes from.
 
     Returns:
       The facts that the checkpoint holds.
@@ -133,16 +114,16 @@ def export_scores(
     Raises:
       ValueError: if the folder is not free.
     """
-    check_free(path, runs)
+    check_free(path, known.runs)
     held = roll_outs_of(config, target, held_out=True)
     facts = {
-        **shared_facts(config, data, params, about),
+        **shared_facts(config, data, params, known.about),
         "held_out_prefixes": len(held.tasks),
         "discrimination": {
             task.name: _rounded(discrimination(head, rounded(params), _of(held, i), config.kind))
             for i, task in enumerate(data.tasks)
         },
-        **origin(runs, extended_from, command, seconds),
+        **known.facts(),
     }
     publish(
         path,

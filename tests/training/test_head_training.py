@@ -13,6 +13,7 @@ from jaxdec import checkpoints
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.training import corpus
+from jaxdec.training.export import Origin
 from jaxdec.training.export_heads import export_heads
 from jaxdec.training.heads import HeadTraining, drafts, heads_loss, train_heads
 
@@ -90,7 +91,8 @@ def test_a_run_and_its_checkpoint(config, tmp_path):
     )
     assert len(losses) == 2
     facts = export_heads(
-        tmp_path / "out", "heads", config, data, heads, params, (MODEL, TARGET), about="tiny heads"
+        *(tmp_path / "out", "heads", config, data, heads, params, (MODEL, TARGET)),
+        Origin(about="tiny heads"),
     )
     held = checkpoints.load_any(tmp_path / "out")
     assert (held.kind, held.target, held.heads.vocab_size) == (config.kind, "tiny", V)

@@ -13,6 +13,7 @@ from jaxdec.catalogue import METHODS
 from jaxdec.catalogue.assembly import assemble
 from jaxdec.model import Inputs, from_nnx
 from jaxdec.models import ScoreConfig, Transformer, TransformerConfig, build_heads
+from jaxdec.training.export import Origin
 from jaxdec.training.export_tasks import export_scores
 from jaxdec.training.roll_outs import RollOuts, accuracy, labelled, roll_outs, sample
 from jaxdec.training.scores import ScoreTraining, discrimination, draw, train_scores
@@ -133,7 +134,7 @@ def test_a_trained_head_is_shipped_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdec.training.export_tasks.roll_outs_of", lambda *_, **__: held)
     facts = export_scores(
         tmp_path / "tiny-value", "tiny-value", TRAINING, TASKS, head, params, (MODEL, PARAMS),
-        about="a head", runs=["1"], command="jaxdec train tiny-value",
+        Origin(about="a head", runs=["1"], command="jaxdec train tiny-value"),
     )  # fmt: skip
     assert facts["held_out_prefixes"] == 400 and len(facts["discrimination"]) == 2
     loaded = checkpoints.load_any(tmp_path / "tiny-value")
