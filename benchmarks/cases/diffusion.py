@@ -1,7 +1,6 @@
 """Policies of canvas decoding over their knobs, without a clock."""
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from benchmarks.canvases import QUALITY, Judge, Knobs, decode, parts, split, var
 from benchmarks.case import CANVAS, Case, Figures
 from benchmarks.columns import EXACTNESS, IDENTICAL, METHOD, TEMPERATURE, Row, number, word
 from benchmarks.degenerate import TRUE_TEXT
+from benchmarks.panels import CONTROL, panels
 from benchmarks.progress import Steps, steps
 from benchmarks.setting import Setting
 from benchmarks.workload import Variant, Workload
@@ -200,40 +200,28 @@ def curves(rows: list[Row]) -> dict[str, dict[float, list[tuple[float, float]]]]
 
 def chart(rows: list[Row]) -> Any:
     """A panel a policy, a line a temperature; dashed, one token a forward from left to right."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     found = curves(rows)
     baseline = found.pop(BASELINE, {})
-    across = 4
-    down = max(math.ceil(len(found) / across), 1)
-    figure = Figure(figsize=(9.5, 2.1 * down + 0.6), layout="constrained")
-    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, (policy, lines) in zip(axes, found.items(), strict=False):
+
+    def draw(policy: str, ax: Any) -> None:
+        lines = found[policy]
         plotting.trade_off({f"{t:g}": points for t, points in lines.items()}, ax=ax)
         for line, temperature in zip(list(ax.lines), lines, strict=True):
             for _, bits in baseline.get(temperature, ()):
-                ax.axhline(bits, color=line.get_color(), lw=0.8, ls="--", zorder=0)
+                ax.axhline(bits, **{**CONTROL, "color": line.get_color()}, zorder=0)
             line.set(markersize=4)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log", base=2)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter("{x:g}")
-        ax.set_title(policy, fontsize=10)
-        ax.set(xlabel="", ylabel="")
-        ax.get_legend().remove()
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-    for ax in axes[len(found) :]:
-        ax.set_axis_off()
-    figure.supxlabel("tokens per forward")
-    figure.supylabel("bits per byte, by another model")
-    handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
-    names = [f"temperature {line.get_label()}" for line in handles]
-    handles.append(Line2D([], [], color="#666666", lw=0.8, ls="--"))
-    names.append("one token a forward, from left to right")
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    return figure
+
+    return panels(
+        list(found),
+        draw,
+        height=2.1,
+        up="bits per byte, by another model",
+        control="one token a forward, from left to right",
+    )
 
 
 CASE = Case(

@@ -1,16 +1,16 @@
 """Policies of canvas decoding on tasks with exact answers, without a clock."""
 
-import math
 from typing import Any
 
 from benchmarks.canvases import parts
 from benchmarks.case import FILLED, Case, Figures
 from benchmarks.columns import EXACTNESS, METHOD, TEMPERATURE, Row, number, word
+from benchmarks.panels import CONTROL, panels
 from benchmarks.progress import steps
 from benchmarks.setting import Setting
 from benchmarks.solved import Held, area, swept
 from jaxdec import plotting
-from jaxdec.catalogue import DENOISING, METHODS, Method
+from jaxdec.catalogue import DENOISING, METHODS, Method, Parts
 from jaxdec.training.presets import PRESETS
 from jaxdec.training.tasks import problems
 
@@ -25,11 +25,20 @@ BAR = 5.0
 TEMPERATURES = (0.0, 1.0)
 
 
-def methods() -> list[Method]:
-    """Those of the catalogue that need nothing but the model, the reference first."""
+def methods(own: Parts) -> list[Method]:
+    """Those of the catalogue that need nothing but the model, and take it as it is; the reference first."""
     rows = (METHODS[name] for name in DENOISING)
-    found = [row for row in rows if not (row.draft or row.heads)]
+    found = [row for row in rows if not (row.draft or row.heads) and _takes(row, own)]
     return sorted(found, key=lambda row: row.name != REFERENCE)
+
+
+def _takes(method: Method, own: Parts) -> bool:
+    """Whether a method decodes with these parts: some know no causal blocks."""
+    try:
+        method.make(own)
+    except ValueError:
+        return False
+    return True
 
 
 def run(setting: Setting) -> list[Row]:
@@ -47,7 +56,7 @@ def run(setting: Setting) -> list[Row]:
         "block" if target.fills == "blocks" else "none",
         whole=target.fills == "canvas",
     )
-    chosen = methods()[: scale.policies]
+    chosen = methods(own)[: scale.policies]
     with steps(len(chosen)) as shown:
         for method in chosen:
             shown.begin(method.name)
@@ -100,39 +109,26 @@ def curves(rows: list[Row], temperature: float) -> dict[str, list[tuple[float, f
 
 
 def chart(rows: list[Row]) -> Any:
-    """A panel a policy, a line a temperature; dotted, as many forwards in fixed groups under a perfect model."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    names, across = list(dict.fromkeys(row["method"] for row in rows)), 4
+    """A panel a policy, a line a temperature; dashed, as many forwards in fixed groups under a perfect model."""
     temperatures = sorted({row["temperature"] for row in rows})
-    down = max(math.ceil(len(names) / across), 1)
-    figure = Figure(figsize=(9.5, 2.0 * down + 0.6), layout="constrained")
-    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, name in zip(axes, names, strict=False):
-        lines = {f"{t:g}": curves(rows, t)[name] for t in temperatures}
-        plotting.trade_off(lines, ax=ax)
+
+    def draw(name: str, ax: Any) -> None:
+        plotting.trade_off({f"{t:g}": curves(rows, t)[name] for t in temperatures}, ax=ax)
         limits = sorted(
             (row["tokens_per_forward"], row["limit"])
             for row in rows
             if row["method"] == name and row["limit"] is not None
         )
-        ax.plot(*zip(*limits, strict=True), color="#666666", lw=0.8, ls=":", zorder=0)
-        ax.set_title(name, fontsize=10)
-        ax.set(xlabel="", ylabel="", ylim=(0, 1.03))
-        ax.get_legend().remove()
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-    for ax in axes[len(names) :]:
-        ax.set_axis_off()
-    figure.supxlabel("tokens per forward")
-    figure.supylabel("exact answers")
-    handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
-    said = [f"temperature {line.get_label()}" for line in handles]
-    handles.append(Line2D([], [], color="#666666", lw=0.8, ls=":"))
-    said.append("a perfect model at 1, as many forwards in fixed groups")
-    figure.legend(handles, said, loc="outside upper center", ncols=len(said), frameon=False)
-    return figure
+        ax.plot(*zip(*limits, strict=True), **CONTROL, zorder=0)
+        ax.set(ylim=(0, 1.03))
+
+    return panels(
+        list(dict.fromkeys(row["method"] for row in rows)),
+        draw,
+        height=2.0,
+        up="exact answers",
+        control="a perfect model at 1, as many forwards in fixed groups",
+    )
 
 
 CASE = Case(

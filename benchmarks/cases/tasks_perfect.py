@@ -46,11 +46,12 @@ def run(setting: Setting) -> list[Row]:
     model, params = perfect(some)
     held: Held = {task: [Problem(prompt, "")] * (2 * scale.solved) for task, prompt in some.items()}
     rows: list[Row] = []
-    chosen = tasks.methods()[: scale.policies]
+    own = Parts(model)
+    chosen = tasks.methods(own)[: scale.policies]
     with steps(len(chosen)) as shown:
         for method in chosen:
             shown.begin(method.name)
-            rows += swept(method, Parts(model), params, held, (1.0,), scale.points)
+            rows += swept(method, own, params, held, (1.0,), scale.points)
     return tasks.judged(rows, (1.0,))
 
 

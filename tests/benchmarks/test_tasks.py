@@ -26,15 +26,21 @@ def test_the_area_is_under_the_best_that_is_reached_at_so_much_or_more():
 
 
 def test_every_policy_has_settings_that_it_takes():
-    for method in tasks.methods():
+    methods = tasks.methods(Parts(MODEL))
+    for method in methods:
         decoder = method.make(Parts(MODEL))
         points = points_of(decoder)
         assert points and len({point.label for point in points}) == len(points)
         for task, block in ((Shuffle(), None), (Arithmetic(), 8)):
             for point in points:
                 assert set(point.knobs(task, block)) <= set(decoder.knobs)
-    assert {method.name for method in tasks.methods()} <= set(DENOISING)
-    assert tasks.methods()[0].name == tasks.REFERENCE
+    assert {method.name for method in methods} <= set(DENOISING)
+    assert methods[0].name == tasks.REFERENCE
+    of_blocks = {
+        row.name for row in tasks.methods(Parts(MODEL, block=8, causal=True, refresh="block"))
+    }
+    left_out = {row.name for row in methods} - of_blocks
+    assert left_out == {"daedal", "window-diffusion"}  # which know no causal blocks
     turned = {name: points_of(METHODS[name].make(Parts(MODEL))) for name in ("threshold", "llada")}
     assert turned["threshold"] == POINTS["threshold"]
     assert [p.knobs(Shuffle((6, 6)), None)["steps"] for p in turned["llada"]] == [8, 4, 3, 2, 1]
