@@ -263,6 +263,29 @@ class RankTree:
         return reached
 
 
+def keep_best(
+    scores: jax.Array, tokens: jax.Array, above: jax.Array, count: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The tree of the best of one row's M candidates: of equal scores the first.
+
+    Args:
+      scores: `[M]`, 0 for candidates that are none; none is above that of what it hangs off, or stands before it.
+      tokens: int32 `[M]`.
+      above: int32 `[M]`, the candidate that each hangs off; below 0 for the pending token.
+      count: N.
+
+    Returns:
+      `(tokens, parents, mask)`, `[N]` each, parents first.
+    """
+    size = scores.shape[0]
+    order = jnp.argsort(-scores, stable=True).astype(jnp.int32)
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(size, dtype=jnp.int32))
+    kept = jnp.pad(order, (0, max(count - size, 0)))[:count]
+    mask = (scores[kept] > 0) & (jnp.arange(count) < size)
+    owner = above[kept]
+    return tokens[kept], jnp.where(mask & (owner >= 0), place[owner], -1), mask
+
+
 def check_parents(parents: np.ndarray) -> None:
     """Raises `ValueError` naming the first node of `parents [N]` whose parent does not come before it."""
     for node, parent in enumerate(np.asarray(parents).tolist()):

@@ -15,7 +15,7 @@ from jaxdec.arguments import typed
 from jaxdec.decoding import Request
 from jaxdec.model import Model, Params
 from jaxdec.speculative.drafters.trigram_tree import Trigrams, TrigramTree, trigram_tree
-from jaxdec.speculative.tree import check_sizes
+from jaxdec.speculative.tree import check_sizes, keep_best
 
 EXPLORE, EXPLORE_SLOWLY = 1.25, 19652.0
 """c_1 and c_2 of the rule by which simulations choose, those of 1911.08265."""
@@ -212,24 +212,12 @@ class SearchedTrigrams(TrigramTree):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The N slots that were visited most, the older of equals first, so that parents come before children."""
         tree = self.searched(params, table, pair)
-        slots, visits = self.slots, tree.visits.reshape(-1)
-        order = jnp.argsort(-visits, stable=True).astype(jnp.int32)
-        place = (
-            jnp.zeros(visits.size, jnp.int32)
-            .at[order]
-            .set(jnp.arange(visits.size, dtype=jnp.int32))
-        )
-        # The slot that each node hangs in.
-        owner = (
-            jnp.zeros(len(tree.pairs), jnp.int32)
-            .at[tree.children.reshape(-1)]
-            .max(jnp.arange(visits.size, dtype=jnp.int32))
-        )
-        kept = jnp.pad(order, (0, max(self.budget - visits.size, 0)))[: self.budget]
-        mask = (visits[kept] > 0) & (jnp.arange(self.budget) < visits.size)
-        node = kept // slots
-        parents = jnp.where(mask & (node > 0), place[owner[node]], -1)
-        return tree.tokens.reshape(-1)[kept], parents, mask
+        visits = tree.visits.reshape(-1)
+        slot = jnp.arange(visits.size, dtype=jnp.int32)
+        owner = jnp.zeros(len(tree.pairs), jnp.int32).at[tree.children.reshape(-1)].max(slot)
+        node = slot // self.slots
+        above = jnp.where(node > 0, owner[node], -1)  # the slot that each one's node hangs in
+        return keep_best(visits, tree.tokens.reshape(-1), above, self.budget)
 
 
 @typed

@@ -17,7 +17,7 @@ from jaxdec.model import Params
 from jaxdec.speculative.contract import Context
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.prompt_lookup import suffix_matches
-from jaxdec.speculative.tree import DraftTree, check_sizes
+from jaxdec.speculative.tree import DraftTree, check_sizes, keep_best
 
 BETWEEN = -1
 """Stands between two texts of a history: no token, so that nothing reaches across."""
@@ -53,17 +53,10 @@ class Counted:
         depth, width = self.shares.shape
         above = jnp.pad(self.first[:-1], ((1, 0), (0, 0)))  # a node is [depth, occurrence]
         above = above + (jnp.arange(depth, dtype=jnp.int32)[:, None] - 1) * width
-        order = jnp.argsort(-self.shares.reshape(-1), stable=True)
-        place = (
-            jnp.zeros(depth * width, jnp.int32)
-            .at[order]
-            .set(jnp.arange(depth * width, dtype=jnp.int32))
-        )
-        kept = jnp.pad(order, (0, max(nodes - order.size, 0)))[:nodes]
-        mask = self.shares.reshape(-1)[kept] > 0
-        mask &= jnp.arange(nodes) < jnp.minimum(self.budget, order.size)
-        parents = jnp.where(kept < width, -1, place[above.reshape(-1)[kept]])
-        return self.tokens.reshape(-1)[kept], jnp.where(mask, parents, -1), mask
+        flat = lambda x: x.reshape(-1)
+        tokens, parents, mask = keep_best(flat(self.shares), flat(self.tokens), flat(above), nodes)
+        mask &= jnp.arange(nodes) < self.budget
+        return tokens, jnp.where(mask, parents, -1), mask
 
 
 @dataclasses.dataclass(frozen=True)
