@@ -150,9 +150,8 @@ def _scorer(name: str | None, target: Checkpoint) -> tuple[search.Scorer | None,
         held = loading.load_draft(name, target)
     except ValueError as error:
         raise ValueError(f"there is no scorer {name!r}, only {others}: {error}") from None
-    if not isinstance(held.heads if isinstance(held, HeadsCheckpoint) else held.model, ScoreHead):
+    if not (isinstance(held, HeadsCheckpoint) and isinstance(held.heads, ScoreHead)):
         raise ValueError(f"checkpoint {name!r} scores no hypotheses; scorers are {others}")
-    assert isinstance(held, HeadsCheckpoint) and isinstance(held.heads, ScoreHead)
     reads, width = getattr(held.config, "width", None), getattr(target.config, "width", None)
     if reads != width:
         raise ValueError(
