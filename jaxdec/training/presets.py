@@ -8,6 +8,7 @@ from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig
 from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
 from jaxdec.training.heads import HeadTraining
+from jaxdec.training.joint import JointTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.scores import ScoreTraining
 from jaxdec.training.solving import TaskTraining
@@ -38,7 +39,7 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
+    config: TrainConfig | HeadTraining | JointTraining | TaskTraining | FillTraining | ScoreTraining
     teacher: str | None = None
     about: str = ""
 
@@ -197,6 +198,20 @@ PRESETS = {
             **_HEADS,
         ),
         about="an EAGLE drafter for code-target",
+    ),
+    "code-adjust": Preset(
+        JointTraining(
+            model=dataclasses.replace(_TARGET, layers=1, hidden=256),
+            steps=1200,
+            batch=8,
+            length=128,
+            rows_at_once=8,
+            learning_rate=2e-3,
+            adam_learning_rate=1e-3,
+            warmup=50,
+            weight_decay=0.0,
+        ),
+        about="the network of ADJUST for code-mdm",
     ),
     "steps": Preset(
         TaskTraining(
