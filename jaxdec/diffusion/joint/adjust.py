@@ -117,9 +117,9 @@ def adjust(
     Exactness: heuristic. `joint_tokens` 1 is the decoder without it; a network that gives what a forward would gives
     the tokens of as many forwards.
 
-    Source: ADJUST 2509.22738 (one position a step by the entropy of the current laws: `unmask.quota("entropy")`). No
-    network ships: `jaxdec train code-adjust` trains one, on masked text and on tokens drawn from its own laws, where the
-    paper has trajectories of the model; a short training brings it no nearer to the model's laws.
+    Source: ADJUST 2509.22738, with one position a step by the entropy of the current laws (`unmask.quota("entropy")`).
+    No network ships: `jaxdec train code-adjust` trains one, on masked text and on tokens drawn from its own laws, where
+    the paper has trajectories of the model; a short training brings it no nearer to the model's laws.
     """
     if tokens < 1:
         raise ValueError(f"adjust needs at least 1 token a forward, got {tokens}")
