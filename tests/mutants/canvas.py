@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 HERE = "jaxdec/diffusion"
 LOOP, FORWARD, GROUP = f"{HERE}/loop.py", f"{HERE}/forward.py", f"{HERE}/group.py"
+STEP, TAKING = f"{HERE}/static_step.py", f"{HERE}/taking.py"
 BRANCHES, SPANS = f"{HERE}/branches.py", f"{HERE}/schedules/spans.py"
 
 MUTANTS = [
@@ -100,28 +101,28 @@ MUTANTS = [
     ),
     Mutant(
         "group state survives",
-        LOOP,
+        TAKING,
         "pick(status.entered, fresh, state.parts)",
         "state.parts",
         "a group begins with what the policy knew of the one before",
     ),
     Mutant(
         "steps of a group go on",
-        LOOP,
+        TAKING,
         "jnp.where(status.entered, 0, state.counters.step)",
         "state.counters.step",
         "a group begins with the steps of the one before",
     ),
     Mutant(
         "raw log-probabilities of the fused law",
-        GROUP,
+        STEP,
         "raw = at_token(jax.nn.log_softmax(before.logits), seen.drawn)",
         "pass",
         "the model's own log-probability is that of the fused law",
     ),
     Mutant(
         "stops are not heard",
-        GROUP,
+        STEP,
         "reveal | now[:, None]",
         "reveal",
         "an early stop commits nothing",
@@ -192,7 +193,7 @@ MUTANTS = [
     ),
     Mutant(
         "most probable tokens of masks",
-        GROUP,
+        STEP,
         "put = lambda old, value: jnp.where(new[..., None], value, old)",
         "put = lambda old, value: jnp.where(new[..., None], old, value)",
         "the most probable tokens are of another step than the token",
