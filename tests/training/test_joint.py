@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -110,6 +111,29 @@ def test_the_loss_is_the_divergence_and_only_the_layer_learns():
     }
     assert sizes.pop("embed_tokens") == sizes.pop("lm_head") == 0
     assert np.isfinite(list(sizes.values())).all() and sizes["change"] > 0
+
+
+@pytest.mark.slow
+def test_the_network_learns_what_a_token_tells_of_the_others():
+    """One batch, again and again: its laws come nearer to those of another forward than the stale ones are."""
+    network, params = build_heads("adjust", CONFIG.model)
+    params, batch = start_heads(params, target()[1]), jax.tree.map(jnp.asarray, drawn())
+
+    def loss(params):
+        steps = joint.unroll(CONFIG, network, joint.frozen(params), target(), batch)
+        return sum(map(joint.divergence, steps))
+
+    rule = optax.adam(1e-2)
+
+    @jax.jit
+    def step(carry, _):
+        params, state = carry
+        value, slope = jax.value_and_grad(loss)(params)
+        change, state = rule.update(slope, state)
+        return (optax.apply_updates(params, change), state), value
+
+    _, values = jax.lax.scan(step, (params, rule.init(params)), length=150)
+    assert np.mean(values[-20:]) < 0.5 * values[0]
 
 
 @pytest.mark.parametrize(
