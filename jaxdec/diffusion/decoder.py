@@ -117,8 +117,9 @@ def denoise(
         raise ValueError(f"branches must be at least 1, got {branches}")
     if grow is not None:
         _check_still(schedule, refresh, branches)
-    if resample is not None:
-        _check_resample(model, resample, branches)
+    _check_second(model, resample, unmask, branches)
+    if unmask.reads_text:
+        _check_stands(unmask, remask, grow, branches)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -163,14 +164,32 @@ def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
         raise ValueError(f"a canvas that grows has one branch, got {branches}")
 
 
-def _check_resample(model: Model, resample: Resample, branches: int) -> None:
-    """Raises `ValueError` for a rule that does not know the tokens, or has branches beside it."""
+def _check_known(model: Model, known: int, name: str) -> None:
+    """Raises `ValueError` if a second model knows other tokens than the canvas has; one that knows 0 knows any."""
     tokens = model.vocab_size - (model.mask_token == model.vocab_size - 1)
-    known = resample.least_vocabulary
     if known and not tokens <= known <= model.vocab_size:
-        raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
+        raise ValueError(f"the canvas has {tokens} tokens, {name} {known}")
+
+
+def _check_second(model: Model, resample: Resample | None, unmask: Unmask, branches: int) -> None:
+    """Raises `ValueError` for second models that do not know the tokens, or a resampling rule beside branches."""
+    _check_known(model, unmask.least_vocabulary, "the model of the policy")
+    if resample is None:
+        return
+    _check_known(model, resample.least_vocabulary, "the model that resamples")
     if branches != 1:
         raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
+
+
+def _check_stands(unmask: Unmask, remask: Remask | None, grow: Grow | None, branches: int) -> None:
+    """Raises `ValueError` for what changes committed text, where a policy has read it."""
+    got = next((type(part).__name__ for part in (remask, grow) if part is not None), None)
+    if got is not None:
+        raise ValueError(
+            f"{type(unmask).__name__} reads committed tokens once, which must stand, got {got}"
+        )
+    if branches != 1:
+        raise ValueError(f"{type(unmask).__name__} has one branch, got {branches}")
 
 
 def _check_model(model: Model) -> None:

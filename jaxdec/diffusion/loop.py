@@ -24,15 +24,7 @@ from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.emit import emit
 from jaxdec.diffusion.forward import Computed, Forward, ForwardInputs
 from jaxdec.diffusion.fuse import Fuse
-from jaxdec.diffusion.group import (
-    ActiveGroup,
-    StaticStep,
-    StepsTaken,
-    active_group,
-    cut,
-    pick,
-    written,
-)
+from jaxdec.diffusion.group import ActiveGroup, active_group, cut, written
 from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.grow.edit import grown
 from jaxdec.diffusion.neighbours import neighbours
@@ -43,6 +35,7 @@ from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, canvas_status
+from jaxdec.diffusion.static_step import StaticStep, StepsTaken, pick
 from jaxdec.diffusion.stop import Stop
 from jaxdec.model import Model, Params
 
@@ -117,7 +110,7 @@ class Denoise:
             settings=request.settings,
             canvas=self._canvas(params, rows, request, room),
             counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero, zero > 0),
-            parts=self._static.fresh(params, batch, window),
+            parts=self._static.begun(params, request, batch, window),
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             grow=None if grow is None else grow.init(grow.own(params), batch, window),
             cache=cache,
@@ -273,7 +266,7 @@ class Denoise:
             proposed=jnp.where(ran, self.branches - 1, 0),
             accepted=jnp.where(ran, taken.branch, 0),
             target_forwards=ran.astype(jnp.int32),
-            draft_forwards=further_forwards(self.resample, state, active),
+            draft_forwards=further_forwards(self.resample, self.unmask, state, active),
             target_rows=jnp.where(ran, target_rows, 0),
         )
         since = jnp.where(wide, 0, counters.since + 1)

@@ -50,7 +50,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"unmask.{name}": getattr(diffusion.unmask, name) for name in (
         "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
-        "first_hitting", "in_blocks", "left_to_right", "leftmost", "quota", "saber", "shared_lines",
+        "first_hitting", "guider", "in_blocks", "left_to_right", "leftmost", "quota", "saber", "shared_lines",
         "threshold",
     )},
     "remask.editing": diffusion.remask.editing,
