@@ -146,7 +146,14 @@ class Hydra(nnx.Module):
         return self.heads[path.shape[-1] - 1](joined)
 
 
-KINDS = {"medusa": Medusa, "hydra": Hydra, "eagle": Eagle, "reward": Score, "value": Score}
+KINDS = {
+    "medusa": Medusa,
+    "hydra": Hydra,
+    "eagle": Eagle,
+    "reward": Score,
+    "value": Score,
+    "judge": Score,
+}
 """The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
 
 
@@ -171,7 +178,7 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards and values.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards, values and judges.
 
     Args:
       kind: one of `KINDS`.
