@@ -94,6 +94,8 @@ def denoising(
     layout: Layout = of_blocks,
     alone: str = "",
     draft: str = "",
+    heads: str = "",
+    sample: Sample | None = None,
     **further: Callable[[Parts], Any],
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -110,7 +112,10 @@ def denoising(
       layout: the groups, if they are part of the method.
       alone: why it takes full attention and no other refresh rule, if it does.
       draft: see `Method`.
-      **further: build more parts of `denoise`: `remask`, `fuse`, `stop`, `grow`, `resample`, or a `refresh` of its own.
+      heads: see `Method`.
+      sample: see `Method`.
+      **further: build more parts of `denoise`: `remask`, `fuse`, `stop`, `grow`, `resample`, `joint`, or a `refresh` of
+        its own.
     """
 
     def make(parts: Parts) -> Decoder:
@@ -140,6 +145,9 @@ def denoising(
     def block_causal(target: Model, draft: Model) -> Decoder:
         return make(Parts(target, length=3, block=8, causal=True, refresh="block"))
 
+    # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
+    plain: Sample = lambda target, draft: make(Parts(target, draft))
+
     return Method(
         name,
         title,
@@ -149,9 +157,9 @@ def denoising(
         "tests/conformance/test_methods.py",
         benchmark,
         draft=draft,
+        heads=heads,
         denoises=True,
-        # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
-        sample=block_causal if branches > 1 else lambda target, draft: make(Parts(target, draft)),
+        sample=sample or (block_causal if branches > 1 else plain),
         variants={name: variant(policy) for name, policy in (variants or {}).items()},
     )
 

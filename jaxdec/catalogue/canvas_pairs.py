@@ -2,9 +2,11 @@
 
 from jaxdec.catalogue.canvas import denoising, of_blocks
 from jaxdec.catalogue.method import Parts
-from jaxdec.diffusion import Resample, Unmask, energy, schedules
+from jaxdec.decoding import Decoder
+from jaxdec.diffusion import Joint, Resample, Unmask, adjust, denoise, energy, schedules
 from jaxdec.diffusion import unmask as policies
 from jaxdec.model import Model
+from jaxdec.testing.oracles import canvas
 
 
 def _second(parts: Parts, method: str) -> Model:
@@ -22,6 +24,23 @@ def _by_energy(parts: Parts) -> Resample:
 def _guided(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
     """Blocks, and the second model's word in place of the policy."""
     return of_blocks(parts, policies.guider(_second(parts, "guided-diffusion"), name="draft"))
+
+
+def _jointly(parts: Parts) -> Joint:
+    """The network of the second checkpoint."""
+    mask = parts.target.mask_token
+    if mask is None:
+        raise ValueError(f"method 'adjust' feeds masks, and the model {parts.target.purpose}")
+    if not isinstance(parts.draft, Model):
+        raise ValueError("method 'adjust' needs a network over the canvas model's states beside it")
+    return adjust(parts.draft, mask_token=mask, tokens=parts.length or 4, name="draft")
+
+
+def _on_masks(target: Model, draft: Model) -> Decoder:
+    """What the battery tests of a network over states: an oracle that is fed masks, and another one."""
+    mask = target.vocab_size - 1
+    rule = adjust(canvas(draft, mask_token=mask), mask_token=mask, tokens=3, name="draft")
+    return denoise(canvas(target, mask_token=mask), unmask=policies.quota("entropy"), joint=rule)
 
 
 ROWS = [
@@ -44,5 +63,16 @@ ROWS = [
         layout=_guided,
         benchmark="canvas_laws",
         draft="code-target",
+    ),
+    denoising(
+        "adjust",
+        "canvas decoding, 4 tokens a forward by least entropy, the laws of all but the first by a small network that "
+        "sees the tokens before",
+        "2509.22738",
+        lambda: policies.quota("entropy"),
+        joint=_jointly,
+        benchmark="canvas_laws",
+        heads="adjust",
+        sample=_on_masks,
     ),
 ]

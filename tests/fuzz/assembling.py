@@ -28,6 +28,7 @@ _parts = (
     diffusion.unmask,
     diffusion.remask,
     diffusion.stop,
+    diffusion.joint,
     diffusion.fuse,
     diffusion.grow,
 )
@@ -59,6 +60,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     "grow.daedal": diffusion.grow.daedal,
     "fuse.orthogonal_repulsion": diffusion.fuse.orthogonal_repulsion,
     "fuse.credit": diffusion.fuse.credit,
+    "joint.adjust": diffusion.adjust,
     "resample.energy": diffusion.energy,
     **{f"refresh.{name}": getattr(diffusion.refresh, name) for name in (
         "block", "dual", "frozen", "none", "prefix", "sub_block", "window",
