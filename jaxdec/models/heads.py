@@ -154,6 +154,7 @@ KINDS = {
     "adjust": Adjust,
     "reward": Score,
     "value": Score,
+    "judge": Score,
 }
 """The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
 FEATURES = (Eagle, Adjust)
@@ -181,8 +182,8 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for those of `FEATURES`, a `ScoreHead` for rewards and
-    values.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for those of `FEATURES`, a `ScoreHead` for rewards,
+    values and judges.
 
     Args:
       kind: one of `KINDS`.

@@ -9,6 +9,7 @@ from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
 from jaxdec.training.heads import HeadTraining
 from jaxdec.training.joint import JointTraining
+from jaxdec.training.judging import JudgeTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.scores import ScoreTraining
 from jaxdec.training.solving import TaskTraining
@@ -39,7 +40,15 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining | JointTraining | TaskTraining | FillTraining | ScoreTraining
+    config: (
+        TrainConfig
+        | HeadTraining
+        | JointTraining
+        | TaskTraining
+        | FillTraining
+        | ScoreTraining
+        | JudgeTraining
+    )
     teacher: str | None = None
     about: str = ""
 
@@ -198,6 +207,17 @@ PRESETS = {
             **_HEADS,
         ),
         about="an EAGLE drafter for code-target",
+    ),
+    "code-judge": Preset(
+        JudgeTraining(
+            model=ScoreConfig(_TARGET.width, 0),
+            steps=300,
+            batch=8,
+            length=256,
+            rows_at_once=2,
+            warmup=20,
+        ),
+        about="a judge of the drafts of code-draft for code-target",
     ),
     "code-adjust": Preset(
         JointTraining(

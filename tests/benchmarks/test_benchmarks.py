@@ -268,13 +268,16 @@ def test_speculation_by_method_and_by_nodes(results):
     assert here["lookup"]["bar"] == 1.5
 
 
-def test_speculation_by_the_clock(results):
-    rows = results["speculation_grown"]["rows"]
-    names = ["plain", "dynamic-tree", "sequoia", "rsd-s"]
-    assert [row["method"] for row in rows] == 2 * names
-    for row in rows:
-        assert row["batch"] == 1 and row["seconds"] > 0
-        assert row["identical"] == (None if row["method"] == "plain" else 1.0)
+def test_the_automatic_choice(results):
+    rows = results["auto"]["rows"]
+    assert {row["target"] for row in rows} == {"shipped", "grown"}
+    for place, row in enumerate(rows):
+        if row["method"] == "plain":
+            assert rows[place + 1]["method"] == "auto", "the choice stands beside plain decoding"
+            assert row["predicted"] == 1
+            continue
+        assert row["identical"] == 1.0 and row["predicted"] > 0
+        assert (row["of_best"] is None) == (row["method"] != "auto")
 
 
 def test_acceptance_next_to_the_highest_that_is_possible(results):

@@ -43,7 +43,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"verifiers.{name}": getattr(verifiers, name) for name in (
         "TokenRatio", "BlockVerification", "KSeq", "RecursiveRejection", "SharedNoiseWalk", "TypicalAcceptance",
-        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy", "Reflective",
+        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy", "Reflective", "Judge",
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",
