@@ -16,6 +16,7 @@ from flax import nnx
 
 from jaxdec.arguments import check_fields
 from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.models.adjust import Adjust
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.layers import rows
@@ -150,11 +151,14 @@ KINDS = {
     "medusa": Medusa,
     "hydra": Hydra,
     "eagle": Eagle,
+    "adjust": Adjust,
     "reward": Score,
     "value": Score,
     "judge": Score,
 }
 """The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
+FEATURES = (Eagle, Adjust)
+"""Those of them that are models which read features."""
 
 
 Sizes = HeadsConfig | TransformerConfig | ScoreConfig
@@ -165,7 +169,7 @@ def sizes_of(kind: str) -> type[Sizes]:
     """The kind of sizes that heads of one of `KINDS` have."""
     if KINDS[kind] is Score:
         return ScoreConfig
-    return TransformerConfig if kind == "eagle" else HeadsConfig
+    return TransformerConfig if KINDS[kind] in FEATURES else HeadsConfig
 
 
 def build_heads(
@@ -178,7 +182,8 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards, values and judges.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for those of `FEATURES`, a `ScoreHead` for rewards,
+    values and judges.
 
     Args:
       kind: one of `KINDS`.
@@ -194,7 +199,7 @@ def build_heads(
         raise ValueError(f"heads are one of {', '.join(KINDS)}, got {kind!r}")
     make = lambda: KINDS[kind](config, rngs=nnx.Rngs(seed))
     module = nnx.eval_shape(make) if abstract else make()
-    if kind == "eagle":
+    if KINDS[kind] in FEATURES:
         return from_nnx(module, dtype=dtype)
     return score_from_nnx(module) if KINDS[kind] is Score else heads_from_nnx(module)
 

@@ -8,6 +8,7 @@ from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig
 from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
 from jaxdec.training.heads import HeadTraining
+from jaxdec.training.joint import JointTraining
 from jaxdec.training.judging import JudgeTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.scores import ScoreTraining
@@ -39,7 +40,15 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining | JudgeTraining
+    config: (
+        TrainConfig
+        | HeadTraining
+        | JointTraining
+        | TaskTraining
+        | FillTraining
+        | ScoreTraining
+        | JudgeTraining
+    )
     teacher: str | None = None
     about: str = ""
 
@@ -209,6 +218,20 @@ PRESETS = {
             warmup=20,
         ),
         about="a judge of the drafts of code-draft for code-target",
+    ),
+    "code-adjust": Preset(
+        JointTraining(
+            model=dataclasses.replace(_TARGET, layers=1, hidden=256),
+            steps=1200,
+            batch=8,
+            length=128,
+            rows_at_once=8,
+            learning_rate=2e-3,
+            adam_learning_rate=1e-3,
+            warmup=50,
+            weight_decay=0.0,
+        ),
+        about="the network of ADJUST for code-mdm",
     ),
     "steps": Preset(
         TaskTraining(

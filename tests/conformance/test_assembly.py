@@ -55,14 +55,14 @@ def heads(kind, width=WIDTH):
         drafting = draft_heads.network(huggingface.named(kind), config)
         block = 4 if kind == "dflash" else None
         return HeadsCheckpoint(kind, kind, drafting, {}, config, "tiny None", {}, block)
-    config = CONFIG if kind == "eagle" else HeadsConfig(V, width, 3)
+    config = CONFIG if kind in ("eagle", "adjust") else HeadsConfig(V, width, 3)
     drafting, params = build_heads(kind, config)
     return HeadsCheckpoint(kind, kind, drafting, params, config, "tiny None", {})
 
 
 def load(name):
     kind = name.removeprefix("code-")
-    if kind in ("medusa", "hydra", "eagle", *PUBLIC):
+    if kind in ("medusa", "hydra", "eagle", "adjust", *PUBLIC):
         return heads(kind)
     return checkpoint({"block": "blocks", "infill-draft": "subsets"}.get(kind))
 
