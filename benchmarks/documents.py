@@ -1,4 +1,4 @@
-"""What is generated of documents: the small table of README.md, docs/benchmarks.md, the table of docs/methods.md."""
+"""What is generated of documents: the small table of README.md, docs/benchmarks.md, tables of other pages."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks import ROOT
 from benchmarks.case import Figures
 from benchmarks.cases import CASES, canvas_laws
-from benchmarks.report import render
+from benchmarks.report import render, table
 from jaxdec import catalogue
 from jaxdec.catalogue import systems
 
@@ -72,6 +72,15 @@ def small_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n" + NOTE if found else "No results yet.\n"
 
 
+def of_case(results: list[dict[str, Any]], name: str) -> str:
+    """The table of a case and its legend, if it was run."""
+    case = CASES[name]
+    tables = [
+        table(case.sound(held["rows"]), case.columns) for held in results if held["case"] == name
+    ]
+    return "\n".join([*tables, case.legend.strip() + "\n"]) if tables else "No results yet.\n"
+
+
 def laws(results: list[dict[str, Any]]) -> str:
     """How far methods of canvases are from the joint law, from the results of that case; nothing without one."""
     found = [result["rows"] for result in results if result["case"] == canvas_laws.CASE.name]
@@ -96,13 +105,14 @@ def documents(results: list[dict[str, Any]], root: Path = ROOT) -> dict[Path, st
     """What the generated documents should hold.
 
     Raises:
-      ValueError: if README.md, docs/methods.md or their markers are missing.
+      ValueError: if README.md, docs/methods.md, docs/verifiers.md or their markers are missing.
     """
     held = {}
     for name, region, text in (
         ("README.md", "methods", small_table(results)),
         ("docs/methods.md", "methods", catalogue.markdown() + "\n"),
         ("docs/methods.md", "systems", systems.markdown() + "\n"),
+        ("docs/verifiers.md", "relaxed", of_case(results, "relaxed")),
         (
             "docs/methods.md",
             "selections",

@@ -82,6 +82,7 @@ def test_markers_are_rewritten_idempotently(held, tmp_path):
     names = ("README.md", "docs/methods.md", "docs/benchmarks.md")
     (tmp_path / names[0]).write_text(f"# Before\n{marked('methods', 'stale')}\nafter\n")
     (tmp_path / names[1]).write_text(METHODS)
+    (tmp_path / "docs" / "verifiers.md").write_text(marked("relaxed", "stale"))
     documents.write(held, tmp_path)
     once = [(tmp_path / name).read_text() for name in names]
     assert once[0].startswith("# Before\n") and once[0].endswith("\nafter\n")
