@@ -5,6 +5,7 @@ from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
 from jaxdec.cache.linear_states import continue_states, state_before
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
 from jaxdec.cache.sequence import SequenceCache
+from jaxdec.cache.summed import SummedCache, SummedEntries
 
 __all__ = [
     "LONG",
@@ -17,6 +18,8 @@ __all__ = [
     "RecurrentCache",
     "RecurrentEntries",
     "SequenceCache",
+    "SummedCache",
+    "SummedEntries",
     "continue_states",
     "state_before",
 ]

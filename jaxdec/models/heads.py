@@ -16,8 +16,10 @@ from flax import nnx
 
 from jaxdec.arguments import check_fields
 from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.models.chimera import Chimera, ChimeraConfig
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
+from jaxdec.models.falcon import Falcon, FalconConfig
 from jaxdec.models.layers import rows
 from jaxdec.models.scores import Score, ScoreConfig
 
@@ -146,8 +148,24 @@ class Hydra(nnx.Module):
         return self.heads[path.shape[-1] - 1](joined)
 
 
-KINDS = {"medusa": Medusa, "hydra": Hydra, "eagle": Eagle, "reward": Score, "value": Score}
+KINDS = {
+    "medusa": Medusa,
+    "hydra": Hydra,
+    "eagle": Eagle,
+    "falcon": Falcon,
+    "chimera": Chimera,
+    "reward": Score,
+    "value": Score,
+}
 """The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
+
+
+LAYERS: dict[str, type[TransformerConfig]] = {
+    "eagle": TransformerConfig,
+    "falcon": FalconConfig,
+    "chimera": ChimeraConfig,
+}
+"""The kinds that are a `Model` which reads features, and their sizes."""
 
 
 Sizes = HeadsConfig | TransformerConfig | ScoreConfig
@@ -158,7 +176,7 @@ def sizes_of(kind: str) -> type[Sizes]:
     """The kind of sizes that heads of one of `KINDS` have."""
     if KINDS[kind] is Score:
         return ScoreConfig
-    return TransformerConfig if kind == "eagle" else HeadsConfig
+    return LAYERS.get(kind, HeadsConfig)
 
 
 def build_heads(
@@ -171,14 +189,14 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards and values.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for `LAYERS`, a `ScoreHead` for rewards and values.
 
     Args:
       kind: one of `KINDS`.
       config: its sizes, of the type `sizes_of(kind)`.
       seed: of the parameters.
       abstract: whether the parameters are shapes alone.
-      dtype: of EAGLE's cache, float32 if not given; take the target's. Parameters start in float32 in any case.
+      dtype: of the cache of a `Model`, float32 if not given; take the target's. Parameters start in float32 anyway.
 
     Raises:
       ValueError: for a kind or a configuration that is none.
@@ -187,7 +205,7 @@ def build_heads(
         raise ValueError(f"heads are one of {', '.join(KINDS)}, got {kind!r}")
     make = lambda: KINDS[kind](config, rngs=nnx.Rngs(seed))
     module = nnx.eval_shape(make) if abstract else make()
-    if kind == "eagle":
+    if kind in LAYERS:
         return from_nnx(module, dtype=dtype)
     return score_from_nnx(module) if KINDS[kind] is Score else heads_from_nnx(module)
 

@@ -3,13 +3,14 @@
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.dflash import DFlashDrafter, dflash
 from jaxdec.speculative.drafters.diffuspec import DiffuSpec, DraftLength, diffuspec
-from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, PairWindow, eagle
+from jaxdec.speculative.drafters.eagle import Blocks, EagleDrafter, Pairs, PairWindow, eagle
 from jaxdec.speculative.drafters.early_exits import (
     EarlyExits,
     ExitCounts,
     dynamic_exit,
     layer_skip,
 )
+from jaxdec.speculative.drafters.falcon import falcon
 from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
@@ -54,6 +55,7 @@ from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
 
 __all__ = [
     "Anchor",
+    "Blocks",
     "CausalDrafter",
     "Corpus",
     "Counted",
@@ -94,6 +96,7 @@ __all__ = [
     "diffuspec",
     "dynamic_exit",
     "eagle",
+    "falcon",
     "features_at",
     "features_of",
     "find_continuations",
