@@ -51,7 +51,7 @@ from jaxdec.speculative.drafters.token_recycling import (
     token_recycling,
 )
 from jaxdec.speculative.drafters.trigram_tree import Trigrams, TrigramTree, trigram_tree
-from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
+from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed, trimmed_params
 
 __all__ = [
     "Anchor",
@@ -127,4 +127,5 @@ __all__ = [
     "token_recycling",
     "trigram_tree",
     "trimmed",
+    "trimmed_params",
 ]
