@@ -6,6 +6,7 @@ from jaxdec.cache.linear_states import continue_states, state_before
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
 from jaxdec.cache.routed import RoutedCache, RoutedEntries
 from jaxdec.cache.sequence import SequenceCache
+from jaxdec.cache.summed import SummedCache, SummedEntries
 
 __all__ = [
     "LONG",
@@ -20,6 +21,8 @@ __all__ = [
     "RoutedCache",
     "RoutedEntries",
     "SequenceCache",
+    "SummedCache",
+    "SummedEntries",
     "continue_states",
     "state_before",
 ]

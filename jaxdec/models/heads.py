@@ -17,8 +17,10 @@ from flax import nnx
 from jaxdec.arguments import check_fields
 from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
 from jaxdec.models.adjust import Adjust
+from jaxdec.models.chimera import Chimera, ChimeraConfig
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
+from jaxdec.models.falcon import Falcon, FalconConfig
 from jaxdec.models.layers import rows
 from jaxdec.models.scores import Score, ScoreConfig
 
@@ -152,13 +154,20 @@ KINDS = {
     "hydra": Hydra,
     "eagle": Eagle,
     "adjust": Adjust,
+    "falcon": Falcon,
+    "chimera": Chimera,
     "reward": Score,
     "value": Score,
     "judge": Score,
 }
 """The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
-FEATURES = (Eagle, Adjust)
-"""Those of them that are models which read features."""
+LAYERS: dict[str, type[TransformerConfig]] = {
+    "eagle": TransformerConfig,
+    "adjust": TransformerConfig,
+    "falcon": FalconConfig,
+    "chimera": ChimeraConfig,
+}
+"""The kinds that are a `Model` which reads features, and their sizes."""
 
 
 Sizes = HeadsConfig | TransformerConfig | ScoreConfig
@@ -169,7 +178,7 @@ def sizes_of(kind: str) -> type[Sizes]:
     """The kind of sizes that heads of one of `KINDS` have."""
     if KINDS[kind] is Score:
         return ScoreConfig
-    return TransformerConfig if KINDS[kind] in FEATURES else HeadsConfig
+    return LAYERS.get(kind, HeadsConfig)
 
 
 def build_heads(
@@ -182,15 +191,15 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for those of `FEATURES`, a `ScoreHead` for rewards,
-    values and judges.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for `LAYERS`, a `ScoreHead` for rewards, values and
+    judges.
 
     Args:
       kind: one of `KINDS`.
       config: its sizes, of the type `sizes_of(kind)`.
       seed: of the parameters.
       abstract: whether the parameters are shapes alone.
-      dtype: of EAGLE's cache, float32 if not given; take the target's. Parameters start in float32 in any case.
+      dtype: of the cache of a `Model`, float32 if not given; take the target's. Parameters start in float32 anyway.
 
     Raises:
       ValueError: for a kind or a configuration that is none.
@@ -199,7 +208,7 @@ def build_heads(
         raise ValueError(f"heads are one of {', '.join(KINDS)}, got {kind!r}")
     make = lambda: KINDS[kind](config, rngs=nnx.Rngs(seed))
     module = nnx.eval_shape(make) if abstract else make()
-    if KINDS[kind] in FEATURES:
+    if kind in LAYERS:
         return from_nnx(module, dtype=dtype)
     return score_from_nnx(module) if KINDS[kind] is Score else heads_from_nnx(module)
 

@@ -12,7 +12,7 @@ from jaxdec import checkpoint_folder
 from jaxdec.diffusion import canvas_model
 from jaxdec.model import Heads, Model, Params, from_nnx, heads_from_nnx
 from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, huggingface
-from jaxdec.models.heads import KINDS
+from jaxdec.models.heads import KINDS, LAYERS
 
 LLAMA_8B = TransformerConfig(
     vocab_size=128256,
@@ -135,14 +135,14 @@ def heads(kind: str, config: TransformerConfig, dtype: Any = "bfloat16") -> tupl
     """Draft heads for a target, and the shapes of their parameters.
 
     Args:
-      kind: `medusa`, `hydra` or `eagle`.
+      kind: `medusa`, `hydra`, or one of `jaxdec.models.heads.LAYERS`.
       config: the target's.
       dtype: of parameters and caches.
     """
-    if kind == "eagle":
-        one = dataclasses.replace(
-            config, layers=1, layer_kinds=config.layer_kinds[:1], mixture=None
-        )
+    if kind in LAYERS:
+        fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(TransformerConfig)}
+        fields |= {"layers": 1, "layer_kinds": config.layer_kinds[:1], "mixture": None}
+        one = LAYERS[kind](**fields)
         module = nnx.eval_shape(lambda: KINDS[kind](one, rngs=nnx.Rngs(0)))
         made: tuple[Heads | Model, Params] = from_nnx(module, dtype=dtype)
     else:

@@ -12,6 +12,7 @@ from jaxdec.catalogue import Method, Parts
 from jaxdec.decoding import Decoder, Request
 from jaxdec.generation import prepare
 from jaxdec.model import Params
+from jaxdec.models.heads import KINDS
 from jaxdec.planning import models
 from jaxdec.planning.chips import Topology
 from jaxdec.speculative import drafters, speculative
@@ -143,10 +144,10 @@ class Task:
         if method.heads:
             raise ValueError(
                 f"method {self.method!r} drafts with {method.heads} heads, whose sizes plan does not know; "
-                "it knows those of medusa, hydra and eagle"
+                "it knows those of medusa, hydra, eagle, falcon and chimera"
             )
         family = self.method.partition("-")[0]
-        if method.draft and family in ("medusa", "hydra", "eagle"):
+        if method.draft and family in KINDS:
             draft, params["draft"] = models.heads(family, self.target.config, self.dtype)
         elif method.draft:
             if self.draft is None:

@@ -88,6 +88,37 @@ def featured(model: Model, *, taps: tuple[int, ...] = (), never: int | None = No
 
 
 @dataclasses.dataclass(frozen=True)
+class _Bounded:
+    """What a network makes of an oracle's states, which may be -inf."""
+
+    fuse: Any
+
+    def __call__(self, params: Params, states: jax.Array) -> jax.Array:
+        states = jnp.maximum(states, -20.0)
+        return states if self.fuse is None else self.fuse(params, states)
+
+
+def small_network(kind: str, vocab_size: int, *, seed: int = 0) -> tuple[Model, Params]:
+    """A network of one layer that drafts from an oracle's states, of random weights; and these.
+
+    Args:
+      kind: of `jaxdec.models.heads.LAYERS`.
+      vocab_size: V, the width of the states as well.
+      seed: of the weights.
+    """
+    from jaxdec.models.heads import LAYERS, build_heads
+
+    sizes: dict[str, Any] = {"layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "hidden": 8}
+    more: dict[str, Any] = {"falcon": {"memory": 4}, "chimera": {"embedding": 4}}.get(kind, {})
+    config = LAYERS[kind](vocab_size=vocab_size, width=vocab_size, **sizes, **more)
+    model, params = build_heads(kind, config)
+    assert isinstance(model, Model)
+    rng = np.random.default_rng(seed)
+    moved = lambda x: x + jnp.asarray(rng.normal(0, 0.3, x.shape), jnp.float32)
+    return dataclasses.replace(model, fuse=_Bounded(model.fuse)), jax.tree.map(moved, params)
+
+
+@dataclasses.dataclass(frozen=True)
 class _BlockFiller:
     """A forward whose law is that of an oracle over the context and the block; features say where the context is."""
 

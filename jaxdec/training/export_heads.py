@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdec.model import Heads, Inputs, Model, Params
 from jaxdec.models import TransformerConfig
+from jaxdec.models.heads import LAYERS
 from jaxdec.training import corpus
 from jaxdec.training.card import MAX_LENGTH, data_paragraph, training_sentence
 from jaxdec.training.export import (
@@ -60,16 +61,17 @@ def agreement(
     size = config.length + 1
     if len(stream) < size:
         raise ValueError(f"a stream of {len(stream)} tokens has no window of {size}")
-    if config.kind == "eagle":
-        config = dataclasses.replace(config, unroll=min(DEPTH, config.length - 1))
+    if config.kind in LAYERS:
+        unroll = DEPTH // getattr(config.model, "block", 1)
+        config = dataclasses.replace(config, unroll=max(1, min(unroll, config.length - 1)))
     ranks = min(RANKS, target[0].vocab_size)
 
     @jax.jit
     def score(params, target_params, tokens):
         output = target[0](target_params, Inputs.causal(tokens[:, :-1]), None)
         hits, overlaps = [], []
-        for (logits, _, _), _ in drafts(config, heads, params, tokens, output):
-            laws = output.logits[:, -logits.shape[1] :]
+        for (logits, _, _), _, places in drafts(config, heads, params, tokens, output):
+            laws = output.logits[:, places]
             best = jax.lax.top_k(logits, ranks)[1]
             hits.append((best == jnp.argmax(laws, -1, keepdims=True)).mean((0, 1)))
             both = jnp.minimum(jax.nn.softmax(logits), jax.nn.softmax(laws))
@@ -146,6 +148,8 @@ _WHAT = {
     "medusa": "independent heads on the target's last hidden state",
     "hydra": "heads on the target's last hidden state and the drafts before them",
     "eagle": "one layer that extrapolates the target's last hidden states",
+    "falcon": "a memory of the text and one layer that extrapolate the target's last hidden states {block} at a time",
+    "chimera": "features of three tokens and one layer that reads the target's last hidden states",
 }
 
 
@@ -156,17 +160,22 @@ def card(name: str, config: HeadTraining, facts: dict[str, Any]) -> str:
         f"| {depth} | {hits[0]:.3f} | {sum(hits[:4]):.3f} | {sum(hits):.3f} | {overlap:.3f} |"
         for depth, (hits, overlap) in enumerate(rows, 1)
     )
-    # Heads learn from the laws of the target, EAGLE from its features as well.
+    # Heads learn from the laws of the target, what predicts features from these as well.
     features = (
         f" The loss is the smooth L1 distance of features, weighed by {config.regression:g}, and the cross-entropy of "
         f"the laws, over {config.unroll} steps, the first from true features, the others from its own."
-        if config.kind == "eagle"
+        if config.kind in LAYERS
         else ""
     )
+    if config.kind == "falcon":
+        features += " Of {} to {} of the drafts that were wrong, the first of a block was given away.".format(
+            *config.glances
+        )
+    what = _WHAT[config.kind].format(block=getattr(config.model, "block", 1))
     ranks = len(facts["agreement_by_rank"][0])
     return f"""# {name}
 
-{facts["about"]}: {facts["parameters"]:,} parameters, {_WHAT[config.kind]}. Weights are stored in bfloat16.
+{facts["about"]}: {facts["parameters"]:,} parameters, {what}. Weights are stored in bfloat16.
 
 ## Data
 

@@ -8,23 +8,29 @@ EAGLE: the next feature and the law that is read from it, first from true featur
 
     sum_s decay^s [ regression * smooth-L1(f^, f) + CE_s ] / sum_s decay^s.
 
+Chimera: as EAGLE. Falcon: the same over the depths of its blocks (`jaxdec.training.falcon`).
+
 Legend: B rows, T tokens, K heads, D width, V vocabulary.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from jaxdec import visibility
 from jaxdec.model import Heads, Inputs, Model, Output, Params, ScoreHead
-from jaxdec.models import Eagle, HeadsConfig, TransformerConfig, build_heads, start_heads
-from jaxdec.training import corpus, objectives
+from jaxdec.models import FalconConfig, HeadsConfig, TransformerConfig, build_heads, start_heads
+from jaxdec.models.heads import KINDS, LAYERS
+from jaxdec.training import corpus, falcon, objectives
+from jaxdec.training.drafted import Drafted
 from jaxdec.training.objectives import Predictions
 from jaxdec.training.trainer import RunConfig, descend
 from pallas_kernels.span_attention import Keys
@@ -36,12 +42,13 @@ class HeadTraining(RunConfig):
 
     Attributes:
       kind: one of `jaxdec.models.heads.KINDS`.
-      model: sizes; of EAGLE's layer, a `TransformerConfig`.
+      model: sizes, of the type `jaxdec.models.heads.sizes_of(kind)`.
       target: name of the checkpoint that the heads draft for; it stays as it is.
       distill: weight of the target's law in the cross-entropy; the data has the rest.
       decay: of the weights of deeper drafts, in (0, 1].
-      regression: weight of EAGLE's feature loss.
-      unroll: steps that EAGLE takes, the first one from true features.
+      regression: weight of the feature loss of what predicts features.
+      unroll: forwards in a row of these, the first one from true features.
+      glances: lambda at the start and the end, of Falcon.
     """
 
     kind: str
@@ -51,6 +58,7 @@ class HeadTraining(RunConfig):
     decay: float = 0.8
     regression: float = 1.0
     unroll: int = 3
+    glances: tuple[float, float] = (0.45, 0.1)
 
     def __post_init__(self):
         super().__post_init__()
@@ -60,13 +68,17 @@ class HeadTraining(RunConfig):
             raise ValueError(f"decay must lie in (0, 1], got {self.decay}")
         if not 1 <= self.unroll < self.length:
             raise ValueError(f"unroll must be 1 to {self.length - 1}, got {self.unroll}")
-        if self.kind != "eagle" and self.depth >= self.length:
+        if not all(0 <= share <= 1 for share in self.glances):
+            raise ValueError(f"glances must lie in [0, 1], got {self.glances}")
+        if self.kind not in LAYERS and self.depth >= self.length:
             raise ValueError(f"length must be more than the {self.depth} heads, got {self.length}")
 
     @property
     def depth(self) -> int:
         """Drafts that are trained: K, or the steps of the unroll."""
-        return self.model.heads if isinstance(self.model, HeadsConfig) else self.unroll
+        if isinstance(self.model, HeadsConfig):
+            return self.model.heads
+        return self.unroll * getattr(self.model, "block", 1)
 
 
 def train_heads(
@@ -96,16 +108,25 @@ def train_heads(
     assert not isinstance(heads, ScoreHead)
     params = start_heads(params, target[1])
 
-    def loss(params, target_params, tokens):
+    def loss(params, target_params, batch):
+        tokens, *glance = batch if config.kind == "falcon" else (batch,)
         output = target[0](target_params, Inputs.causal(tokens[:, :-1]), None)
-        return heads_loss(config, heads, params, tokens, jax.lax.stop_gradient(output))
+        output = jax.lax.stop_gradient(output)
+        return heads_loss(config, heads, params, tokens, output, tuple(glance))
 
-    draw = corpus.crops
+    draw: Any = corpus.crops
+    if config.kind == "falcon":
+        draw = functools.partial(falcon.draw, shares=config.glances, steps=config.steps)
     return heads, descend(config, data, folder, params, draw, loss, fixed=target[1], report=report)
 
 
 def heads_loss(
-    config: HeadTraining, heads: Heads | Model, params: Params, tokens: jax.Array, output: Output
+    config: HeadTraining,
+    heads: Heads | Model,
+    params: Params,
+    tokens: jax.Array,
+    output: Output,
+    glance: tuple[jax.Array, ...] = (),
 ) -> jax.Array:
     """The loss in nats, over all depths.
 
@@ -115,25 +136,34 @@ def heads_loss(
       params: theirs.
       tokens: int32 `[B, T + 1]`.
       output: the target's for the first T tokens.
+      glance: of Falcon, `(chance, share)` of `jaxdec.training.falcon.Glanced`.
     """
     total = weights = jnp.float32(0)
-    for depth, (predictions, features) in enumerate(drafts(config, heads, params, tokens, output)):
-        laws = output.logits[:, -predictions.logits.shape[1] :]
-        loss = objectives.cross_entropy(predictions, laws, config.distill)
+    found = drafts(config, heads, params, tokens, output, glance)
+    for depth, (predictions, features, places) in enumerate(found):
+        loss = objectives.cross_entropy(predictions, output.logits[:, places], config.distill)
         if features is not None:
-            true = output.hidden[:, -features.shape[1] :]
-            loss += config.regression * optax.huber_loss(features, true).mean()
+            errors = optax.huber_loss(features, output.hidden[:, places]).mean(-1)
+            weights_of = predictions.weights
+            if weights_of is None:
+                weights_of = jnp.ones_like(errors)
+            loss += config.regression * (errors * weights_of).sum() / weights_of.sum()
         weight = config.decay**depth
         total, weights = total + weight * loss, weights + weight
     return total / weights
 
 
 def drafts(
-    config: HeadTraining, heads: Heads | Model, params: Params, tokens: jax.Array, output: Output
-) -> list[tuple[Predictions, jax.Array | None]]:
+    config: HeadTraining,
+    heads: Heads | Model,
+    params: Params,
+    tokens: jax.Array,
+    output: Output,
+    glance: tuple[jax.Array, ...] = (),
+) -> list[Drafted]:
     """Laws of the drafts of depth 1, 2, ... after every position that has so many successors, given the true tokens.
 
-    Those of depth d are `[B, T - d, V]`, for tokens x_{d + 1}, ..., x_T, and come with EAGLE's features.
+    Those of depth d are `[B, T - d, V]`, for tokens x_{d + 1}, ..., x_T; of Falcon those at the ends of blocks alone.
 
     Args:
       config: the run.
@@ -141,34 +171,39 @@ def drafts(
       params: theirs.
       tokens: int32 `[B, T + 1]`.
       output: the target's for the first T tokens.
+      glance: of Falcon, see `heads_loss`.
     """
+    if isinstance(config.model, FalconConfig):
+        given = (glance[0], glance[1]) if glance else None
+        return falcon.drafts(config.model, params, tokens, output, config.unroll, given)
     if isinstance(heads, Model):
-        return _features(config, params, tokens, output)
-    found: list[tuple[Predictions, jax.Array | None]] = []
+        return _features(config, heads, params, tokens, output)
+    found: list[Drafted] = []
     for depth in range(1, heads.heads + 1):
         count = output.hidden.shape[1] - depth
         path = jnp.stack([tokens[:, 1 + i : 1 + i + count] for i in range(depth)], axis=-1)
         logits = heads.law(params, output.hidden[:, :count], path)
-        found.append((Predictions(logits, tokens[:, depth + 1 :]), None))
+        places = np.arange(depth, depth + count)
+        found.append(Drafted(Predictions(logits, tokens[:, depth + 1 :]), None, places))
     return found
 
 
 def _features(
-    config: HeadTraining, params: Params, tokens: jax.Array, output: Output
-) -> list[tuple[Predictions, jax.Array | None]]:
-    """Drafts of EAGLE, each depth reading the features of the one before.
+    config: HeadTraining, heads: Model, params: Params, tokens: jax.Array, output: Output
+) -> list[Drafted]:
+    """Drafts of EAGLE or Chimera, each depth reading the features of the one before.
 
     Step s reads the pair of place i as a draft of depth s would: it sees true pairs up to place i - s + 1, one pair of
     each step between, and itself.
     """
     assert isinstance(config.model, TransformerConfig)
-    module = nnx.merge(_graphdef(config.model), params)
-    length = output.hidden.shape[1] - 1
-    features = output.hidden[:, :length]
+    module: Any = nnx.merge(_graphdef(config.kind, config.model), params)
+    width, length = output.hidden.shape[-1], output.hidden.shape[1] - 1
+    features = heads.features(params, output)[:, :length]
     places = jnp.arange(length)
-    positions = jnp.broadcast_to(places + 1, features.shape[:2])
+    positions = jnp.broadcast_to(places + 1, features.shape[:2]).astype(jnp.int32)
     old: list[Keys] = []
-    found: list[tuple[Predictions, jax.Array | None]] = []
+    found: list[Drafted] = []
     for step in range(config.unroll):
         # A chain of predictions hangs off every true pair c: it sees the true pairs up to c, and itself. The numbers of
         # true pairs leave room for it.
@@ -182,15 +217,17 @@ def _features(
             jnp.stack([query_spans, stop], axis=-1),
             features=features,
         )
-        read: Any = module.read(inputs, *old)
-        entries = read.entries.layers[0]
-        old.append(Keys(entries.keys, entries.values, inputs.key_spans, positions))
+        read = module.read(inputs, *old)
+        entries = getattr(read.entries, "slots", read.entries)
+        positions_of, entries = entries.positions, entries.layers[0]
+        old.append(Keys(entries.keys, entries.values, inputs.key_spans, positions_of))
         # The first `step` places have no draft of this depth.
-        logits, hidden = read.logits[:, step:], read.hidden[:, step:]
-        found.append((Predictions(logits, tokens[:, step + 2 :]), hidden))
+        logits, hidden = read.logits[:, step:], read.hidden[:, step:, :width]
+        predictions = Predictions(logits, tokens[:, step + 2 :])
+        found.append(Drafted(predictions, hidden, np.arange(step + 1, length + 1)))
         features = jnp.pad(read.hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
     return found
 
 
-def _graphdef(config: TransformerConfig) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: Eagle(config, rngs=nnx.Rngs(0))))[0]
+def _graphdef(kind: str, config: TransformerConfig) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: KINDS[kind](config, rngs=nnx.Rngs(0))))[0]

@@ -4,7 +4,13 @@ import dataclasses
 from typing import Any
 
 from jaxdec import text
-from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig
+from jaxdec.models import (
+    ChimeraConfig,
+    FalconConfig,
+    HeadsConfig,
+    ScoreConfig,
+    TransformerConfig,
+)
 from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
 from jaxdec.training.heads import HeadTraining
@@ -110,6 +116,15 @@ _CANVASES = TaskMixture(
     ),
     (0.06, 0.16, 0.18, 0.16, 0.16, 0.14, 0.14),
 )
+_SMALL_LAYER: dict[str, Any] = {
+    "vocab_size": text.VOCAB_SIZE,
+    "width": _TARGET.width,
+    "layers": 1,
+    "heads": 2,
+    "kv_heads": 1,
+    "head_dim": 64,
+    "hidden": 256,
+}
 _HEADS: dict[str, Any] = {"batch": 8, "length": 256, "rows_at_once": 1, "warmup": 50}
 # Adaptations of the causal target, in turn: to any subset, and from there to canvases.
 _ADAPTED = TrainConfig(
@@ -232,6 +247,28 @@ PRESETS = {
             weight_decay=0.0,
         ),
         about="the network of ADJUST for code-mdm",
+    ),
+    "code-falcon": Preset(
+        HeadTraining(
+            kind="falcon",
+            model=FalconConfig(**_SMALL_LAYER, block=2, memory=112),
+            steps=400,
+            regression=0.1,
+            unroll=2,
+            **_HEADS | {"rows_at_once": 4},
+        ),
+        about="a Falcon drafter for code-target",
+    ),
+    "code-chimera": Preset(
+        HeadTraining(
+            kind="chimera",
+            model=ChimeraConfig(**_SMALL_LAYER, embedding=96),
+            steps=300,
+            regression=0.1,
+            unroll=3,
+            **_HEADS | {"rows_at_once": 4},
+        ),
+        about="a Chimera drafter for code-target",
     ),
     "steps": Preset(
         TaskTraining(

@@ -22,6 +22,7 @@ from jaxdec.models import (
     build_heads,
     huggingface,
 )
+from jaxdec.models.heads import LAYERS
 from jaxdec.models.huggingface import draft_heads
 
 V, WIDTH = 9, 8
@@ -55,14 +56,15 @@ def heads(kind, width=WIDTH):
         drafting = draft_heads.network(huggingface.named(kind), config)
         block = 4 if kind == "dflash" else None
         return HeadsCheckpoint(kind, kind, drafting, {}, config, "tiny None", {}, block)
-    config = CONFIG if kind in ("eagle", "adjust") else HeadsConfig(V, width, 3)
+    fields = {f.name: getattr(CONFIG, f.name) for f in dataclasses.fields(CONFIG)}
+    config = LAYERS[kind](**fields) if kind in LAYERS else HeadsConfig(V, width, 3)
     drafting, params = build_heads(kind, config)
     return HeadsCheckpoint(kind, kind, drafting, params, config, "tiny None", {})
 
 
 def load(name):
     kind = name.removeprefix("code-")
-    if kind in ("medusa", "hydra", "eagle", "adjust", *PUBLIC):
+    if kind in ("medusa", "hydra", *LAYERS, *PUBLIC):
         return heads(kind)
     return checkpoint({"block": "blocks", "infill-draft": "subsets"}.get(kind))
 

@@ -34,7 +34,7 @@ _parts = (
 )
 FACTORIES: dict[str, Callable[..., Any]] = {
     **{f"drafters.{name}": getattr(drafters, name) for name in (
-        "model", "eagle", "heads", "dflash", "diffuspec", "jacobi", "speculative_jacobi", "lookahead",
+        "model", "eagle", "falcon", "heads", "dflash", "diffuspec", "jacobi", "speculative_jacobi", "lookahead",
         "lookup_tree", "prompt_lookup", "input_copy", "suffix_decoding", "searched_trigrams", "layer_skip",
         "dynamic_exit", "token_recycling", "trigram_tree", "trimmed",
     )},

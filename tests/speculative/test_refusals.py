@@ -65,6 +65,7 @@ def test_a_model_that_is_none():
 WITH_A_NETWORK = {
     "model": lambda model: drafters.model(model),
     "eagle": lambda model: drafters.eagle(model, growth=jaxdec.growth.chain(2)),
+    "falcon": lambda model: drafters.falcon(model, growth=jaxdec.growth.chain(2)),
     "diffuspec": lambda model: drafters.diffuspec(
         dataclasses.replace(model, mask_token=V - 1, any_subset=False), candidates=3
     ),

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxdec
 from jaxdec import drafters
+from jaxdec.model import Inputs, from_nnx
+from jaxdec.models import HeadsConfig, Transformer, TransformerConfig, build_heads
 from jaxdec.testing.oracles import blend, hash_oracle
 from tests.speculative.contexts import context, propose, randoms, request, start
 
@@ -75,6 +78,7 @@ def test_frequent_tokens():
         (lambda d: drafters.trimmed(d, ()), "at least 1 token, got none"),
         (lambda d: drafters.trimmed(d, (1, 6)), "token 6, outside of a vocabulary of 6"),
         (lambda d: drafters.trimmed(d, (-1, 2)), "token -1, outside"),
+        (lambda d: drafters.trimmed(drafters.prompt_lookup(), (1,)), "got PromptLookup"),
         (lambda d: drafters.frequent_tokens([[1]], 0), "size must be at least 1, got 0"),
         (lambda d: drafters.frequent_tokens([[1]], 1, (3, 4)), "the 2 tokens of always, got 1"),
     ],
@@ -82,3 +86,40 @@ def test_frequent_tokens():
 def test_impossible_settings(call, message):
     with pytest.raises(ValueError, match=message):
         call(drafters.model(MODEL, length=2))
+
+
+@pytest.mark.parametrize("kind", ["causal", "heads", "features"])
+def test_fewer_logits_are_computed(kind):
+    """Products with the output matrix have as many columns as tokens are kept; laws are those of the whole, cut."""
+    size, tokens = 48, jnp.array([[1, 2, 3]])
+    config = TransformerConfig(
+        vocab_size=size, width=8, layers=1, heads=2, kv_heads=1, head_dim=4, hidden=8
+    )
+    if kind == "heads":
+        heads, params = build_heads("medusa", HeadsConfig(size, 8, 2))
+        drafter = drafters.heads(heads)
+        states = jnp.ones((1, 3, 8))
+        read = lambda drafter: lambda params: drafter.heads.law(params, states, tokens[..., None])
+    else:
+        if kind == "causal":
+            model, params = from_nnx(Transformer(config, rngs=nnx.Rngs(0)))
+            drafter = drafters.model(model)
+        else:
+            model, params = build_heads("eagle", config)
+            drafter = drafters.eagle(model)
+        features = jnp.ones((1, 3, 8)) if kind == "features" else None
+        inputs = Inputs.causal(tokens, features=features)
+        read = lambda drafter: lambda params: drafter.model(params, inputs, None).logits
+    keep = (4, 9, 40)
+    part, whole = read(drafters.trimmed(drafter, keep)), read(drafter)
+    flops = lambda call, params: jax.jit(call).lower(params).compile().cost_analysis()["flops"]
+    saved = 2 * 3 * 8 * (size - len(keep))
+    assert flops(whole, params) - flops(part, params) > 0.9 * saved
+    narrow = drafters.trimmed_params(params, keep, size)
+    law = np.asarray(whole(params))
+    for held in (params, narrow):
+        found = np.asarray(part(held))
+        np.testing.assert_allclose(found[..., keep], law[..., keep], rtol=1e-5, atol=1e-6)
+        assert np.isneginf(np.delete(found, keep, axis=-1)).all()
+    if kind != "causal":
+        assert all(x.shape[-1] != size for x in jax.tree.leaves(narrow))

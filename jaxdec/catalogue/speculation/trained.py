@@ -1,6 +1,6 @@
 """Speculation with what was trained for it: heads and layers on the target, masked models."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jaxdec.catalogue.method import Parts
 from jaxdec.catalogue.speculation.family import TREES, Family, SampleDrafter, draft_model
@@ -19,6 +19,12 @@ def _heads(parts: Parts) -> Drafter:
 
 def _eagle(parts: Parts) -> Drafter:
     return drafters.eagle(draft_model(parts), growth=_likeliest(parts, 8))
+
+
+def _falcon(parts: Parts) -> Drafter:
+    draft = draft_model(parts)
+    config = getattr(draft.init_cache, "config", None)
+    return drafters.falcon(draft, block=getattr(config, "block", 2), growth=_likeliest(parts, 8))
 
 
 def _dflash(parts: Parts) -> Drafter:
@@ -70,6 +76,17 @@ def _sample_eagle(target: Model, draft: Model) -> Drafter:
     from jaxdec.testing.heads import featured
 
     return drafters.eagle(featured(draft), growth=growth.best_first(9, 3, width=3, siblings=3))
+
+
+def _sample_network(kind: str, make: Callable[..., Drafter]) -> SampleDrafter:
+    def sample(target: Model, draft: Model) -> tuple[Drafter, Mapping[str, Params]]:
+        from jaxdec.testing.heads import small_network
+
+        model, params = small_network(kind, target.vocab_size)
+        rule = growth.best_first(9, 3, width=3, siblings=3)
+        return make(model, growth=rule), {"draft": params}
+
+    return sample
 
 
 def _sample_eagle3(target: Model, draft: Model) -> Drafter:
@@ -124,6 +141,26 @@ FAMILIES = [
         draft="code-eagle",
         tests="tests/speculative/test_head_drafters.py",
         sample=_sample_eagle,
+    ),
+    Family(
+        "falcon",
+        "Falcon: a layer that extrapolates the target's features several at a time",
+        "2412.12639",
+        _falcon,
+        TREES,
+        draft="code-falcon",
+        tests="tests/speculative/test_block_drafters.py",
+        sample=_sample_network("falcon", drafters.falcon),
+    ),
+    Family(
+        "chimera",
+        "Chimera: features of three tokens and a layer over the target's states",
+        "2402.15758",
+        _eagle,
+        TREES,
+        draft="code-chimera",
+        tests="tests/speculative/test_block_drafters.py",
+        sample=_sample_network("chimera", drafters.eagle),
     ),
     Family(
         "eagle-3",

@@ -5,6 +5,7 @@ from jaxdec.models.layers.embedding import rows
 from jaxdec.models.layers.expert_parallel import use_experts
 from jaxdec.models.layers.experts import Bank, weighted_sum
 from jaxdec.models.layers.linear import linear
+from jaxdec.models.layers.lstm import LSTM
 from jaxdec.models.layers.mixture import Experts, Mixture, choose
 from jaxdec.models.layers.mlp import ACTIVATIONS, MLP
 from jaxdec.models.layers.norm import Norm
@@ -13,6 +14,7 @@ from jaxdec.models.layers.routing import Routed, balance_loss, guess_next, recor
 
 __all__ = [
     "ACTIVATIONS",
+    "LSTM",
     "MLP",
     "Attention",
     "Bank",

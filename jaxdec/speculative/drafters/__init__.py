@@ -3,13 +3,14 @@
 from jaxdec.speculative.drafters.causal import CausalDrafter
 from jaxdec.speculative.drafters.dflash import DFlashDrafter, dflash
 from jaxdec.speculative.drafters.diffuspec import DiffuSpec, DraftLength, diffuspec
-from jaxdec.speculative.drafters.eagle import EagleDrafter, Pairs, PairWindow, eagle
+from jaxdec.speculative.drafters.eagle import Blocks, EagleDrafter, Pairs, PairWindow, eagle
 from jaxdec.speculative.drafters.early_exits import (
     EarlyExits,
     ExitCounts,
     dynamic_exit,
     layer_skip,
 )
+from jaxdec.speculative.drafters.falcon import falcon
 from jaxdec.speculative.drafters.features import features_at, features_of, reads_states
 from jaxdec.speculative.drafters.grown import Grown, GrownParams
 from jaxdec.speculative.drafters.heads import HeadDrafter, LastHidden, heads, hidden_at, likeliest
@@ -50,10 +51,11 @@ from jaxdec.speculative.drafters.token_recycling import (
     token_recycling,
 )
 from jaxdec.speculative.drafters.trigram_tree import Trigrams, TrigramTree, trigram_tree
-from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed
+from jaxdec.speculative.drafters.trimmed import frequent_tokens, trimmed, trimmed_params
 
 __all__ = [
     "Anchor",
+    "Blocks",
     "CausalDrafter",
     "Corpus",
     "Counted",
@@ -94,6 +96,7 @@ __all__ = [
     "diffuspec",
     "dynamic_exit",
     "eagle",
+    "falcon",
     "features_at",
     "features_of",
     "find_continuations",
@@ -124,4 +127,5 @@ __all__ = [
     "token_recycling",
     "trigram_tree",
     "trimmed",
+    "trimmed_params",
 ]
