@@ -27,6 +27,10 @@ SAMPLES = 4
 """Of a prompt, where they depend on one another."""
 
 
+METHODS_HERE = tuple(name for name in DENOISING if not METHODS[name].heads)
+"""What was trained for a model says nothing of a table."""
+
+
 def points(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Settings of a method, and what they are called."""
     model, _ = oracles.joint_oracle(VOCAB, POSITIONS)
@@ -47,7 +51,7 @@ def run(setting: Setting) -> list[Row]:
     joint = np.asarray(table, np.float64)[FIRST]
     joint = joint / joint.sum()
     scale, rows = setting.scale, []
-    every = [(name, *at) for name in DENOISING[: scale.policies] for at in points(name)]
+    every = [(name, *at) for name in METHODS_HERE[: scale.policies] for at in points(name)]
     for name, label, knobs in each(every, "{0[0]}, {0[1]}".format):
         decoder = METHODS[name].make(Parts(model, model))
         batch = min(BATCH, scale.drawn)

@@ -3,7 +3,7 @@
 `python -m jaxdec.catalogue` prints the table of methods in Markdown.
 """
 
-from jaxdec.catalogue import any_subset, canvas, search, speculation
+from jaxdec.catalogue import any_subset, canvas, learned, search, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.catalogue.search import SCORERS, SELECTIONS
@@ -30,10 +30,17 @@ __all__ = [
 ]
 
 METHODS = {
-    row.name: row for row in [*speculation.ROWS, *any_subset.ROWS, *canvas.ROWS, *search.ROWS]
+    row.name: row
+    for row in [
+        *speculation.ROWS,
+        *any_subset.ROWS,
+        *canvas.ROWS,
+        *learned.ROWS,
+        *search.ROWS,
+    ]
 }
 INFILLING = tuple(row.name for row in any_subset.ROWS)
-DENOISING = tuple(row.name for row in canvas.ROWS)
+DENOISING = tuple(row.name for row in [*canvas.ROWS, *learned.ROWS])
 SEARCHING = tuple(row.name for row in search.ROWS if row.searches)
 
 

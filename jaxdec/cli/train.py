@@ -24,16 +24,28 @@ from jaxdec import files
 from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
+from jaxdec.model import Model, Params
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_fills, export_heads, export_tasks, run_folder
+from jaxdec.training import (
+    corpus,
+    export,
+    export_fills,
+    export_heads,
+    export_policies,
+    export_tasks,
+    run_folder,
+)
 from jaxdec.training.filling import FillTraining, train_filler
+from jaxdec.training.finality import FinalityTraining, steps_of, train_filter
 from jaxdec.training.heads import HeadTraining, train_heads
+from jaxdec.training.policies import PolicyTraining, train_policy
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.scores import ScoreTraining, roll_outs_of, train_scores
 from jaxdec.training.solving import TaskTraining, train_solver
 from jaxdec.training.trainer import RunConfig, TrainConfig, build, train
 
-Config = TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
+OnCanvases = PolicyTraining | FinalityTraining
+Config = TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining | OnCanvases
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -86,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _source(config: Config, arguments: argparse.Namespace) -> tuple[Any, str]:
     """What the run learns from, and that in words."""
-    if isinstance(config, TaskTraining | FillTraining | ScoreTraining):
+    if isinstance(config, TaskTraining | FillTraining | ScoreTraining | OnCanvases):
         if arguments.corpus or arguments.packages:
             raise ValueError(f"{arguments.name} learns from tasks: no --corpus and no --packages")
         names = ", ".join(task.name for task in config.mixture.tasks)
@@ -120,6 +132,8 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
         raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
     held = loading.load(config.target)
     target = held.model, held.params
+    if isinstance(config, OnCanvases):
+        return _of_policies(config, target)
     heads: Any = build_heads(config.kind, config.model, abstract=True)[0]
     if isinstance(config, ScoreTraining):
         score = lambda data, folder, report: train_scores(
@@ -154,6 +168,22 @@ def _on_tasks(config: TaskTraining | FillTraining, arguments: argparse.Namespace
     return filled, functools.partial(export_fills.export_filler, config=config, model=model), None
 
 
+def _of_policies(config: OnCanvases, target: tuple[Model, Params]):
+    """`_task` for policies of a canvas model."""
+    kind = "unmasking" if isinstance(config, PolicyTraining) else "finality"
+    head: Any = build_heads(kind, config.model, abstract=True)[0]
+    if isinstance(config, PolicyTraining):
+        learn = lambda data, folder, report: train_policy(config, folder, target, report=report)
+    else:
+        learn = lambda data, folder, report: train_filter(
+            config, steps_of(config, target), folder, report=report
+        )
+    publish = functools.partial(
+        export_policies.export_policy, config=config, head=head, target=target
+    )
+    return learn, publish, target[1]
+
+
 def _quality(facts: dict[str, Any]) -> str:
     """How good a trained model is, in one line."""
     if "overlap" in facts:
@@ -165,6 +195,12 @@ def _quality(facts: dict[str, Any]) -> str:
     if "solved" in facts:
         best = ", ".join(f"{name} {share:.3f}" for name, share in facts["solved"]["0"].items())
         return f"held-out problems solved one token a forward: {best}"
+    if "policies" in facts:
+        best = ", ".join(
+            f"{label} {x['exact']:.3f} at {x['tokens_per_forward']:.2f} tokens a forward"
+            for label, x in facts["policies"].items()
+        )
+        return f"held-out problems solved: {best}"
     if "discrimination" in facts:
         best = ", ".join(f"{name} {x['auc']:.3f}" for name, x in facts["discrimination"].items())
         return f"held-out area under the curve: {best}"
@@ -184,7 +220,7 @@ def configure(config: Config, arguments: argparse.Namespace) -> Config:
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
     sizes = given(MODEL)
-    if isinstance(config, HeadTraining | ScoreTraining) and sizes:
+    if isinstance(config, HeadTraining | ScoreTraining | OnCanvases) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
     model: Any = dataclasses.replace(config.model, **sizes)

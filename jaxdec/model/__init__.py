@@ -7,8 +7,9 @@ from jaxdec.model.function import from_function
 from jaxdec.model.mask_blocks import MaskBlocks, mask_blocks
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
-from jaxdec.model.nnx import from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.model.nnx import from_nnx, heads_from_nnx, positions_from_nnx, score_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
+from jaxdec.model.positions import PositionHead, Sureness
 from jaxdec.model.recomputed import recomputed
 from jaxdec.model.shifted import shifted, unshifted
 from jaxdec.model.tapped import tapped
@@ -23,9 +24,11 @@ __all__ = [
     "Order",
     "Output",
     "Params",
+    "PositionHead",
     "Queries",
     "Readout",
     "ScoreHead",
+    "Sureness",
     "canvas_model",
     "early_exit",
     "from_function",
@@ -34,6 +37,7 @@ __all__ = [
     "mask_blocks",
     "masked_rows",
     "next_token",
+    "positions_from_nnx",
     "prompt_inputs",
     "readout",
     "recomputed",

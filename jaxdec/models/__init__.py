@@ -8,6 +8,12 @@ from jaxdec.models.eagle3 import Eagle3, Eagle3Config
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.mdlm import MDLM, MDLMConfig
+from jaxdec.models.positions import (
+    FinalityConfig,
+    FinalityFilter,
+    UnmaskingConfig,
+    UnmaskingPolicy,
+)
 from jaxdec.models.scores import Score, ScoreConfig
 from jaxdec.models.transformer import Transformer
 from jaxdec.models.xlnet import XLNet, XLNetConfig
@@ -21,6 +27,8 @@ __all__ = [
     "Eagle",
     "Eagle3",
     "Eagle3Config",
+    "FinalityConfig",
+    "FinalityFilter",
     "HeadsConfig",
     "Hydra",
     "LayerKind",
@@ -30,6 +38,8 @@ __all__ = [
     "ScoreConfig",
     "Transformer",
     "TransformerConfig",
+    "UnmaskingConfig",
+    "UnmaskingPolicy",
     "XLNet",
     "XLNetConfig",
     "build_heads",

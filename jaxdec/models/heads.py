@@ -15,10 +15,26 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdec.arguments import check_fields
-from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.model import (
+    Heads,
+    Model,
+    Params,
+    PositionHead,
+    ScoreHead,
+    from_nnx,
+    heads_from_nnx,
+    positions_from_nnx,
+    score_from_nnx,
+)
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.layers import rows
+from jaxdec.models.positions import (
+    FinalityConfig,
+    FinalityFilter,
+    UnmaskingConfig,
+    UnmaskingPolicy,
+)
 from jaxdec.models.scores import Score, ScoreConfig
 
 
@@ -146,19 +162,33 @@ class Hydra(nnx.Module):
         return self.heads[path.shape[-1] - 1](joined)
 
 
-KINDS = {"medusa": Medusa, "hydra": Hydra, "eagle": Eagle, "reward": Score, "value": Score}
-"""The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
+KINDS = {
+    "medusa": Medusa,
+    "hydra": Hydra,
+    "eagle": Eagle,
+    "reward": Score,
+    "value": Score,
+    "unmasking": UnmaskingPolicy,
+    "finality": FinalityFilter,
+}
+"""The networks that draft from a target's hidden states, score them, or look at how sure it is, by the names that
+checkpoints call them."""
 
 
-Sizes = HeadsConfig | TransformerConfig | ScoreConfig
+Sizes = HeadsConfig | TransformerConfig | ScoreConfig | UnmaskingConfig | FinalityConfig
 """Those of heads."""
+_SIZES: dict[str, type[Sizes]] = {
+    "eagle": TransformerConfig,
+    "reward": ScoreConfig,
+    "value": ScoreConfig,
+    "unmasking": UnmaskingConfig,
+    "finality": FinalityConfig,
+}
 
 
 def sizes_of(kind: str) -> type[Sizes]:
     """The kind of sizes that heads of one of `KINDS` have."""
-    if KINDS[kind] is Score:
-        return ScoreConfig
-    return TransformerConfig if kind == "eagle" else HeadsConfig
+    return _SIZES.get(kind, HeadsConfig)
 
 
 def build_heads(
@@ -168,10 +198,11 @@ def build_heads(
     seed: int = 0,
     abstract: bool = False,
     dtype: jax.typing.DTypeLike | None = None,
-) -> tuple[Heads | Model | ScoreHead, Params]:
+) -> tuple[Heads | Model | ScoreHead | PositionHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards and values.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards and values, a
+    `PositionHead` for policies of unmasking and filters of final tokens.
 
     Args:
       kind: one of `KINDS`.
@@ -189,6 +220,8 @@ def build_heads(
     module = nnx.eval_shape(make) if abstract else make()
     if kind == "eagle":
         return from_nnx(module, dtype=dtype)
+    if isinstance(config, UnmaskingConfig | FinalityConfig):
+        return positions_from_nnx(module)
     return score_from_nnx(module) if KINDS[kind] is Score else heads_from_nnx(module)
 
 

@@ -4,11 +4,19 @@ import dataclasses
 from typing import Any
 
 from jaxdec import text
-from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig
+from jaxdec.models import (
+    FinalityConfig,
+    HeadsConfig,
+    ScoreConfig,
+    TransformerConfig,
+    UnmaskingConfig,
+)
 from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
+from jaxdec.training.finality import FinalityTraining
 from jaxdec.training.heads import HeadTraining
 from jaxdec.training.noising import Noising
+from jaxdec.training.policies import PolicyTraining
 from jaxdec.training.scores import ScoreTraining
 from jaxdec.training.solving import TaskTraining
 from jaxdec.training.subsets import Masking
@@ -38,7 +46,15 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
+    config: (
+        TrainConfig
+        | HeadTraining
+        | TaskTraining
+        | FillTraining
+        | ScoreTraining
+        | PolicyTraining
+        | FinalityTraining
+    )
     teacher: str | None = None
     about: str = ""
 
@@ -246,6 +262,33 @@ PRESETS = {
             ),
         )
     },
+    "tasks-unmasking": Preset(
+        PolicyTraining(
+            model=UnmaskingConfig(),
+            mixture=_CANVASES,
+            steps=240,
+            batch=64,
+            rows_at_once=64,
+            length=32,
+            learning_rate=0.01,
+            adam_learning_rate=2.5e-3,
+            warmup=10,
+            checkpoint_every=20,
+        ),
+        about="a learned policy of unmasking for tasks-mdm",
+    ),
+    "tasks-finality": Preset(
+        FinalityTraining(
+            model=FinalityConfig(),
+            mixture=_CANVASES,
+            steps=1500,
+            batch=256,
+            rows_at_once=256,
+            length=32,
+            checkpoint_every=500,
+        ),
+        about="a filter of final tokens for tasks-mdm",
+    ),
     **{
         f"steps-{kind}": Preset(
             ScoreTraining(
