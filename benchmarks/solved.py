@@ -59,6 +59,8 @@ def _gaps(*scales: float) -> tuple[Point, ...]:
 
 POINTS = {
     "early_gap": _gaps(2.0, 1.0, 0.6, 0.3),
+    "filter_threshold": _of("filter_threshold", 1.0, 0.98, 0.9, 0.7, 0.5),
+    "beta": _of("beta", 0.25, 0.5, 0.75, 1.0, 1.5),
     "threshold": _of("threshold", 1.0, 0.95, 0.9, 0.7, 0.5),
     "entropy_bound": _of("entropy_bound", 0.0, 0.1, 0.35, 0.7, 1.4),
     "factor": _of("factor", 0.0, 0.25, 0.5, 1.0, 2.0),
@@ -96,7 +98,7 @@ def area(points: Sequence[tuple[float, float]]) -> float:
 def swept(
     method: Method,
     own: Parts,
-    params: Params,
+    params: Mapping[str, Params],
     held: Held,
     temperatures: Sequence[float],
     most: int | None = None,
@@ -106,7 +108,7 @@ def swept(
     Args:
       method: of the catalogue.
       own: what its decoder is made of.
-      params: of the model.
+      params: of its parts.
       held: what is to be solved.
       temperatures: as they say.
       most: settings, the first ones; None for all.
@@ -121,7 +123,7 @@ def swept(
                 filled = {
                     task: fill(
                         decoder,
-                        {"target": params},
+                        dict(params),
                         task,
                         some,
                         temperature=temperature,

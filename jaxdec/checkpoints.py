@@ -24,7 +24,7 @@ from flax import nnx
 from jaxdec import checkpoint_folder, files, text
 from jaxdec.any_subset import two_stream
 from jaxdec.diffusion import canvas_model
-from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx
+from jaxdec.model import Heads, Model, Params, PositionHead, ScoreHead, from_nnx
 from jaxdec.models import Transformer, TransformerConfig, build_heads, huggingface
 from jaxdec.models.heads import Sizes, sizes_of
 from jaxdec.text import Tokenizer
@@ -73,15 +73,15 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class HeadsCheckpoint:
-    """Heads on a target's hidden states, which draft or score, and their weights.
+    """Heads on a target's hidden states, which draft or score, or on how sure it is; and their weights.
 
     Attributes:
       name: the folder's name.
-      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"`, `"dflash"`; `"adjust"`; `"reward"`, `"value"` or `"judge"`.
-      heads: what `jaxdec.drafters` take: `Heads`, or for the next three a `Model` that reads features, as
-        `diffusion.adjust` takes; a `ScoreHead` for the last three.
-      params: parameters, a nested dict; float32 for this package's own. What public ones share with their target are
-        the target's arrays.
+      kind: `"medusa"`, `"hydra"`; `"eagle"`, `"eagle3"`, `"falcon"`, `"chimera"`, `"dflash"`, `"adjust"`; `"reward"`,
+        `"value"`, `"judge"`; `"unmasking"`, `"finality"`.
+      heads: what `jaxdec.drafters` and `jaxdec.diffusion` take: `Heads` for the first two, for the next six a `Model`
+        that reads features, then a `ScoreHead`, for the last two a `PositionHead`.
+      params: a nested dict, float32 for this package's own; what public ones share with their target are its arrays.
       config: sizes.
       target: name of the checkpoint that they draft for, as far as it is known.
       facts: what is known of the training run.
@@ -90,7 +90,7 @@ class HeadsCheckpoint:
 
     name: str
     kind: str
-    heads: Heads | Model | ScoreHead
+    heads: Heads | Model | ScoreHead | PositionHead
     params: Params
     config: Sizes
     target: str
@@ -98,12 +98,12 @@ class HeadsCheckpoint:
     block_size: int | None = None
 
     @property
-    def reads(self) -> int:
-        """Width of the target's hidden states."""
-        return getattr(self.config, "reads", self.config.width)
+    def reads(self) -> int | None:
+        """Width of the target's hidden states; None for heads that read none."""
+        return getattr(self.config, "reads", getattr(self.config, "width", None))
 
     @property
-    def model(self) -> Heads | Model | ScoreHead:
+    def model(self) -> Heads | Model | ScoreHead | PositionHead:
         """The same as `heads`."""
         return self.heads
 

@@ -34,6 +34,10 @@ SAMPLES = 4
 """Of a prompt, where they depend on one another."""
 
 
+METHODS_HERE = tuple(name for name in DENOISING if not METHODS[name].heads)
+"""What was trained for a model says nothing of a table."""
+
+
 def built(name: str, model: Model) -> tuple[Decoder, str]:
     """The decoder of a method whose models are all the table, and what is to be said of these."""
     try:
@@ -65,7 +69,7 @@ def run(setting: Setting) -> list[Row]:
     joint = np.asarray(table, np.float64)[FIRST]
     joint = joint / joint.sum()
     scale, rows = setting.scale, []
-    every = [(name, *at) for name in DENOISING[: scale.policies] for at in points(name)]
+    every = [(name, *at) for name in METHODS_HERE[: scale.policies] for at in points(name)]
     for name, label, knobs in each(every, "{0[0]}, {0[1]}".format):
         decoder, _ = built(name, model)
         batch = min(BATCH, scale.drawn)

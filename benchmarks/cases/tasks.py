@@ -1,5 +1,7 @@
 """Policies of canvas decoding on tasks with exact answers, without a clock."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.canvases import parts
@@ -9,8 +11,10 @@ from benchmarks.panels import CONTROL, panels
 from benchmarks.progress import steps
 from benchmarks.setting import Setting
 from benchmarks.solved import Held, area, swept
-from jaxdec import plotting
+from jaxdec import checkpoints, plotting
 from jaxdec.catalogue import DENOISING, METHODS, Method, Parts
+from jaxdec.checkpoint_folder import available
+from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.training.presets import PRESETS
 from jaxdec.training.tasks import problems
 
@@ -25,11 +29,34 @@ BAR = 5.0
 TEMPERATURES = (0.0, 1.0)
 
 
-def methods(own: Parts) -> list[Method]:
-    """Those of the catalogue that need nothing but the model, and take it as it is; the reference first."""
+def methods(own: Parts, heads: Mapping[str, HeadsCheckpoint] | None = None) -> list[Method]:
+    """Those of the catalogue that need nothing but the model and heads on it, and take it; the reference first.
+
+    Args:
+      own: what decoders are made of.
+      heads: trained for the model, by the names of checkpoints.
+    """
     rows = (METHODS[name] for name in DENOISING)
-    found = [row for row in rows if not (row.draft or row.heads) and _takes(row, own)]
+    found = [row for row in rows if (made := with_heads(row, own, heads)) and _takes(row, made)]
     return sorted(found, key=lambda row: row.name != REFERENCE)
+
+
+def with_heads(
+    row: Method, own: Parts, heads: Mapping[str, HeadsCheckpoint] | None
+) -> Parts | None:
+    """What a method is made of; None for one that needs something else."""
+    if not (row.draft or row.heads):
+        return own
+    if heads is None or row.draft not in heads:
+        return None
+    return dataclasses.replace(own, draft=heads[row.draft].heads)
+
+
+def heads_of(target: Checkpoint) -> dict[str, HeadsCheckpoint]:
+    """The shipped heads that policies of this model have, by name."""
+    names = {METHODS[name].draft for name in DENOISING if METHODS[name].heads}
+    found = [checkpoints.load_heads(name) for name in sorted(names & {*available()})]
+    return {head.name: head for head in found if head.target == target.name}
 
 
 def _takes(method: Method, own: Parts) -> bool:
@@ -56,11 +83,16 @@ def run(setting: Setting) -> list[Row]:
         "block" if target.fills == "blocks" else "none",
         whole=target.fills == "canvas",
     )
-    chosen = methods(own)[: scale.policies]
+    heads = heads_of(target)
+    chosen = methods(own, heads)[: scale.policies]
     with steps(len(chosen)) as shown:
         for method in chosen:
             shown.begin(method.name)
-            rows += swept(method, own, target.params, held, TEMPERATURES, scale.points)
+            made, params = with_heads(method, own, heads), {"target": target.params}
+            assert made is not None
+            if method.heads:
+                params["draft"] = heads[method.draft].params
+            rows += swept(method, made, params, held, TEMPERATURES, scale.points)
     return judged(rows)
 
 

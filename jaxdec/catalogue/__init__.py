@@ -3,7 +3,15 @@
 `python -m jaxdec.catalogue` prints the table of methods in Markdown.
 """
 
-from jaxdec.catalogue import any_subset, canvas, canvas_pairs, layers, search, speculation
+from jaxdec.catalogue import (
+    any_subset,
+    canvas,
+    canvas_pairs,
+    layers,
+    learned,
+    search,
+    speculation,
+)
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.catalogue.search import SCORERS, SELECTIONS
@@ -29,7 +37,7 @@ __all__ = [
     "markdown",
 ]
 
-_CANVASES = [*canvas.ROWS, *canvas_pairs.ROWS]
+_CANVASES = [*canvas.ROWS, *canvas_pairs.ROWS, *learned.ROWS]
 METHODS = {
     row.name: row
     for row in [*speculation.ROWS, *layers.ROWS, *any_subset.ROWS, *_CANVASES, *search.ROWS]

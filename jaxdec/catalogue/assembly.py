@@ -9,7 +9,7 @@ from jaxdec import checkpoints
 from jaxdec.catalogue.method import Method, Parts
 from jaxdec.checkpoints import Checkpoint, HeadsCheckpoint
 from jaxdec.decoding import Decoder
-from jaxdec.model import Params, ScoreHead
+from jaxdec.model import Params, PositionHead, ScoreHead
 
 
 def assemble(
@@ -118,6 +118,8 @@ def _parts(
     drafter = _drafter(method, target, draft, load)
     if isinstance(drafter.model, ScoreHead):
         raise ValueError(f"{drafter.name!r} scores hidden states, it drafts nothing")
+    if isinstance(drafter.model, PositionHead) and not method.heads:
+        raise ValueError(f"{drafter.name!r} is part of a policy of canvases, it drafts nothing")
     params["draft"] = drafter.params
     size = getattr(drafter, "block_size", None)
     return Parts(target.model, drafter.model, length=length, nodes=nodes, block=size), params
@@ -141,7 +143,7 @@ def _drafter(
             f"method {method.name!r} drafts with {method.heads} heads, and none are shipped: name some as the draft"
         )
     drafter = load(method.draft if draft is None else draft)
-    if isinstance(drafter, HeadsCheckpoint) and drafter.reads != target.config.width:
+    if isinstance(drafter, HeadsCheckpoint) and drafter.reads not in (None, target.config.width):
         raise ValueError(
             f"{drafter.name!r} reads hidden states of width {drafter.reads}, target {target.name!r} "
             f"has {target.config.width}"

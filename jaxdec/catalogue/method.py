@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from jaxdec.autoregressive import autoregressive
 from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder, Exactness
-from jaxdec.model import Heads, Model, Params
+from jaxdec.model import Heads, Model, Params, PositionHead
 from jaxdec.search import Scorer, Segment, of_length
 
 Sample = Callable[[Model, Model], Decoder | tuple[Decoder, Mapping[str, Params]]]
@@ -20,7 +20,8 @@ class Parts:
 
     Attributes:
       target: the model whose law is decoded.
-      draft: a smaller model of the same vocabulary, or heads on the target, for the methods that draft with one.
+      draft: a smaller model of the same vocabulary, or heads on the target, for the methods that draft with one or, on
+        a canvas, have a trained policy.
       length: drafts a step (of a tree, its depth), or branches of a canvas; None for the method's own.
       nodes: of a draft tree, at most; None for the method's own.
       block: for a canvas, positions of a block; None for the whole canvas.
@@ -35,7 +36,7 @@ class Parts:
     """
 
     target: Model
-    draft: Model | Heads | None = None
+    draft: Model | Heads | PositionHead | None = None
     length: int | None = None
     nodes: int | None = None
     block: int | None = None

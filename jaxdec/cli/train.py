@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 import json
 import math
 import shlex
@@ -21,38 +20,22 @@ from rich.progress import (
 )
 
 from jaxdec import files
-from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
-from jaxdec.models import build_heads
+from jaxdec.cli.train_kinds import OnCanvases, quality, task
 from jaxdec.training import (
     corpus,
     export,
-    export_fills,
-    export_heads,
-    export_joint,
-    export_judge,
-    export_tasks,
     run_folder,
 )
-from jaxdec.training.filling import FillTraining, train_filler
-from jaxdec.training.heads import HeadTraining, train_heads
-from jaxdec.training.joint import JointTraining, train_joint
-from jaxdec.training.judging import JudgeTraining, train_judge
-from jaxdec.training.presets import PRESETS, Preset
-from jaxdec.training.scores import ScoreTraining, roll_outs_of, train_scores
-from jaxdec.training.solving import TaskTraining, train_solver
-from jaxdec.training.trainer import RunConfig, TrainConfig, build, train
-
-Config = (
-    TrainConfig
-    | HeadTraining
-    | JointTraining
-    | TaskTraining
-    | FillTraining
-    | ScoreTraining
-    | JudgeTraining
-)
+from jaxdec.training.filling import FillTraining
+from jaxdec.training.heads import HeadTraining
+from jaxdec.training.joint import JointTraining
+from jaxdec.training.judging import JudgeTraining
+from jaxdec.training.presets import PRESETS, Config
+from jaxdec.training.scores import ScoreTraining
+from jaxdec.training.solving import TaskTraining
+from jaxdec.training.trainer import RunConfig
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -70,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     folder = arguments.folder or Path("runs") / arguments.name
     target = arguments.export or folder / "export"
     data, described = _source(config, arguments)
-    learn, publish, teacher = _task(preset, config, arguments)
+    learn, publish, teacher = task(preset, config, arguments)
     extended_from = run_folder.extended_from(folder, config.steps)
     runs = export.identities(config, data, teacher, extended_from)
     export.check_free(target, runs)
@@ -100,12 +83,12 @@ def run(arguments: argparse.Namespace) -> None:
             seconds=clock.seconds,
         ),
     )
-    console.print(f"{_quality(facts)}; checkpoint in {target}", soft_wrap=True)
+    console.print(f"{quality(facts)}; checkpoint in {target}", soft_wrap=True)
 
 
 def _source(config: Config, arguments: argparse.Namespace) -> tuple[Any, str]:
     """What the run learns from, and that in words."""
-    if isinstance(config, TaskTraining | FillTraining | ScoreTraining):
+    if isinstance(config, TaskTraining | FillTraining | ScoreTraining | OnCanvases):
         if arguments.corpus or arguments.packages:
             raise ValueError(f"{arguments.name} learns from tasks: no --corpus and no --packages")
         names = ", ".join(task.name for task in config.mixture.tasks)
@@ -125,101 +108,6 @@ def _source(config: Config, arguments: argparse.Namespace) -> tuple[Any, str]:
     return data, f"{len(data.train)} files, {size:,} bytes, corpus {data.fingerprint()}"
 
 
-def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
-    """What trains, as `(corpus, folder, report) -> (model, params)`, what exports, and the teacher's parameters."""
-    if isinstance(config, TrainConfig):
-        teacher = _teacher(preset, config, arguments)
-        learn = lambda data, folder, report: train(
-            config, data, folder, teacher=teacher, start=_start(config), report=report
-        )
-        return learn, functools.partial(export.export, config=config), teacher and teacher[1]
-    if isinstance(config, TaskTraining | FillTraining):
-        return _on_tasks(config, arguments)
-    if arguments.teacher:
-        raise ValueError(f"{arguments.name} learns from {config.target}, so it takes no --teacher")
-    held = loading.load(config.target)
-    target = held.model, held.params
-    heads: Any = build_heads(config.kind, config.model, abstract=True)[0]
-    if isinstance(config, ScoreTraining):
-        score = lambda data, folder, report: train_scores(
-            config, roll_outs_of(config, target), folder, report=report
-        )
-        publish = functools.partial(
-            export_tasks.export_scores, config=config, head=heads, target=target
-        )
-        return score, publish, target[1]
-    if isinstance(config, JudgeTraining):
-        return _judging(config, target, heads)
-    if isinstance(config, JointTraining):
-        join = lambda data, folder, report: train_joint(config, data, folder, target, report=report)
-        publish = functools.partial(
-            export_joint.export_joint, config=config, network=heads, target=target
-        )
-        return join, publish, target[1]
-    learn_heads = lambda data, folder, report: train_heads(
-        config, data, folder, target, report=report
-    )
-    publish = functools.partial(
-        export_heads.export_heads, config=config, heads=heads, target=target
-    )
-    return learn_heads, publish, target[1]
-
-
-def _judging(config: JudgeTraining, target: tuple[Any, Any], head: Any):
-    """`_task` for a judge of drafts."""
-    drafter = loading.load(config.draft)
-    draft = drafter.model, drafter.params
-    learn = lambda data, folder, report: train_judge(
-        config, data, folder, target, draft, report=report
-    )
-    publish = functools.partial(
-        export_judge.export_judge, config=config, head=head, target=target, draft=draft
-    )
-    return learn, publish, {"target": target[1], "draft": draft[1]}
-
-
-def _on_tasks(config: TaskTraining | FillTraining, arguments: argparse.Namespace):
-    """`_task` for models that solve tasks."""
-    if arguments.teacher:
-        raise ValueError(f"{arguments.name} does not distil, so it takes no --teacher")
-    model, _ = build(config.model)
-    if isinstance(config, TaskTraining):
-        solve = lambda data, folder, report: train_solver(config, folder, report=report)
-        return (
-            solve,
-            functools.partial(export_tasks.export_solver, config=config, model=model),
-            None,
-        )
-    filled = lambda data, folder, report: train_filler(config, folder, report=report)
-    return filled, functools.partial(export_fills.export_filler, config=config, model=model), None
-
-
-def _quality(facts: dict[str, Any]) -> str:
-    """How good a trained model is, in one line."""
-    if "judgement" in facts:
-        found = facts["judgement"]
-        return f"held-out area under the curve {found['auc']:.3f}"
-    if "overlap" in facts:
-        best = ", ".join(f"{ranks[0]:.3f}" for ranks in facts["agreement_by_rank"])
-        return f"held-out agreement with the target by depth {best}"
-    if "distances" in facts:
-        best = ", ".join(f"{own:.3f} ({stale:.3f})" for own, stale in facts["distances"])
-        return f"held-out distance from a forward's laws by step (without the network) {best}"
-    if "accuracy" in facts:
-        best = ", ".join(f"{name} {found['each']:.3f}" for name, found in facts["accuracy"].items())
-        return f"held-out accuracy of one sample: {best}"
-    if "solved" in facts:
-        best = ", ".join(f"{name} {share:.3f}" for name, share in facts["solved"]["0"].items())
-        return f"held-out problems solved one token a forward: {best}"
-    if "discrimination" in facts:
-        best = ", ".join(f"{name} {x['auc']:.3f}" for name, x in facts["discrimination"].items())
-        return f"held-out area under the curve: {best}"
-    return (
-        f"held-out bits per byte {facts['held_out_bits_per_byte']:.3f} "
-        f"(gzip -9 {facts['gzip_bits_per_byte']:.3f}, xz -9e {facts['xz_bits_per_byte']:.3f})"
-    )
-
-
 def configure(config: Config, arguments: argparse.Namespace) -> Config:
     """The preset's configuration with what was given on the command line."""
 
@@ -230,7 +118,8 @@ def configure(config: Config, arguments: argparse.Namespace) -> Config:
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
     sizes = given(MODEL)
-    if isinstance(config, HeadTraining | JointTraining | ScoreTraining | JudgeTraining) and sizes:
+    of_targets = HeadTraining | JointTraining | ScoreTraining | JudgeTraining | OnCanvases
+    if isinstance(config, of_targets) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
     model: Any = dataclasses.replace(config.model, **sizes)
@@ -256,22 +145,6 @@ def command(arguments: argparse.Namespace, extended_from: Sequence[int] = ()) ->
         words += ["--corpus", arguments.corpus.name] if arguments.corpus else []
         lines.append(shlex.join(words))
     return " && ".join(lines)
-
-
-def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace):
-    name = arguments.teacher or preset.teacher
-    if not config.distill:
-        if arguments.teacher:
-            raise ValueError(f"{arguments.name} does not distil, so it takes no --teacher")
-        return None
-    if name is None:
-        raise ValueError(f"{arguments.name} distils and has no teacher of its own: give --teacher")
-    checkpoint = loading.load(name)
-    return checkpoint.model, checkpoint.params
-
-
-def _start(config: TrainConfig):
-    return None if config.start is None else loading.load(config.start).params
 
 
 class _Clock:

@@ -6,7 +6,7 @@ from jaxdec.diffusion.canvas import Canvas
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, Standing, credit, orthogonal_repulsion
-from jaxdec.diffusion.grow import Grow, daedal
+from jaxdec.diffusion.grow import Grow, daedal, end_of_text
 from jaxdec.diffusion.joint import Joint, Revealed, adjust
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking, editing
@@ -38,6 +38,7 @@ __all__ = [
     "daedal",
     "denoise",
     "editing",
+    "end_of_text",
     "energy",
     "next_token",
     "orthogonal_repulsion",

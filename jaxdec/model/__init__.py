@@ -8,8 +8,9 @@ from jaxdec.model.function import from_function
 from jaxdec.model.mask_blocks import MaskBlocks, mask_blocks
 from jaxdec.model.masked_rows import masked_rows
 from jaxdec.model.next_token import next_token
-from jaxdec.model.nnx import from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.model.nnx import from_nnx, heads_from_nnx, positions_from_nnx, score_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
+from jaxdec.model.positions import PositionHead, Sureness
 from jaxdec.model.recomputed import recomputed
 from jaxdec.model.routed_layers import routed_layers
 from jaxdec.model.shifted import shifted, unshifted
@@ -26,9 +27,11 @@ __all__ = [
     "Order",
     "Output",
     "Params",
+    "PositionHead",
     "Queries",
     "Readout",
     "ScoreHead",
+    "Sureness",
     "canvas_model",
     "classified_exits",
     "early_exit",
@@ -38,6 +41,7 @@ __all__ = [
     "mask_blocks",
     "masked_rows",
     "next_token",
+    "positions_from_nnx",
     "prompt_inputs",
     "readout",
     "recomputed",

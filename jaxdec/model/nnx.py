@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdec.cache.contract import Cache
 from jaxdec.model.contract import Heads, Inputs, Model, Output, Params, ScoreHead
+from jaxdec.model.positions import PositionHead
 
 if TYPE_CHECKING:  # where it is called: who brings no module of Flax need not wait for it
     from flax import nnx
@@ -103,6 +104,17 @@ def score_from_nnx(module: Any) -> tuple[ScoreHead, Params]:
     """
     logit, params = _Call.of(module)
     return ScoreHead(logit, module.config.width), params
+
+
+def positions_from_nnx(module: Any) -> tuple[PositionHead, Params]:
+    """Splits an NNX module that looks at how sure a model is of positions into a `PositionHead` and parameters.
+
+    Args:
+      module: an `nnx.Module`, callable as `module(Sureness) -> logits [B, W]`, with a `config`; that may have a
+        `window`.
+    """
+    logit, params = _Call.of(module)
+    return PositionHead(logit, getattr(module.config, "window", None)), params
 
 
 def from_nnx(

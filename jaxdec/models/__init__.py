@@ -11,6 +11,12 @@ from jaxdec.models.falcon import Falcon, FalconConfig
 from jaxdec.models.grow import grow
 from jaxdec.models.heads import HeadsConfig, Hydra, Medusa, build_heads, start_heads
 from jaxdec.models.mdlm import MDLM, MDLMConfig
+from jaxdec.models.positions import (
+    FinalityConfig,
+    FinalityFilter,
+    UnmaskingConfig,
+    UnmaskingPolicy,
+)
 from jaxdec.models.scores import Score, ScoreConfig
 from jaxdec.models.transformer import Transformer
 from jaxdec.models.xlnet import XLNet, XLNetConfig
@@ -29,6 +35,8 @@ __all__ = [
     "Eagle3Config",
     "Falcon",
     "FalconConfig",
+    "FinalityConfig",
+    "FinalityFilter",
     "HeadsConfig",
     "Hydra",
     "LayerKind",
@@ -38,6 +46,8 @@ __all__ = [
     "ScoreConfig",
     "Transformer",
     "TransformerConfig",
+    "UnmaskingConfig",
+    "UnmaskingPolicy",
     "XLNet",
     "XLNetConfig",
     "build_heads",

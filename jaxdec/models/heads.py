@@ -15,13 +15,29 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdec.arguments import check_fields
-from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.model import (
+    Heads,
+    Model,
+    Params,
+    PositionHead,
+    ScoreHead,
+    from_nnx,
+    heads_from_nnx,
+    positions_from_nnx,
+    score_from_nnx,
+)
 from jaxdec.models.adjust import Adjust
 from jaxdec.models.chimera import Chimera, ChimeraConfig
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.falcon import Falcon, FalconConfig
 from jaxdec.models.layers import rows
+from jaxdec.models.positions import (
+    FinalityConfig,
+    FinalityFilter,
+    UnmaskingConfig,
+    UnmaskingPolicy,
+)
 from jaxdec.models.scores import Score, ScoreConfig
 
 
@@ -159,8 +175,11 @@ KINDS = {
     "reward": Score,
     "value": Score,
     "judge": Score,
+    "unmasking": UnmaskingPolicy,
+    "finality": FinalityFilter,
 }
-"""The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
+"""The networks that draft from a target's hidden states, score them, or look at how sure it is, by the names that
+checkpoints call them."""
 LAYERS: dict[str, type[TransformerConfig]] = {
     "eagle": TransformerConfig,
     "adjust": TransformerConfig,
@@ -170,15 +189,21 @@ LAYERS: dict[str, type[TransformerConfig]] = {
 """The kinds that are a `Model` which reads features, and their sizes."""
 
 
-Sizes = HeadsConfig | TransformerConfig | ScoreConfig
+Sizes = HeadsConfig | TransformerConfig | ScoreConfig | UnmaskingConfig | FinalityConfig
 """Those of heads."""
+_SIZES: dict[str, type[Sizes]] = {
+    **LAYERS,
+    "reward": ScoreConfig,
+    "value": ScoreConfig,
+    "judge": ScoreConfig,
+    "unmasking": UnmaskingConfig,
+    "finality": FinalityConfig,
+}
 
 
 def sizes_of(kind: str) -> type[Sizes]:
     """The kind of sizes that heads of one of `KINDS` have."""
-    if KINDS[kind] is Score:
-        return ScoreConfig
-    return LAYERS.get(kind, HeadsConfig)
+    return _SIZES.get(kind, HeadsConfig)
 
 
 def build_heads(
@@ -188,11 +213,11 @@ def build_heads(
     seed: int = 0,
     abstract: bool = False,
     dtype: jax.typing.DTypeLike | None = None,
-) -> tuple[Heads | Model | ScoreHead, Params]:
+) -> tuple[Heads | Model | ScoreHead | PositionHead, Params]:
     """Heads and fresh parameters.
 
     `Heads` for Medusa and Hydra, a `Model` that reads features for `LAYERS`, a `ScoreHead` for rewards, values and
-    judges.
+    judges, a `PositionHead` for policies of unmasking and filters of final tokens.
 
     Args:
       kind: one of `KINDS`.
@@ -210,6 +235,8 @@ def build_heads(
     module = nnx.eval_shape(make) if abstract else make()
     if kind in LAYERS:
         return from_nnx(module, dtype=dtype)
+    if isinstance(config, UnmaskingConfig | FinalityConfig):
+        return positions_from_nnx(module)
     return score_from_nnx(module) if KINDS[kind] is Score else heads_from_nnx(module)
 
 

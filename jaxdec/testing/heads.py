@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.cache import Cache
-from jaxdec.model import Heads, Inputs, Model, Output, Params
+from jaxdec.model import Heads, Inputs, Model, Output, Params, PositionHead
+from jaxdec.models import FinalityConfig, UnmaskingConfig, build_heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,3 +148,23 @@ def block_filler(model: Model, *, taps: tuple[int, ...]) -> Model:
         any_subset=False,
         causal=False,
     )
+
+
+def position_head(kind: str, seed: int = 0) -> tuple[PositionHead, Params]:
+    """A small head on how sure a model is, that says different things of different positions; and its params.
+
+    Args:
+      kind: `"unmasking"` or `"finality"`.
+      seed: of the weights.
+    """
+    sizes: dict[str, UnmaskingConfig | FinalityConfig] = {
+        "unmasking": UnmaskingConfig(width=8, hidden=8, heads=1),
+        "finality": FinalityConfig(window=8, hidden=8),
+    }
+    head, params = build_heads(kind, sizes[kind], seed=seed)
+    assert isinstance(head, PositionHead)
+    # Fresh ones say almost the same of all positions.
+    leaves, tree = jax.tree.flatten(params)
+    generator = np.random.default_rng(seed)
+    moved = [x + jnp.asarray(generator.normal(size=x.shape), jnp.float32) for x in leaves]
+    return head, jax.tree.unflatten(tree, moved)

@@ -26,7 +26,7 @@ import optax
 from flax import nnx
 
 from jaxdec import visibility
-from jaxdec.model import Heads, Inputs, Model, Output, Params, ScoreHead
+from jaxdec.model import Heads, Inputs, Model, Output, Params, PositionHead, ScoreHead
 from jaxdec.models import FalconConfig, HeadsConfig, TransformerConfig, build_heads, start_heads
 from jaxdec.models.heads import KINDS, LAYERS
 from jaxdec.training import corpus, falcon, objectives
@@ -105,7 +105,7 @@ def train_heads(
       ValueError: if the folder holds another run, or the heads do not fit the target.
     """
     heads, params = build_heads(config.kind, config.model, seed=config.seed)
-    assert not isinstance(heads, ScoreHead)
+    assert not isinstance(heads, ScoreHead | PositionHead)
     params = start_heads(params, target[1])
 
     def loss(params, target_params, batch):

@@ -210,6 +210,7 @@ def descend(
     loss: Callable[[Params, Params, Any], jax.Array],
     *,
     fixed: Params = None,
+    on_policy: bool = False,
     report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
 ) -> Params:
     """Takes the steps of a run, or those that a killed run left to do.
@@ -222,6 +223,7 @@ def descend(
       draw: `(stream, batch, length, seed, step) -> batch`, arrays with one row a window.
       loss: `(params, fixed, batch) -> nats` of `rows_at_once` rows.
       fixed: parameters that are not trained, those of a teacher; part of the run as the configuration is.
+      on_policy: whether `draw` takes the parameters as they are then, `params=`, beside the rest.
       report: called with (steps done, loss in nats, seconds since the start) after each step.
 
     Returns:
@@ -264,8 +266,14 @@ def descend(
         began = time.monotonic()
         with log:
             for step in range(start, config.steps):
+                more = {"params": state["params"]} if on_policy else {}
                 batch = draw(
-                    stream, batch=config.batch, length=config.length, seed=config.seed, step=step
+                    stream,
+                    batch=config.batch,
+                    length=config.length,
+                    seed=config.seed,
+                    step=step,
+                    **more,
                 )
                 batch = jax.tree.map(jnp.asarray, batch)
                 state, mean = step_fn(state, batch, fixed)

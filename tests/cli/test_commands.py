@@ -18,6 +18,7 @@ from jaxdec.catalogue import layers, search
 from jaxdec.cli import process
 from jaxdec.model import heads_from_nnx
 from jaxdec.models import HeadsConfig, Medusa
+from jaxdec.testing.heads import position_head
 from tests.cli.processes import environment, start
 
 
@@ -164,6 +165,8 @@ def test_catalogue_states_what_the_decoder_promises(models, name):
         draft, _ = heads_from_nnx(Medusa(config, rngs=nnx.Rngs(0)))
     if name.split("-")[0] in ("diffuspec", "dflash"):
         draft = diffusion.canvas_model(target, mask_token=target.vocab_size - 1)
+    if method.heads in ("unmasking", "finality"):
+        draft, _ = position_head(method.heads)
     decoder = method.make(catalogue.Parts(target, draft=draft, length=3))
     assert decoder.exactness is method.exactness
     assert f"| `{name}`: {method.title}" in catalogue.markdown()

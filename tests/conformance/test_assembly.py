@@ -22,8 +22,9 @@ from jaxdec.models import (
     build_heads,
     huggingface,
 )
-from jaxdec.models.heads import LAYERS
+from jaxdec.models.heads import LAYERS, sizes_of
 from jaxdec.models.huggingface import draft_heads
+from jaxdec.testing.heads import position_head
 
 V, WIDTH = 9, 8
 CONFIG = TransformerConfig(
@@ -66,6 +67,9 @@ def load(name):
     kind = name.removeprefix("code-")
     if kind in ("medusa", "hydra", *LAYERS, *PUBLIC):
         return heads(kind)
+    if kind in ("unmasking", "finality"):
+        head, params = position_head(kind)
+        return HeadsCheckpoint(kind, kind, head, params, sizes_of(kind)(), "tiny canvas", {})
     return checkpoint({"block": "blocks", "infill-draft": "subsets"}.get(kind))
 
 

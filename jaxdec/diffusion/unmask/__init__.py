@@ -12,6 +12,8 @@ from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
 from jaxdec.diffusion.unmask.guider import Guider, guider
 from jaxdec.diffusion.unmask.in_blocks import InBlocks, in_blocks
+from jaxdec.diffusion.unmask.learn2pd import Learn2PD, learn2pd
+from jaxdec.diffusion.unmask.learned import Learned, learned
 from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
 from jaxdec.diffusion.unmask.leftmost import Leftmost, leftmost
 from jaxdec.diffusion.unmask.quota import Quota, Spread, quota, quota_size
@@ -28,6 +30,8 @@ __all__ = [
     "FirstAlone",
     "Guider",
     "InBlocks",
+    "Learn2PD",
+    "Learned",
     "LeftToRight",
     "Leftmost",
     "Quota",
@@ -44,6 +48,8 @@ __all__ = [
     "first_hitting",
     "guider",
     "in_blocks",
+    "learn2pd",
+    "learned",
     "left_to_right",
     "leftmost",
     "quota",
