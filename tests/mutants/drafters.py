@@ -135,8 +135,8 @@ MUTANTS = [
     Mutant(
         "trimmed drafts keep their mass",
         f"{HERE}/trimmed.py",
-        "jnp.where(kept, output.logits, -jnp.inf)",
-        "output.logits",
+        "jnp.where(kept, narrow, -jnp.inf)",
+        "narrow",
         "tokens that are not kept are proposed",
     ),
 ]
