@@ -77,9 +77,9 @@ class HeadsCheckpoint:
 
     Attributes:
       name: the folder's name.
-      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"`, `"dflash"`; `"reward"`, `"value"`, `"unmasking"`, `"finality"`
-      heads: what `jaxdec.drafters` take: `Heads`, or for the next three a `Model` that reads features; for the next two
-        a `ScoreHead`, for the last two a `PositionHead`.
+      kind: of `models.heads.KINDS`, or of public ones `"eagle3"`, `"dflash"`.
+      heads: what `jaxdec.drafters` take: `Heads`, or a `Model` that reads features, as `diffusion.adjust` takes; a
+        `ScoreHead` for rewards, values and judges; a `PositionHead` for policies of canvases.
       params: parameters, a nested dict; float32 for this package's own. What public ones share with their target are
         the target's arrays.
       config: sizes.

@@ -4,6 +4,7 @@ from jaxdec.cache.contract import Cache, Entries
 from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
 from jaxdec.cache.linear_states import continue_states, state_before
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
+from jaxdec.cache.routed import RoutedCache, RoutedEntries
 from jaxdec.cache.sequence import SequenceCache
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "LayerEntries",
     "RecurrentCache",
     "RecurrentEntries",
+    "RoutedCache",
+    "RoutedEntries",
     "SequenceCache",
     "continue_states",
     "state_before",

@@ -3,27 +3,16 @@
 import argparse
 import dataclasses
 import functools
-import json
 import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from jaxdec import files
 from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
+from jaxdec.cli.training_progress import Bar, Clock
 from jaxdec.model import Model, Params
 from jaxdec.models import build_heads
 from jaxdec.training import (
@@ -31,6 +20,8 @@ from jaxdec.training import (
     export,
     export_fills,
     export_heads,
+    export_joint,
+    export_judge,
     export_policies,
     export_tasks,
     run_folder,
@@ -38,14 +29,25 @@ from jaxdec.training import (
 from jaxdec.training.filling import FillTraining, train_filler
 from jaxdec.training.finality import FinalityTraining, steps_of, train_filter
 from jaxdec.training.heads import HeadTraining, train_heads
+from jaxdec.training.joint import JointTraining, train_joint
+from jaxdec.training.judging import JudgeTraining, train_judge
 from jaxdec.training.policies import PolicyTraining, train_policy
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.scores import ScoreTraining, roll_outs_of, train_scores
 from jaxdec.training.solving import TaskTraining, train_solver
-from jaxdec.training.trainer import RunConfig, TrainConfig, build, train
+from jaxdec.training.trainer import TrainConfig, build, train
 
 OnCanvases = PolicyTraining | FinalityTraining
-Config = TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining | OnCanvases
+Config = (
+    TrainConfig
+    | HeadTraining
+    | JointTraining
+    | TaskTraining
+    | FillTraining
+    | ScoreTraining
+    | JudgeTraining
+    | OnCanvases
+)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -68,8 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
     runs = export.identities(config, data, teacher, extended_from)
     export.check_free(target, runs)
     console.print(f"{arguments.name}: {described}")
-    clock = _Clock(folder / "seconds.json")
-    with _Bar(console, config) as bar:
+    clock = Clock(folder / "seconds.json")
+    with Bar(console, config) as bar:
 
         def report(step: int, loss: float, seconds: float) -> None:
             clock.set(seconds)
@@ -143,6 +145,14 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
             export_tasks.export_scores, config=config, head=heads, target=target
         )
         return score, publish, target[1]
+    if isinstance(config, JudgeTraining):
+        return _judging(config, target, heads)
+    if isinstance(config, JointTraining):
+        join = lambda data, folder, report: train_joint(config, data, folder, target, report=report)
+        publish = functools.partial(
+            export_joint.export_joint, config=config, network=heads, target=target
+        )
+        return join, publish, target[1]
     learn_heads = lambda data, folder, report: train_heads(
         config, data, folder, target, report=report
     )
@@ -150,6 +160,19 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
         export_heads.export_heads, config=config, heads=heads, target=target
     )
     return learn_heads, publish, target[1]
+
+
+def _judging(config: JudgeTraining, target: tuple[Any, Any], head: Any):
+    """`_task` for a judge of drafts."""
+    drafter = loading.load(config.draft)
+    draft = drafter.model, drafter.params
+    learn = lambda data, folder, report: train_judge(
+        config, data, folder, target, draft, report=report
+    )
+    publish = functools.partial(
+        export_judge.export_judge, config=config, head=head, target=target, draft=draft
+    )
+    return learn, publish, {"target": target[1], "draft": draft[1]}
 
 
 def _on_tasks(config: TaskTraining | FillTraining, arguments: argparse.Namespace):
@@ -186,9 +209,15 @@ def _of_policies(config: OnCanvases, target: tuple[Model, Params]):
 
 def _quality(facts: dict[str, Any]) -> str:
     """How good a trained model is, in one line."""
+    if "judgement" in facts:
+        found = facts["judgement"]
+        return f"held-out area under the curve {found['auc']:.3f}"
     if "overlap" in facts:
         best = ", ".join(f"{ranks[0]:.3f}" for ranks in facts["agreement_by_rank"])
         return f"held-out agreement with the target by depth {best}"
+    if "distances" in facts:
+        best = ", ".join(f"{own:.3f} ({stale:.3f})" for own, stale in facts["distances"])
+        return f"held-out distance from a forward's laws by step (without the network) {best}"
     if "accuracy" in facts:
         best = ", ".join(f"{name} {found['each']:.3f}" for name, found in facts["accuracy"].items())
         return f"held-out accuracy of one sample: {best}"
@@ -220,7 +249,8 @@ def configure(config: Config, arguments: argparse.Namespace) -> Config:
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
     sizes = given(MODEL)
-    if isinstance(config, HeadTraining | ScoreTraining | OnCanvases) and sizes:
+    learns_from = HeadTraining | JointTraining | ScoreTraining | JudgeTraining | OnCanvases
+    if isinstance(config, learns_from) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
     model: Any = dataclasses.replace(config.model, **sizes)
@@ -262,62 +292,3 @@ def _teacher(preset: Preset, config: TrainConfig, arguments: argparse.Namespace)
 
 def _start(config: TrainConfig):
     return None if config.start is None else loading.load(config.start).params
-
-
-class _Clock:
-    """Seconds of training over all processes of a run, kept beside it."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._before = json.loads(path.read_text())["seconds"] if path.exists() else None
-        self.seconds: float | None = self._before
-
-    def set(self, seconds: float) -> None:
-        """Sets the seconds of this process."""
-        self.seconds = round((self._before or 0.0) + seconds, 1)
-        files.write_whole(self._path, json.dumps({"seconds": self.seconds}))
-
-
-class _Bar:
-    """A progress bar on a terminal, and a line now and then elsewhere."""
-
-    def __init__(self, console: Console, config: RunConfig):
-        self._console, self._config = console, config
-        self._first: int | None = None
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]} bits, {task.fields[speed]} steps/s"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            speed_estimate_period=300,
-            disable=not console.is_terminal,
-        )
-
-    def __enter__(self):
-        self._progress.start()
-        self._task = self._progress.add_task("", total=self._config.steps, loss="-", speed="-")
-        return self
-
-    def __exit__(self, *_):
-        self._progress.stop()
-
-    def show(self, step: int, loss: float) -> None:
-        """Takes the loss of a step, in nats."""
-        if self._first is None:
-            self._first = step
-            if step > 1:
-                self._console.print(f"resumed after step {step - 1}")
-            self._progress.reset(self._task, completed=step, total=self._config.steps)
-        elapsed = self._progress.tasks[0].elapsed or 0.0
-        done = step - self._first
-        speed = f"{done / elapsed:.2f}" if done and elapsed else "-"
-        self._progress.update(
-            self._task, completed=step, loss=f"{loss / math.log(2):.3f}", speed=speed
-        )
-        if not self._console.is_terminal and (step % 50 == 0 or step == self._config.steps):
-            self._console.print(
-                f"step {step}/{self._config.steps}, loss {loss / math.log(2):.3f} bits"
-            )

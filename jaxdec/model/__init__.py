@@ -1,6 +1,7 @@
 """The model contract, and wrappers from one model to another."""
 
 from jaxdec.model.canvas import canvas_model
+from jaxdec.model.classified_exits import classified_exits
 from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
 from jaxdec.model.early_exit import Readout, early_exit, readout
 from jaxdec.model.function import from_function
@@ -11,7 +12,9 @@ from jaxdec.model.nnx import from_nnx, heads_from_nnx, positions_from_nnx, score
 from jaxdec.model.order import Order, prompt_inputs, score
 from jaxdec.model.positions import PositionHead, Sureness
 from jaxdec.model.recomputed import recomputed
+from jaxdec.model.routed_layers import routed_layers
 from jaxdec.model.shifted import shifted, unshifted
+from jaxdec.model.skip_decode import skip_decode
 from jaxdec.model.tapped import tapped
 from jaxdec.model.two_stream import two_stream
 
@@ -30,6 +33,7 @@ __all__ = [
     "ScoreHead",
     "Sureness",
     "canvas_model",
+    "classified_exits",
     "early_exit",
     "from_function",
     "from_nnx",
@@ -41,9 +45,11 @@ __all__ = [
     "prompt_inputs",
     "readout",
     "recomputed",
+    "routed_layers",
     "score",
     "score_from_nnx",
     "shifted",
+    "skip_decode",
     "tapped",
     "two_stream",
     "unshifted",

@@ -1,5 +1,6 @@
 """Networks that meet the model contract."""
 
+from jaxdec.models.adjust import Adjust
 from jaxdec.models.bert import Bert, BertConfig
 from jaxdec.models.config import LayerKind, TransformerConfig
 from jaxdec.models.dflash import DFlash, DFlashConfig
@@ -20,6 +21,7 @@ from jaxdec.models.xlnet import XLNet, XLNetConfig
 
 __all__ = [
     "MDLM",
+    "Adjust",
     "Bert",
     "BertConfig",
     "DFlash",

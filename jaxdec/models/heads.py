@@ -26,6 +26,7 @@ from jaxdec.model import (
     positions_from_nnx,
     score_from_nnx,
 )
+from jaxdec.models.adjust import Adjust
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
 from jaxdec.models.layers import rows
@@ -166,21 +167,27 @@ KINDS = {
     "medusa": Medusa,
     "hydra": Hydra,
     "eagle": Eagle,
+    "adjust": Adjust,
     "reward": Score,
     "value": Score,
+    "judge": Score,
     "unmasking": UnmaskingPolicy,
     "finality": FinalityFilter,
 }
 """The networks that draft from a target's hidden states, score them, or look at how sure it is, by the names that
 checkpoints call them."""
+FEATURES = (Eagle, Adjust)
+"""Those of them that are models which read features."""
 
 
 Sizes = HeadsConfig | TransformerConfig | ScoreConfig | UnmaskingConfig | FinalityConfig
 """Those of heads."""
 _SIZES: dict[str, type[Sizes]] = {
     "eagle": TransformerConfig,
+    "adjust": TransformerConfig,
     "reward": ScoreConfig,
     "value": ScoreConfig,
+    "judge": ScoreConfig,
     "unmasking": UnmaskingConfig,
     "finality": FinalityConfig,
 }
@@ -201,8 +208,8 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead | PositionHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for EAGLE, a `ScoreHead` for rewards and values, a
-    `PositionHead` for policies of unmasking and filters of final tokens.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for those of `FEATURES`, a `ScoreHead` for rewards,
+    values and judges, a `PositionHead` for policies of unmasking and filters of final tokens.
 
     Args:
       kind: one of `KINDS`.
@@ -218,7 +225,7 @@ def build_heads(
         raise ValueError(f"heads are one of {', '.join(KINDS)}, got {kind!r}")
     make = lambda: KINDS[kind](config, rngs=nnx.Rngs(seed))
     module = nnx.eval_shape(make) if abstract else make()
-    if kind == "eagle":
+    if KINDS[kind] in FEATURES:
         return from_nnx(module, dtype=dtype)
     if isinstance(config, UnmaskingConfig | FinalityConfig):
         return positions_from_nnx(module)

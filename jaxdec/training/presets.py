@@ -15,6 +15,8 @@ from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
 from jaxdec.training.finality import FinalityTraining
 from jaxdec.training.heads import HeadTraining
+from jaxdec.training.joint import JointTraining
+from jaxdec.training.judging import JudgeTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.policies import PolicyTraining
 from jaxdec.training.scores import ScoreTraining
@@ -49,9 +51,11 @@ class Preset:
     config: (
         TrainConfig
         | HeadTraining
+        | JointTraining
         | TaskTraining
         | FillTraining
         | ScoreTraining
+        | JudgeTraining
         | PolicyTraining
         | FinalityTraining
     )
@@ -213,6 +217,31 @@ PRESETS = {
             **_HEADS,
         ),
         about="an EAGLE drafter for code-target",
+    ),
+    "code-judge": Preset(
+        JudgeTraining(
+            model=ScoreConfig(_TARGET.width, 0),
+            steps=300,
+            batch=8,
+            length=256,
+            rows_at_once=2,
+            warmup=20,
+        ),
+        about="a judge of the drafts of code-draft for code-target",
+    ),
+    "code-adjust": Preset(
+        JointTraining(
+            model=dataclasses.replace(_TARGET, layers=1, hidden=256),
+            steps=1200,
+            batch=8,
+            length=128,
+            rows_at_once=8,
+            learning_rate=2e-3,
+            adam_learning_rate=1e-3,
+            warmup=50,
+            weight_decay=0.0,
+        ),
+        about="the network of ADJUST for code-mdm",
     ),
     "steps": Preset(
         TaskTraining(

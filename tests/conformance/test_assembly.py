@@ -57,14 +57,14 @@ def heads(kind, width=WIDTH):
         drafting = draft_heads.network(huggingface.named(kind), config)
         block = 4 if kind == "dflash" else None
         return HeadsCheckpoint(kind, kind, drafting, {}, config, "tiny None", {}, block)
-    config = CONFIG if kind == "eagle" else HeadsConfig(V, width, 3)
+    config = CONFIG if kind in ("eagle", "adjust") else HeadsConfig(V, width, 3)
     drafting, params = build_heads(kind, config)
     return HeadsCheckpoint(kind, kind, drafting, params, config, "tiny None", {})
 
 
 def load(name):
     kind = name.removeprefix("code-")
-    if kind in ("medusa", "hydra", "eagle", *PUBLIC):
+    if kind in ("medusa", "hydra", "eagle", "adjust", *PUBLIC):
         return heads(kind)
     if kind in ("unmasking", "finality"):
         head, params = position_head(kind)
@@ -80,8 +80,9 @@ def target_of(method):
 def test_every_method(name):
     method = catalogue.METHODS[name]
     target = target_of(method)
-    if method.weights is not None:  # some are words
-        target = dataclasses.replace(target, tokenizer=SimpleNamespace(to_ids=lambda text: [1, 2]))
+    if method.weights is not None:  # some are words, some were trained for a target of this name
+        words = SimpleNamespace(to_ids=lambda text: [1, 2])
+        target = dataclasses.replace(target, tokenizer=words, name="code-target")
     decoder, params = assemble(
         method, target, draft=method.heads or None, length=3, nodes=32, load=load
     )

@@ -10,6 +10,7 @@ from jaxdec.diffusion.unmask.eos_early_rejection import EosEarlyRejection, eos_e
 from jaxdec.diffusion.unmask.factor import Factor, factor
 from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
+from jaxdec.diffusion.unmask.guider import Guider, guider
 from jaxdec.diffusion.unmask.in_blocks import InBlocks, in_blocks
 from jaxdec.diffusion.unmask.learn2pd import Learn2PD, learn2pd
 from jaxdec.diffusion.unmask.learned import Learned, learned
@@ -27,6 +28,7 @@ __all__ = [
     "EosEarlyRejection",
     "Factor",
     "FirstAlone",
+    "Guider",
     "InBlocks",
     "Learn2PD",
     "Learned",
@@ -44,6 +46,7 @@ __all__ = [
     "factor",
     "first_alone",
     "first_hitting",
+    "guider",
     "in_blocks",
     "learn2pd",
     "learned",
