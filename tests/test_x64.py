@@ -26,6 +26,7 @@ from jaxdec.models import (
 )
 from jaxdec.testing import oracles
 from jaxdec.testing.battery.cases import Letters
+from jaxdec.testing.heads import position_head
 from jaxdec.text import Automaton
 
 V, WIDTH = 8, 8
@@ -57,6 +58,8 @@ def draft(kind):
     for heads in ("medusa", "hydra", "eagle"):
         if kind == f"code-{heads}":
             return build_heads(heads, CONFIG if heads == "eagle" else HeadsConfig(V, WIDTH, 3))
+    if kind.startswith("tasks-"):
+        return position_head(kind.removeprefix("tasks-"))
     model, params = target()
     sizes = dataclasses.asdict(CONFIG)
     if kind == "eagle3":

@@ -34,8 +34,10 @@ SAMPLES = 4
 """Of a prompt, where they depend on one another."""
 
 
-METHODS_HERE = tuple(name for name in DENOISING if not METHODS[name].heads)
-"""What was trained for a model says nothing of a table."""
+METHODS_HERE = tuple(
+    name for name in DENOISING if METHODS[name].heads not in ("unmasking", "finality")
+)
+"""What was trained on how sure a model is says nothing of a table."""
 
 
 def built(name: str, model: Model) -> tuple[Decoder, str]:

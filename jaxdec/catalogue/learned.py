@@ -39,9 +39,12 @@ def _trained(
       **further: as `denoising` takes them.
     """
 
+    row = denoising(name, title, paper, policies.threshold, benchmark="", draft=checkpoint)
+
     def make(parts: Parts) -> Decoder:
         head = parts.draft
         if not isinstance(head, PositionHead):
+            row.make(parts)  # says first what is wrong with the model
             raise ValueError(f"method {name!r} needs a head of the kind {kind!r}")
         return denoising(name, title, paper, lambda: policy(head), **further).make(parts)
 
@@ -51,7 +54,6 @@ def _trained(
         head, params = position_head(kind)
         return make(Parts(target, head)), {"draft": params}
 
-    row = denoising(name, title, paper, policies.threshold, benchmark="", draft=checkpoint)
     return dataclasses.replace(row, make=make, heads=kind, sample=sample)
 
 

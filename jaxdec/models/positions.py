@@ -116,7 +116,7 @@ class UnmaskingPolicy(nnx.Module):
 
 def _waves(time: jax.Array, width: int) -> jax.Array:
     """Sines and cosines of `time [B]` at `width / 2` frequencies."""
-    angles = time[:, None] * jnp.exp(jnp.linspace(0.0, 5.0, width // 2))
+    angles = time[:, None] * jnp.exp(jnp.linspace(0.0, 5.0, width // 2, dtype=jnp.float32))
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
