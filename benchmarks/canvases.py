@@ -29,8 +29,11 @@ BLANKS = tuple(b" \t\n\r")
 QUALITY = (
     "*bits/byte*: of what was written, under the law of a causal model that judges, given the prompt and the text so "
     "far. *entropy*: of the byte frequencies of one text, in bits, the mean over texts: it falls where a text repeats "
-    "itself, which bits alone reward. *blanks*: the share of bytes that are white space. "
+    "itself, which bits alone reward. *distinct*: different 4-grams of a text "
+    "over all of them. *blanks*: the share of bytes that are white space. "
 )
+GRAM = 4
+"""Bytes of the n-grams that are counted."""
 
 
 def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarray]:
@@ -60,32 +63,51 @@ class Judge:
         terms = _log_probs(self._judge.model, self._judge.params, tokens)
         return -np.asarray(terms[:, -written.shape[1] :].mean(1)) / math.log(2)
 
-    def worth(self, written: np.ndarray, baseline: np.ndarray | None = None) -> Row:
-        """Quality of all texts; where there is a baseline, how much worse they are and how sure that is."""
+    def worth(
+        self,
+        written: np.ndarray,
+        baseline: np.ndarray | None = None,
+        twin: np.ndarray | None = None,
+    ) -> Row:
+        """Quality of all texts; where there is a baseline, how much worse they are and how sure that is.
+
+        Args:
+          written: the texts, `[N, n]`.
+          baseline: texts of the same prompts that they are held against.
+          twin: those that they may be identical to, the baseline if not given.
+        """
         bits = self.bits(written)
         found = {
             "bits_per_byte": float(bits.mean()),
             "bits_error": _error(bits),
             "entropy": _varied(written),
+            "distinct": _distinct(written),
             "blanks": _blanks(written),
         }
         if baseline is None:
             return found
         expected = self.bits(baseline)
-        varied = _varied(baseline)
+        varied, twin = _varied(baseline), baseline if twin is None else twin
         return {
             **found,
             "worse": float(bits.mean() / expected.mean() - 1),
             "worse_error": _error(bits - expected) / float(expected.mean()),
             "less_varied": 1 - found["entropy"] / varied if varied else 0.0,
-            "identical": identical(list(written), list(baseline)),
-            "identical_rows": float((written == baseline).all(1).mean()),
+            "identical": identical(list(written), list(twin)),
+            "identical_rows": float((written == twin).all(1).mean()),
         }
 
 
 def _varied(written: np.ndarray) -> float:
     """Entropy of the bytes of a text, the mean over texts."""
     return statistics.fmean(entropy(bytes(row.tolist())) for row in written)
+
+
+def _distinct(written: np.ndarray) -> float:
+    """Different n-grams of a text over all of them, the mean over texts; 1 for texts that are too short for two."""
+    size = min(GRAM, written.shape[1])
+    grams = np.lib.stride_tricks.sliding_window_view(written, size, axis=1)
+    return statistics.fmean(len(np.unique(row, axis=0)) / len(row) for row in grams)
 
 
 def _blanks(written: np.ndarray) -> float:

@@ -1,11 +1,9 @@
 """What forwards and drafts cost, measured inside compiled loops, and how fast the machine copies.
 
-A forward that is called from Python with its parameters as arguments can cost several times what it costs in a decoding
-loop, which hoists layout changes of the weights. So each cost is the time of a loop, over its trip count.
+Each cost is the time of a loop (`jaxdec.generation.costs`), over its trip count.
 """
 
 import dataclasses
-import functools
 import statistics
 from typing import Any
 
@@ -14,55 +12,23 @@ import jax.numpy as jnp
 
 from benchmarks.workload import Variant, Workload
 from jaxdec.decoding import init, target_params
+from jaxdec.generation.costs import forwards, proposal, proposals
 from jaxdec.measuring.timing import Method, Timing, interleave, ratios
-from jaxdec.model import Inputs, Model
-from jaxdec.sampling import Purpose, key_at
-from jaxdec.speculative import Context, Drafter
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _forwards(model: Model, params: Any, cache: Any, tokens: jax.Array, steps: jax.Array):
-    def body(step, tokens):
-        # Each forward reads what the last one predicted, at another position: nothing can leave the loop.
-        inputs = Inputs.causal(tokens, cache.length + step % 4)
-        return jnp.argmax(model(params, inputs, cache).logits, -1).astype(jnp.int32)
-
-    return jax.lax.fori_loop(0, steps, body, tokens)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _proposals(drafter: Drafter, params: Any, state: Any, context: Context, steps: jax.Array):
-    def body(_, rows):
-        now = dataclasses.replace(context, rows=rows)
-        tree, _ = drafter.propose(drafter.own(params), state, now)
-        every = jnp.arange(rows.length.shape[0])
-        tokens = rows.tokens.at[every, rows.length - 1].set(tree.tokens[:, -1])
-        return dataclasses.replace(rows, tokens=tokens)
-
-    return jax.lax.fori_loop(0, steps, body, context.rows)
+from jaxdec.model import Model
 
 
 def forward_method(name: str, model: Model, params: Any, cache: Any, width: int, steps: int):
     """`steps` bare forwards of `width` tokens a row, with a cache that is only read."""
     tokens = jnp.zeros((cache.length.shape[0], width), jnp.int32)
     count = jnp.int32(steps)
-    return Method(name, lambda _: _forwards(model, params, cache, tokens, count))
+    return Method(name, lambda _: forwards(model, params, cache, tokens, count))
 
 
 def proposal_method(name: str, variant: Variant, state: Any, keys: jax.Array, steps: int) -> Method:
     """`steps` proposals of a variant's drafter."""
-    decoder = variant.decoder
-    depths = jnp.arange(decoder.width)
-    rows, settings = state.rows, state.settings
-    places = rows.length[:, None] + depths
-    noise = settings.warp.noise(
-        lambda: key_at(keys, Purpose.TOKEN, places), (*places.shape, decoder.model.vocab_size)
-    )
-    context = Context(rows, settings, keys, noise)
+    drafter, held, context = proposal(variant.decoder, state, keys)
     count = jnp.int32(steps)
-    return Method(
-        name, lambda _: _proposals(decoder.drafter, variant.params, state.draft, context, count)
-    )
+    return Method(name, lambda _: proposals(drafter, variant.params, held, context, count))
 
 
 @dataclasses.dataclass(frozen=True)

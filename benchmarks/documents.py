@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.case import Figures
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, canvas_laws
 from benchmarks.report import render
 from jaxdec import catalogue
 from jaxdec.catalogue import systems
@@ -72,6 +72,12 @@ def small_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n" + NOTE if found else "No results yet.\n"
 
 
+def laws(results: list[dict[str, Any]]) -> str:
+    """How far methods of canvases are from the joint law, from the results of that case; nothing without one."""
+    found = [result["rows"] for result in results if result["case"] == canvas_laws.CASE.name]
+    return canvas_laws.table(found[0]) if found else "No results yet.\n"
+
+
 def between_markers(document: str, name: str, text: str) -> str:
     """The document with the region between `<!-- NAME:start -->` and `<!-- NAME:end -->` replaced.
 
@@ -102,6 +108,7 @@ def documents(results: list[dict[str, Any]], root: Path = ROOT) -> dict[Path, st
             "selections",
             systems.markdown(catalogue.SELECTIONS, "selection") + "\n",
         ),
+        ("docs/methods.md", "laws", laws(results)),
     ):
         path = root / name
         if not path.is_file():

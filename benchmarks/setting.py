@@ -24,6 +24,9 @@ class Scale:
       steps: forwards in a cost loop.
       calls: of `generate`, in `host_overhead`.
       grown: (parameters, layers) of grown targets; None for one a little larger than the shipped one.
+      wide: the same, with no more layers than the shipped one, in `auto`.
+      selected: rows decoded at once there.
+      drafts: a step there.
       copied: megabytes of the array that measures the bandwidth.
       forms: of any-subset speculation, the first ones; None for all.
       policies: of canvas decoding, the first ones; None for all.
@@ -82,6 +85,9 @@ class Scale:
         (25_000_000, 8),
         (85_000_000, 12),
     )
+    wide: Goals = ((25_000_000, 4), (85_000_000, 4))
+    selected: tuple[int, ...] = (1, 16)
+    drafts: tuple[int, ...] = (4, 8, 16)
     copied: int = 256
     forms: int | None = None
     policies: int | None = None
@@ -138,6 +144,8 @@ QUICK = Scale(
     steps=2,
     calls=3,
     grown=None,
+    selected=(2,),
+    drafts=(2,),
     copied=4,
     forms=3,
     policies=2,

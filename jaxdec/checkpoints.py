@@ -77,9 +77,9 @@ class HeadsCheckpoint:
 
     Attributes:
       name: the folder's name.
-      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"`, `"dflash"`; `"reward"` or `"value"`.
-      heads: what `jaxdec.drafters` take: `Heads`, or for the next three a `Model` that reads features; a `ScoreHead`
-        for the last two.
+      kind: `"medusa"`, `"hydra"`, `"eagle"`, `"eagle3"`, `"dflash"`; `"adjust"`; `"reward"`, `"value"` or `"judge"`.
+      heads: what `jaxdec.drafters` take: `Heads`, or for the next three a `Model` that reads features, as
+        `diffusion.adjust` takes; a `ScoreHead` for the last three.
       params: parameters, a nested dict; float32 for this package's own. What public ones share with their target are
         the target's arrays.
       config: sizes.

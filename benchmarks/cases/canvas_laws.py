@@ -10,6 +10,8 @@ from benchmarks.columns import EXACTNESS, METHOD, Row, number, word
 from benchmarks.progress import each
 from benchmarks.setting import Setting
 from jaxdec.catalogue import DENOISING, METHODS, Parts
+from jaxdec.decoding import Decoder
+from jaxdec.model import Model
 from jaxdec.testing import oracles
 from jaxdec.testing.draws import count_draws, distance
 
@@ -18,6 +20,11 @@ FIRST = 1
 """The token of position 0, the prompt."""
 BATCH = 20_000
 FURTHER: dict[str, tuple[float, ...]] = {
+    "joint_tokens": (2,),
+    "guider_top": (1,),
+    "line_confidence": (0.3,),
+    "factor": (2,),
+    "entropy_bound": (2.8,),
     "threshold": (0.5,),
     "steps": (2,),
     "minimum": (1,),
@@ -27,12 +34,23 @@ SAMPLES = 4
 """Of a prompt, where they depend on one another."""
 
 
+def built(name: str, model: Model) -> tuple[Decoder, str]:
+    """The decoder of a method whose models are all the table, and what is to be said of these."""
+    try:
+        return METHODS[name].make(Parts(model, model)), ""
+    except ValueError:  # it goes on from the states of masks
+        masks = oracles.canvas(model)
+        return METHODS[name].make(Parts(masks, masks)), "its network sees no prompt"
+
+
 def points(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Settings of a method, and what they are called."""
     model, _ = oracles.joint_oracle(VOCAB, POSITIONS)
-    knobs = METHODS[name].make(Parts(model, model)).knobs
-    together = {"hypotheses": SAMPLES} if "repulsion" in knobs else {}
-    told = [f"{SAMPLES} samples a prompt"] if together else []
+    decoder, said = built(name, model)
+    knobs = decoder.knobs
+    alike = "repulsion" in knobs or "line_confidence" in knobs
+    together = {"hypotheses": SAMPLES} if alike else {}
+    told = [f"{SAMPLES} samples a prompt"] * alike + [said] * bool(said)
     yield ", ".join(["its own", *told]), together
     for knob in (knob for knob in FURTHER if knob in knobs):
         for value in FURTHER[knob]:
@@ -49,7 +67,7 @@ def run(setting: Setting) -> list[Row]:
     scale, rows = setting.scale, []
     every = [(name, *at) for name in DENOISING[: scale.policies] for at in points(name)]
     for name, label, knobs in each(every, "{0[0]}, {0[1]}".format):
-        decoder = METHODS[name].make(Parts(model, model))
+        decoder, _ = built(name, model)
         batch = min(BATCH, scale.drawn)
         shape = joint.shape
         found, expected = distance(
@@ -70,6 +88,25 @@ def run(setting: Setting) -> list[Row]:
             }
         )
     return rows
+
+
+def table(rows: list[Row]) -> str:
+    """A line a method, in the order of the rows: the distance at its own setting, and at another one."""
+    lines = [
+        "| method | total variation, by its own setting | at another | of exact draws |",
+        "|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["method"] for row in rows):
+        own, *others = (row for row in rows if row["method"] == name)
+        about = own["setting"].removeprefix("its own").removeprefix(", ")
+        further = (
+            f"{row['total_variation']:.3f} ({row['setting'].partition(', ')[0]})" for row in others
+        )
+        lines.append(
+            f"| `{name}`{f' ({about})' * bool(about)} | {own['total_variation']:.3f} "
+            f"| {', '.join(further) or '–'} | {own['of_exact_draws']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 CASE = Case(

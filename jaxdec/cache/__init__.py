@@ -4,6 +4,7 @@ from jaxdec.cache.contract import Cache, Entries
 from jaxdec.cache.kv import LONG, WIDE, KVCache, KVEntries, LayerEntries
 from jaxdec.cache.linear_states import continue_states, state_before
 from jaxdec.cache.recurrent import RecurrentCache, RecurrentEntries
+from jaxdec.cache.routed import RoutedCache, RoutedEntries
 from jaxdec.cache.sequence import SequenceCache
 from jaxdec.cache.summed import SummedCache, SummedEntries
 
@@ -17,6 +18,8 @@ __all__ = [
     "LayerEntries",
     "RecurrentCache",
     "RecurrentEntries",
+    "RoutedCache",
+    "RoutedEntries",
     "SequenceCache",
     "SummedCache",
     "SummedEntries",

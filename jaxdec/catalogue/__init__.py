@@ -3,7 +3,7 @@
 `python -m jaxdec.catalogue` prints the table of methods in Markdown.
 """
 
-from jaxdec.catalogue import any_subset, canvas, search, speculation
+from jaxdec.catalogue import any_subset, canvas, canvas_pairs, layers, search, speculation
 from jaxdec.catalogue.canvas import REFRESH_RULES
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.catalogue.search import SCORERS, SELECTIONS
@@ -29,11 +29,13 @@ __all__ = [
     "markdown",
 ]
 
+_CANVASES = [*canvas.ROWS, *canvas_pairs.ROWS]
 METHODS = {
-    row.name: row for row in [*speculation.ROWS, *any_subset.ROWS, *canvas.ROWS, *search.ROWS]
+    row.name: row
+    for row in [*speculation.ROWS, *layers.ROWS, *any_subset.ROWS, *_CANVASES, *search.ROWS]
 }
 INFILLING = tuple(row.name for row in any_subset.ROWS)
-DENOISING = tuple(row.name for row in canvas.ROWS)
+DENOISING = tuple(row.name for row in _CANVASES)
 SEARCHING = tuple(row.name for row in search.ROWS if row.searches)
 
 

@@ -6,14 +6,12 @@ from typing import Any
 from jaxdec.catalogue.method import Method, Parts, Sample
 from jaxdec.decoding import Decoder, Exactness
 from jaxdec.diffusion import (
-    Resample,
     Unmask,
     backtracking,
     credit,
     daedal,
     denoise,
     editing,
-    energy,
     orthogonal_repulsion,
     prophet,
     refresh,
@@ -41,7 +39,7 @@ Layout = Callable[[Parts, Unmask], tuple[schedules.Schedule, Unmask]]
 """The groups that a policy fills one after another, and the policy within them."""
 
 
-def _blocks(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
+def of_blocks(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
     """Blocks of a size that is given, or one group."""
     if parts.block is None:
         return schedules.whole(), policy
@@ -59,7 +57,7 @@ def _one_group(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask
 def _seen_whole(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
     """One group under full attention, in which blocks are the policy's: other parts look at all of it."""
     if parts.causal or parts.block is None:
-        return _blocks(parts, policy)
+        return of_blocks(parts, policy)
     return schedules.whole(), policies.in_blocks(policy, parts.block)
 
 
@@ -81,7 +79,7 @@ def _semantic(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]
 
 def _sharing_lines(parts: Parts, policy: Unmask) -> tuple[schedules.Schedule, Unmask]:
     """Blocks, and what the samples of a prompt share by lines."""
-    return _blocks(parts, policies.shared_lines(policy, parts.delimiters or NEWLINE))
+    return of_blocks(parts, policies.shared_lines(policy, parts.delimiters or NEWLINE))
 
 
 def denoising(
@@ -93,9 +91,11 @@ def denoising(
     branches: int = 1,
     variants: Mapping[str, Callable[[], Unmask]] | None = None,
     benchmark: str = "diffusion",
-    layout: Layout = _blocks,
+    layout: Layout = of_blocks,
     alone: str = "",
     draft: str = "",
+    heads: str = "",
+    sample: Sample | None = None,
     **further: Callable[[Parts], Any],
 ) -> Method:
     """A row: a policy, with the parts that go with it.
@@ -112,7 +112,10 @@ def denoising(
       layout: the groups, if they are part of the method.
       alone: why it takes full attention and no other refresh rule, if it does.
       draft: see `Method`.
-      **further: build more parts of `denoise`: `remask`, `fuse`, `stop`, `grow`, `resample`, or a `refresh` of its own.
+      heads: see `Method`.
+      sample: see `Method`.
+      **further: build more parts of `denoise`: `remask`, `fuse`, `stop`, `grow`, `resample`, `joint`, or a `refresh` of
+        its own.
     """
 
     def make(parts: Parts) -> Decoder:
@@ -142,6 +145,9 @@ def denoising(
     def block_causal(target: Model, draft: Model) -> Decoder:
         return make(Parts(target, length=3, block=8, causal=True, refresh="block"))
 
+    # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
+    plain: Sample = lambda target, draft: make(Parts(target, draft))
+
     return Method(
         name,
         title,
@@ -151,18 +157,11 @@ def denoising(
         "tests/conformance/test_methods.py",
         benchmark,
         draft=draft,
+        heads=heads,
         denoises=True,
-        # Branches guess by what the blocks before them hold; the others are tested by the layout of their policy alone.
-        sample=block_causal if branches > 1 else lambda target, draft: make(Parts(target, draft)),
+        sample=sample or (block_causal if branches > 1 else plain),
         variants={name: variant(policy) for name, policy in (variants or {}).items()},
     )
-
-
-def _by_energy(parts: Parts) -> Resample:
-    """The energy of the second model; raises `ValueError` if there is none."""
-    if not isinstance(parts.draft, Model):
-        raise ValueError("method 'edlm' needs a causal model beside the canvas model")
-    return energy(parts.draft, name="draft")
 
 
 ROWS = [
@@ -204,16 +203,6 @@ ROWS = [
         lambda: policies.quota("max_prob"),
         benchmark="",
         layout=_sharing_lines,
-    ),
-    denoising(
-        "edlm",
-        "ancestral canvas decoding, each step one of two fills drawn by a causal model's importance weights (a step "
-        "over the whole canvas, table of 27: total variation 0.41 from the joint, 0.59 without)",
-        "2410.21357",
-        policies.ancestral,
-        benchmark="canvas_laws",
-        resample=_by_energy,
-        draft="code-target",
     ),
     denoising(
         "llada",

@@ -25,15 +25,34 @@ from jaxdec.cli import loading
 from jaxdec.cli.arguments import MODEL, RUN
 from jaxdec.cli.display import output
 from jaxdec.models import build_heads
-from jaxdec.training import corpus, export, export_fills, export_heads, export_tasks, run_folder
+from jaxdec.training import (
+    corpus,
+    export,
+    export_fills,
+    export_heads,
+    export_joint,
+    export_judge,
+    export_tasks,
+    run_folder,
+)
 from jaxdec.training.filling import FillTraining, train_filler
 from jaxdec.training.heads import HeadTraining, train_heads
+from jaxdec.training.joint import JointTraining, train_joint
+from jaxdec.training.judging import JudgeTraining, train_judge
 from jaxdec.training.presets import PRESETS, Preset
 from jaxdec.training.scores import ScoreTraining, roll_outs_of, train_scores
 from jaxdec.training.solving import TaskTraining, train_solver
 from jaxdec.training.trainer import RunConfig, TrainConfig, build, train
 
-Config = TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
+Config = (
+    TrainConfig
+    | HeadTraining
+    | JointTraining
+    | TaskTraining
+    | FillTraining
+    | ScoreTraining
+    | JudgeTraining
+)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -129,6 +148,14 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
             export_tasks.export_scores, config=config, head=heads, target=target
         )
         return score, publish, target[1]
+    if isinstance(config, JudgeTraining):
+        return _judging(config, target, heads)
+    if isinstance(config, JointTraining):
+        join = lambda data, folder, report: train_joint(config, data, folder, target, report=report)
+        publish = functools.partial(
+            export_joint.export_joint, config=config, network=heads, target=target
+        )
+        return join, publish, target[1]
     learn_heads = lambda data, folder, report: train_heads(
         config, data, folder, target, report=report
     )
@@ -136,6 +163,19 @@ def _task(preset: Preset, config: Config, arguments: argparse.Namespace):
         export_heads.export_heads, config=config, heads=heads, target=target
     )
     return learn_heads, publish, target[1]
+
+
+def _judging(config: JudgeTraining, target: tuple[Any, Any], head: Any):
+    """`_task` for a judge of drafts."""
+    drafter = loading.load(config.draft)
+    draft = drafter.model, drafter.params
+    learn = lambda data, folder, report: train_judge(
+        config, data, folder, target, draft, report=report
+    )
+    publish = functools.partial(
+        export_judge.export_judge, config=config, head=head, target=target, draft=draft
+    )
+    return learn, publish, {"target": target[1], "draft": draft[1]}
 
 
 def _on_tasks(config: TaskTraining | FillTraining, arguments: argparse.Namespace):
@@ -156,9 +196,15 @@ def _on_tasks(config: TaskTraining | FillTraining, arguments: argparse.Namespace
 
 def _quality(facts: dict[str, Any]) -> str:
     """How good a trained model is, in one line."""
+    if "judgement" in facts:
+        found = facts["judgement"]
+        return f"held-out area under the curve {found['auc']:.3f}"
     if "overlap" in facts:
         best = ", ".join(f"{ranks[0]:.3f}" for ranks in facts["agreement_by_rank"])
         return f"held-out agreement with the target by depth {best}"
+    if "distances" in facts:
+        best = ", ".join(f"{own:.3f} ({stale:.3f})" for own, stale in facts["distances"])
+        return f"held-out distance from a forward's laws by step (without the network) {best}"
     if "accuracy" in facts:
         best = ", ".join(f"{name} {found['each']:.3f}" for name, found in facts["accuracy"].items())
         return f"held-out accuracy of one sample: {best}"
@@ -184,7 +230,7 @@ def configure(config: Config, arguments: argparse.Namespace) -> Config:
     if "batch" in changes and "rows_at_once" not in changes:
         changes["rows_at_once"] = math.gcd(config.rows_at_once, changes["batch"])
     sizes = given(MODEL)
-    if isinstance(config, HeadTraining | ScoreTraining) and sizes:
+    if isinstance(config, HeadTraining | JointTraining | ScoreTraining | JudgeTraining) and sizes:
         name = next(iter(sizes)).replace("_", "-")
         raise ValueError(f"the sizes of {arguments.name} follow from its target: no --{name}")
     model: Any = dataclasses.replace(config.model, **sizes)

@@ -7,6 +7,7 @@ from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.decoder import denoise
 from jaxdec.diffusion.fuse import Fuse, Standing, credit, orthogonal_repulsion
 from jaxdec.diffusion.grow import Grow, daedal
+from jaxdec.diffusion.joint import Joint, Revealed, adjust
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.remask import Remask, backtracking, editing
 from jaxdec.diffusion.resample import Proposals, Resample, energy
@@ -21,13 +22,16 @@ __all__ = [
     "DenoiseState",
     "Fuse",
     "Grow",
+    "Joint",
     "Progress",
     "Proposals",
     "Remask",
     "Resample",
+    "Revealed",
     "Standing",
     "Stop",
     "Unmask",
+    "adjust",
     "backtracking",
     "canvas_model",
     "credit",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.decoding import Scored, Settings
+from jaxdec.diffusion.canvas import Canvas
 from jaxdec.sampling import History, Purpose, Warp, key_at, perturbed_argmax
 from jaxdec.sampling.noise import gumbel, uniform
 from pallas_kernels.unmask import Statistics, Unmasked, statistics, unmask
@@ -102,6 +103,7 @@ class Candidates:
       settings: of the request, for what ends a row; None where nothing does.
       end_weight: float32 `[B]`, what scores that are probabilities are multiplied by where the token ends its row; None
         for 1.
+      canvas: everything as it was before the step; None where it is not known.
     """
 
     own: Statistics
@@ -122,6 +124,7 @@ class Candidates:
     hypotheses: int = dataclasses.field(default=1, metadata={"static": True})
     settings: Settings | None = None
     end_weight: jax.Array | None = None
+    canvas: Canvas | None = None
 
     @property
     def likeliest(self) -> jax.Array:

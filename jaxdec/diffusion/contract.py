@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdec.decoding import Exactness, Part
+from jaxdec.decoding import Exactness, Part, Request
 from jaxdec.diffusion.candidates import VALUE_DEPENDENT, Candidates, Score
 from jaxdec.model import Params
 
@@ -42,6 +42,10 @@ class GroupPart(Part, abc.ABC):
         """
         return None
 
+    def begin(self, params: Params, request: Request, state: Any) -> Any:
+        """The state when decoding begins, for parts that read the prompts; as `init` made it for all others."""
+        return state
+
     def renew(self, params: Params, state: Any, fresh: Any) -> Any:
         """The state when the next group begins: a fresh one, unless the part remembers the groups before it.
 
@@ -58,9 +62,15 @@ class Unmask(GroupPart):
 
     Attributes:
       by: what it ranks positions by; None for a policy without a score.
+      forwards: of a model of its own in a step.
+      reads_text: whether it keeps what it has read of the committed text, which must stand then.
+      least_vocabulary: tokens that its model knows; 0 for any.
     """
 
     by: Score | None = None
+    forwards: int = 0
+    reads_text: bool = False
+    least_vocabulary: int = 0
 
     @property
     def value_dependent(self) -> bool:

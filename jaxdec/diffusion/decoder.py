@@ -1,6 +1,6 @@
 """The canvas decoder from its parts.
 
-denoise(model, schedule, unmask, remask, fuse, stop, resample, grow, refresh)
+denoise(model, schedule, unmask, remask, fuse, stop, resample, joint, grow, refresh)
 """
 
 from typing import Literal
@@ -10,6 +10,7 @@ from jaxdec.diffusion import schedules
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.fuse import Fuse
 from jaxdec.diffusion.grow import Grow
+from jaxdec.diffusion.joint import Joint
 from jaxdec.diffusion.loop import Denoise
 from jaxdec.diffusion.refresh import Refresh, none
 from jaxdec.diffusion.remask import Remask
@@ -33,6 +34,7 @@ def denoise(
     stop: Stop | None = None,
     grow: Grow | None = None,
     resample: Resample | None = None,
+    joint: Joint | None = None,
     refresh: Refresh | None = None,
     attention: Literal["full", "causal"] | SpanRule | None = None,
     guided: bool = False,
@@ -55,6 +57,7 @@ def denoise(
       grow: begins with a shorter canvas and lengthens it; for the whole canvas as one group, without a cache or
         branches.
       resample: draws several fills of a group and takes one; noise is then by position and step.
+      joint: gives laws for further steps after each forward, which see the tokens of the steps before.
       refresh: which positions are computed again in a step; `refresh.none()` if not given.
       attention: `"full"` for models that see the whole canvas, `"causal"` for those that see their block and the blocks
         before it, with the blocks of the schedule, or any other rule (`schedules.SpanRule`); the schedule's own if not
@@ -86,6 +89,7 @@ def denoise(
         stop=(stop, Stop),
         grow=(grow, Grow),
         resample=(resample, Resample),
+        joint=(joint, Joint),
         refresh=(refresh, Refresh),
     )
     if refresh.partial:
@@ -111,14 +115,13 @@ def denoise(
             f"the model is shifted, and with {type(spans).__name__} attention the row before a position must be of no "
             f"later unit, but the units of this {type(schedule).__name__} do not stand in order (Schedule.in_order)"
         )
-    check_type("branches", branches, int)
     check_type("guided", guided, bool)
-    if branches < 1:
-        raise ValueError(f"branches must be at least 1, got {branches}")
+    _check_branches(branches)
     if grow is not None:
         _check_still(schedule, refresh, branches)
-    if resample is not None:
-        _check_resample(model, resample, branches)
+    _check_second(model, unmask, resample, joint, branches)
+    if unmask.reads_text:
+        _check_stands(unmask, remask, grow)
     return Denoise(
         model=model,
         schedule=schedule,
@@ -128,6 +131,7 @@ def denoise(
         stop=stop,
         grow=grow,
         resample=resample,
+        joint=joint,
         refresh=refresh,
         spans=spans,
         guided=guided,
@@ -163,14 +167,45 @@ def _check_still(schedule: Schedule, refresh: Refresh, branches: int) -> None:
         raise ValueError(f"a canvas that grows has one branch, got {branches}")
 
 
-def _check_resample(model: Model, resample: Resample, branches: int) -> None:
-    """Raises `ValueError` for a rule that does not know the tokens, or has branches beside it."""
+def _check_known(model: Model, known: int, name: str) -> None:
+    """Raises `ValueError` if a second model knows other tokens than the canvas has; one that knows 0 knows any."""
     tokens = model.vocab_size - (model.mask_token == model.vocab_size - 1)
-    known = resample.least_vocabulary
     if known and not tokens <= known <= model.vocab_size:
-        raise ValueError(f"the canvas has {tokens} tokens, the model that resamples {known}")
-    if branches != 1:
-        raise ValueError(f"a canvas that is resampled has one branch, got {branches}")
+        raise ValueError(f"the canvas has {tokens} tokens, {name} {known}")
+
+
+def _check_branches(branches: int) -> None:
+    """Raises `ValueError` for fewer branches than one."""
+    check_type("branches", branches, int)
+    if branches < 1:
+        raise ValueError(f"branches must be at least 1, got {branches}")
+
+
+def _check_second(
+    model: Model, unmask: Unmask, resample: Resample | None, joint: Joint | None, branches: int
+) -> None:
+    """Raises `ValueError` for second models that do not know the tokens, or that stand beside branches."""
+    _check_known(model, unmask.least_vocabulary, "the model of the policy")
+    beside = {}
+    if resample is not None:
+        _check_known(model, resample.least_vocabulary, "the model that resamples")
+        beside["a canvas that is resampled"] = True
+    if joint is not None:
+        joint.check_model(model)
+        beside["a joint rule"] = True
+    beside[type(unmask).__name__] = unmask.reads_text
+    for what, there in beside.items():
+        if there and branches != 1:
+            raise ValueError(f"{what} has one branch, got {branches}")
+
+
+def _check_stands(unmask: Unmask, remask: Remask | None, grow: Grow | None) -> None:
+    """Raises `ValueError` for what changes committed text, where a policy has read it."""
+    got = next((type(part).__name__ for part in (remask, grow) if part is not None), None)
+    if got is not None:
+        raise ValueError(
+            f"{type(unmask).__name__} reads committed tokens once, which must stand, got {got}"
+        )
 
 
 def _check_model(model: Model) -> None:

@@ -10,7 +10,6 @@ Legend: B rows, L positions of the canvas, W positions of a group, D branches, T
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -18,32 +17,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import Exactness, Info, Knob, Part, Request, Rows, Scored
-from jaxdec.diffusion.branches import foreseen, guessed
-from jaxdec.diffusion.canvas import FAR, Canvas, GroupState, take
+from jaxdec.diffusion.branches import guessed
+from jaxdec.diffusion.canvas import FAR, Canvas, take
 from jaxdec.diffusion.contract import Unmask
 from jaxdec.diffusion.emit import emit
 from jaxdec.diffusion.forward import Computed, Forward, ForwardInputs
 from jaxdec.diffusion.fuse import Fuse
-from jaxdec.diffusion.group import (
-    ActiveGroup,
-    StaticStep,
-    StepsTaken,
-    active_group,
-    cut,
-    pick,
-    written,
-)
+from jaxdec.diffusion.group import active_group, cut, written
 from jaxdec.diffusion.grow import Grow
 from jaxdec.diffusion.grow.edit import grown
+from jaxdec.diffusion.joint import Joint
 from jaxdec.diffusion.neighbours import neighbours
 from jaxdec.diffusion.partial import renumbered, uncomputed
-from jaxdec.diffusion.proposing import further_forwards, looked
+from jaxdec.diffusion.proposing import further_forwards
 from jaxdec.diffusion.refresh import CanvasStatus, Refresh
 from jaxdec.diffusion.remask import Remask
 from jaxdec.diffusion.resample import Resample
 from jaxdec.diffusion.schedules import Schedule, SpanRule
 from jaxdec.diffusion.state import Counters, DenoiseState, canvas_status
+from jaxdec.diffusion.static_step import StaticStep, StepsTaken, pick
 from jaxdec.diffusion.stop import Stop
+from jaxdec.diffusion.taking import Taking
 from jaxdec.model import Model, Params
 
 FILLED = 2
@@ -62,6 +56,7 @@ class Denoise:
     stop: Stop | None
     grow: Grow | None
     resample: Resample | None
+    joint: Joint | None
     refresh: Refresh
     spans: SpanRule
     guided: bool
@@ -73,14 +68,19 @@ class Denoise:
     @property
     def exactness(self) -> Exactness:
         """That of the policy, if nothing else changes the law."""
-        others = (self.remask, self.fuse, self.stop, self.resample, self.grow)
+        others = (self.remask, self.fuse, self.stop, self.resample, self.joint, self.grow)
         plain = all(part is None for part in others) and not self.guided
         return self.unmask.exactness if plain and self.refresh.exact else Exactness.HEURISTIC
 
     @property
+    def target_rests(self) -> bool:
+        """Whether there are steps without a forward of the model."""
+        return self.joint is not None
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """Those that there are."""
-        own = (self.unmask, self.remask, self.fuse, self.stop, self.resample, self.grow)
+        own = (self.unmask, self.remask, self.fuse, self.stop, self.resample, self.joint, self.grow)
         return tuple(part for part in (*own, self.refresh, self.schedule) if part is not None)
 
     @property
@@ -117,7 +117,7 @@ class Denoise:
             settings=request.settings,
             canvas=self._canvas(params, rows, request, room),
             counters=Counters(zero - 2, zero - 2, zero, zero, zero, zero, zero > 0),
-            parts=self._static.fresh(params, batch, window),
+            parts=self._static.begun(params, request, batch, window),
             ahead=None if self.branches == 1 else jnp.full(rows.tokens.shape, FAR, jnp.int32),
             grow=None if grow is None else grow.init(grow.own(params), batch, window),
             cache=cache,
@@ -250,7 +250,8 @@ class Denoise:
             state, status = cut(state, status, params, scored, self.schedule, window)
         active, before = active_group(state, status, window, rng, by_step)
         stuck = ~(active.there & ~before.committed).any(1) & ~counters.lingers
-        taken = self._steps(params, state, status, scored, active, before)
+        taking = Taking(self._static, self.resample, self.joint, self.branches)
+        taken = taking(params, state, status, scored, active, before)
         group, ahead = taken.group, state.ahead
         if ahead is not None:
             seen = active.see(taken.scored, group, taken.step, taken.steps)
@@ -273,7 +274,8 @@ class Denoise:
             proposed=jnp.where(ran, self.branches - 1, 0),
             accepted=jnp.where(ran, taken.branch, 0),
             target_forwards=ran.astype(jnp.int32),
-            draft_forwards=further_forwards(self.resample, state, active),
+            draft_forwards=further_forwards(self.resample, self.unmask, state, active)
+            + jnp.where(ran & (self.joint is not None), taken.steps - state.counters.steps - 1, 0),
             target_rows=jnp.where(ran, target_rows, 0),
         )
         since = jnp.where(wide, 0, counters.since + 1)
@@ -306,45 +308,3 @@ class Denoise:
         lingers = self.remask.lingers(taken.parts.remask, none)
         ends = jnp.min(jnp.where(canvas.masked, canvas.groups, FAR), axis=1)
         return jnp.where(lingers, status.group[:, 0], ends), lingers
-
-    def _steps(
-        self,
-        params: Params,
-        state: DenoiseState,
-        status: CanvasStatus,
-        scored: Scored,
-        active: ActiveGroup,
-        group: GroupState,
-    ) -> StepsTaken:
-        """One step, and as many more as branches were guessed right."""
-        batch, window = active.places.shape
-        fresh = self._static.renewed(params, state.parts, batch, window)
-        alive, step = state.rows.running, jnp.where(status.entered, 0, state.counters.step)
-        taken = StepsTaken(
-            group=group,
-            parts=pick(status.entered, fresh, state.parts),
-            scored=jax.tree.map(lambda x: x[:, 0], scored),
-            step=step,
-            steps=state.counters.steps,
-            branch=jnp.zeros_like(step),
-        )
-        for branch in range(self.branches):
-            if branch:
-                assert state.ahead is not None
-                alive &= foreseen(state.canvas, state.ahead, active, taken.group, branch)
-            look = functools.partial(looked, self.resample, params, state, active, taken)
-            after, new, parts = self._static(
-                params,
-                jax.tree.map(lambda x, at=branch: x[:, at], scored),
-                taken.group,
-                taken.parts,
-                look,
-                active.standing,
-                state.settings.knobs,
-            )
-            group, parts, after = pick(
-                alive, (new, parts, after), (taken.group, taken.parts, taken.scored)
-            )
-            best = jnp.where(alive, branch, taken.branch)
-            taken = StepsTaken(group, parts, after, taken.step + alive, taken.steps + alive, best)
-        return taken

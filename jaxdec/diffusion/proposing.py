@@ -11,21 +11,25 @@ import jax.numpy as jnp
 from jaxdec.decoding import Scored
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.canvas import Canvas, GroupState, at_token, put
-from jaxdec.diffusion.group import ActiveGroup, StepsTaken
+from jaxdec.diffusion.contract import Unmask
+from jaxdec.diffusion.group import ActiveGroup
 from jaxdec.diffusion.resample import Proposals, Resample
 from jaxdec.diffusion.state import DenoiseState
+from jaxdec.diffusion.static_step import StepsTaken
 from jaxdec.model import Params
 from jaxdec.sampling import Purpose, key_at
 from jaxdec.sampling.noise import gumbel
 
 
-def further_forwards(rule: Resample | None, state: DenoiseState, active: ActiveGroup) -> jax.Array:
-    """Forwards of the rule's own model in a step, int32 `[B]`."""
-    left = state.canvas.masked.sum(1)
+def further_forwards(
+    rule: Resample | None, policy: Unmask, state: DenoiseState, active: ActiveGroup
+) -> jax.Array:
+    """Forwards of the rule's and the policy's own models in a step, int32 `[B]`."""
+    own = jnp.where(state.rows.running, policy.forwards, 0).astype(jnp.int32)
     if rule is None:
-        return jnp.zeros_like(left, jnp.int32)
-    due = _due(rule, left, active.canvas_progress.size, state)
-    return jnp.where(due, rule.number, 0).astype(jnp.int32)
+        return own
+    due = _due(rule, state.canvas.masked.sum(1), active.canvas_progress.size, state)
+    return own + jnp.where(due, rule.number, 0).astype(jnp.int32)
 
 
 def _due(rule: Resample, left: jax.Array, size: jax.Array, state: DenoiseState) -> jax.Array:

@@ -26,19 +26,49 @@ class ChosenDecoder:
     Attributes:
       decoder: the fastest, or the baseline if no other is clearly faster.
       name: what the candidates call it; the draft length in `auto_draft_length`, 0 for plain decoding.
-      seconds_per_token: by name; the median over the repeats.
+      seconds_per_token: by name; the median over the repeats. Empty where nothing was timed.
       tokens_per_forward: by name, new tokens for each forward of the target.
+      predicted: by name, seconds a token that the costs of forwards and proposals predict; empty where nobody asked.
+      decoders: by name, all candidates.
     """
 
     decoder: Decoder
     name: Any
     seconds_per_token: dict[Any, float]
     tokens_per_forward: dict[Any, float]
+    predicted: dict[Any, float] = dataclasses.field(default_factory=dict)
+    decoders: dict[Any, Decoder] = dataclasses.field(default_factory=dict)
 
     @property
     def length(self) -> int:
         """The draft length, for choices among lengths."""
         return self.name
+
+    def with_prediction(self, seconds: Mapping[Any, float]) -> "ChosenDecoder":
+        """The same choice, with what was predicted of the candidates."""
+        return dataclasses.replace(self, predicted=dict(seconds))
+
+    def __str__(self) -> str:
+        """A table of the candidates, the fastest first, times in milliseconds; the choice has a star."""
+        order = self.seconds_per_token or self.predicted
+        lines = [f"  {'':24} tokens/forward  ms/token  predicted"]
+        for name in sorted(order, key=order.__getitem__):
+            ms = [
+                f"{1e3 * held[name]:9.3f}" if name in held else f"{'-':>9}"
+                for held in (self.seconds_per_token, self.predicted)
+            ]
+            mark = "*" if name == self.name else " "
+            lines.append(
+                f"{mark} {name!s:24} {self.tokens_per_forward[name]:14.2f} {ms[0]}  {ms[1]}"
+            )
+        return "\n".join(lines)
+
+
+def tokens_and_forwards(result: Result) -> tuple[int, int]:
+    """New tokens, and forwards of the target, of a result that has been waited for."""
+    result = jax.block_until_ready(result)
+    made = int((result.lengths - result.prompt_lengths).sum())
+    return made, int(result.stats.target_forwards.sum())
 
 
 def fastest(
@@ -48,6 +78,8 @@ def fastest(
     repeats: int = 3,
     margin: float = 0.05,
     clock: Callable[[], float] = time.perf_counter,
+    behind: float = float("inf"),
+    report: Callable[[str], None] = lambda name: None,
 ) -> ChosenDecoder:
     """Times decoders end to end, in turns within each repeat and in an order of its own each time.
 
@@ -57,21 +89,28 @@ def fastest(
       repeats: measurements of each, after one call that compiles.
       margin: another decoder is chosen only if the baseline takes more than `1 + margin` of its seconds a token.
       clock: returns seconds; read just before and just after each measurement.
+      behind: a decoder that takes more than this many times the seconds a token of the best is not timed again; the
+        baseline always is.
+      report: is called with the name of each decoder before it is compiled.
 
     Raises:
       ValueError: for impossible arguments, or if a decoder gives no token.
     """
+    if not behind >= 1:
+        raise ValueError(f"behind must be at least 1, got {behind}")
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     if not margin >= 0:
         raise ValueError(f"margin must be at least 0, got {margin}")
     tokens, per_forward = {}, {}
     for name, decoder in decoders.items():  # compiles
+        report(str(name))
         tokens[name], forwards = decode(decoder)
         if not tokens[name]:
             raise ValueError(f"no prompt gave a token with {name!r}")
         per_forward[name] = tokens[name] / forwards
 
+    baseline, *others = decoders
     seconds: dict[Any, list[float]] = {name: [] for name in decoders}
     order, shuffle = list(decoders), random.Random(0).shuffle
     for _ in range(repeats):
@@ -80,13 +119,13 @@ def fastest(
             start = clock()
             decode(decoders[name])
             seconds[name].append(clock() - start)
-    cost = {name: statistics.median(seconds[name]) / tokens[name] for name in decoders}
-
-    baseline, *others = decoders
+        cost = {name: statistics.median(seconds[name]) / tokens[name] for name in decoders}
+        limit = behind * min(cost.values())
+        order = [name for name in order if cost[name] <= limit or name == baseline]
     best = min(others, key=lambda name: cost[name], default=baseline)
     if not cost[baseline] > (1 + margin) * cost[best]:
         best = baseline
-    return ChosenDecoder(decoders[best], best, cost, per_forward)
+    return ChosenDecoder(decoders[best], best, cost, per_forward, decoders=dict(decoders))
 
 
 def auto_infill(
@@ -198,8 +237,6 @@ def auto_draft_length(
             lengths=prompt_lengths,
             **generate_kwargs,
         )
-        result = jax.block_until_ready(result)
-        made = int((result.lengths - result.prompt_lengths).sum())
-        return made, int(result.stats.target_forwards.sum())
+        return tokens_and_forwards(result)
 
     return fastest(decoders, decode, repeats=repeats, margin=margin, clock=clock)

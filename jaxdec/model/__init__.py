@@ -1,6 +1,7 @@
 """The model contract, and wrappers from one model to another."""
 
 from jaxdec.model.canvas import canvas_model
+from jaxdec.model.classified_exits import classified_exits
 from jaxdec.model.contract import Heads, Inputs, Mixture, Model, Output, Params, Queries, ScoreHead
 from jaxdec.model.early_exit import Readout, early_exit, readout
 from jaxdec.model.function import from_function
@@ -10,7 +11,9 @@ from jaxdec.model.next_token import next_token
 from jaxdec.model.nnx import from_nnx, heads_from_nnx, score_from_nnx
 from jaxdec.model.order import Order, prompt_inputs, score
 from jaxdec.model.recomputed import recomputed
+from jaxdec.model.routed_layers import routed_layers
 from jaxdec.model.shifted import shifted, unshifted
+from jaxdec.model.skip_decode import skip_decode
 from jaxdec.model.tapped import tapped
 from jaxdec.model.two_stream import two_stream
 
@@ -27,6 +30,7 @@ __all__ = [
     "Readout",
     "ScoreHead",
     "canvas_model",
+    "classified_exits",
     "early_exit",
     "from_function",
     "from_nnx",
@@ -37,9 +41,11 @@ __all__ = [
     "prompt_inputs",
     "readout",
     "recomputed",
+    "routed_layers",
     "score",
     "score_from_nnx",
     "shifted",
+    "skip_decode",
     "tapped",
     "two_stream",
     "unshifted",

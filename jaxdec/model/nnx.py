@@ -60,9 +60,11 @@ class NnxForward(_Call):
     layer_states: tuple[int, ...] = ()
     layers: int | None = None
 
-    def __call__(self, params: Params, inputs: Inputs, cache: Cache | None = None) -> Output:  # type: ignore[override]
-        """See `Model`."""
-        asked = {"layer_states": self.layer_states or None, "layers": self.layers}
+    def __call__(  # type: ignore[override]
+        self, params: Params, inputs: Inputs, cache: Cache | None = None, runs: Any = None
+    ) -> Output:
+        """See `Model`; `runs` says for which tokens each layer runs, where the module takes it (`layer_choice`)."""
+        asked = {"layer_states": self.layer_states or None, "layers": self.layers, "runs": runs}
         asked = {name: value for name, value in asked.items() if value is not None}
         return super().__call__(params, inputs, cache, **asked)
 

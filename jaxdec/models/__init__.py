@@ -1,5 +1,6 @@
 """Networks that meet the model contract."""
 
+from jaxdec.models.adjust import Adjust
 from jaxdec.models.bert import Bert, BertConfig
 from jaxdec.models.chimera import Chimera, ChimeraConfig
 from jaxdec.models.config import LayerKind, TransformerConfig
@@ -16,6 +17,7 @@ from jaxdec.models.xlnet import XLNet, XLNetConfig
 
 __all__ = [
     "MDLM",
+    "Adjust",
     "Bert",
     "BertConfig",
     "Chimera",

@@ -10,6 +10,7 @@ Legend: B rows, T new tokens, D width, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -76,10 +77,11 @@ class DFlash(Transformer):
         cache: Cache | None = None,
         layer_states: tuple[int, ...] = (),
         layers: int | None = None,
+        runs: Callable[[int, jax.Array], jax.Array] | None = None,
     ) -> Output:
         """Scores rows of a block, or makes entries of context; see `Transformer`."""
         if inputs.features is None:
-            return super().__call__(inputs, cache, layer_states, layers)
+            return super().__call__(inputs, cache, layer_states, layers, runs)
         context, positions = inputs.features, inputs.positions
         blocks = list(self.layers)[:layers]
         entries = tuple(block.self_attn.entries(context, positions) for block in blocks)

@@ -16,6 +16,7 @@ from flax import nnx
 
 from jaxdec.arguments import check_fields
 from jaxdec.model import Heads, Model, Params, ScoreHead, from_nnx, heads_from_nnx, score_from_nnx
+from jaxdec.models.adjust import Adjust
 from jaxdec.models.chimera import Chimera, ChimeraConfig
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.eagle import Eagle
@@ -154,8 +155,10 @@ KINDS = {
     "eagle": Eagle,
     "falcon": Falcon,
     "chimera": Chimera,
+    "adjust": Adjust,
     "reward": Score,
     "value": Score,
+    "judge": Score,
 }
 """The networks that draft from a target's hidden states or score them, by the names that checkpoints call them."""
 
@@ -164,6 +167,7 @@ LAYERS: dict[str, type[TransformerConfig]] = {
     "eagle": TransformerConfig,
     "falcon": FalconConfig,
     "chimera": ChimeraConfig,
+    "adjust": TransformerConfig,
 }
 """The kinds that are a `Model` which reads features, and their sizes."""
 
@@ -189,7 +193,8 @@ def build_heads(
 ) -> tuple[Heads | Model | ScoreHead, Params]:
     """Heads and fresh parameters.
 
-    `Heads` for Medusa and Hydra, a `Model` that reads features for `LAYERS`, a `ScoreHead` for rewards and values.
+    `Heads` for Medusa and Hydra, a `Model` that reads features for `LAYERS`, a `ScoreHead` for rewards, values and
+    judges.
 
     Args:
       kind: one of `KINDS`.

@@ -1,4 +1,4 @@
-"""Heads that score a target's hidden states: process rewards and values.
+"""Heads that score a target's hidden states: process rewards, values and judges of drafts.
 
 Legend: D width of the target.
 """
@@ -18,7 +18,7 @@ class ScoreConfig:
 
     Attributes:
       width: D, the target's.
-      hidden: inner width.
+      hidden: inner width; 0 for a linear head.
     """
 
     width: int
@@ -26,23 +26,26 @@ class ScoreConfig:
 
     def __post_init__(self):
         check_fields(self)
-        for name in ("width", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("width", 1), ("hidden", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 class Score(nnx.Module):
-    """Two layers on a hidden state; the score is the logistic function of what they give.
+    """One or two layers on a hidden state; the score is the logistic function of what they give.
 
-    l = v silu(W h + b) + c
+    l = v silu(W h + b) + c,   or   v h + c   for a linear head
     """
 
     def __init__(self, config: ScoreConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.up = nnx.Linear(config.width, config.hidden, rngs=rngs)
+        if config.hidden:
+            self.up = nnx.Linear(config.width, config.hidden, rngs=rngs)
+        inner = config.hidden or config.width
         # Every score starts as one half.
-        self.down = nnx.Linear(config.hidden, 1, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.down = nnx.Linear(inner, 1, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         """Maps states `[..., D]` to logits, float32 `[...]`."""
-        return self.down(nnx.silu(self.up(hidden)))[..., 0].astype(jnp.float32)
+        inner = nnx.silu(self.up(hidden)) if self.config.hidden else hidden
+        return self.down(inner)[..., 0].astype(jnp.float32)

@@ -7,15 +7,18 @@ any-subset model.
 Legend: B rows, T new tokens, D width, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdec.cache import Cache, KVEntries
+from jaxdec.cache import Cache, KVEntries, LayerEntries
 from jaxdec.model import Inputs, Output
 from jaxdec.models.config import TransformerConfig
 from jaxdec.models.layers import MLP, Attention, Experts, Norm, committed, empty_cache, linear, rows
 from jaxdec.models.layers.expert_shuffle import shuffled, shuffles
+from jaxdec.models.layers.passing import passed
 from pallas_kernels.span_attention import Keys
 
 
@@ -49,6 +52,11 @@ class Block(nnx.Module):
             return x + self.mlp_output_norm(self.mlp(self.post_attention_layernorm(x))), entries
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), entries
+
+    def entries(self, x: jax.Array, inputs: Inputs) -> LayerEntries:
+        """Keys and values of states that pass the block by."""
+        x = x if self.placement == "post" else self.input_layernorm(x)
+        return self.self_attn.entries(x, inputs.positions)
 
 
 class Transformer(nnx.Module):
@@ -84,6 +92,7 @@ class Transformer(nnx.Module):
         cache: Cache | None = None,
         layer_states: tuple[int, ...] = (),
         layers: int | None = None,
+        runs: Callable[[int, jax.Array], jax.Array] | None = None,
     ) -> Output:
         """Scores new tokens; see `jaxdec.model`.
 
@@ -92,11 +101,16 @@ class Transformer(nnx.Module):
           cache: committed tokens, only read; None scores the new tokens on their own.
           layer_states: layers (0 is the embedding) whose hidden states are returned.
           layers: how many blocks run before the final norm and the head; all of them for None.
+          runs: `(block, states [B, T, D] before it) -> [B, T]`, for which tokens each block runs (`passed`), asked in
+            the order of the blocks; None for all.
         """
         x = self.embed(inputs)
         entries, states = [], [x]
         for i, block in enumerate(list(self.layers)[:layers]):
-            x, entry = block(x, inputs, *committed(cache, i))
+            if runs is None:
+                x, entry = block(x, inputs, *committed(cache, i))
+            else:
+                x, entry = passed(block, x, inputs, committed(cache, i), runs(i, x))
             entries.append(entry)
             states.append(x)
         x = inputs.wanted(x)

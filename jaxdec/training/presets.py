@@ -14,6 +14,8 @@ from jaxdec.models import (
 from jaxdec.models.layers import Mixture
 from jaxdec.training.filling import FillTraining
 from jaxdec.training.heads import HeadTraining
+from jaxdec.training.joint import JointTraining
+from jaxdec.training.judging import JudgeTraining
 from jaxdec.training.noising import Noising
 from jaxdec.training.scores import ScoreTraining
 from jaxdec.training.solving import TaskTraining
@@ -44,7 +46,15 @@ class Preset:
       about: one line on what the model is for.
     """
 
-    config: TrainConfig | HeadTraining | TaskTraining | FillTraining | ScoreTraining
+    config: (
+        TrainConfig
+        | HeadTraining
+        | JointTraining
+        | TaskTraining
+        | FillTraining
+        | ScoreTraining
+        | JudgeTraining
+    )
     teacher: str | None = None
     about: str = ""
 
@@ -234,6 +244,31 @@ PRESETS = {
             **_HEADS | {"rows_at_once": 4},
         ),
         about="a Chimera drafter for code-target",
+    ),
+    "code-judge": Preset(
+        JudgeTraining(
+            model=ScoreConfig(_TARGET.width, 0),
+            steps=300,
+            batch=8,
+            length=256,
+            rows_at_once=2,
+            warmup=20,
+        ),
+        about="a judge of the drafts of code-draft for code-target",
+    ),
+    "code-adjust": Preset(
+        JointTraining(
+            model=dataclasses.replace(_TARGET, layers=1, hidden=256),
+            steps=1200,
+            batch=8,
+            length=128,
+            rows_at_once=8,
+            learning_rate=2e-3,
+            adam_learning_rate=1e-3,
+            warmup=50,
+            weight_decay=0.0,
+        ),
+        about="the network of ADJUST for code-mdm",
     ),
     "steps": Preset(
         TaskTraining(

@@ -164,7 +164,11 @@ def discrimination(head: ScoreHead, params: Params, data: RollOuts, kind: str) -
       there are none of one kind; `brier`, the mean square of score minus label; `share`, of the label 1.
     """
     scores = np.asarray(head(params, jnp.asarray(data.hidden)), np.float64)
-    labels = getattr(data, kind) > 0.5
+    return told_apart(scores, getattr(data, kind) > 0.5)
+
+
+def told_apart(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`discrimination` of scores, float64 `[N]`, of what has the labels bool `[N]`."""
     values, ranks = np.unique(scores, return_inverse=True)
     counts = np.bincount(ranks, minlength=len(values))
     middle = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of equal scores, from 1

@@ -268,13 +268,16 @@ def test_speculation_by_method_and_by_nodes(results):
     assert here["lookup"]["bar"] == 1.5
 
 
-def test_speculation_by_the_clock(results):
-    rows = results["speculation_grown"]["rows"]
-    names = ["plain", "dynamic-tree", "sequoia", "rsd-s"]
-    assert [row["method"] for row in rows] == 2 * names
-    for row in rows:
-        assert row["batch"] == 1 and row["seconds"] > 0
-        assert row["identical"] == (None if row["method"] == "plain" else 1.0)
+def test_the_automatic_choice(results):
+    rows = results["auto"]["rows"]
+    assert {row["target"] for row in rows} == {"shipped", "grown"}
+    for place, row in enumerate(rows):
+        if row["method"] == "plain":
+            assert rows[place + 1]["method"] == "auto", "the choice stands beside plain decoding"
+            assert row["predicted"] == 1
+            continue
+        assert row["identical"] == 1.0 and row["predicted"] > 0
+        assert (row["of_best"] is None) == (row["method"] != "auto")
 
 
 def test_acceptance_next_to_the_highest_that_is_possible(results):
@@ -376,11 +379,12 @@ def test_canvases_by_policy(results):
     assert true["method"] == "true text" and true["bits_per_byte"] > 0
     drafting = [row for row in rows if row["method"] == "diffuspec"]
     rows = [row for row in rows if row["method"] != "diffuspec"]
-    temperatures = (0.0, 0.5, 1.0)
-    assert [row["temperature"] for row in drafting] == list(temperatures)
+    temperatures = (0.0, 1.0)
+    assert [(row["temperature"], row["top_p"]) for row in drafting] == [(0.0, 1.0), (1.0, 0.9)]
     for row in drafting:
         assert row["identical_rows"] == 1 and row["exactness"] == "token-identical"
-    assert len(rows) == 3 * (1 + 2)
+    assert len(rows) == 2 * (1 + 2)
+    bits = {row["temperature"]: row["bits_per_byte"] for row in rows[::3]}
     for row in rows:
         assert row["tokens"] == row["prompts"] * row["new_tokens"] == 2 * 16
         assert 1 <= row["tokens_per_forward"] <= row["block"] == 8
@@ -390,19 +394,22 @@ def test_canvases_by_policy(results):
         assert row["bits_per_byte"] > 0 and 0 <= row["entropy"] <= 4
         if row["setting"] in ("", "threshold 1"):
             assert row["tokens_per_forward"] == 1
-            assert row["worse"] == 0 and row["identical_rows"] == row["identical"] == 1
+            assert row["identical_rows"] == row["identical"] == 1
+        # Whatever the policy, the reference is the text from left to right.
+        expected = row["bits_per_byte"] / bits[row["temperature"]] - 1
+        np.testing.assert_allclose(row["worse"], expected, atol=1e-6)
+        assert 0 < row["distinct"] <= 1 and row["top_p"] == (0.9 if row["temperature"] else 1)
     for temperature in temperatures:
-        for method in ("left-to-right", "threshold"):
-            same = [r for r in rows if (r["method"], r["temperature"]) == (method, temperature)]
-            assert any(row["best"] for row in same)
+        same = [r for r in rows if r["temperature"] == temperature]
+        assert same[0]["method"] == "left-to-right" and same[0]["best"] and same[0]["worse"] == 0
 
 
 def test_the_chart_is_drawn_from_the_results(results, tmp_path):
     rows = results["diffusion"]["rows"]
     found = diffusion.curves([*rows, {**rows[2], "block": 4}])
     assert {name: [len(curve) for curve in lines.values()] for name, lines in found.items()} == {
-        "left-to-right": [1, 1, 1],
-        "threshold": [2, 2, 2],
+        "left-to-right": [1, 1],
+        "threshold": [2, 2],
     }
     assert found["left-to-right"][0.0] == [(1.0, rows[1]["bits_per_byte"])]
     panels = [ax.get_title() for ax in diffusion.chart(rows).axes if ax.axison]

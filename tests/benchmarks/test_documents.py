@@ -7,7 +7,7 @@ from jaxdec import catalogue
 
 METHODS = "# Methods\n" + "".join(
     f"<!-- {region}:{end} -->\n"
-    for region in ("methods", "systems", "selections")
+    for region in ("methods", "laws", "systems", "selections")
     for end in ("start", "end")
 )
 

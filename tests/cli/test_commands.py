@@ -14,7 +14,7 @@ from flax import nnx
 
 from jaxdec import __version__ as version
 from jaxdec import any_subset, catalogue, checkpoint_folder, checkpoints, diffusion
-from jaxdec.catalogue import search
+from jaxdec.catalogue import layers, search
 from jaxdec.cli import process
 from jaxdec.model import heads_from_nnx
 from jaxdec.models import HeadsConfig, Medusa
@@ -175,7 +175,7 @@ def test_every_family_is_found_with_its_verifiers():
         "autoregressive",
         *catalogue.INFILLING,
         *catalogue.DENOISING,
-        *(row.name for row in search.ROWS),
+        *(row.name for row in [*layers.ROWS, *search.ROWS]),
     }
     for family in catalogue.FAMILIES[1:]:
         for verifier in catalogue.VERIFIERS:

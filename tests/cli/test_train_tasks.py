@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from jaxdec import checkpoints
@@ -70,3 +71,33 @@ def test_a_model_of_canvases(jaxdec, tmp_path, monkeypatch, name):
     }
     assert held.model.canvas and held.fills == ("canvas" if name == "tasks-mdm" else "blocks")
     assert held.block_size == (None if name == "tasks-mdm" else 16)
+
+
+@pytest.mark.slow
+def test_a_network_on_a_canvas_model(jaxdec, tmp_path, monkeypatch):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for i in range(24):
+        (sources / f"module{i}.py").write_text(f"def function{i}(x):\n    return x + {i}\n" * 40)
+    sizes = [*SMALL, "--length", 64, "--batch", 2, "--steps", 2, "--corpus", sources]
+    masked = dataclasses.replace(PRESETS["code-mdm"].config, start=None)
+    monkeypatch.setitem(
+        presets.PRESETS, "code-mdm", dataclasses.replace(PRESETS["code-mdm"], config=masked)
+    )
+    code, _, err = jaxdec("train", "code-mdm", *sizes, "--folder", tmp_path / "mdm")
+    assert (code, err) == (0, "")
+    target = checkpoints.load(tmp_path / "mdm" / "export")
+    config = dataclasses.replace(
+        PRESETS["code-adjust"].config,
+        target=str(tmp_path / "mdm" / "export"),
+        model=dataclasses.replace(target.config, layers=1),
+        group=8,
+    )
+    row = dataclasses.replace(PRESETS["code-adjust"], config=config)
+    monkeypatch.setitem(presets.PRESETS, "code-adjust", row)
+    argv = ["train", "code-adjust", *sizes[len(SMALL) :], "--folder", tmp_path / "adjust"]
+    code, out, err = jaxdec(*argv)
+    assert (code, err) == (0, "") and "held-out distance" in out
+    loaded = checkpoints.load_any(tmp_path / "adjust" / "export")
+    assert loaded.kind == "adjust" and loaded.heads.vocab_size == target.model.vocab_size
+    assert np.shape(loaded.facts["distances"]) == (3, 2)

@@ -36,7 +36,8 @@ def covering():
     """Each drafter and each verifier once, in prompts and in orders; a pair whose halves stand elsewhere is slow.
 
     So are searches by a decoder that another search has: rules of a population, of beams, of routed steps; and canvases
-    that differ from another in their policy alone: policies are asked on boards (`tests/diffusion/test_policies.py`).
+    that differ from another in their policy alone: policies are asked on boards (`tests/diffusion/test_policies.py`);
+    and plain decoding of other models.
     """
     model, _ = battery.pair()
     seen = set()
@@ -47,8 +48,9 @@ def covering():
         repeated = suffix in RULES and base in catalogue.METHODS and rule in seen
         search = type(decoder).__module__ if type(decoder).__module__.startswith(SEARCH) else ""
         canvas = parts_of_canvas(decoder) if method.denoises else ""
-        repeated |= search in seen or canvas in seen
-        seen |= {rule, search, canvas} - {""}
+        plain = type(decoder) is jaxdec.Autoregressive and f"plain, {method.infills}"
+        repeated |= {search, canvas, plain} & seen != set()
+        seen |= {rule, search, canvas, plain} - {"", False}
         yield pytest.param(name, marks=pytest.mark.slow if repeated else ())
 
 

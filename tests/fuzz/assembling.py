@@ -28,6 +28,7 @@ _parts = (
     diffusion.unmask,
     diffusion.remask,
     diffusion.stop,
+    diffusion.joint,
     diffusion.fuse,
     diffusion.grow,
 )
@@ -42,7 +43,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"verifiers.{name}": getattr(verifiers, name) for name in (
         "TokenRatio", "BlockVerification", "KSeq", "RecursiveRejection", "SharedNoiseWalk", "TypicalAcceptance",
-        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy", "Reflective",
+        "MixedTarget", "GroupRatio", "ClusterRatio", "NearTokens", "NearGreedy", "Reflective", "Judge",
     )},
     **{f"schedules.{name}": getattr(diffusion.schedules, name) for name in (
         "blocks", "whole", "cells", "coarse_to_fine", "delay", "depth", "diagonals", "partition", "raster",
@@ -50,7 +51,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     )},
     **{f"unmask.{name}": getattr(diffusion.unmask, name) for name in (
         "ancestral", "dynamic_threshold", "entropy_bound", "eos_early_rejection", "factor", "first_alone",
-        "first_hitting", "in_blocks", "left_to_right", "leftmost", "quota", "saber", "shared_lines",
+        "first_hitting", "guider", "in_blocks", "left_to_right", "leftmost", "quota", "saber", "shared_lines",
         "threshold",
     )},
     "remask.editing": diffusion.remask.editing,
@@ -59,6 +60,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     "grow.daedal": diffusion.grow.daedal,
     "fuse.orthogonal_repulsion": diffusion.fuse.orthogonal_repulsion,
     "fuse.credit": diffusion.fuse.credit,
+    "joint.adjust": diffusion.adjust,
     "resample.energy": diffusion.energy,
     **{f"refresh.{name}": getattr(diffusion.refresh, name) for name in (
         "block", "dual", "frozen", "none", "prefix", "sub_block", "window",

@@ -7,6 +7,13 @@ KERNEL = "pallas_kernels/verify/reference.py"
 
 MUTANTS = [
     Mutant(
+        "the judge reads the state before the draft",
+        f"{HERE}/judge.py",
+        "scored.hidden[:, 1:]",
+        "scored.hidden[:, :-1]",
+        "a draft is judged by a state that has not read it",
+    ),
+    Mutant(
         "residual not normalised",
         f"{HERE}/law.py",
         "left / jnp.where(total > 0, total, 1)",

@@ -178,5 +178,5 @@ def test_refusals(changes, said, tmp_path):
     wide = dataclasses.replace(TRAINING, model=ScoreConfig(WIDTH + 1))
     with pytest.raises(ValueError, match=f"width {WIDTH + 1}, got {WIDTH}"):
         train_scores(wide, made(8), tmp_path)
-    with pytest.raises(ValueError, match="hidden must be at least 1"):
-        ScoreConfig(WIDTH, 0)
+    with pytest.raises(ValueError, match="hidden must be at least 0"):
+        ScoreConfig(WIDTH, -1)

@@ -64,7 +64,7 @@ FAMILIES = [
         "draft-model speculation",
         "2211.17192, 2302.01318",
         lambda parts: drafters.model(draft_model(parts), length=parts.length),
-        ("walk", "token", "block", "mixed"),
+        ("walk", "token", "block", "mixed", "judge"),
         draft="code-draft",
         benchmarks=("pair", "tokens_per_forward"),
         variants={

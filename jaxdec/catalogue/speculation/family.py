@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdec.catalogue.method import Method, Parts, Sample
-from jaxdec.checkpoints import Checkpoint
+from jaxdec.checkpoints import Checkpoint, load_heads
 from jaxdec.decoding import Decoder
 from jaxdec.model import Model, Params
 from jaxdec.speculative import Drafter, Verifier, speculative, verifiers
@@ -57,6 +57,25 @@ def _question(target: Checkpoint) -> Mapping[str, Params]:
     return {"reflection": jnp.asarray(words, jnp.int32)}
 
 
+JUDGES = {"code-target": "code-judge"}
+"""The shipped judges of drafts, by their targets."""
+
+
+def _judge(target: Checkpoint) -> Mapping[str, Params]:
+    """The judge that was trained for a target."""
+    if target.name not in JUDGES:
+        raise ValueError(
+            f"there is no judge of drafts for {target.name!r}, only for {', '.join(JUDGES)}"
+        )
+    head = load_heads(JUDGES[target.name]).params["down"]
+    return {"judge": {"kernel": head["kernel"][:, 0], "bias": head["bias"][0]}}
+
+
+def _alternating(vocab_size: int) -> Mapping[str, Params]:
+    """A judge of states that are as wide as the vocabulary is."""
+    return {"judge": {"kernel": (-1.0) ** jnp.arange(vocab_size), "bias": jnp.float32(0.5)}}
+
+
 def _circle(vocab_size: int) -> Mapping[str, Params]:
     """Neighbours of tokens that lie on a circle."""
     return {"neighbours": (jnp.arange(vocab_size)[:, None] + jnp.array([1, 2])) % vocab_size}
@@ -89,6 +108,15 @@ RULES = {
         _question,
         lambda vocab_size: {"reflection": jnp.array([1, 2 % vocab_size])},
         **_RELAXED,
+    ),
+    "judge": Rule(
+        verifiers.Judge,
+        "judge decoding",
+        "2501.19309",
+        _judge,
+        _alternating,
+        tests="tests/speculative/test_judge.py",
+        benchmark="speculation",
     ),
     "margin": Rule(verifiers.NearGreedy, "acceptance of nearly greedy drafts (GAD+)", "2205.10350"),
 }

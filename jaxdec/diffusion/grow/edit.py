@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.diffusion.canvas import Canvas, GroupState, take
-from jaxdec.diffusion.group import ActiveGroup, StepsTaken, pick, written
+from jaxdec.diffusion.group import ActiveGroup, written
 from jaxdec.diffusion.grow.contract import Grow, Growth
 from jaxdec.diffusion.state import DenoiseState
+from jaxdec.diffusion.static_step import StepsTaken, pick
 from jaxdec.model import Params
 from jaxdec.sampling import TopTokens
 

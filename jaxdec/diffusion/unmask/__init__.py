@@ -10,6 +10,7 @@ from jaxdec.diffusion.unmask.eos_early_rejection import EosEarlyRejection, eos_e
 from jaxdec.diffusion.unmask.factor import Factor, factor
 from jaxdec.diffusion.unmask.first_alone import FirstAlone, first_alone
 from jaxdec.diffusion.unmask.first_hitting import first_hitting
+from jaxdec.diffusion.unmask.guider import Guider, guider
 from jaxdec.diffusion.unmask.in_blocks import InBlocks, in_blocks
 from jaxdec.diffusion.unmask.left_to_right import LeftToRight, left_to_right
 from jaxdec.diffusion.unmask.leftmost import Leftmost, leftmost
@@ -25,6 +26,7 @@ __all__ = [
     "EosEarlyRejection",
     "Factor",
     "FirstAlone",
+    "Guider",
     "InBlocks",
     "LeftToRight",
     "Leftmost",
@@ -40,6 +42,7 @@ __all__ = [
     "factor",
     "first_alone",
     "first_hitting",
+    "guider",
     "in_blocks",
     "left_to_right",
     "leftmost",

@@ -32,6 +32,21 @@ class Around(Unmask):
         return self.policy.by
 
     @property
+    def forwards(self) -> int:  # type: ignore[override]
+        """The policy's."""
+        return self.policy.forwards
+
+    @property
+    def reads_text(self) -> bool:  # type: ignore[override]
+        """As the policy."""
+        return self.policy.reads_text
+
+    @property
+    def least_vocabulary(self) -> int:  # type: ignore[override]
+        """The policy's."""
+        return self.policy.least_vocabulary
+
+    @property
     def knobs(self) -> dict[str, Knob]:
         """The policy's."""
         return self.policy.knobs
@@ -48,6 +63,10 @@ class Around(Unmask):
     def init(self, params: Params, batch: int, window: int) -> Any:
         """The policy's state."""
         return self.policy.init(params, batch, window)
+
+    def begin(self, params: Params, request: Request, state: Any) -> Any:
+        """As the policy."""
+        return self.policy.begin(params, request, state)
 
     def renew(self, params: Params, state: Any, fresh: Any) -> Any:
         """The policy's."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import typed
-from jaxdec.decoding import Knob
+from jaxdec.decoding import Knob, Request
 from jaxdec.diffusion.candidates import Candidates
 from jaxdec.diffusion.contract import Knobs, Unmask, knob_default
 from jaxdec.diffusion.unmask.around import Around
@@ -40,6 +40,10 @@ class InBlocks(Around):
         """No block yet."""
         none = jnp.full((batch,), -1, jnp.int32)
         return _InBlocks(none, none, self.policy.init(params, batch, window))
+
+    def begin(self, params: Params, request: Request, state: _InBlocks) -> _InBlocks:
+        """No block yet, and what the policy has read."""
+        return state._replace(own=self.policy.begin(params, request, state.own))
 
     def renew(self, params: Params, state: _InBlocks, fresh: _InBlocks) -> _InBlocks:
         """No block yet, and what the policy remembers."""

@@ -7,6 +7,7 @@ from jaxdec.speculative.verifiers.block_verification import (
     last_success,
 )
 from jaxdec.speculative.verifiers.grouped import ClusterRatio, GroupRatio, cluster_law, group_law
+from jaxdec.speculative.verifiers.judge import Judge, judge_law, linear_judge
 from jaxdec.speculative.verifiers.k_seq import KSeq, kseq_law
 from jaxdec.speculative.verifiers.law import (
     RatioVerifier,
@@ -34,6 +35,7 @@ __all__ = [
     "BlockVerification",
     "ClusterRatio",
     "GroupRatio",
+    "Judge",
     "KSeq",
     "MixedTarget",
     "NearGreedy",
@@ -53,9 +55,11 @@ __all__ = [
     "first_failure",
     "furthest",
     "group_law",
+    "judge_law",
     "kseq_law",
     "last_success",
     "lineage_path",
+    "linear_judge",
     "mixed_law",
     "near_law",
     "nearest",

@@ -114,8 +114,14 @@ class RatioVerifier(Verifier):
         """The laws `[B, T, V]` that the tree is judged by; the target's own, p, unless a subclass says otherwise."""
         return p
 
-    def settled(self, params: Params, settings: Settings) -> "RatioVerifier":
-        """The verifier whose law is that of a request: the fields of its knobs hold `[B]`, those of its weights too."""
+    def settled(self, params: Params, settings: Settings, scored: Scored) -> "RatioVerifier":
+        """The verifier whose law is that of a step: fields of knobs hold `[B]`, others weights or what states say.
+
+        Args:
+          params: the verifier's own.
+          settings: of the request.
+          scored: what the target says after each scored token.
+        """
         given: dict[str, Any] = {name: settings.knobs[name] for name in self.knobs}
         return dataclasses.replace(self, **given) if given else self
 
@@ -133,7 +139,7 @@ class RatioVerifier(Verifier):
     ) -> Verdict:
         """See `jaxdec.speculative.contract.Verifier`."""
         p, q = _laws(tree, log_probs)
-        rule = self.settled(params, context.settings)
+        rule = self.settled(params, context.settings, scored)
         p = rule.judged(p, tree, scored, context)
         law = rule.law(p, q, tree)
         if self.exactness in (Exactness.APPROXIMATE, Exactness.HEURISTIC):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdec.arguments import check_type
-from jaxdec.decoding import Exactness, Knob, Settings
+from jaxdec.decoding import Exactness, Knob, Scored, Settings
 from jaxdec.model import Params
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.law import RatioVerifier, TreeLaw, column
@@ -76,9 +76,9 @@ class MixedTarget(RatioVerifier):
         """`mix`, and those of the rule."""
         return {**self.rule.knobs, "mix": Knob(float(self.mix), 0, 1)}
 
-    def settled(self, params: Params, settings: Settings) -> RatioVerifier:
+    def settled(self, params: Params, settings: Settings, scored: Scored) -> RatioVerifier:
         """With the mix of each row, and the rule's own settings."""
-        rule = self.rule.settled(params, settings)
+        rule = self.rule.settled(params, settings, scored)
         return dataclasses.replace(self, rule=rule, mix=settings.knobs["mix"])
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:

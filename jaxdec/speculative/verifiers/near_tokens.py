@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdec.arguments import check_type
-from jaxdec.decoding import Exactness, Knob, Request, Settings
+from jaxdec.decoding import Exactness, Knob, Request, Scored, Settings
 from jaxdec.model import Params
 from jaxdec.speculative.tree import DraftTree
 from jaxdec.speculative.verifiers.law import RatioVerifier, TreeLaw, column, residual
@@ -143,7 +143,7 @@ class NearTokens(RatioVerifier):
         if not jnp.issubdtype(table.dtype, jnp.integer):
             raise ValueError(f"{self.name!r} must be int32 [V, K], got {table.dtype}")
 
-    def settled(self, params: Params, settings: Settings) -> RatioVerifier:
+    def settled(self, params: Params, settings: Settings, scored: Scored) -> RatioVerifier:
         """With the mass of each row, and the table."""
         return dataclasses.replace(
             self, near_mass=settings.knobs["near_mass"], neighbours=jnp.asarray(params)
