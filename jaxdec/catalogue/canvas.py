@@ -14,6 +14,7 @@ from jaxdec.diffusion import (
     editing,
     orthogonal_repulsion,
     prophet,
+    refining,
     refresh,
     schedules,
 )
@@ -303,6 +304,15 @@ ROWS = [
         lambda: policies.threshold(0.7),
         remask=lambda parts: editing(),
         benchmark="canvas_laws",
+    ),
+    denoising(
+        "rediff",
+        "ReDiff: even shares of tokens a forward, in which those that are committed are predicted again (no model that "
+        "was trained to revise is shipped)",
+        "ReDiff",
+        lambda: policies.quota("max_prob"),
+        remask=lambda parts: refining(),
+        benchmark="",
     ),
     denoising(
         "eoser",

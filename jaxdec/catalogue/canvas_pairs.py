@@ -56,8 +56,8 @@ ROWS = [
     ),
     denoising(
         "guided-diffusion",
-        "canvas decoding, drafts for all masks, from the left as many as a causal model agrees with (one of its 5 "
-        "likeliest tokens each)",
+        "guided diffusion: canvas decoding, drafts for all masks, from the left as many as a causal model agrees "
+        "with (one of its 5 likeliest tokens each)",
         "2505.21467",
         policies.left_to_right,
         layout=_guided,
@@ -66,8 +66,8 @@ ROWS = [
     ),
     denoising(
         "adjust",
-        "canvas decoding, 4 tokens a forward by least entropy, the laws of all but the first by a small network that "
-        "sees the tokens before",
+        "ADJUST: canvas decoding, 4 tokens a forward by least entropy, the laws of all but the first by a small "
+        "network that sees the tokens before (none that was trained helped, so none is shipped)",
         "2509.22738",
         lambda: policies.quota("entropy"),
         joint=_jointly,

@@ -39,7 +39,7 @@ def _trained(
       **further: as `denoising` takes them.
     """
 
-    row = denoising(name, title, paper, policies.threshold, benchmark="", draft=checkpoint)
+    row = denoising(name, title, paper, policies.threshold, benchmark="tasks", draft=checkpoint)
 
     def make(parts: Parts) -> Decoder:
         head = parts.draft

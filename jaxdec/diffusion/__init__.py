@@ -9,7 +9,7 @@ from jaxdec.diffusion.fuse import Fuse, Standing, credit, orthogonal_repulsion
 from jaxdec.diffusion.grow import Grow, daedal, end_of_text
 from jaxdec.diffusion.joint import Joint, Revealed, adjust
 from jaxdec.diffusion.loop import Denoise
-from jaxdec.diffusion.remask import Remask, backtracking, editing
+from jaxdec.diffusion.remask import Remask, backtracking, editing, refining
 from jaxdec.diffusion.resample import Proposals, Resample, energy
 from jaxdec.diffusion.state import DenoiseState
 from jaxdec.diffusion.stop import Stop, prophet
@@ -44,6 +44,7 @@ __all__ = [
     "orthogonal_repulsion",
     "prophet",
     "ranked",
+    "refining",
     "refresh",
     "schedules",
     "shifted",

@@ -55,6 +55,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
         "threshold",
     )},
     "remask.editing": diffusion.remask.editing,
+    "remask.refining": diffusion.remask.refining,
     "remask.backtracking": diffusion.remask.backtracking,
     "stop.prophet": diffusion.stop.prophet,
     "grow.daedal": diffusion.grow.daedal,
