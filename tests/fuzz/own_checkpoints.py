@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from jaxdec import checkpoint_folder, checkpoints, files
 from jaxdec.models import HeadsConfig, ScoreConfig, TransformerConfig, build_heads
+from jaxdec.models.heads import sizes_of
 from jaxdec.training.trainer import build
 from tests.fuzz.damage import Damage, Edit, copied, damages, do, edits
 from tests.fuzz.surface import REFUSED, TAKEN, Surface, check_message, mixed
@@ -48,15 +49,18 @@ def saved(name: str) -> Path:
         if key in held
     }
     seed = KINDS.index(name)
-    if held.get("heads") in ("medusa", "hydra"):
+    sizes: Any = sizes_of(held["heads"]) if "heads" in held else TransformerConfig
+    if sizes is HeadsConfig:
         config: Any = HeadsConfig(260, 8, heads=2)
-    elif held.get("heads") in ("reward", "value"):
+    elif sizes is ScoreConfig:
         config = ScoreConfig(8, 4)
+    elif not issubclass(sizes, TransformerConfig):  # tiny as they are
+        config = sizes(**held["model"])
     else:
         small = {**held["model"], **SMALL}
         if small.get("experts"):
             small |= {"experts": 2, "experts_per_token": 1} & small.keys() or {}
-        config = TransformerConfig(**small)
+        config = sizes(**small)
     params = (
         build_heads(held["heads"], config)[1] if "heads" in held else build(config, seed=seed)[1]
     )
