@@ -190,9 +190,8 @@ def test_all_layers_are_the_network(name):
 CHOOSING = {"skip": (SKIPPING, ""), "exits": (EXITING, "exits"), "routers": (ROUTED, "routers")}
 
 
-@pytest.mark.parametrize(
-    "name", ["routers", *(pytest.param(name, marks=pytest.mark.slow) for name in ("skip", "exits"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
 def test_drafts_chunks_and_neighbours_change_nothing(name):
     model, own = CHOOSING[name]
     decoder = jaxdec.speculative(model, drafter=drafters.prompt_lookup(length=3))

@@ -143,6 +143,7 @@ def models():
     return target, (draft[0], sharper)
 
 
+@pytest.mark.slow
 def test_states_are_those_after_each_draft_alone(models):
     (model, params), draft = models
     tokens = np.arange(26).reshape(2, 13).astype(np.int32)
