@@ -12,6 +12,7 @@ from jaxdec.decoding import Status
 from jaxdec.diffusion import denoise, refresh, schedules
 from jaxdec.sampling import row_keys
 from jaxdec.testing import battery
+from jaxdec.testing.heads import position_head
 from tests.diffusion.canvases import BUDGET, LENGTHS, PROMPTS, decode, oracle, texts
 from tests.diffusion.test_own_parameters import LinearHead
 
@@ -47,7 +48,13 @@ def test_the_catalogue_declares_what_decoders_declare(name):
     ):
         if name == "adjust":  # goes on from states of masks
             parts = dataclasses.replace(parts, target=oracle(True)[0], draft=oracle(True)[0])
-        alone = {"daedal": "moves tokens", "window-diffusion": "has a cache of its own"}
+        if method.heads in ("unmasking", "finality"):
+            parts = dataclasses.replace(parts, draft=position_head(method.heads)[0])
+        alone = {
+            "daedal": "moves tokens",
+            "learn2pd": "moves the end of the canvas",
+            "window-diffusion": "has a cache of its own",
+        }
         if name in alone and parts.refresh != "none":
             with pytest.raises(ValueError, match=f"'{name}' {alone[name]}"):
                 method.make(parts)
