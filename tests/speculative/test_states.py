@@ -48,6 +48,9 @@ CAUSAL = {
     "model": lambda: drafters.model(MODEL, growth=SHAPE),
     "heads": lambda: drafters.heads(HEADS, growth=SHAPE),
     "eagle": lambda: drafters.eagle(dataclasses.replace(MODEL, forward=_Featured()), growth=SHAPE),
+    "falcon": lambda: drafters.falcon(
+        dataclasses.replace(MODEL, forward=_Featured()), block=2, growth=SHAPE
+    ),
     "dflash": lambda: drafters.dflash(block_filler(MODEL, taps=(3, 1)), block=3),
     "diffuspec": lambda: drafters.diffuspec(CANVAS, length=4, shortest=1, growth=2, candidates=3),
     "prompt_lookup": lambda: drafters.prompt_lookup(length=3),
