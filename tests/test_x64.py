@@ -89,9 +89,11 @@ def case(name):
         drafter, params["draft"] = draft(method.draft or method.heads)
     if method.weights is not None:
         checkpoint = types.SimpleNamespace(
-            name="target", params=params["target"], tokenizer=text.BYTES
+            name="code-target", params=params["target"], tokenizer=text.BYTES
         )
         params |= method.weights(checkpoint)
+    if "judge" in params:  # as wide as this target
+        params["judge"] = {"kernel": jnp.ones(WIDTH), "bias": jnp.zeros(())}
     # `diffuspec` drafts with a block of its model.
     canvas = dict(refresh=refresh, causal=refresh in ("block", "sub-block")) if refresh else {}
     block = 8 if refresh or method.draft == "code-block" else None
