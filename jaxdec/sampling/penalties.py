@@ -34,10 +34,16 @@ def penalised(
         seen = by_token(prompt, ndim) + generated > 0
         logits = _repeated(logits, seen, by_row(repetition, ndim))
     if presence is not None:
-        logits = logits - by_row(presence, ndim) * (generated > 0)
+        logits = _lowered(logits, by_row(presence, ndim) * (generated > 0))
     if frequency is not None:
-        logits = logits - by_row(frequency, ndim) * generated
+        logits = _lowered(logits, by_row(frequency, ndim) * generated)
     return logits
+
+
+def _lowered(logits: jax.Array, by: jax.Array) -> jax.Array:
+    """Logits less a penalty; what is infinite or no number stays so, and no number becomes infinite."""
+    most = jnp.finfo(logits.dtype).max
+    return jnp.where(jnp.isfinite(logits), jnp.clip(logits - by, -most, most), logits)
 
 
 def _repeated(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdec.sampling import History, Warp
+from jaxdec.sampling.penalties import penalised
 from jaxdec.testing.parts.warp import (
     CHOICES,
     FILTERS,
@@ -346,6 +347,18 @@ def test_extreme_repetition_penalties_leave_banned_tokens_banned():
             warped(Warp(repetition_penalty=penalty), logits - 3.0, History(ones, ones))
         )
         np.testing.assert_array_equal(support(got), [[True, False, True]])
+
+
+def test_extreme_penalties_of_generated_tokens_leave_numbers():
+    logits = jnp.asarray([[0.0, -jnp.inf, 1.0, jnp.inf]])
+    counts = jnp.asarray([[2, 2, 0, 0]])
+    for penalty in (-3e38, 3e38):
+        after = penalised(logits, counts, counts, None, None, penalty)
+        assert (
+            np.isfinite(after[0, [0, 2]]).all()
+            and after[0, 0] == -np.sign(penalty) * np.finfo(np.float32).max
+        )
+        np.testing.assert_array_equal(after[0, [1, 3]], logits[0, [1, 3]])
 
 
 @pytest.mark.parametrize("temperature", [None, 0.0, 0.7])

@@ -108,8 +108,8 @@ def prophet(
 
     Source: Prophet 2508.19982.
     """
-    if answer is not None and not 0 <= answer[0] < answer[1]:
+    if answer is not None and (len(answer) != 2 or not 0 <= answer[0] < answer[1]):
         raise ValueError(
-            f"an answer must start at 0 or later and end behind its start, got {answer}"
+            f"an answer must be two places, start at 0 or later and end behind its start, got {answer}"
         )
     return Prophet(early, middle, late, answer is not None, answer or (0, 0))

@@ -78,7 +78,8 @@ class Judge(RatioVerifier):
       liked: of a round, bool `[B, N]`; set by the loop.
 
     Raises:
-      ValueError: for a threshold out of [0, 1]; where the request is, for parameters that are no linear head.
+      ValueError: for a threshold out of [0, 1], or a score that is no function; where the request is, for parameters
+        that are no linear head.
 
     Exactness: approximate(judge_threshold); at temperature 0 and a threshold of 1 the tokens of plain decoding.
     Source: judge decoding, 2501.19309. Chains alone. Its head learnt from drafts whose errors people marked; that of
@@ -95,6 +96,10 @@ class Judge(RatioVerifier):
 
     def __post_init__(self):
         check_type("name", self.name, str)
+        if self.liked is not None and not isinstance(self.liked, jax.Array):
+            raise ValueError(f"liked is set by the loop, got {self.liked!r}")
+        if not callable(self.score):
+            raise ValueError(f"score must be a function, got {self.score!r}")
         if not isinstance(self.judge_threshold, jax.Array):
             check_type("judge_threshold", self.judge_threshold, float)
             if not 0 <= self.judge_threshold <= 1:
