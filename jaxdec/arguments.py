@@ -92,7 +92,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return whole and -LARGEST <= value <= LARGEST
     if hint is float:
         if isinstance(value, jax.Array):
-            return value.shape == ()
+            return value.shape == () and jax.numpy.issubdtype(value.dtype, np.number)
         real = isinstance(value, int | float | np.integer | np.floating)
         return real and not isinstance(value, bool) and abs(value) < float("inf")
     if origin is typing.Literal:

@@ -114,8 +114,7 @@ def test_rows_are_judged_by_their_own_threshold_after_each_draft():
     ("make", "message"),
     [
         (lambda: verifiers.Judge(1.5), "judge_threshold must lie in .0, 1., got 1.5"),
-        (lambda: verifiers.Judge(score=3), "score must be a function, got 3"),
-        (lambda: verifiers.Judge(liked=[]), "liked is set by the loop"),
+        (lambda: verifiers.Judge(score=3), "score must be a function, got a int"),
         (lambda: decode(verifiers.Judge(), judge_threshold=-0.1), "judge_threshold must lie in"),
         (lambda: decode(verifiers.Judge(), {"kernel": jnp.ones(8)}), "a kernel .D. and a bias"),
         (lambda: decode(verifiers.Judge(), dict(HEAD, bias=jnp.ones(3))), "a kernel .D. and a bias"),

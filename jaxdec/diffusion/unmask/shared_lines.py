@@ -170,4 +170,4 @@ def shared_lines(
     for what, size in (("least", least), ("period", period)):
         if size < 1:
             raise ValueError(f"{what} must be at least 1, got {size}")
-    return SharedLines(policy, newlines, blanks, confidence, least, period)
+    return SharedLines(policy, tuple(newlines), blanks, confidence, least, period)

@@ -179,8 +179,7 @@ class ClusterRatio(RatioVerifier):
             check_type(name, getattr(self, name), int)
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not isinstance(self.cluster_gap, jax.Array):
-            check_type("cluster_gap", self.cluster_gap, float)
+        check_type("cluster_gap", self.cluster_gap, float)
 
     @property
     def knobs(self) -> dict[str, Knob]:

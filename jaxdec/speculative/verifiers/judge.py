@@ -90,20 +90,17 @@ class Judge(RatioVerifier):
     score: Callable[[Params, jax.Array], jax.Array] = linear_judge
     name: str = "judge"
     _: dataclasses.KW_ONLY
-    liked: jax.Array | None = None
+    liked: jax.Array | None = dataclasses.field(default=None, init=False)
     exactness: Exactness = Exactness.APPROXIMATE
     chains_only: bool = True
 
     def __post_init__(self):
         check_type("name", self.name, str)
-        if self.liked is not None and not isinstance(self.liked, jax.Array):
-            raise ValueError(f"liked is set by the loop, got {self.liked!r}")
         if not callable(self.score):
-            raise ValueError(f"score must be a function, got {self.score!r}")
-        if not isinstance(self.judge_threshold, jax.Array):
-            check_type("judge_threshold", self.judge_threshold, float)
-            if not 0 <= self.judge_threshold <= 1:
-                raise ValueError(f"judge_threshold must lie in [0, 1], got {self.judge_threshold}")
+            raise ValueError(f"score must be a function, got a {type(self.score).__name__}")
+        check_type("judge_threshold", self.judge_threshold, float)
+        if not 0 <= self.judge_threshold <= 1:
+            raise ValueError(f"judge_threshold must lie in [0, 1], got {self.judge_threshold}")
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -128,7 +125,7 @@ class Judge(RatioVerifier):
         hidden = scored.hidden[:, 1:]  # after the drafts, not before them
         bar = column(settings.knobs["judge_threshold"], 2)
         liked = jax.nn.sigmoid(self.score(params, hidden)) > bar
-        return dataclasses.replace(self, liked=liked)
+        return self.of_step(liked=liked)
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
         """See `judge_law`."""

@@ -8,6 +8,7 @@ type.
 """
 
 import abc
+import copy
 import dataclasses
 from typing import Any
 
@@ -123,7 +124,14 @@ class RatioVerifier(Verifier):
           scored: what the target says after each scored token.
         """
         given: dict[str, Any] = {name: settings.knobs[name] for name in self.knobs}
-        return dataclasses.replace(self, **given) if given else self
+        return self.of_step(**given)
+
+    def of_step(self, **fields: Any) -> "RatioVerifier":
+        """A copy with what a step alone knows: arrays, which no caller can give, since verifiers compare by value."""
+        copied = copy.copy(self)
+        for name, value in fields.items():
+            object.__setattr__(copied, name, value)
+        return copied
 
     def last(self, passed: jax.Array, tree: DraftTree) -> jax.Array:
         """The scored token int32 `[B]` where the walk ends, for the tests bool `[B, N]`: the first to pass is taken."""

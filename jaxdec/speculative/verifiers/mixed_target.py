@@ -64,10 +64,9 @@ class MixedTarget(RatioVerifier):
 
     def __post_init__(self):
         check_type("rule", self.rule, RatioVerifier)
-        if not isinstance(self.mix, jax.Array):
-            check_type("mix", self.mix, float)
-            if not 0 <= self.mix <= 1:
-                raise ValueError(f"mix must lie in [0, 1], got {self.mix}")
+        check_type("mix", self.mix, float)
+        if not 0 <= self.mix <= 1:
+            raise ValueError(f"mix must lie in [0, 1], got {self.mix}")
         for name in ("chains_only", "needs_independence"):
             object.__setattr__(self, name, getattr(self.rule, name))
 
@@ -79,7 +78,7 @@ class MixedTarget(RatioVerifier):
     def settled(self, params: Params, settings: Settings, scored: Scored) -> RatioVerifier:
         """With the mix of each row, and the rule's own settings."""
         rule = self.rule.settled(params, settings, scored)
-        return dataclasses.replace(self, rule=rule, mix=settings.knobs["mix"])
+        return self.of_step(rule=rule, mix=settings.knobs["mix"])
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
         """The rule's law for the mixture."""

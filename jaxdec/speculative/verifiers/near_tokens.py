@@ -120,14 +120,13 @@ class NearTokens(RatioVerifier):
     relative: bool = False
     name: str = "neighbours"
     _: dataclasses.KW_ONLY
-    neighbours: jax.Array | None = None
+    neighbours: jax.Array | None = dataclasses.field(default=None, init=False)
     exactness: Exactness = Exactness.APPROXIMATE
 
     def __post_init__(self):
         check_type("relative", self.relative, bool)
         check_type("name", self.name, str)
-        if not isinstance(self.near_mass, jax.Array):
-            check_type("near_mass", self.near_mass, float)
+        check_type("near_mass", self.near_mass, float)
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -145,9 +144,7 @@ class NearTokens(RatioVerifier):
 
     def settled(self, params: Params, settings: Settings, scored: Scored) -> RatioVerifier:
         """With the mass of each row, and the table."""
-        return dataclasses.replace(
-            self, near_mass=settings.knobs["near_mass"], neighbours=jnp.asarray(params)
-        )
+        return self.of_step(near_mass=settings.knobs["near_mass"], neighbours=jnp.asarray(params))
 
     def law(self, p: jax.Array, q: jax.Array, tree: DraftTree) -> TreeLaw:
         """See `near_law`."""

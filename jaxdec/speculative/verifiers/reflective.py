@@ -53,10 +53,9 @@ class Reflective(RatioVerifier):
 
     def __post_init__(self):
         check_type("name", self.name, str)
-        if not isinstance(self.reflection, jax.Array):
-            check_type("reflection", self.reflection, float)
-            if not 0 <= self.reflection <= 1:
-                raise ValueError(f"reflection must lie in [0, 1], got {self.reflection}")
+        check_type("reflection", self.reflection, float)
+        if not 0 <= self.reflection <= 1:
+            raise ValueError(f"reflection must lie in [0, 1], got {self.reflection}")
 
     @property
     def knobs(self) -> dict[str, Knob]:
