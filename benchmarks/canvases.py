@@ -1,6 +1,5 @@
 """What the cases about canvases share: prompts, decoders that write bytes, and what the text is worth."""
 
-import functools
 import math
 import statistics
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ import numpy as np
 
 from benchmarks.columns import Row
 from benchmarks.fills import entropy
+from benchmarks.scoring import log_probs
 from benchmarks.setting import Setting
 from benchmarks.workload import Prompts, Variant, Workload, prompts
 from jaxdec import text
@@ -19,7 +19,6 @@ from jaxdec.checkpoints import Checkpoint
 from jaxdec.decoding import Decoder
 from jaxdec.generation import Result
 from jaxdec.measuring.comparison import identical, new_tokens
-from jaxdec.model import Inputs, Model, Params
 
 Knobs = Mapping[str, float]
 BLOCK = 32
@@ -44,13 +43,6 @@ def split(setting: Setting, count: int, length: int) -> tuple[Prompts, np.ndarra
     return held, windows[:, half:]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _log_probs(model: Model, params: Params, tokens: jax.Array) -> jax.Array:
-    """Of every token but the first, given those before it: `[N, L - 1]`."""
-    law = jax.nn.log_softmax(model(params, Inputs.causal(tokens), None).logits[:, :-1])
-    return jnp.take_along_axis(law, tokens[:, 1:, None], axis=-1)[..., 0]
-
-
 class Judge:
     """What texts are worth to the causal model that judges; it is not the one that wrote them."""
 
@@ -60,7 +52,7 @@ class Judge:
     def bits(self, written: np.ndarray) -> np.ndarray:
         """Bits a byte of each text of `[N, n]`, given its prompt."""
         tokens = jnp.asarray(np.concatenate([self._prompts, written], axis=1))
-        terms = _log_probs(self._judge.model, self._judge.params, tokens)
+        terms = log_probs(self._judge.model, self._judge.params, tokens)
         return -np.asarray(terms[:, -written.shape[1] :].mean(1)) / math.log(2)
 
     def worth(

@@ -1,34 +1,18 @@
 """What forwards and drafts cost, measured inside compiled loops, and how fast the machine copies.
 
-Each cost is the time of a loop (`jaxdec.generation.costs`), over its trip count.
+Each cost is the time of a loop (`jaxdec.measuring.forwards`), over its trip count.
 """
 
 import dataclasses
 import statistics
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks.workload import Variant, Workload
 from jaxdec.decoding import init, target_params
-from jaxdec.generation.costs import forwards, proposal, proposals
+from jaxdec.measuring.forwards import forward_method, proposal_method
 from jaxdec.measuring.timing import Method, Timing, interleave, ratios
-from jaxdec.model import Model
-
-
-def forward_method(name: str, model: Model, params: Any, cache: Any, width: int, steps: int):
-    """`steps` bare forwards of `width` tokens a row, with a cache that is only read."""
-    tokens = jnp.zeros((cache.length.shape[0], width), jnp.int32)
-    count = jnp.int32(steps)
-    return Method(name, lambda _: forwards(model, params, cache, tokens, count))
-
-
-def proposal_method(name: str, variant: Variant, state: Any, keys: jax.Array, steps: int) -> Method:
-    """`steps` proposals of a variant's drafter."""
-    drafter, held, context = proposal(variant.decoder, state, keys)
-    count = jnp.int32(steps)
-    return Method(name, lambda _: proposals(drafter, variant.params, held, context, count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +47,9 @@ def measure(
             if name not in methods:
                 methods[name] = forward_method(name, model, target, state.cache, width, steps)
         name = f"draft {variant.name}"
-        methods[name] = proposal_method(name, variant, state, workload.keys()[0], steps)
+        methods[name] = proposal_method(
+            name, variant.decoder, variant.params, state, workload.keys()[0], steps
+        )
     timings = interleave(list(methods.values()), repeats=repeats)
     one = timings["forward 1"]
 

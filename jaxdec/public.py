@@ -15,15 +15,12 @@ from jaxdec.decoding import (
 )
 from jaxdec.diffusion import Denoise, denoise
 from jaxdec.generation import (
-    ForwardCosts,
     Infilled,
     Result,
     acceptance_by_depth,
-    auto,
     auto_draft_length,
     auto_infill,
     choose_length,
-    forward_costs,
     generate,
     generated_texts,
     infill,
@@ -32,6 +29,8 @@ from jaxdec.generation import (
     requests,
     stream_text,
 )
+from jaxdec.measuring.choosing import auto
+from jaxdec.measuring.forwards import ForwardCosts, forward_costs
 from jaxdec.model import Inputs, Model, Output, from_nnx
 from jaxdec.sampling import Warp, watermarks
 from jaxdec.speculative import (

@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "jaxdec.catalogue": {*DECODERS, "jaxdec.models", "jaxdec.checkpoints", "jaxdec.testing"},
     "jaxdec.public": {
-        *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoints",
+        *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.models", "jaxdec.checkpoints", "jaxdec.measuring",
     },
     "jaxdec.cli": {
         "jaxdec", *DECODERS, *ALONE, "jaxdec.generation", "jaxdec.measuring", "jaxdec.plotting", "jaxdec.models",

@@ -17,8 +17,8 @@ from benchmarks.workload import Prompts, Variant, Workload
 from jaxdec import drafters, growth
 from jaxdec.catalogue import METHODS
 from jaxdec.checkpoints import load_any
-from jaxdec.generation.choosing import Ladder
-from jaxdec.generation.tuning import ChosenDecoder
+from jaxdec.generation import ChosenDecoder
+from jaxdec.measuring.choosing import Ladder
 from jaxdec.model import Heads, Model, Params
 from jaxdec.speculative import Drafter
 

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +12,7 @@ from benchmarks.case import CAUSAL, Case
 from benchmarks.columns import EXACTNESS, TEMPERATURE, Row, number, plus_minus, word
 from benchmarks.progress import each
 from benchmarks.repeats import error, repeated
+from benchmarks.scoring import log_probs
 from benchmarks.setting import Setting
 from benchmarks.variants import plain
 from benchmarks.workload import Variant, Workload
@@ -23,7 +23,7 @@ from jaxdec.checkpoints import load
 from jaxdec.decoding import Exactness
 from jaxdec.generation import Result
 from jaxdec.measuring.comparison import counts
-from jaxdec.model import Inputs, Model, Params
+from jaxdec.model import Model, Params
 from jaxdec.speculative import Verifier
 from jaxdec.testing import oracles
 from jaxdec.testing.draws import count_draws, distance
@@ -77,7 +77,8 @@ def distances(
     drafter = jaxdec.drafters.model(model, length=TOKENS - 1)
     texts = np.array(list(itertools.product(range(VOCAB), repeat=TOKENS)))
     texts = np.concatenate([np.ones((len(texts), 1), int), texts], axis=1)
-    law = np.exp(-_surprise(model, target, texts).sum(1)).reshape((VOCAB,) * TOKENS)
+    chances = log_probs(model, target, jnp.asarray(texts, jnp.int32))
+    law = np.exp(np.asarray(chances, np.float64).sum(1)).reshape((VOCAB,) * TOKENS)
     found = {}
     for name, knobs in each([*every], lambda point: f"oracle: {point[0]} {told(point[1])}"):
         decoder = jaxdec.speculative(model, drafter=drafter, verifier=rule(name))
@@ -91,25 +92,13 @@ def distances(
     return found
 
 
-def _surprise(model: Model, params: Params, tokens: np.ndarray) -> np.ndarray:
-    """Nats `[B, T]` of each token but the first, given those before it."""
-
-    @jax.jit
-    def nats(params: Params, tokens: jax.Array) -> jax.Array:
-        logits = model(params, Inputs.causal(tokens[:, :-1]), None).logits
-        laws = jax.nn.log_softmax(logits)
-        return -jnp.take_along_axis(laws, tokens[:, 1:, None], axis=2)[..., 0]
-
-    return np.asarray(nats(params, jnp.asarray(tokens, jnp.int32)), np.float64)
-
-
 def bits(model: Model, params: Params, result: Result) -> float:
     """Bits a token of what was written, under a model at temperature 1."""
-    nats = _surprise(model, params, np.asarray(result.tokens))
-    places = np.arange(1, nats.shape[1] + 1)
+    found = np.asarray(log_probs(model, params, result.tokens), np.float64)
+    places = np.arange(1, found.shape[1] + 1)
     start, end = (np.asarray(x)[:, None] for x in (result.prompt_lengths, result.lengths))
     new = (places >= start) & (places < end)
-    return float(nats[new].mean() / np.log(2))
+    return float(-found[new].mean() / np.log(2))
 
 
 def variant(setting: Setting, name: str, knobs: Mapping[str, Any]) -> Variant:

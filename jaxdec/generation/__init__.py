@@ -1,7 +1,5 @@
 """What users call: from prompts to text, from gaps to fillings, and the fastest settings for either."""
 
-from jaxdec.generation.choosing import auto, ladders
-from jaxdec.generation.costs import ForwardCosts, forward_costs
 from jaxdec.generation.gap_length import choose_length
 from jaxdec.generation.generate import generate
 from jaxdec.generation.infill import Infilled, infill, infilled, prepare_infill
@@ -9,25 +7,22 @@ from jaxdec.generation.particle_gibbs import particle_gibbs
 from jaxdec.generation.prepare import bucket, prepare
 from jaxdec.generation.result import Result, acceptance_by_depth, result
 from jaxdec.generation.texts import generated_texts, stream_text
-from jaxdec.generation.tuning import auto_draft_length, auto_infill, fastest
+from jaxdec.generation.tuning import ChosenDecoder, auto_draft_length, auto_infill, fastest
 
 __all__ = [
-    "ForwardCosts",
+    "ChosenDecoder",
     "Infilled",
     "Result",
     "acceptance_by_depth",
-    "auto",
     "auto_draft_length",
     "auto_infill",
     "bucket",
     "choose_length",
     "fastest",
-    "forward_costs",
     "generate",
     "generated_texts",
     "infill",
     "infilled",
-    "ladders",
     "particle_gibbs",
     "prepare",
     "prepare_infill",

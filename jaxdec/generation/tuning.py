@@ -44,10 +44,6 @@ class ChosenDecoder:
         """The draft length, for choices among lengths."""
         return self.name
 
-    def with_prediction(self, seconds: Mapping[Any, float]) -> "ChosenDecoder":
-        """The same choice, with what was predicted of the candidates."""
-        return dataclasses.replace(self, predicted=dict(seconds))
-
     def __str__(self) -> str:
         """A table of the candidates, the fastest first, times in milliseconds; the choice has a star."""
         order = self.seconds_per_token or self.predicted
@@ -62,6 +58,12 @@ class ChosenDecoder:
                 f"{mark} {name!s:24} {self.tokens_per_forward[name]:14.2f} {ms[0]}  {ms[1]}"
             )
         return "\n".join(lines)
+
+
+def least(cost: Mapping[Any, float], baseline: Any, margin: float) -> Any:
+    """The name of the least cost; the baseline, unless it costs more than `1 + margin` times as much."""
+    best = min(cost, key=cost.__getitem__)
+    return best if cost[baseline] > (1 + margin) * cost[best] else baseline
 
 
 def tokens_and_forwards(result: Result) -> tuple[int, int]:
@@ -110,7 +112,7 @@ def fastest(
             raise ValueError(f"no prompt gave a token with {name!r}")
         per_forward[name] = tokens[name] / forwards
 
-    baseline, *others = decoders
+    baseline = next(iter(decoders))
     seconds: dict[Any, list[float]] = {name: [] for name in decoders}
     order, shuffle = list(decoders), random.Random(0).shuffle
     for _ in range(repeats):
@@ -122,9 +124,7 @@ def fastest(
         cost = {name: statistics.median(seconds[name]) / tokens[name] for name in decoders}
         limit = behind * min(cost.values())
         order = [name for name in order if cost[name] <= limit or name == baseline]
-    best = min(others, key=lambda name: cost[name], default=baseline)
-    if not cost[baseline] > (1 + margin) * cost[best]:
-        best = baseline
+    best = least(cost, baseline, margin)
     return ChosenDecoder(decoders[best], best, cost, per_forward, decoders=dict(decoders))
 
 

@@ -175,3 +175,17 @@ def crops(stream: np.ndarray, *, batch: int, length: int, seed: int, step: int) 
     generator = np.random.default_rng((seed, step))
     starts = generator.integers(0, len(stream) - length, size=batch)
     return stream[starts[:, None] + np.arange(length + 1)].astype(np.int32)
+
+
+def spread(stream: np.ndarray, length: int, windows: int, batch: int) -> np.ndarray:
+    """Windows int32 `[N, batch, length + 1]` at even distances, at most `windows` of them in all, but one batch.
+
+    Raises:
+      ValueError: if the stream is shorter than one window.
+    """
+    size = length + 1
+    if len(stream) < size:
+        raise ValueError(f"a stream of {len(stream)} tokens has no window of {size}")
+    count = max(1, min(windows, len(stream) // size) // batch)
+    starts = np.linspace(0, len(stream) - size, count * batch).astype(int).reshape(count, batch)
+    return np.asarray(stream)[starts[..., None] + np.arange(size)].astype(np.int32)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import lzma
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -251,6 +251,48 @@ def publish(path: Path, readme: str, sizes: Any, params: Params, **held: Any) ->
         (draft / "README.md").write_text(readme, encoding="utf-8")
 
 
+def publish_heads(
+    path: Path,
+    config: Any,
+    data: Source,
+    params: Params,
+    known: Origin,
+    *,
+    kind: str,
+    measured: Callable[[Params], Mapping[str, Any]],
+    card: Callable[[dict[str, Any]], str],
+    sizes: Any = None,
+) -> dict[str, Any]:
+    """Evaluates what was trained on a frozen target as it is shipped, and writes checkpoint and card; see `publish`.
+
+    Args:
+      path: a folder that does not exist, is empty, or holds a checkpoint of this run.
+      config: the run, with its `target`.
+      data: what it learnt from.
+      params: trained parameters.
+      known: where they come from.
+      kind: of the heads, of `models.heads.KINDS`.
+      measured: the facts of parameters as they are shipped.
+      card: the card of all facts, Markdown.
+      sizes: of the heads; those of the run if not given.
+
+    Returns:
+      The facts that the checkpoint holds.
+
+    Raises:
+      ValueError: if the folder is not free, and what `measured` raises.
+    """
+    check_free(path, known.runs)
+    facts = {
+        **shared_facts(config, data, params, known.about),
+        **measured(rounded(params)),
+        **known.facts(),
+    }
+    sizes = config.model if sizes is None else sizes
+    publish(path, card(facts), sizes, params, facts=facts, heads=kind, target=config.target)
+    return facts
+
+
 def shared_facts(config: RunConfig, data: Source, params: Params, about: str) -> dict[str, Any]:
     """What is known of every run, before its evaluation."""
     return {
@@ -266,6 +308,12 @@ def shared_facts(config: RunConfig, data: Source, params: Params, about: str) ->
 def trained_on(data: Corpus) -> dict[str, int]:
     """What is known of a corpus beside its fingerprint."""
     return {"train_bytes": sum(len(source.content) for source in data.train)}
+
+
+def of_corpus(data: Corpus) -> dict[str, int]:
+    """The same, and how much of it is held out."""
+    held_out = sum(len(source.content) for source in data.held_out)
+    return {**trained_on(data), "held_out_bytes": held_out}
 
 
 def _fills(config: TrainConfig) -> Literal["subsets", "canvas", "blocks"] | None:

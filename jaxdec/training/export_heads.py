@@ -13,15 +13,7 @@ from jaxdec.models import TransformerConfig
 from jaxdec.models.heads import LAYERS
 from jaxdec.training import corpus
 from jaxdec.training.card import MAX_LENGTH, data_paragraph, training_sentence
-from jaxdec.training.export import (
-    UNKNOWN,
-    Origin,
-    check_free,
-    publish,
-    rounded,
-    shared_facts,
-    trained_on,
-)
+from jaxdec.training.export import UNKNOWN, Origin, of_corpus, publish_heads
 from jaxdec.training.heads import HeadTraining, drafts
 
 DEPTH = 6
@@ -58,9 +50,7 @@ def agreement(
     Raises:
       ValueError: if the stream is shorter than one window.
     """
-    size = config.length + 1
-    if len(stream) < size:
-        raise ValueError(f"a stream of {len(stream)} tokens has no window of {size}")
+    held = corpus.spread(stream, config.length, windows, batch)
     if config.kind in LAYERS:
         unroll = DEPTH // getattr(config.model, "block", 1)
         config = dataclasses.replace(config, unroll=max(1, min(unroll, config.length - 1)))
@@ -78,12 +68,7 @@ def agreement(
             overlaps.append(both.sum(-1).mean())
         return jnp.stack(hits), jnp.stack(overlaps)
 
-    count = max(1, min(windows, len(stream) // size) // batch)
-    starts = np.linspace(0, len(stream) - size, count * batch).astype(int).reshape(count, batch)
-    scores = []
-    for group in starts:
-        tokens = np.asarray(stream, np.int32)[group[:, None] + np.arange(size)]
-        scores.append(score(params, target[1], jnp.asarray(tokens)))
+    scores = [score(params, target[1], jnp.asarray(tokens)) for tokens in held]
     hits, overlaps = (
         np.mean([np.asarray(x, float) for x in part], axis=0) for part in zip(*scores, strict=True)
     )
@@ -121,27 +106,23 @@ def export_heads(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    check_free(path, known.runs)
     sizes = config.model
     if isinstance(sizes, TransformerConfig):
         sizes = dataclasses.replace(sizes, window=config.length, max_length=MAX_LENGTH)
-    facts = {
-        **shared_facts(config, data, params, known.about),
-        **trained_on(data),
-        "held_out_bytes": sum(len(source.content) for source in data.held_out),
-        **agreement(config, heads, rounded(params), target, data.held_out_stream()),
-        **known.facts(),
-    }
-    publish(
+    return publish_heads(
         path,
-        card(name, config, facts),
-        sizes,
+        config,
+        data,
         params,
-        facts=facts,
-        heads=config.kind,
-        target=config.target,
+        known,
+        kind=config.kind,
+        measured=lambda stored: {
+            **of_corpus(data),
+            **agreement(config, heads, stored, target, data.held_out_stream()),
+        },
+        card=lambda facts: card(name, config, facts),
+        sizes=sizes,
     )
-    return facts
 
 
 _WHAT = {

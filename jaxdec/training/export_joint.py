@@ -10,15 +10,7 @@ import numpy as np
 from jaxdec.model import Model, Params
 from jaxdec.training import corpus
 from jaxdec.training.card import data_paragraph, training_sentence
-from jaxdec.training.export import (
-    UNKNOWN,
-    Origin,
-    check_free,
-    publish,
-    rounded,
-    shared_facts,
-    trained_on,
-)
+from jaxdec.training.export import UNKNOWN, Origin, of_corpus, publish_heads
 from jaxdec.training.joint import JointTraining, distances, draw, unroll
 
 
@@ -97,25 +89,19 @@ def export_joint(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    check_free(path, known.runs)
-    stream = data.held_out_stream()
-    facts = {
-        **shared_facts(config, data, params, known.about),
-        **trained_on(data),
-        "held_out_bytes": sum(len(source.content) for source in data.held_out),
-        "distances": nearness(config, network, rounded(params), target, stream),
-        **known.facts(),
-    }
-    publish(
+    return publish_heads(
         path,
-        card(name, config, facts),
-        config.model,
+        config,
+        data,
         params,
-        facts=facts,
-        heads=config.kind,
-        target=config.target,
+        known,
+        kind=config.kind,
+        measured=lambda stored: {
+            **of_corpus(data),
+            "distances": nearness(config, network, stored, target, data.held_out_stream()),
+        },
+        card=lambda facts: card(name, config, facts),
     )
-    return facts
 
 
 def card(name: str, config: JointTraining, facts: dict[str, Any]) -> str:

@@ -10,15 +10,7 @@ import numpy as np
 from jaxdec.model import Model, Params, ScoreHead
 from jaxdec.training import corpus
 from jaxdec.training.card import data_paragraph, training_sentence
-from jaxdec.training.export import (
-    UNKNOWN,
-    Origin,
-    check_free,
-    publish,
-    rounded,
-    shared_facts,
-    trained_on,
-)
+from jaxdec.training.export import UNKNOWN, Origin, of_corpus, publish_heads
 from jaxdec.training.judging import JudgeTraining, Windows, judged
 from jaxdec.training.scores import told_apart
 
@@ -55,9 +47,8 @@ def quality(
     Raises:
       ValueError: if the stream is shorter than one window.
     """
-    size = config.length + 1
-    if len(stream) < size:
-        raise ValueError(f"a stream of {len(stream)} tokens has no window of {size}")
+    held = corpus.spread(stream, config.length, windows, batch)
+    seeds = np.arange(len(held) * batch, dtype=np.int32).reshape(-1, batch)
 
     @jax.jit
     def score(params, target_params, draft_params, windows):
@@ -65,16 +56,9 @@ def quality(
         hidden, right = judged(config, *models, windows)
         return head(params, hidden), right
 
-    count = max(1, min(windows, len(stream) // size) // batch)
-    starts = np.linspace(0, len(stream) - size, count * batch).astype(int)
-    tokens = np.asarray(stream, np.int32)[starts[:, None] + np.arange(size)]
     found = [
-        score(params, target[1], draft[1], Windows(jnp.asarray(some), jnp.asarray(seeds)))
-        for some, seeds in zip(
-            tokens.reshape(count, batch, size),
-            np.arange(count * batch, dtype=np.int32).reshape(count, batch),
-            strict=True,
-        )
+        score(params, target[1], draft[1], Windows(jnp.asarray(some), jnp.asarray(own)))
+        for some, own in zip(held, seeds, strict=True)
     ]
     scores, right = (
         np.concatenate([np.asarray(x).ravel() for x in xs]) for xs in zip(*found, strict=True)
@@ -116,24 +100,19 @@ def export_judge(
     Raises:
       ValueError: if the folder is not free, or nothing is held out.
     """
-    check_free(path, known.runs)
-    facts = {
-        **shared_facts(config, data, params, known.about),
-        **trained_on(data),
-        "held_out_bytes": sum(len(source.content) for source in data.held_out),
-        "judgement": quality(config, head, rounded(params), target, draft, data.held_out_stream()),
-        **known.facts(),
-    }
-    publish(
+    return publish_heads(
         path,
-        card(name, config, facts),
-        config.model,
+        config,
+        data,
         params,
-        facts=facts,
-        heads=config.kind,
-        target=config.target,
+        known,
+        kind=config.kind,
+        measured=lambda stored: {
+            **of_corpus(data),
+            "judgement": quality(config, head, stored, target, draft, data.held_out_stream()),
+        },
+        card=lambda facts: card(name, config, facts),
     )
-    return facts
 
 
 def card(name: str, config: JudgeTraining, facts: dict[str, Any]) -> str:

@@ -8,19 +8,12 @@ from jaxdec.decoding import Decoder
 from jaxdec.diffusion import denoise, unmask
 from jaxdec.model import Model, Params, PositionHead
 from jaxdec.training.card import training_sentence
-from jaxdec.training.export import (
-    UNKNOWN,
-    Origin,
-    Source,
-    check_free,
-    publish,
-    rounded,
-    shared_facts,
-)
+from jaxdec.training.export import UNKNOWN, Origin, publish_heads
 from jaxdec.training.filling import fill
 from jaxdec.training.finality import FinalityTraining
 from jaxdec.training.policies import PolicyTraining
 from jaxdec.training.tasks import TaskMixture, problems
+from jaxdec.training.trainer import Source
 
 COUNT = 32
 """Held-out problems of each task that a policy is judged on."""
@@ -92,7 +85,6 @@ def export_policy(
     Raises:
       ValueError: if the folder is not free.
     """
-    check_free(path, known.runs)
     kind = "unmasking" if isinstance(config, PolicyTraining) else "finality"
     make = unmask.learned if kind == "unmasking" else unmask.learn2pd
     model, own = target
@@ -100,27 +92,24 @@ def export_policy(
         denoise(model, unmask=unmask.threshold()),
         denoise(model, unmask=make(head, name="draft")),
     )
-    parts, mixture = {"target": own, "draft": rounded(params)}, config.mixture
-    facts = {
-        **shared_facts(config, data, params, known.about),
-        "held_out_problems": COUNT,
-        "policies": {
-            label: traded(decoder, parts, mixture, knobs)
-            for decoder, settings in zip(decoders, (THRESHOLD, SETTINGS[kind]), strict=True)
-            for label, knobs in settings.items()
-        },
-        **known.facts(),
-    }
-    publish(
+    judged = zip(decoders, (THRESHOLD, SETTINGS[kind]), strict=True)
+    return publish_heads(
         path,
-        policy_card(name, config, facts),
-        config.model,
+        config,
+        data,
         params,
-        facts=facts,
-        heads=kind,
-        target=config.target,
+        known,
+        kind=kind,
+        measured=lambda stored: {
+            "held_out_problems": COUNT,
+            "policies": {
+                label: traded(decoder, {"target": own, "draft": stored}, config.mixture, knobs)
+                for decoder, settings in judged
+                for label, knobs in settings.items()
+            },
+        },
+        card=lambda facts: policy_card(name, config, facts),
     )
-    return facts
 
 
 def policy_card(name: str, config: PolicyTraining | FinalityTraining, facts: dict[str, Any]) -> str:

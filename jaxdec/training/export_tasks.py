@@ -5,7 +5,15 @@ from typing import Any
 
 from jaxdec.model import Model, Params, ScoreHead
 from jaxdec.training.card import training_sentence
-from jaxdec.training.export import UNKNOWN, Origin, check_free, publish, rounded, shared_facts
+from jaxdec.training.export import (
+    UNKNOWN,
+    Origin,
+    check_free,
+    publish,
+    publish_heads,
+    rounded,
+    shared_facts,
+)
 from jaxdec.training.roll_outs import RollOuts, accuracy, sample
 from jaxdec.training.scores import ScoreTraining, discrimination, roll_outs_of
 from jaxdec.training.solving import TaskTraining
@@ -114,27 +122,19 @@ def export_scores(
     Raises:
       ValueError: if the folder is not free.
     """
-    check_free(path, known.runs)
-    held = roll_outs_of(config, target, held_out=True)
-    facts = {
-        **shared_facts(config, data, params, known.about),
-        "held_out_prefixes": len(held.tasks),
-        "discrimination": {
-            task.name: _rounded(discrimination(head, rounded(params), _of(held, i), config.kind))
-            for i, task in enumerate(data.tasks)
-        },
-        **known.facts(),
-    }
-    publish(
-        path,
-        scores_card(name, config, facts),
-        config.model,
-        params,
-        facts=facts,
-        heads=config.kind,
-        target=config.target,
+
+    def measured(stored: Params) -> dict[str, Any]:
+        held = roll_outs_of(config, target, held_out=True)
+        told = lambda i: _rounded(discrimination(head, stored, _of(held, i), config.kind))
+        return {
+            "held_out_prefixes": len(held.tasks),
+            "discrimination": {task.name: told(i) for i, task in enumerate(data.tasks)},
+        }
+
+    card = lambda facts: scores_card(name, config, facts)
+    return publish_heads(
+        path, config, data, params, known, kind=config.kind, measured=measured, card=card
     )
-    return facts
 
 
 def _of(data: RollOuts, task: int) -> RollOuts:

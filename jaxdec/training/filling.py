@@ -2,22 +2,26 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdec import text
-from jaxdec.decoding import Decoder
-from jaxdec.generation import generate, generated_texts
+from jaxdec.decoding import Decoder, Request
+from jaxdec.generation import generate, generated_texts, prepare
 from jaxdec.model import Model, Params
 from jaxdec.models import TransformerConfig
 from jaxdec.training import objectives
 from jaxdec.training.noising import Noised, Noising, mask_canvases
 from jaxdec.training.tasks import Problem, Task, TaskMixture, canvas_size, canvases
 from jaxdec.training.trainer import RunConfig, build, descend
+
+NEVER = np.isin(np.arange(text.VOCAB_SIZE), (text.BOS, text.PAD, text.MASK))
+"""Tokens that no solution holds, bool `[V]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +104,37 @@ class Filled(NamedTuple):
     tokens: np.ndarray
 
 
+def asked(
+    decoder: Decoder,
+    params: Mapping[str, Params],
+    problems: Sequence[tuple[Task, Problem]],
+    most: int,
+    **settings: Any,
+) -> Request:
+    """A request for the canvases of problems of any tasks, at temperature 0; its tokens are bytes and EOS.
+
+    Args:
+      decoder: of a canvas model of bytes.
+      params: by part.
+      problems: with their tasks.
+      most: positions of a canvas at most.
+      **settings: further ones of `prepare`.
+    """
+    tokens, lengths = text.encode_batch([problem.prompt for _, problem in problems], bos=True)
+    sizes = [canvas_size(task) for task, _ in problems]
+    return prepare(
+        decoder,
+        params,
+        tokens,
+        lengths=lengths,
+        max_new_tokens=jnp.array(sizes),
+        most_new_tokens=most,
+        temperature=0.0,
+        banned=NEVER,
+        **settings,
+    )
+
+
 def fill(
     decoder: Decoder,
     params: dict[str, Params],
@@ -122,7 +157,6 @@ def fill(
       **knobs: of the decoder.
     """
     tokens, lengths = text.encode_batch([problem.prompt for problem in problems], bos=True)
-    banned = np.isin(np.arange(text.VOCAB_SIZE), (text.BOS, text.PAD, text.MASK))
     result = generate(
         decoder,
         params,
@@ -131,7 +165,7 @@ def fill(
         rng=[seed * 2**20 + i for i in range(len(problems))],
         max_new_tokens=canvas_size(task),
         temperature=temperature,
-        banned=banned,
+        banned=NEVER,
         **knobs,
     )
     solutions = generated_texts(result, text.BYTES)

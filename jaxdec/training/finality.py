@@ -10,7 +10,6 @@ Legend: N steps, B of a batch, W positions of a block.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,14 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdec import text
 from jaxdec.decoding import init, run
 from jaxdec.diffusion import Candidates, Unmask, denoise, unmask
-from jaxdec.generation import prepare
 from jaxdec.model import Model, Params, PositionHead, Sureness
 from jaxdec.models import FinalityConfig, build_heads
+from jaxdec.training.filling import asked
 from jaxdec.training.tasks import Problem, Task, TaskMixture, canvas_size
-from jaxdec.training.trainer import RunConfig, descend
+from jaxdec.training.trainer import RunConfig, descend, fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +55,7 @@ class FinalityTraining(RunConfig):
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Steps:
+class Steps(NamedTuple):
     """Steps of canvases, as the filter is to see them.
 
     Attributes:
@@ -73,10 +70,7 @@ class Steps:
 
     def fingerprint(self) -> str:
         """A hash: equal steps have equal fingerprints."""
-        digest = hashlib.sha256()
-        for field in dataclasses.fields(self):
-            digest.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self)
 
     def train_stream(self) -> "Steps":
         """What batches are drawn from."""
@@ -145,27 +139,17 @@ def oracle_steps(
       window: W.
     """
     model, params = target
-    tokens, lengths = text.encode_batch([problem.prompt for _, problem in problems], bos=True)
     sizes = np.array([canvas_size(task) for task, _ in problems])
 
     def filled(policy: Unmask, **parts: Any) -> Any:
         decoder, held = denoise(model, unmask=policy), {"target": params, **parts}
-        request = prepare(
-            decoder,
-            held,
-            tokens,
-            lengths=lengths,
-            max_new_tokens=jnp.asarray(sizes),
-            most_new_tokens=most,
-            eos=(),
-            temperature=0.0,
-            banned=np.isin(np.arange(text.VOCAB_SIZE), (text.BOS, text.PAD, text.MASK)),
-        )
+        request = asked(decoder, held, problems, most, eos=())
         return run(decoder, held, init(decoder, held, request), 0)[0]
 
     first = filled(unmask.quota("max_prob"))
-    at = np.minimum(lengths[:, None] + np.arange(first.room), first.canvas.tokens.shape[1] - 1)
-    answers = jnp.take_along_axis(first.canvas.tokens, jnp.asarray(at), axis=1)
+    starts = first.rows.prompt_length[:, None]
+    at = jnp.minimum(starts + jnp.arange(first.room), first.canvas.tokens.shape[1] - 1)
+    answers = jnp.take_along_axis(first.canvas.tokens, at, axis=1)
     state = filled(ExtremelyGreedy(most + 2), answers=answers)
     found = jax.tree.map(np.asarray, state.parts.unmask)
     taken, size = found.taken, found.final.shape[-1]
@@ -191,25 +175,16 @@ def steps_of(config: FinalityTraining, target: tuple[Model, Params], *, batch: i
         )
         for start in range(0, len(drawn), batch)
     ]
-    join = lambda name: np.concatenate([getattr(one, name) for one in some])
-    return Steps(*(join(field.name) for field in dataclasses.fields(Steps)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *some)
 
 
-class Labelled(NamedTuple):
-    """A batch of `Steps`, `[B, W]` each."""
-
-    confidence: np.ndarray
-    there: np.ndarray
-    final: np.ndarray
-
-
-def draw(stream: Steps, *, batch: int, length: int, seed: int, step: int) -> Labelled:
+def draw(stream: Steps, *, batch: int, length: int, seed: int, step: int) -> Steps:
     """Random steps, a pure function of `(seed, step)`."""
     at = np.random.default_rng((seed, step)).integers(0, len(stream.final), batch)
-    return Labelled(stream.confidence[at], stream.there[at], stream.final[at])
+    return jax.tree.map(lambda x: x[at], stream)
 
 
-def cross_entropy(head: PositionHead, params: Params, batch: Labelled) -> jax.Array:
+def cross_entropy(head: PositionHead, params: Params, batch: Steps) -> jax.Array:
     """The loss of a filter in nats, over all positions of the canvases."""
     there = jnp.asarray(batch.there)
     seen = Sureness(jnp.asarray(batch.confidence), there, there, jnp.ones(len(there)))

@@ -26,9 +26,10 @@ from jaxdec.decoding import init, run
 from jaxdec.diffusion import denoise, unmask
 from jaxdec.diffusion.unmask.around import Around
 from jaxdec.diffusion.unmask.learned import log_likelihood, sureness
-from jaxdec.generation import generated_texts, prepare, result
+from jaxdec.generation import generated_texts, result
 from jaxdec.model import Model, Params, PositionHead, Sureness
 from jaxdec.models import UnmaskingConfig, build_heads
+from jaxdec.training.filling import asked
 from jaxdec.training.tasks import Problem, Task, TaskMixture, canvas_size
 from jaxdec.training.trainer import RunConfig, descend
 
@@ -175,17 +176,7 @@ def play(
     model, own = target
     decoder = denoise(model, unmask=Recorded(policy, most))
     parts = {"target": own, policy.name: params}
-    tokens, lengths = text.encode_batch([problem.prompt for _, problem in problems], bos=True)
-    request = prepare(
-        decoder,
-        parts,
-        tokens,
-        lengths=lengths,
-        max_new_tokens=jnp.array([canvas_size(task) for task, _ in problems]),
-        most_new_tokens=most,
-        temperature=0.0,
-        banned=np.isin(np.arange(text.VOCAB_SIZE), (text.BOS, text.PAD, text.MASK)),
-    )
+    request = asked(decoder, parts, problems, most)
     state, record = run(decoder, parts, init(decoder, parts, request), key)
     found = result(state, record)
     written = generated_texts(found, text.BYTES)

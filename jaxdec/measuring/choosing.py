@@ -3,6 +3,7 @@
 Legend: B rows, n drafts a step at most.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,10 +13,9 @@ import numpy as np
 
 from jaxdec.autoregressive import autoregressive
 from jaxdec.decoding import Decoder, check_parts, part_names
-from jaxdec.generation.costs import ForwardCosts, forward_costs, proposal_seconds
-from jaxdec.generation.generate import generate
-from jaxdec.generation.prepare import prepare
-from jaxdec.generation.tuning import ChosenDecoder, fastest, tokens_and_forwards
+from jaxdec.generation import ChosenDecoder, fastest, generate, prepare
+from jaxdec.generation.tuning import least, tokens_and_forwards
+from jaxdec.measuring.forwards import ForwardCosts, forward_costs, proposal_costs
 from jaxdec.model import Heads, Model, Params
 from jaxdec.speculative import Drafter, Speculative, Verifier, drafters, growth, speculative
 
@@ -157,9 +157,11 @@ def auto(
 
     batch = np.shape(prompt)[0]
     if costs is not None:
-        counted = {name: decode(decoder) for name, decoder in decoders.items()}
-        cost = {name: draft_seconds * _own_forwards(decoder) for name, decoder in decoders.items()}
-        return _predicted(decoders, counted, costs, cost, batch, margin)
+        rates = {name: _rate(name, decode(decoder)) for name, decoder in decoders.items()}
+        drafting = {name: draft_seconds * _forwards(one) for name, one in decoders.items()}
+        predicted = _per_token(decoders, rates, costs, drafting, batch)
+        best = least(predicted, PLAIN, margin)
+        return ChosenDecoder(decoders[best], best, {}, rates, predicted, decoders)
 
     choice = fastest(
         decoders, decode, repeats=repeats, margin=margin, clock=clock, behind=1.5, report=report
@@ -172,18 +174,10 @@ def auto(
     measured = forward_costs(
         model, params["target"], batch=batch, context=context, tokens=widths, clock=clock
     )
-    cost = {
-        name: proposal_seconds(decoder, params, request(decoder), clock=clock)
-        if isinstance(decoder, Speculative)
-        else 0.0
-        for name, decoder in decoders.items()
-    }
-    per_token = {
-        name: (measured.at(_scored(decoder)) + cost[name])
-        / (choice.tokens_per_forward[name] * batch)
-        for name, decoder in decoders.items()
-    }
-    return choice.with_prediction(per_token)
+    speculation = {name: one for name, one in decoders.items() if isinstance(one, Speculative)}
+    drafting = {PLAIN: 0.0, **proposal_costs(speculation, params, request, clock=clock)}
+    predicted = _per_token(decoders, choice.tokens_per_forward, measured, drafting, batch)
+    return dataclasses.replace(choice, predicted=predicted)
 
 
 def _scored(decoder: Decoder) -> int:
@@ -191,29 +185,28 @@ def _scored(decoder: Decoder) -> int:
     return decoder.drafter.nodes + 1 if isinstance(decoder, Speculative) else 1
 
 
-def _own_forwards(decoder: Decoder) -> int:
+def _forwards(decoder: Decoder) -> int:
+    """Of the drafter's own model in a step."""
     return decoder.drafter.forwards if isinstance(decoder, Speculative) else 0
 
 
-def _predicted(
+def _rate(name: str, counted: tuple[int, int]) -> float:
+    """Tokens a forward."""
+    tokens, forwards = counted
+    if not tokens:
+        raise ValueError(f"no prompt gave a token with {name!r}")
+    return tokens / forwards
+
+
+def _per_token(
     decoders: Mapping[str, Decoder],
-    counted: Mapping[str, tuple[int, int]],
+    rates: Mapping[str, float],
     costs: ForwardCosts,
-    cost: Mapping[str, float],
+    drafting: Mapping[str, float],
     batch: int,
-    margin: float,
-) -> ChosenDecoder:
-    """The least of the predictions."""
-    rates = {}
-    for name, (tokens, forwards) in counted.items():
-        if not tokens:
-            raise ValueError(f"no prompt gave a token with {name!r}")
-        rates[name] = tokens / forwards
-    per_token = {
-        name: (costs.at(_scored(decoder)) + cost[name]) / (rates[name] * batch)
+) -> dict[str, float]:
+    """The prediction, by name."""
+    return {
+        name: (costs.at(_scored(decoder)) + drafting[name]) / (rates[name] * batch)
         for name, decoder in decoders.items()
     }
-    best = min(per_token, key=per_token.__getitem__)
-    if not per_token[PLAIN] > (1 + margin) * per_token[best]:
-        best = PLAIN
-    return ChosenDecoder(decoders[best], best, {}, rates, per_token, dict(decoders))

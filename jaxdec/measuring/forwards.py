@@ -5,7 +5,6 @@ Legend: B rows, T tokens of each that a forward scores.
 
 import dataclasses
 import functools
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdec.decoding import Request, init
+from jaxdec.measuring.timing import Method, interleave
 from jaxdec.model import Inputs, Model, Params
 from jaxdec.sampling import Purpose, key_at, row_keys
 from jaxdec.speculative import Context, Drafter, Speculative
@@ -108,54 +108,40 @@ def proposals(drafter: Drafter, params: Params, state: Any, context: Context, st
     return jax.lax.fori_loop(0, steps, body, context.rows)
 
 
-def proposal(decoder: Speculative, state: Any, keys: jax.Array) -> tuple[Drafter, Any, Context]:
-    """The drafter of a decoder, its state, and the context of its next step: what `proposals` takes beside parameters.
+def forward_method(
+    name: str, model: Model, params: Params, cache: Any, tokens: int, steps: int
+) -> Method:
+    """`steps` bare forwards of some tokens a row, with a cache that is only read."""
+    fed = jnp.zeros((cache.length.shape[0], tokens), jnp.int32)
+    count = jnp.int32(steps)
+    return Method(name, lambda _: forwards(model, params, cache, fed, count))
+
+
+def proposal_method(
+    name: str,
+    decoder: Speculative,
+    params: Mapping[str, Params],
+    state: Any,
+    keys: jax.Array,
+    steps: int,
+) -> Method:
+    """`steps` proposals of a decoder's drafter after the rows of a state, which is only read.
 
     Args:
+      name: of the method.
       decoder: is speculative.
-      state: of the decoder.
+      params: by part name.
+      state: of the decoder, of B rows.
       keys: row keys `[B]`.
+      steps: proposals.
     """
     rows, settings = state.rows, state.settings
-    depths = jnp.arange(decoder.width)
-    places = rows.length[:, None] + depths
+    places = rows.length[:, None] + jnp.arange(decoder.width)
     noise = settings.warp.noise(
         lambda: key_at(keys, Purpose.TOKEN, places), (*places.shape, decoder.model.vocab_size)
     )
-    return decoder.drafter, state.draft, Context(rows, settings, keys, noise)
-
-
-def proposal_seconds(
-    decoder: Speculative,
-    params: Mapping[str, Params],
-    request: Request,
-    *,
-    steps: int = 8,
-    repeats: int = 5,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Seconds of one proposal of a decoder's drafter on this device, the median of repeats.
-
-    Args:
-      decoder: is speculative.
-      params: by part name.
-      request: prompts that it drafts after (`prepare`).
-      steps: proposals of a loop.
-      repeats: loops, after one that compiles.
-      clock: returns seconds.
-    """
-    keys = row_keys(jax.random.key(0), len(request.lengths))
-    drafter, state, context = proposal(decoder, init(decoder, params, request), keys)
-    run = lambda: jax.block_until_ready(
-        proposals(drafter, params, state, context, jnp.int32(steps))
-    )
-    run()  # compiles
-    spent = []
-    for _ in range(repeats):
-        start = clock()
-        run()
-        spent.append((clock() - start) / steps)
-    return statistics.median(spent)
+    context, count = Context(rows, settings, keys, noise), jnp.int32(steps)
+    return Method(name, lambda _: proposals(decoder.drafter, params, state.draft, context, count))
 
 
 def forward_costs(
@@ -192,16 +178,40 @@ def forward_costs(
             f"tokens must lie in [1, {context - 4}] for a context of {context}, got {list(tokens)}"
         )
     cache = model.init_cache(batch, context)
-    fed = {count: jnp.zeros((batch, count), jnp.int32) for count in sorted(set(tokens))}
-    run = lambda count: jax.block_until_ready(
-        forwards(model, params, cache, fed[count], jnp.int32(steps))
+    methods = {
+        count: forward_method(f"{count} tokens", model, params, cache, count, steps)
+        for count in sorted(set(tokens))
+    }
+    timings = interleave([*methods.values()], repeats=repeats, clock=clock)
+    return ForwardCosts(
+        {count: timings[method.name].median / steps for count, method in methods.items()}
     )
-    spent: dict[int, list[float]] = {count: [] for count in fed}
-    for count in fed:
-        run(count)  # compiles
-    for _ in range(repeats):
-        for count, seconds in spent.items():
-            start = clock()
-            run(count)
-            seconds.append((clock() - start) / steps)
-    return ForwardCosts({count: statistics.median(seconds) for count, seconds in spent.items()})
+
+
+def proposal_costs(
+    decoders: Mapping[str, Speculative],
+    params: Mapping[str, Params],
+    request: Callable[[Speculative], Request],
+    *,
+    steps: int = 8,
+    repeats: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Seconds of one proposal of each decoder's drafter on this device, by name; they take turns.
+
+    Args:
+      decoders: by name.
+      params: by part name.
+      request: prompts that a decoder drafts after (`prepare`).
+      steps: proposals of a loop.
+      repeats: loops of each, after one that compiles.
+      clock: returns seconds.
+    """
+    methods = []
+    for name, decoder in decoders.items():
+        asked = request(decoder)
+        keys = row_keys(jax.random.key(0), len(asked.lengths))
+        state = init(decoder, params, asked)
+        methods.append(proposal_method(name, decoder, params, state, keys, steps))
+    timings = interleave(methods, repeats=repeats, clock=clock)
+    return {name: timing.median / steps for name, timing in timings.items()}
