@@ -6,7 +6,6 @@ from jaxdec.decoding import Decoder
 from jaxdec.diffusion import Joint, Resample, Unmask, adjust, denoise, energy, schedules
 from jaxdec.diffusion import unmask as policies
 from jaxdec.model import Model
-from jaxdec.testing.oracles import canvas
 
 
 def _second(parts: Parts, method: str) -> Model:
@@ -38,6 +37,8 @@ def _jointly(parts: Parts) -> Joint:
 
 def _on_masks(target: Model, draft: Model) -> Decoder:
     """What the battery tests of a network over states: an oracle that is fed masks, and another one."""
+    from jaxdec.testing.oracles import canvas
+
     mask = target.vocab_size - 1
     rule = adjust(canvas(draft, mask_token=mask), mask_token=mask, tokens=3, name="draft")
     return denoise(canvas(target, mask_token=mask), unmask=policies.quota("entropy"), joint=rule)
