@@ -60,8 +60,8 @@ def _trained(
 ROWS = [
     _trained(
         "learned",
-        "a learned unmasking policy: each token by a coin whose chance a small transformer gives, trained by rewards to be "
-        "right in few forwards",
+        "a learned unmasking policy: each token by a coin whose chance a small transformer gives, trained by rewards "
+        "to be right in few forwards",
         "2512.09106",
         lambda head: policies.learned(head, name="draft"),
         "unmasking",
@@ -69,8 +69,8 @@ ROWS = [
     ),
     _trained(
         "learn2pd",
-        "Learn2PD: one token a forward, and those that a trained filter takes for final; a canvas ends where its end is "
-        "expected (EoTP)",
+        "Learn2PD: one token a forward, and those that a trained filter takes for final; a canvas ends where its end "
+        "is expected (EoTP)",
         "2509.25188",
         lambda head: policies.learn2pd(head, name="draft"),
         "finality",
